@@ -1,0 +1,43 @@
+"""EvoNorm layers for TensorFlow (arXiv:2004.02967), drop-in for any Keras model.
+
+    import evonorm_tf
+    x = evonorm_tf.NormAct("evonorm_s0")(x)    # Keras 3
+
+`evonorm_tf.legacy` has the same layers for tf_keras. What is asked for is
+imported then, not before: `import evonorm_tf` needs neither Keras.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "NormAct": "layers",
+    "norm_act": "layers",
+    "EvoNormB0": "layers",
+    "EvoNormB1": "layers",
+    "EvoNormB2": "layers",
+    "EvoNormS0": "layers",
+    "EvoNormS1": "layers",
+    "EvoNormS2": "layers",
+    "names": "catalog",
+    "configure": "ops.settings",
+    "using": "ops.settings",
+}
+_MODULES = ("catalog", "layers", "legacy", "ops")
+
+__all__ = [*_EXPORTS, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _EXPORTS:
+        module = importlib.import_module(f"{__name__}.{_EXPORTS[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,394 @@
+"""All layer logic: weights, moving statistics, casts, validation.
+
+Imports no Keras. `layers.NormAct` and `legacy.NormAct` add a base class and
+how it makes a weight.
+"""
+
+import math
+import sys
+from typing import Any
+
+import tensorflow as tf
+
+from evonorm_tf import catalog
+from evonorm_tf.ops import gradient
+from evonorm_tf.ops import settings as settings_lib
+from evonorm_tf.ops.plan import Plan
+
+Tensor = tf.Tensor
+
+PAPER_GROUPS = 32
+
+
+def resolve_groups(
+    channels: int,
+    groups: int | None = None,
+    group_size: int | None = None,
+    min_group_size: int = 1,
+) -> int:
+    """The number of channel groups of a layer.
+
+    Args:
+      channels: C.
+      groups: a number that must divide C; None for 32 lowered one by one
+        until it does, as the authors do.
+      group_size: channels a group, the alternative to `groups`.
+      min_group_size: with `groups=None`, lowers the number further until a
+        group has so many channels: in a narrow layer 32 groups leave one
+        channel each, and S0 becomes an instance norm.
+
+    Raises:
+      ValueError: if no such grouping exists.
+    """
+    if groups is not None and group_size is not None:
+        raise ValueError(
+            "Give `groups` or `group_size`, not both. "
+            f"Received: groups={groups}, group_size={group_size}"
+        )
+    if group_size is not None:
+        if channels % group_size:
+            raise ValueError(
+                f"`group_size` must divide the {channels} channels. "
+                f"Received: group_size={group_size}"
+            )
+        return channels // group_size
+    if groups is not None:
+        if channels % groups:
+            raise ValueError(
+                f"`groups` must divide the {channels} channels; groups=None "
+                f"finds a number that does. Received: groups={groups}"
+            )
+        return groups
+    if min_group_size > channels:
+        raise ValueError(
+            f"`min_group_size` exceeds the {channels} channels of the input. "
+            f"Received: min_group_size={min_group_size}"
+        )
+    largest = min(PAPER_GROUPS, channels // min_group_size)
+    return next(g for g in range(largest, 0, -1) if channels % g == 0)
+
+
+def _check_count(name: str, value: Any, optional: bool = True) -> None:
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}"
+        )
+
+
+def _check_open_interval(name: str, value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0.0 < value < 1.0:
+        raise ValueError(
+            f"`{name}` must be a number between 0 and 1, both excluded. "
+            f"Received: {name}={value!r}"
+        )
+
+
+class NormActMixin:
+    """Normalization and activation in one layer.
+
+    Takes the place of a normalization layer and the activation after it, in
+    a functional, sequential or subclassed model.
+
+    Weights, [C] each: `gamma` and `beta` (with `affine`), `v` (rows that have
+    one), and the moving statistics of rows over the batch
+    (`moving_variance`, for BatchNorm `moving_mean` too), which are not
+    trainable. They are float32 in mixed precision, and so is all arithmetic.
+
+    Args:
+      name_or_row: a name of `evonorm_tf.names()`, or a catalog row.
+      groups: channel groups, a divisor of C; None for 32 lowered until it
+        divides. Rows without groups ignore the three group arguments.
+      group_size: channels a group, instead of `groups`.
+      min_group_size: with `groups=None`, the fewest channels a group may
+        have.
+      momentum: decay of the moving statistics, in (0, 1).
+      epsilon: stands inside every square root.
+      activation: False leaves the activation out: EvoNorms become a plain
+        affine, x * gamma + beta, without statistics (as in the authors'
+        code); baselines normalise and do not activate.
+      affine: False for no gamma and beta; `call` then takes class-conditional
+        ones, [N, C].
+      gamma_initializer: of gamma; "zeros" at the end of a residual branch.
+      beta_initializer: of beta.
+      synchronized: pool batch statistics over the replicas of a strategy.
+      axis: the channel axis, -1 or 1.
+      xla: "auto" compiles the computation in training (inference and exports
+        are never compiled), False does not.
+      name: of the layer.
+      dtype: dtype or dtype policy.
+      trainable: False freezes weights and moving statistics, and uses the
+        latter.
+
+    Raises:
+      ValueError: for arguments, or at build time channels, that do not fit.
+      TypeError: for an input of another Keras or of integers.
+    """
+
+    # Set by the two classes: the root module of tensors that the layer must
+    # not be called on, the remedy, and the Keras module of initializers.
+    _foreign: str
+    _remedy: str
+    _initializers: Any
+
+    def __init__(
+        self,
+        name_or_row: Any,
+        groups: int | None = None,
+        *,
+        group_size: int | None = None,
+        min_group_size: int = 1,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        activation: bool = True,
+        affine: bool = True,
+        gamma_initializer: Any = "ones",
+        beta_initializer: Any = "zeros",
+        synchronized: bool = False,
+        axis: int = -1,
+        xla: str | bool = "auto",
+        name: str | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+    ):
+        super().__init__(name=name, dtype=dtype, trainable=trainable)
+        self.row = catalog.get(name_or_row)
+        _check_count("groups", groups)
+        _check_count("group_size", group_size)
+        _check_count("min_group_size", min_group_size, optional=False)
+        _check_open_interval("momentum", momentum)
+        _check_open_interval("epsilon", epsilon)
+        if axis not in (-1, 1):
+            raise ValueError(
+                "`axis` is the channel axis: -1 (channels last) or 1 "
+                f"(channels first). Received: axis={axis!r}"
+            )
+        settings_lib.check("xla", xla)
+        self.groups, self.group_size = groups, group_size
+        self.min_group_size = min_group_size
+        self.momentum, self.epsilon = momentum, epsilon
+        self.activation, self.affine = activation, affine
+        self.gamma_initializer = self._initializers.get(gamma_initializer)
+        self.beta_initializer = self._initializers.get(beta_initializer)
+        self.synchronized, self.axis, self.xla = synchronized, axis, xla
+        self._active = self.row
+        if not activation:
+            self._active = self.row.without_activation or self.row
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._check_home(args, kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights, [C] each, and fixes the groups."""
+        shape = tuple(input_shape)
+        self._check_rank(len(shape))
+        channels = shape[self.axis]
+        if channels is None:
+            raise ValueError(
+                "The number of channels must be known when the layer is "
+                f"built. Received: shape={shape}, axis={self.axis}"
+            )
+        self._groups = 1
+        if self._active.grouped:
+            self._groups = resolve_groups(
+                channels, self.groups, self.group_size, self.min_group_size
+            )
+        if self.affine:
+            self.gamma = self._weight("gamma", channels, self.gamma_initializer)
+            self.beta = self._weight("beta", channels, self.beta_initializer)
+        for name, initial in self._active.weights:
+            constant = self._initializers.Constant(initial)
+            setattr(self, name, self._weight(name, channels, constant))
+        for name, initial in self._active.kernel.statistics:
+            constant = self._initializers.Constant(initial)
+            moving = self._weight(name, channels, constant, trainable=False)
+            setattr(self, name, moving)
+        self.built = True
+
+    def call(
+        self,
+        inputs: Tensor,
+        gamma: Tensor | None = None,
+        beta: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
+        """Applies the layer.
+
+        Args:
+          inputs: [N, H, W, C] or [N, D, H, W, C] (axis=1: [N, C, ...]).
+          gamma: class-conditional gain [N, C], for `affine=False`; centre it
+            at 1 (gain = 1 + linear).
+          beta: class-conditional bias [N, C], likewise.
+          training: batch statistics, and moving ones updated, or the moving
+            ones. A frozen layer (trainable=False) uses the moving ones.
+
+        Returns:
+          A tensor like `inputs`.
+        """
+        x = tf.convert_to_tensor(inputs)
+        self._check_input(x)
+        parameters = self._parameters(gamma, beta, x)
+        training = self._training(training)
+        plan = self._plan(tuple(parameters), training)
+        flat = _flatten(x, plan.space)
+        if training:
+            y, fresh = gradient.train(flat, parameters, plan)
+            self._move(fresh)
+        else:
+            statistics = self._active.kernel.statistics
+            moving = {n: self._value(getattr(self, n)) for n, _ in statistics}
+            y = gradient.infer(flat, parameters, moving, plan)
+        y = tf.reshape(y, tf.shape(x))
+        y.set_shape(x.shape)
+        return y
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the input."""
+        return input_shape
+
+    def _training(self, training: Any) -> bool:
+        if tf.is_tensor(training):
+            static = tf.get_static_value(training)
+            if static is None:
+                raise TypeError(
+                    "`training` must be known when the layer is traced: a "
+                    f"Python bool. Received: training={training!r}"
+                )
+            training = static
+        return bool(training) and self.trainable
+
+    def _plan(self, names: tuple[str, ...], training: bool) -> Plan:
+        form = settings_lib.resolved()
+        if not training:
+            form = settings_lib.plain(form)
+        return Plan(
+            kernel=self._active.kernel,
+            parameters=names,
+            form=form,
+            epsilon=float(self.epsilon),
+            groups=self._groups,
+            space=1 if self.axis == -1 else 2,
+            synchronized=self.synchronized,
+            xla=self.xla == "auto" and form.xla == "auto" and training,
+        )
+
+    def _parameters(self, gamma, beta, x: Tensor) -> dict[str, Tensor]:
+        given = {"gamma": gamma, "beta": beta}
+        given = {k: v for k, v in given.items() if v is not None}
+        if given and self.affine:
+            raise ValueError(
+                "gamma and beta at call time need a layer with affine=False. "
+                f"Received: affine=True and {sorted(given)}"
+            )
+        channels = x.shape[self.axis]
+        for name, value in given.items():
+            shape = tf.convert_to_tensor(value).shape
+            if shape.rank != 2 or shape[-1] not in (None, channels):
+                raise ValueError(
+                    f"{name} at call time must be [N, C] = "
+                    f"[{x.shape[0]}, {channels}]. Received: shape={shape}"
+                )
+        if self.affine:
+            given = {"gamma": self.gamma, "beta": self.beta}
+        for name, _ in self._active.weights:
+            given[name] = getattr(self, name)
+        return {k: self._value(v) for k, v in given.items()}
+
+    def _move(self, fresh: dict[str, Tensor]) -> None:
+        for name, value in fresh.items():
+            moving = getattr(self, name)
+            old = self._value(moving)
+            change = (tf.cast(value, old.dtype) - old) * (1.0 - self.momentum)
+            moving.assign(old + change)
+
+    @staticmethod
+    def _value(weight: Any) -> Tensor:
+        # Variables become tensors here: a compiled function that captures a
+        # variable fails on a second device.
+        return tf.convert_to_tensor(weight)
+
+    def _check_input(self, x: Tensor) -> None:
+        if not x.dtype.is_floating:
+            raise TypeError(
+                "Expected a floating-point input; cast it first. "
+                f"Received: dtype={x.dtype.name}"
+            )
+        self._check_rank(x.shape.rank)
+        if 0 in x.shape[1:]:
+            raise ValueError(
+                "An input without pixels or channels has no statistics. "
+                f"Received: shape={x.shape}"
+            )
+
+    def _check_rank(self, rank: int | None) -> None:
+        least = self._active.min_rank
+        if rank is None or not least <= rank <= 5:
+            shapes = ["[N, C]", "[N, S, C]", "[N, H, W, C]", "[N, D, H, W, C]"]
+            raise ValueError(
+                f"{self._active.name} is defined for inputs of rank {least} "
+                f"to 5: {' or '.join(shapes[least - 2 :])}. "
+                f"Received: rank={rank}"
+            )
+
+    def _check_home(self, args: tuple, kwargs: dict) -> None:
+        """Refuses the other Keras: its models would track no weight of us."""
+        for value in (*args, *kwargs.values()):
+            root = type(value).__module__.split(".")[0]
+            if root == self._foreign:
+                raise TypeError(
+                    f"A layer of {type(self).__module__} was called on a "
+                    f"{self._foreign} tensor. {self._remedy} "
+                    f"Received: {value!r}"
+                )
+        if _in_call(self._foreign):
+            raise TypeError(
+                f"A layer of {type(self).__module__} was called inside a "
+                f"{self._foreign} model. {self._remedy} "
+                f"Received: {self.name!r}"
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = super().get_config()
+        config["name_or_row"] = self.row.spec or self.row.name
+        names = (
+            "groups group_size min_group_size momentum epsilon activation "
+            "affine synchronized axis xla"
+        )
+        config.update({name: getattr(self, name) for name in names.split()})
+        for name in ("gamma_initializer", "beta_initializer"):
+            value = self._initializers.serialize(getattr(self, name))
+            config[name] = value
+        return config
+
+
+def _in_call(keras: str) -> bool:
+    """Whether a layer or model of that Keras ("keras", "tf_keras") is called.
+
+    Eager tensors look alike in both; only the caller tells them apart. Asks
+    what is imported and imports nothing.
+    """
+    if keras == "tf_keras":
+        utils = sys.modules.get("tf_keras.src.engine.base_layer_utils")
+        return utils is not None and bool(utils.call_context().in_call)
+    state = sys.modules.get("keras.src.backend.common.global_state")
+    if state is None:
+        return False
+    return state.get_global_attribute("current_call_ctx") is not None
+
+
+def _flatten(x: Tensor, space: int) -> Tensor:
+    """[N, H, W, C] -> [N, S, C], or [N, C, H, W] -> [N, C, S]."""
+    static = x.shape[1:-1] if space == 1 else x.shape[2:]
+    channels = x.shape[-1] if space == 1 else x.shape[1]
+    size = -1
+    if static.is_fully_defined():
+        size = math.prod(static)
+    batch = x.shape[0]
+    if batch is None:
+        batch = -1 if size != -1 else tf.shape(x)[0]
+    shape = [batch, size, channels] if space == 1 else [batch, channels, size]
+    return tf.reshape(x, shape)

@@ -1,0 +1,318 @@
+"""One gradient for every row: three steps forward, three steps back.
+
+    forward   1. moments of every (sample, channel): one read of x
+              2. coefficients: arithmetic on [N, C] tensors
+              3. pointwise: one read of x, one write of y
+    backward  1. sums over space of the family's terms: one read of (x, dy)
+              2. the coefficients' own gradient, by autodiff of step 2, down
+                 to d_mean and d_variance
+              3. dx = dy * dy/dx + (d_mean + 2 * d_variance * (x - mean)) / S:
+                 one read of (x, dy), one write of dx
+
+Between the two passes live x, the parameters and [N, C] statistics.
+
+The computations run on tensors that no tape watches (`tf.stop_gradient`), for
+a compiled function called under a tape would return every intermediate that
+its own autodiff might want. Second derivatives come from the plain formula.
+"""
+
+import functools
+from typing import Callable, Mapping, Sequence
+
+import tensorflow as tf
+
+from evonorm_tf.ops import moments
+from evonorm_tf.ops.plan import BatchStatistics, Plan, Statistics
+
+Tensor = tf.Tensor
+
+
+def train(
+    x: Tensor, parameters: Mapping[str, Tensor], plan: Plan
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The layer in training, with fresh statistics and analytic gradients.
+
+    Args:
+      x: [N, S, C] (or [N, C, S], as plan.space says), floating.
+      parameters: tensors [C] or [N, C] by the names in plan.parameters.
+      plan: the computation.
+
+    Returns:
+      y, like x, and the batch statistics by name, each [C].
+    """
+    names = [name for name, _ in plan.kernel.statistics]
+    forward, backward = (
+        (_forward, _backward)
+        if plan.kernel.apply is None
+        else (_forward_general, _backward_general)
+    )
+
+    @tf.custom_gradient
+    def op(x, *parameters):
+        y, fresh, saved = _run(forward, plan)(*_constant([x, *parameters]))
+
+        def grad(dy, *unused):
+            # Nobody differentiates moving averages; zeros arrive here.
+            del unused
+            return differentiable(dy, x, *parameters)
+
+        @tf.custom_gradient
+        def differentiable(dy, x, *parameters):
+            inputs = _constant([dy, x, *parameters])
+            grads = _run(backward, plan)(saved, *inputs)
+            second = functools.partial(_second, plan, dy, x, parameters)
+            return grads, second
+
+        return (y, *fresh), grad
+
+    y, *fresh = op(x, *(parameters[name] for name in plan.parameters))
+    return y, {k: tf.stop_gradient(v) for k, v in zip(names, fresh)}
+
+
+def infer(
+    x: Tensor,
+    parameters: Mapping[str, Tensor],
+    moving: Mapping[str, Tensor],
+    plan: Plan,
+) -> Tensor:
+    """The layer at inference: the plain formula with moving statistics."""
+    values = [parameters[name] for name in plan.parameters]
+    dtype = moments.compute_dtype(x.dtype)
+    moving = {k: tf.cast(v, dtype) for k, v in moving.items()}
+    y, _ = _plain(plan, x, values, moving)
+    return y
+
+
+def _constant(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tf.stop_gradient(t) for t in tensors]
+
+
+def _run(function: Callable, plan: Plan) -> Callable:
+    """`function` of this plan, as one compiled computation where it may be.
+
+    A synchronised plan has an all-reduce in its middle, which cannot be
+    compiled on CPUs; its pieces are compiled instead (see `_piece`).
+    """
+    whole = plan.xla and not plan.synchronized
+    if whole:
+        return _compiled(function, plan)
+    return functools.partial(function, plan)
+
+
+def _piece(function: Callable, plan: Plan) -> Callable:
+    if plan.xla and plan.synchronized:
+        return _compiled(function, plan)
+    return functools.partial(function, plan)
+
+
+@functools.lru_cache(maxsize=None)
+def _compiled(function: Callable, plan: Plan) -> Callable:
+    return tf.function(functools.partial(function, plan), jit_compile=True)
+
+
+def _cast(x: Tensor) -> Tensor:
+    return tf.cast(x, moments.compute_dtype(x.dtype))
+
+
+# -- analytic rows ----------------------------------------------------------
+
+
+def _moments(plan: Plan, x: Tensor) -> tuple[Tensor, ...]:
+    return moments.spatial_moments(x, plan.space, plan.form)
+
+
+def _coefficients(
+    plan: Plan, statistics: Statistics, values: Sequence[Tensor], x: Tensor
+) -> list[Tensor]:
+    """Step 2; every coefficient as [N, C], so that autodiff sums over n."""
+    parameters = dict(zip(plan.parameters, values))
+    dtype = moments.compute_dtype(x.dtype)
+    shape = tf.stack([tf.shape(x)[0], x.shape[3 - plan.space]])
+    return [
+        tf.broadcast_to(tf.convert_to_tensor(c, dtype), shape)
+        for c in plan.kernel.coefficients(statistics, parameters, plan)
+    ]
+
+
+def _pointwise(plan: Plan, x: Tensor, *coefficients: Tensor) -> Tensor:
+    expanded = [tf.expand_dims(c, plan.space) for c in coefficients]
+    y = plan.kernel.pointwise.forward(_cast(x), *expanded)
+    return tf.cast(y, x.dtype)
+
+
+def _forward(plan: Plan, x: Tensor, *values: Tensor):
+    """Returns y, the fresh batch statistics, and what backward needs."""
+    kernel = plan.kernel
+    values = [_cast(v) for v in values]
+    saved = _statistics(plan, x)
+    statistics = Statistics(*saved[:4])
+    coefficients = _coefficients(plan, statistics, values, x)
+    y = _piece(_pointwise, plan)(x, *coefficients)
+    available = {
+        "moving_mean": statistics.batch_mean,
+        "moving_variance": statistics.batch_variance,
+    }
+    return y, [available[name] for name, _ in kernel.statistics], saved
+
+
+def _statistics(plan: Plan, x: Tensor) -> tuple[Tensor, ...]:
+    """mean, variance [N, C], batch mean, batch variance [C], sample count."""
+    if not plan.kernel.measures:
+        return ()
+    mean, variance = _piece(_moments, plan)(x)
+    if not plan.kernel.statistics:
+        return mean, variance
+    batch = moments.batch_moments(mean, variance, plan.synchronized)
+    return mean, variance, *batch
+
+
+def _sums(plan: Plan, x: Tensor, dy: Tensor, *coefficients: Tensor):
+    expanded = [tf.expand_dims(c, plan.space) for c in coefficients]
+
+    def terms(x, dy):
+        return plan.kernel.pointwise.terms(_cast(x), _cast(dy), *expanded)
+
+    sums = moments.spatial_sums(terms, [x, dy], plan.space, plan.form)
+    return plan.kernel.pointwise.finish(sums, *coefficients)
+
+
+def _slope(plan: Plan, x, dy, coefficients, mean=None, d_mean=0, d_variance=0):
+    def expand(t):
+        return tf.expand_dims(t, plan.space)
+
+    wide = _cast(x)
+    dx = plan.kernel.pointwise.slope(
+        wide, _cast(dy), *(expand(c) for c in coefficients)
+    )
+    if mean is not None:
+        size = tf.cast(tf.shape(x)[plan.space], wide.dtype)
+        d_mean, d_variance = d_mean / size, 2.0 * d_variance / size
+        dx += expand(d_mean) + expand(d_variance) * (wide - expand(mean))
+    return tf.cast(dx, x.dtype)
+
+
+def _backward(plan: Plan, saved, dy: Tensor, x: Tensor, *values: Tensor):
+    wide = [_cast(v) for v in values]
+    small = list(saved[:4])
+    with tf.GradientTape() as tape:
+        tape.watch([*small, *wide])
+        coefficients = _coefficients(plan, Statistics(*small), wide, x)
+    upstream = _piece(_sums, plan)(x, dy, *coefficients)
+    grads = tape.gradient(
+        coefficients,
+        [*small, *wide],
+        output_gradients=upstream,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    d_small, d_values = grads[: len(small)], grads[len(small) :]
+    if not small:
+        dx = _piece(_slope, plan)(x, dy, coefficients)
+    else:
+        d_mean, d_variance = _pool_gradient(plan, saved, d_small)
+        dx = _piece(_slope, plan)(
+            x, dy, coefficients, small[0], d_mean, d_variance
+        )
+    return [dx, *(tf.cast(d, v.dtype) for d, v in zip(d_values, values))]
+
+
+def _pool_gradient(plan: Plan, saved, d_small) -> tuple[Tensor, Tensor]:
+    """Adds the batch statistics' gradient to the instance moments'."""
+    d_mean, d_variance, *d_batch = d_small
+    if not d_batch:
+        return d_mean, d_variance
+    mean, _, center, _, count = saved
+    if plan.synchronized:
+        d_batch = moments.all_reduce_sum(d_batch)
+    d_center, d_spread = d_batch
+    d_mean += (d_center + 2.0 * d_spread * (mean - center)) / count
+    return d_mean, d_variance + d_spread / count
+
+
+# -- general rows -----------------------------------------------------------
+
+
+def _forward_general(plan: Plan, x: Tensor, *values: Tensor):
+    y, fresh = _plain(plan, x, values)
+    return y, fresh, ()
+
+
+def _backward_general(plan: Plan, saved, dy, x, *values):
+    # Autodiff that starts from x again: nothing but x is kept for it.
+    del saved
+    with tf.GradientTape() as tape:
+        tape.watch([x, *values])
+        y, _ = _plain(plan, x, values)
+    return tape.gradient(
+        y,
+        [x, *values],
+        output_gradients=dy,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+
+
+# -- the plain formula ------------------------------------------------------
+
+
+def _plain(plan: Plan, x: Tensor, values, moving=None):
+    """y and the fresh statistics, as TensorFlow differentiates them."""
+    kernel, fresh = plan.kernel, {}
+    wide, values = _cast(x), [_cast(v) for v in values]
+    if kernel.apply is None:
+        small = _plain_statistics(plan, wide, moving)
+        if moving is None:
+            fresh = {
+                "moving_mean": small.batch_mean,
+                "moving_variance": small.batch_variance,
+            }
+        coefficients = _coefficients(plan, small, values, x)
+        expanded = [tf.expand_dims(c, plan.space) for c in coefficients]
+        y = kernel.pointwise.forward(wide, *expanded)
+    else:
+        batch = BatchStatistics(moving, plan.synchronized)
+        if plan.space == 2:
+            wide = tf.transpose(wide, [0, 2, 1])
+        y = kernel.apply(wide, dict(zip(plan.parameters, values)), batch, plan)
+        if plan.space == 2:
+            y = tf.transpose(y, [0, 2, 1])
+        fresh = batch.fresh
+    y = tf.cast(y, x.dtype)
+    return y, [fresh[name] for name, _ in kernel.statistics if moving is None]
+
+
+def _plain_statistics(plan: Plan, x: Tensor, moving) -> Statistics:
+    kernel = plan.kernel
+    if moving is None:
+        if not kernel.measures:
+            return Statistics()
+        mean, variance = _moments(plan, x)
+        if not kernel.statistics:
+            return Statistics(mean, variance)
+        batch = moments.batch_moments(mean, variance, plan.synchronized)
+        return Statistics(mean, variance, *batch[:2])
+    mean = variance = None
+    if kernel.instance:
+        mean, variance = _moments(plan, x)
+    center, spread = (moving.get(k) for k in ("moving_mean", "moving_variance"))
+    return Statistics(mean, variance, center, spread)
+
+
+def _second(plan: Plan, dy, x, parameters, *upstream):
+    """Gradient of the gradient, by autodiff of the plain formula."""
+    inputs = [dy, x, *parameters]
+    with tf.GradientTape() as outer:
+        outer.watch(inputs)
+        with tf.GradientTape() as inner:
+            inner.watch(inputs[1:])
+            y, _ = _plain(plan, x, parameters)
+        first = inner.gradient(
+            y,
+            inputs[1:],
+            output_gradients=dy,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+    return outer.gradient(
+        first,
+        inputs,
+        output_gradients=list(upstream),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )

@@ -1,0 +1,32 @@
+"""Shared by all tests: two logical CPUs, fixed seeds, the optional data."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+# Before anything initialises the devices: replica tests need two.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    np.random.seed(0)
+    tf.random.set_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """Real data for trials; a test that uses it skips without it."""
+    here = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = pathlib.Path(os.environ.get("EVONORM_DATA", here))
+    if not path.is_dir():
+        pytest.skip("no real data: set EVONORM_DATA to its folder")
+    return path
