@@ -1,4 +1,4 @@
-"""EvoNorm layers for TensorFlow (arXiv:2004.02967), drop-in for any Keras model.
+"""EvoNorm layers (arXiv:2004.02967), drop-in for any Keras model.
 
     import evonorm_tf
     x = evonorm_tf.NormAct("evonorm_s0")(x)    # Keras 3

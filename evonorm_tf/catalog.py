@@ -13,8 +13,13 @@ import dataclasses
 import difflib
 from typing import Any
 
-from evonorm_tf.ops import baselines, coefficients, evonorm_b, evonorm_s
-from evonorm_tf.ops import general
+from evonorm_tf.ops import (
+    baselines,
+    coefficients,
+    evonorm_b,
+    evonorm_s,
+    general,
+)
 from evonorm_tf.ops.plan import Kernel
 
 _PAPER = "Table 1, arXiv:2004.02967"

@@ -5,85 +5,16 @@ how it makes a weight.
 """
 
 import math
-import sys
 from typing import Any
 
 import tensorflow as tf
 
-from evonorm_tf import catalog
-from evonorm_tf.ops import gradient
+from evonorm_tf import catalog, validation
+from evonorm_tf.ops import gradient, plain
 from evonorm_tf.ops import settings as settings_lib
 from evonorm_tf.ops.plan import Plan
 
 Tensor = tf.Tensor
-
-PAPER_GROUPS = 32
-
-
-def resolve_groups(
-    channels: int,
-    groups: int | None = None,
-    group_size: int | None = None,
-    min_group_size: int = 1,
-) -> int:
-    """The number of channel groups of a layer.
-
-    Args:
-      channels: C.
-      groups: a number that must divide C; None for 32 lowered one by one
-        until it does, as the authors do.
-      group_size: channels a group, the alternative to `groups`.
-      min_group_size: with `groups=None`, lowers the number further until a
-        group has so many channels: in a narrow layer 32 groups leave one
-        channel each, and S0 becomes an instance norm.
-
-    Raises:
-      ValueError: if no such grouping exists.
-    """
-    if groups is not None and group_size is not None:
-        raise ValueError(
-            "Give `groups` or `group_size`, not both. "
-            f"Received: groups={groups}, group_size={group_size}"
-        )
-    if group_size is not None:
-        if channels % group_size:
-            raise ValueError(
-                f"`group_size` must divide the {channels} channels. "
-                f"Received: group_size={group_size}"
-            )
-        return channels // group_size
-    if groups is not None:
-        if channels % groups:
-            raise ValueError(
-                f"`groups` must divide the {channels} channels; groups=None "
-                f"finds a number that does. Received: groups={groups}"
-            )
-        return groups
-    if min_group_size > channels:
-        raise ValueError(
-            f"`min_group_size` exceeds the {channels} channels of the input. "
-            f"Received: min_group_size={min_group_size}"
-        )
-    largest = min(PAPER_GROUPS, channels // min_group_size)
-    return next(g for g in range(largest, 0, -1) if channels % g == 0)
-
-
-def _check_count(name: str, value: Any, optional: bool = True) -> None:
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value!r}"
-        )
-
-
-def _check_open_interval(name: str, value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0.0 < value < 1.0:
-        raise ValueError(
-            f"`{name}` must be a number between 0 and 1, both excluded. "
-            f"Received: {name}={value!r}"
-        )
 
 
 class NormActMixin:
@@ -155,16 +86,12 @@ class NormActMixin:
     ):
         super().__init__(name=name, dtype=dtype, trainable=trainable)
         self.row = catalog.get(name_or_row)
-        _check_count("groups", groups)
-        _check_count("group_size", group_size)
-        _check_count("min_group_size", min_group_size, optional=False)
-        _check_open_interval("momentum", momentum)
-        _check_open_interval("epsilon", epsilon)
-        if axis not in (-1, 1):
-            raise ValueError(
-                "`axis` is the channel axis: -1 (channels last) or 1 "
-                f"(channels first). Received: axis={axis!r}"
-            )
+        validation.check_count("groups", groups)
+        validation.check_count("group_size", group_size)
+        validation.check_count("min_group_size", min_group_size, optional=False)
+        validation.check_open_interval("momentum", momentum)
+        validation.check_open_interval("epsilon", epsilon)
+        validation.check_axis(axis)
         settings_lib.check("xla", xla)
         self.groups, self.group_size = groups, group_size
         self.min_group_size = min_group_size
@@ -178,13 +105,13 @@ class NormActMixin:
             self._active = self.row.without_activation or self.row
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self._check_home(args, kwargs)
+        validation.check_home(self, args, kwargs)
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights, [C] each, and fixes the groups."""
         shape = tuple(input_shape)
-        self._check_rank(len(shape))
+        validation.check_rank(self._active, len(shape))
         channels = shape[self.axis]
         if channels is None:
             raise ValueError(
@@ -193,7 +120,7 @@ class NormActMixin:
             )
         self._groups = 1
         if self._active.grouped:
-            self._groups = resolve_groups(
+            self._groups = validation.resolve_groups(
                 channels, self.groups, self.group_size, self.min_group_size
             )
         if self.affine:
@@ -229,7 +156,7 @@ class NormActMixin:
           A tensor like `inputs`.
         """
         x = tf.convert_to_tensor(inputs)
-        self._check_input(x)
+        validation.check_input(self._active, x)
         parameters = self._parameters(gamma, beta, x)
         training = self._training(training)
         plan = self._plan(tuple(parameters), training)
@@ -240,7 +167,7 @@ class NormActMixin:
         else:
             statistics = self._active.kernel.statistics
             moving = {n: self._value(getattr(self, n)) for n, _ in statistics}
-            y = gradient.infer(flat, parameters, moving, plan)
+            y = plain.infer(flat, parameters, moving, plan)
         y = tf.reshape(y, tf.shape(x))
         y.set_shape(x.shape)
         return y
@@ -278,19 +205,10 @@ class NormActMixin:
     def _parameters(self, gamma, beta, x: Tensor) -> dict[str, Tensor]:
         given = {"gamma": gamma, "beta": beta}
         given = {k: v for k, v in given.items() if v is not None}
-        if given and self.affine:
-            raise ValueError(
-                "gamma and beta at call time need a layer with affine=False. "
-                f"Received: affine=True and {sorted(given)}"
-            )
-        channels = x.shape[self.axis]
         for name, value in given.items():
-            shape = tf.convert_to_tensor(value).shape
-            if shape.rank != 2 or shape[-1] not in (None, channels):
-                raise ValueError(
-                    f"{name} at call time must be [N, C] = "
-                    f"[{x.shape[0]}, {channels}]. Received: shape={shape}"
-                )
+            validation.check_conditional(
+                name, value, self.affine, (x.shape[0], x.shape[self.axis])
+            )
         if self.affine:
             given = {"gamma": self.gamma, "beta": self.beta}
         for name, _ in self._active.weights:
@@ -310,46 +228,6 @@ class NormActMixin:
         # variable fails on a second device.
         return tf.convert_to_tensor(weight)
 
-    def _check_input(self, x: Tensor) -> None:
-        if not x.dtype.is_floating:
-            raise TypeError(
-                "Expected a floating-point input; cast it first. "
-                f"Received: dtype={x.dtype.name}"
-            )
-        self._check_rank(x.shape.rank)
-        if 0 in x.shape[1:]:
-            raise ValueError(
-                "An input without pixels or channels has no statistics. "
-                f"Received: shape={x.shape}"
-            )
-
-    def _check_rank(self, rank: int | None) -> None:
-        least = self._active.min_rank
-        if rank is None or not least <= rank <= 5:
-            shapes = ["[N, C]", "[N, S, C]", "[N, H, W, C]", "[N, D, H, W, C]"]
-            raise ValueError(
-                f"{self._active.name} is defined for inputs of rank {least} "
-                f"to 5: {' or '.join(shapes[least - 2 :])}. "
-                f"Received: rank={rank}"
-            )
-
-    def _check_home(self, args: tuple, kwargs: dict) -> None:
-        """Refuses the other Keras: its models would track no weight of us."""
-        for value in (*args, *kwargs.values()):
-            root = type(value).__module__.split(".")[0]
-            if root == self._foreign:
-                raise TypeError(
-                    f"A layer of {type(self).__module__} was called on a "
-                    f"{self._foreign} tensor. {self._remedy} "
-                    f"Received: {value!r}"
-                )
-        if _in_call(self._foreign):
-            raise TypeError(
-                f"A layer of {type(self).__module__} was called inside a "
-                f"{self._foreign} model. {self._remedy} "
-                f"Received: {self.name!r}"
-            )
-
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         config = super().get_config()
@@ -363,21 +241,6 @@ class NormActMixin:
             value = self._initializers.serialize(getattr(self, name))
             config[name] = value
         return config
-
-
-def _in_call(keras: str) -> bool:
-    """Whether a layer or model of that Keras ("keras", "tf_keras") is called.
-
-    Eager tensors look alike in both; only the caller tells them apart. Asks
-    what is imported and imports nothing.
-    """
-    if keras == "tf_keras":
-        utils = sys.modules.get("tf_keras.src.engine.base_layer_utils")
-        return utils is not None and bool(utils.call_context().in_call)
-    state = sys.modules.get("keras.src.backend.common.global_state")
-    if state is None:
-        return False
-    return state.get_global_attribute("current_call_ctx") is not None
 
 
 def _flatten(x: Tensor, space: int) -> Tensor:

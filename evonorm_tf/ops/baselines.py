@@ -7,7 +7,8 @@ and scale come from; ReLU, SiLU, Swish and TLU in act. x - center is taken
 first, since x * scale + (shift - center * scale) loses mean / std.
 """
 
-from typing import Callable, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 

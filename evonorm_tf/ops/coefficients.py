@@ -5,7 +5,8 @@ the parameters, the coefficients that the row's pointwise family takes, in the
 family's order. TensorFlow differentiates these.
 """
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 

@@ -11,7 +11,7 @@ serves them: where r wins, d(x / r) / dx = q / r^2, elsewhere 1 / s. What
 differs is r and its partial derivatives (Table 1, arXiv:2004.02967).
 """
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 

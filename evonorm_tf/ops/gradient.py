@@ -17,12 +17,13 @@ its own autodiff might want. Second derivatives come from the plain formula.
 """
 
 import functools
-from typing import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
 from evonorm_tf.ops import moments
-from evonorm_tf.ops.plan import BatchStatistics, Plan, Statistics
+from evonorm_tf.ops.plain import coefficients_of, measure, plain, widen
+from evonorm_tf.ops.plan import Plan, Statistics
 
 Tensor = tf.Tensor
 
@@ -49,7 +50,7 @@ def train(
 
     @tf.custom_gradient
     def op(x, *parameters):
-        y, fresh, saved = _run(forward, plan)(*_constant([x, *parameters]))
+        y, fresh, saved = forward(plan, *_constant([x, *parameters]))
 
         def grad(dy, *unused):
             # Nobody differentiates moving averages; zeros arrive here.
@@ -59,7 +60,7 @@ def train(
         @tf.custom_gradient
         def differentiable(dy, x, *parameters):
             inputs = _constant([dy, x, *parameters])
-            grads = _run(backward, plan)(saved, *inputs)
+            grads = backward(plan, saved, *inputs)
             second = functools.partial(_second, plan, dy, x, parameters)
             return grads, second
 
@@ -69,97 +70,53 @@ def train(
     return y, {k: tf.stop_gradient(v) for k, v in zip(names, fresh)}
 
 
-def infer(
-    x: Tensor,
-    parameters: Mapping[str, Tensor],
-    moving: Mapping[str, Tensor],
-    plan: Plan,
-) -> Tensor:
-    """The layer at inference: the plain formula with moving statistics."""
-    values = [parameters[name] for name in plan.parameters]
-    dtype = moments.compute_dtype(x.dtype)
-    moving = {k: tf.cast(v, dtype) for k, v in moving.items()}
-    y, _ = _plain(plan, x, values, moving)
-    return y
-
-
 def _constant(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tf.stop_gradient(t) for t in tensors]
 
 
-def _run(function: Callable, plan: Plan) -> Callable:
-    """`function` of this plan, as one compiled computation where it may be.
-
-    A synchronised plan has an all-reduce in its middle, which cannot be
-    compiled on CPUs; its pieces are compiled instead (see `_piece`).
-    """
-    whole = plan.xla and not plan.synchronized
-    if whole:
-        return _compiled(function, plan)
-    return functools.partial(function, plan)
-
-
 def _piece(function: Callable, plan: Plan) -> Callable:
-    if plan.xla and plan.synchronized:
+    """A full-size step of this plan, compiled where it may be.
+
+    Steps 1 and 3 are compiled one by one and step 2 stays between them: there
+    the batch statistics can be all-reduced; and compiled together, the group
+    arithmetic of step 2 would be repeated for every element of step 3
+    (measured: twice the time, for S0).
+    """
+    if plan.xla:
         return _compiled(function, plan)
     return functools.partial(function, plan)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _compiled(function: Callable, plan: Plan) -> Callable:
     return tf.function(functools.partial(function, plan), jit_compile=True)
-
-
-def _cast(x: Tensor) -> Tensor:
-    return tf.cast(x, moments.compute_dtype(x.dtype))
 
 
 # -- analytic rows ----------------------------------------------------------
 
 
-def _moments(plan: Plan, x: Tensor) -> tuple[Tensor, ...]:
-    return moments.spatial_moments(x, plan.space, plan.form)
-
-
-def _coefficients(
-    plan: Plan, statistics: Statistics, values: Sequence[Tensor], x: Tensor
-) -> list[Tensor]:
-    """Step 2; every coefficient as [N, C], so that autodiff sums over n."""
-    parameters = dict(zip(plan.parameters, values))
-    dtype = moments.compute_dtype(x.dtype)
-    shape = tf.stack([tf.shape(x)[0], x.shape[3 - plan.space]])
-    return [
-        tf.broadcast_to(tf.convert_to_tensor(c, dtype), shape)
-        for c in plan.kernel.coefficients(statistics, parameters, plan)
-    ]
-
-
 def _pointwise(plan: Plan, x: Tensor, *coefficients: Tensor) -> Tensor:
     expanded = [tf.expand_dims(c, plan.space) for c in coefficients]
-    y = plan.kernel.pointwise.forward(_cast(x), *expanded)
+    y = plan.kernel.pointwise.forward(widen(x), *expanded)
     return tf.cast(y, x.dtype)
 
 
 def _forward(plan: Plan, x: Tensor, *values: Tensor):
     """Returns y, the fresh batch statistics, and what backward needs."""
-    kernel = plan.kernel
-    values = [_cast(v) for v in values]
+    values = [widen(v) for v in values]
     saved = _statistics(plan, x)
     statistics = Statistics(*saved[:4])
-    coefficients = _coefficients(plan, statistics, values, x)
+    coefficients = coefficients_of(plan, statistics, values, x)
     y = _piece(_pointwise, plan)(x, *coefficients)
-    available = {
-        "moving_mean": statistics.batch_mean,
-        "moving_variance": statistics.batch_variance,
-    }
-    return y, [available[name] for name, _ in kernel.statistics], saved
+    fresh = [statistics.named()[name] for name, _ in plan.kernel.statistics]
+    return y, fresh, saved
 
 
 def _statistics(plan: Plan, x: Tensor) -> tuple[Tensor, ...]:
     """mean, variance [N, C], batch mean, batch variance [C], sample count."""
     if not plan.kernel.measures:
         return ()
-    mean, variance = _piece(_moments, plan)(x)
+    mean, variance = _piece(measure, plan)(x)
     if not plan.kernel.statistics:
         return mean, variance
     batch = moments.batch_moments(mean, variance, plan.synchronized)
@@ -170,7 +127,7 @@ def _sums(plan: Plan, x: Tensor, dy: Tensor, *coefficients: Tensor):
     expanded = [tf.expand_dims(c, plan.space) for c in coefficients]
 
     def terms(x, dy):
-        return plan.kernel.pointwise.terms(_cast(x), _cast(dy), *expanded)
+        return plan.kernel.pointwise.terms(widen(x), widen(dy), *expanded)
 
     sums = moments.spatial_sums(terms, [x, dy], plan.space, plan.form)
     return plan.kernel.pointwise.finish(sums, *coefficients)
@@ -180,9 +137,9 @@ def _slope(plan: Plan, x, dy, coefficients, mean=None, d_mean=0, d_variance=0):
     def expand(t):
         return tf.expand_dims(t, plan.space)
 
-    wide = _cast(x)
+    wide = widen(x)
     dx = plan.kernel.pointwise.slope(
-        wide, _cast(dy), *(expand(c) for c in coefficients)
+        wide, widen(dy), *(expand(c) for c in coefficients)
     )
     if mean is not None:
         size = tf.cast(tf.shape(x)[plan.space], wide.dtype)
@@ -192,11 +149,11 @@ def _slope(plan: Plan, x, dy, coefficients, mean=None, d_mean=0, d_variance=0):
 
 
 def _backward(plan: Plan, saved, dy: Tensor, x: Tensor, *values: Tensor):
-    wide = [_cast(v) for v in values]
+    wide = [widen(v) for v in values]
     small = list(saved[:4])
     with tf.GradientTape() as tape:
         tape.watch([*small, *wide])
-        coefficients = _coefficients(plan, Statistics(*small), wide, x)
+        coefficients = coefficients_of(plan, Statistics(*small), wide, x)
     upstream = _piece(_sums, plan)(x, dy, *coefficients)
     grads = tape.gradient(
         coefficients,
@@ -232,16 +189,31 @@ def _pool_gradient(plan: Plan, saved, d_small) -> tuple[Tensor, Tensor]:
 
 
 def _forward_general(plan: Plan, x: Tensor, *values: Tensor):
-    y, fresh = _plain(plan, x, values)
+    y, fresh = _whole(_plain_step, plan)(x, *values)
     return y, fresh, ()
 
 
 def _backward_general(plan: Plan, saved, dy, x, *values):
-    # Autodiff that starts from x again: nothing but x is kept for it.
     del saved
+    return _whole(_recomputed, plan)(dy, x, *values)
+
+
+def _whole(function: Callable, plan: Plan) -> Callable:
+    # The all-reduces of a synchronised row are inside; they do not compile.
+    if plan.synchronized:
+        return functools.partial(function, plan)
+    return _piece(function, plan)
+
+
+def _plain_step(plan: Plan, x: Tensor, *values: Tensor):
+    return plain(plan, x, values)
+
+
+def _recomputed(plan: Plan, dy, x, *values):
+    # Autodiff that starts from x again: nothing but x is kept for it.
     with tf.GradientTape() as tape:
         tape.watch([x, *values])
-        y, _ = _plain(plan, x, values)
+        y, _ = plain(plan, x, values)
     return tape.gradient(
         y,
         [x, *values],
@@ -250,50 +222,7 @@ def _backward_general(plan: Plan, saved, dy, x, *values):
     )
 
 
-# -- the plain formula ------------------------------------------------------
-
-
-def _plain(plan: Plan, x: Tensor, values, moving=None):
-    """y and the fresh statistics, as TensorFlow differentiates them."""
-    kernel, fresh = plan.kernel, {}
-    wide, values = _cast(x), [_cast(v) for v in values]
-    if kernel.apply is None:
-        small = _plain_statistics(plan, wide, moving)
-        if moving is None:
-            fresh = {
-                "moving_mean": small.batch_mean,
-                "moving_variance": small.batch_variance,
-            }
-        coefficients = _coefficients(plan, small, values, x)
-        expanded = [tf.expand_dims(c, plan.space) for c in coefficients]
-        y = kernel.pointwise.forward(wide, *expanded)
-    else:
-        batch = BatchStatistics(moving, plan.synchronized)
-        if plan.space == 2:
-            wide = tf.transpose(wide, [0, 2, 1])
-        y = kernel.apply(wide, dict(zip(plan.parameters, values)), batch, plan)
-        if plan.space == 2:
-            y = tf.transpose(y, [0, 2, 1])
-        fresh = batch.fresh
-    y = tf.cast(y, x.dtype)
-    return y, [fresh[name] for name, _ in kernel.statistics if moving is None]
-
-
-def _plain_statistics(plan: Plan, x: Tensor, moving) -> Statistics:
-    kernel = plan.kernel
-    if moving is None:
-        if not kernel.measures:
-            return Statistics()
-        mean, variance = _moments(plan, x)
-        if not kernel.statistics:
-            return Statistics(mean, variance)
-        batch = moments.batch_moments(mean, variance, plan.synchronized)
-        return Statistics(mean, variance, *batch[:2])
-    mean = variance = None
-    if kernel.instance:
-        mean, variance = _moments(plan, x)
-    center, spread = (moving.get(k) for k in ("moving_mean", "moving_variance"))
-    return Statistics(mean, variance, center, spread)
+# -- second derivatives ----------------------------------------------------
 
 
 def _second(plan: Plan, dy, x, parameters, *upstream):
@@ -303,7 +232,7 @@ def _second(plan: Plan, dy, x, parameters, *upstream):
         outer.watch(inputs)
         with tf.GradientTape() as inner:
             inner.watch(inputs[1:])
-            y, _ = _plain(plan, x, parameters)
+            y, _ = plain(plan, x, parameters)
         first = inner.gradient(
             y,
             inputs[1:],

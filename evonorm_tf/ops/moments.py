@@ -10,14 +10,14 @@ space = 1, or [N, C, S] with space = 2. Small tensors are [N, C] or [C].
 So one read of x serves every statistic that a norm-act layer asks for.
 """
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from evonorm_tf.ops.settings import Settings
 
 Tensor = tf.Tensor
-MAX_BLOCKS = 16
+MAX_BLOCKS = 8
 
 
 def compute_dtype(dtype: tf.DType) -> tf.DType:

@@ -5,7 +5,8 @@ layer of a model that has the same plan and the same shapes.
 """
 
 import dataclasses
-from typing import Any, Callable, Mapping, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -30,6 +31,13 @@ class Statistics(NamedTuple):
     variance: Tensor | None = None
     batch_mean: Tensor | None = None
     batch_variance: Tensor | None = None
+
+    def named(self) -> dict[str, Tensor | None]:
+        """The batch statistics under the names of their moving averages."""
+        return {
+            "moving_mean": self.batch_mean,
+            "moving_variance": self.batch_variance,
+        }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ tensors that are constant over space. Each family writes its derivatives by
 hand, in four plain functions; `gradient.py` does everything else.
 """
 
-from typing import Callable, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 

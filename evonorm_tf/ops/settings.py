@@ -1,7 +1,7 @@
 """How the ops compute: three settings, in one place.
 
 `reduction`, how a sum over space is written
-    "blocks"  the space is cut into up to 16 blocks that are added element by
+    "blocks"  the space is cut into up to 8 blocks that are added element by
               element, then the remaining rows are summed: on a CPU, XLA makes
               one vectorised read of it, whatever is summed, and the sum is
               pairwise at the top;
@@ -31,7 +31,7 @@ Measured accuracy and speed: docs/design.md.
 import contextlib
 import dataclasses
 import functools
-from typing import Iterator
+from collections.abc import Iterator
 
 import tensorflow as tf
 

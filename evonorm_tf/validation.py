@@ -1,0 +1,164 @@
+"""Checks of a layer's arguments and inputs: what was wrong, and the way out."""
+
+import sys
+from typing import Any
+
+import tensorflow as tf
+
+from evonorm_tf.catalog import Row
+
+PAPER_GROUPS = 32
+
+
+def resolve_groups(
+    channels: int,
+    groups: int | None = None,
+    group_size: int | None = None,
+    min_group_size: int = 1,
+) -> int:
+    """The number of channel groups of a layer.
+
+    Args:
+      channels: C.
+      groups: a number that must divide C; None for 32 lowered one by one
+        until it does, as the authors do.
+      group_size: channels a group, the alternative to `groups`.
+      min_group_size: with `groups=None`, lowers the number further until a
+        group has so many channels: in a narrow layer 32 groups leave one
+        channel each, and S0 becomes an instance norm.
+
+    Raises:
+      ValueError: if no such grouping exists.
+    """
+    if groups is not None and group_size is not None:
+        raise ValueError(
+            "Give `groups` or `group_size`, not both. "
+            f"Received: groups={groups}, group_size={group_size}"
+        )
+    if group_size is not None:
+        if channels % group_size:
+            raise ValueError(
+                f"`group_size` must divide the {channels} channels. "
+                f"Received: group_size={group_size}"
+            )
+        return channels // group_size
+    if groups is not None:
+        if channels % groups:
+            raise ValueError(
+                f"`groups` must divide the {channels} channels; groups=None "
+                f"finds a number that does. Received: groups={groups}"
+            )
+        return groups
+    if min_group_size > channels:
+        raise ValueError(
+            f"`min_group_size` exceeds the {channels} channels of the input. "
+            f"Received: min_group_size={min_group_size}"
+        )
+    largest = min(PAPER_GROUPS, channels // min_group_size)
+    return next(g for g in range(largest, 0, -1) if channels % g == 0)
+
+
+def check_count(name: str, value: Any, optional: bool = True) -> None:
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}"
+        )
+
+
+def check_open_interval(name: str, value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0.0 < value < 1.0:
+        raise ValueError(
+            f"`{name}` must be a number between 0 and 1, both excluded. "
+            f"Received: {name}={value!r}"
+        )
+
+
+def check_axis(axis: Any) -> None:
+    if axis not in (-1, 1):
+        raise ValueError(
+            "`axis` is the channel axis: -1 (channels last) or 1 (channels "
+            f"first). Received: axis={axis!r}"
+        )
+
+
+def check_rank(row: Row, rank: int | None) -> None:
+    least = row.min_rank
+    if rank is None or not least <= rank <= 5:
+        shapes = ["[N, C]", "[N, S, C]", "[N, H, W, C]", "[N, D, H, W, C]"]
+        raise ValueError(
+            f"{row.name} is defined for inputs of rank {least} to 5: "
+            f"{' or '.join(shapes[least - 2 :])}. Received: rank={rank}"
+        )
+
+
+def check_input(row: Row, x: tf.Tensor) -> None:
+    if not x.dtype.is_floating:
+        raise TypeError(
+            "Expected a floating-point input; cast it first. "
+            f"Received: dtype={x.dtype.name}"
+        )
+    check_rank(row, x.shape.rank)
+    if 0 in x.shape[1:]:
+        raise ValueError(
+            "An input without pixels or channels has no statistics. "
+            f"Received: shape={x.shape}"
+        )
+
+
+def check_conditional(
+    name: str, value: Any, affine: bool, shape: tuple[int | None, int]
+) -> None:
+    """Checks gamma or beta [N, C] given at call time."""
+    if affine:
+        raise ValueError(
+            "gamma and beta at call time need a layer with affine=False. "
+            f"Received: affine=True and {name}={value!r}"
+        )
+    received = tf.convert_to_tensor(value).shape
+    if not received.is_compatible_with(shape) or received.rank != 2:
+        raise ValueError(
+            f"{name} at call time must be [N, C] = {list(shape)}. "
+            f"Received: shape={received}"
+        )
+
+
+def check_home(layer: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Refuses a call from the other Keras: its models would track no weight.
+
+    Args:
+      layer: has `_foreign`, the root module of the other Keras, and
+        `_remedy`.
+      args: positional arguments of the call.
+      kwargs: keyword arguments of the call.
+    """
+    foreign = layer._foreign
+    message = f"A layer of {type(layer).__module__} was called "
+    for value in (*args, *kwargs.values()):
+        if type(value).__module__.split(".")[0] == foreign:
+            raise TypeError(
+                f"{message}on a {foreign} tensor. {layer._remedy} "
+                f"Received: {value!r}"
+            )
+    if _in_call(foreign):
+        raise TypeError(
+            f"{message}inside a {foreign} model. {layer._remedy} "
+            f"Received: {layer.name!r}"
+        )
+
+
+def _in_call(keras: str) -> bool:
+    """Whether a layer or model of that Keras ("keras", "tf_keras") is called.
+
+    Eager tensors look alike in both; only the caller tells them apart. Asks
+    what is imported and imports nothing.
+    """
+    if keras == "tf_keras":
+        utils = sys.modules.get("tf_keras.src.engine.base_layer_utils")
+        return utils is not None and bool(utils.call_context().in_call)
+    state = sys.modules.get("keras.src.backend.common.global_state")
+    if state is None:
+        return False
+    return state.get_global_attribute("current_call_ctx") is not None
