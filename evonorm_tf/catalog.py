@@ -11,6 +11,7 @@ bhw, hw, c/g name the axes that a statistic is taken over. Each ends in
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 from evonorm_tf.ops import (
@@ -250,15 +251,22 @@ def register(row: Row) -> Row:
     return row
 
 
-def get(name_or_row: "str | Row") -> Row:
+def get(name_or_row: "str | Mapping[str, Any] | Row") -> Row:
     """The row of that name; a `Row` is returned as it is.
 
+    A name that ends in .json is the path of a searched graph, and a mapping
+    is such a graph itself (`evonorm_tf.graphs`).
+
     Raises:
-      ValueError: for an unknown name, with the nearest ones.
+      ValueError: for an unknown name, with the nearest ones, or no graph.
       TypeError: for anything else.
     """
     if isinstance(name_or_row, Row):
         return name_or_row
+    if isinstance(name_or_row, Mapping) or str(name_or_row).endswith(".json"):
+        from evonorm_tf import graphs  # It imports this module.
+
+        return graphs.resolve(name_or_row)
     if not isinstance(name_or_row, str):
         raise TypeError(
             "A layer is named by a string or given as a catalog Row. "

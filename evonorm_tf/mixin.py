@@ -106,6 +106,7 @@ class NormActMixin:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         validation.check_home(self, args, kwargs)
+        validation.check_dtype(args[0] if args else kwargs.get("inputs"))
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Any) -> None:
@@ -156,7 +157,7 @@ class NormActMixin:
           A tensor like `inputs`.
         """
         x = tf.convert_to_tensor(inputs)
-        validation.check_input(self._active, x)
+        validation.check_shape(self._active, x)
         parameters = self._parameters(gamma, beta, x)
         training = self._training(training)
         plan = self._plan(tuple(parameters), training)

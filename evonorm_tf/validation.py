@@ -94,12 +94,17 @@ def check_rank(row: Row, rank: int | None) -> None:
         )
 
 
-def check_input(row: Row, x: tf.Tensor) -> None:
-    if not x.dtype.is_floating:
+def check_dtype(x: Any) -> None:
+    """Checks a tensor of any kind; a symbolic one would be cast silently."""
+    dtype = getattr(x, "dtype", None)
+    if dtype is not None and not tf.as_dtype(dtype).is_floating:
         raise TypeError(
             "Expected a floating-point input; cast it first. "
-            f"Received: dtype={x.dtype.name}"
+            f"Received: dtype={tf.as_dtype(dtype).name}"
         )
+
+
+def check_shape(row: Row, x: tf.Tensor) -> None:
     check_rank(row, x.shape.rank)
     if 0 in x.shape[1:]:
         raise ValueError(

@@ -42,7 +42,9 @@ def _swish_partial(z, dy, v):
 
 
 LINEAR = Activation(lambda z: z, lambda z, dy: dy)
-RELU = Activation(tf.nn.relu, lambda z, dy: tf.where(z > 0.0, dy, 0.0))
+RELU = Activation(
+    tf.nn.relu, lambda z, dy: tf.where(z > 0.0, dy, tf.zeros_like(dy))
+)
 SWISH = Activation(
     lambda z, v: z * tf.sigmoid(v * z), _swish_slope, _swish_partial
 )
@@ -51,8 +53,8 @@ SILU = Activation(
 )
 TLU = Activation(
     tf.maximum,
-    lambda z, dy, v: tf.where(z >= v, dy, 0.0),
-    lambda z, dy, v: [tf.where(z >= v, 0.0, dy)],
+    lambda z, dy, v: tf.where(z >= v, dy, tf.zeros_like(dy)),
+    lambda z, dy, v: [tf.where(z >= v, tf.zeros_like(dy), dy)],
 )
 
 

@@ -41,9 +41,10 @@ def _family(
         inverse = 1.0 / tf.maximum(s, r)
         t = dy * x * inverse
         # As tf.maximum's own gradient: at a tie the first argument has it.
-        inside = tf.where(r > s, t, 0.0)
+        zero = tf.zeros_like(t)
+        inside = tf.where(r > s, t, zero)
         slopes = [inside * inverse * p for p in partials(x, *extra)]
-        return [t, dy, tf.where(r > s, 0.0, t), *slopes]
+        return [t, dy, tf.where(r > s, zero, t), *slopes]
 
     def finish(sums, s, gamma, beta, *extra):
         del beta, extra

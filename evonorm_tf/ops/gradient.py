@@ -89,7 +89,9 @@ def _piece(function: Callable, plan: Plan) -> Callable:
 
 @functools.cache
 def _compiled(function: Callable, plan: Plan) -> Callable:
-    return tf.function(functools.partial(function, plan), jit_compile=True)
+    return tf.function(
+        functools.partial(function, plan), autograph=False, jit_compile=True
+    )
 
 
 # -- analytic rows ----------------------------------------------------------

@@ -1,0 +1,69 @@
+"""Imports point one way; read from the source, not from memory."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+HEADS = ("classification", "detection", "gan")
+FILES = [
+    path
+    for top in ("evonorm_tf", *HEADS, "configs", "benchmarks")
+    for path in sorted((ROOT / top).rglob("*.py"))
+]
+# Who may import what, by the start of the file's path.
+KERAS3 = ("evonorm_tf/layers.py", "evonorm_tf/models.py")
+KERAS3 += ("evonorm_tf/conversion.py", "benchmarks/")
+LEGACY = ("evonorm_tf/legacy.py", "evonorm_tf/models.py")
+LEGACY += ("evonorm_tf/conversion.py", "evonorm_tf/training/")
+LEGACY += ("evonorm_tf/search/", "benchmarks/", *(f"{h}/" for h in HEADS))
+GARDEN = ("evonorm_tf/training/", "benchmarks/", *(f"{h}/" for h in HEADS))
+ALLOWED = {"keras": KERAS3, "tf_keras": LEGACY, "official": GARDEN}
+# Inside the library: a part may import the parts before it.
+ORDER = ("ops", "catalog", "graphs", "validation", "mixin", "layers")
+
+
+def _imports(path: pathlib.Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def _rank(part: str) -> int:
+    return ORDER.index({"legacy": "layers"}.get(part, part))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    here = path.relative_to(ROOT).as_posix()
+    for name in _imports(path):
+        top = name.split(".")[0]
+        if top in ALLOWED:
+            assert here.startswith(ALLOWED[top]), f"{here} imports {name}"
+        if here.startswith("evonorm_tf/"):
+            assert top not in HEADS, f"{here} imports a head: {name}"
+        for head in HEADS:
+            if here.startswith(f"{head}/"):
+                assert top not in set(HEADS) - {head}, f"{here}: {name}"
+        if here.startswith("evonorm_tf/nets/"):
+            assert not name.startswith(("evonorm_tf.", "tensorflow.keras"))
+        parts = here.removeprefix("evonorm_tf/").removesuffix(".py").split("/")
+        target = name.split(".")[1] if top == "evonorm_tf" else ""
+        known = {*ORDER, "legacy"}
+        if here.startswith("evonorm_tf/") and {parts[0], target} <= known:
+            lazy = (parts[0], target) == ("catalog", "graphs")
+            assert lazy or _rank(target) <= _rank(parts[0]), f"{here}: {name}"
+
+
+def test_files_are_short():
+    long = {
+        str(p.relative_to(ROOT)): n
+        for p in [*FILES, *(ROOT / "tests").rglob("*.py")]
+        if (n := len(p.read_text().splitlines())) > 300
+    }
+    assert not long, f"files over 300 lines: {long}"
