@@ -92,6 +92,9 @@ class NormActMixin:
         validation.check_open_interval("momentum", momentum)
         validation.check_open_interval("epsilon", epsilon)
         validation.check_axis(axis)
+        validation.check_flag("activation", activation)
+        validation.check_flag("affine", affine)
+        validation.check_flag("synchronized", synchronized)
         settings_lib.check("xla", xla)
         self.groups, self.group_size = groups, group_size
         self.min_group_size = min_group_size

@@ -76,6 +76,14 @@ def check_open_interval(name: str, value: Any) -> None:
         )
 
 
+def check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"`{name}` is True or False (an activation comes with the layer's "
+            f"name). Received: {name}={value!r}"
+        )
+
+
 def check_axis(axis: Any) -> None:
     if axis not in (-1, 1):
         raise ValueError(

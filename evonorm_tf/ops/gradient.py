@@ -28,6 +28,9 @@ from evonorm_tf.ops.plan import Plan, Statistics
 Tensor = tf.Tensor
 
 
+# Nothing here hangs on a tensor's value: AutoGraph would only read the source,
+# at every layer of a model.
+@tf.autograph.experimental.do_not_convert
 def train(
     x: Tensor, parameters: Mapping[str, Tensor], plan: Plan
 ) -> tuple[Tensor, dict[str, Tensor]]:

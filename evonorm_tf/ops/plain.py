@@ -14,6 +14,7 @@ from evonorm_tf.ops.plan import BatchStatistics, Plan, Statistics
 Tensor = tf.Tensor
 
 
+@tf.autograph.experimental.do_not_convert
 def infer(
     x: Tensor,
     parameters: Mapping[str, Tensor],

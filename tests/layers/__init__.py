@@ -1,0 +1,1 @@
+"""Tests of the layers, in both Kerases, against the reference."""
