@@ -1,0 +1,1 @@
+"""Image classification: `python -m classification.train --help`."""

@@ -1,0 +1,235 @@
+"""Experiments by name, and overrides whose keys and types are checked.
+
+The Model Garden accepts `train_steps: ten` and answers an unknown key with
+its class. Here both are an error that names the full key and the nearest
+ones, raised before anything is built.
+"""
+
+import dataclasses
+import difflib
+import functools
+import os
+import typing
+from collections.abc import Callable, Iterable
+from types import ModuleType, UnionType
+from typing import Any
+
+import yaml
+from official.core import config_definitions, exp_factory
+from official.modeling import hyperparams
+from official.modeling.hyperparams import oneof, params_dict
+
+from evonorm_tf import catalog
+
+Experiment = config_definitions.ExperimentConfig
+_NAMES: list[str] = []
+_NORM_KEY = "task.model.norm_act.name"
+
+
+@dataclasses.dataclass
+class NormAct(hyperparams.Config):
+    """Which normalization-activation layer a network uses, everywhere.
+
+    Attributes: as the arguments of `evonorm_tf.legacy.norm_act`.
+    """
+
+    name: str = "evonorm_s0"
+    groups: int | None = None
+    group_size: int | None = None
+    min_group_size: int = 1
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    synchronized: bool = False
+
+    def bind(self, layers: ModuleType) -> Callable[..., Any]:
+        """`layers.norm_act` with these settings, bound once a model.
+
+        Args:
+          layers: `evonorm_tf.legacy` or `evonorm_tf.layers`.
+        """
+        settings = self.as_dict()
+        name = settings.pop("name")
+        return functools.partial(layers.norm_act, name, **settings)
+
+
+def register(name: str) -> Callable:
+    """Registers an experiment factory with the Model Garden, by name."""
+    _NAMES.append(name)
+    return exp_factory.register_config_factory(name)
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """`word`'s nearest neighbours among `words`, or all of them, as text."""
+    known = sorted(words)
+    close = difflib.get_close_matches(str(word), known, n=3, cutoff=0.5)
+    if close:
+        return "Nearest: " + ", ".join(close)
+    return "Known: " + ", ".join(known)
+
+
+def parse(
+    experiment: str,
+    config_files: Iterable[str] = (),
+    norm_act: str | None = None,
+    params_override: str | dict | None = None,
+    tpu: str | None = None,
+) -> Experiment:
+    """Resolves an experiment: its defaults, files, layer, then overrides.
+
+    Args:
+      experiment: a registered name.
+      config_files: YAML files, the later over the earlier.
+      norm_act: a catalog name.
+      params_override: `a.b=c,d.e=f`, YAML text, a YAML file or a dict.
+      tpu: TPU name.
+
+    Raises:
+      ValueError: an unknown experiment, key or layer, a contradiction.
+      TypeError: a value of the wrong type, a file that is no mapping.
+    """
+    if experiment not in _NAMES:
+        raise ValueError(
+            f"Unknown experiment. {nearest(experiment, _NAMES)}. "
+            f"Received: experiment={experiment!r}"
+        )
+    params = exp_factory.get_exp_config(experiment)
+    for path in config_files:
+        override(params, _read(path))
+    last = _as_dict(params_override)
+    if norm_act is not None:
+        _refuse_two_layers(norm_act, last)
+        override(params, _nest(_NORM_KEY, norm_act))
+    if tpu is not None:
+        override(params, {"runtime": {"tpu": tpu}})
+    override(params, last)
+    catalog.get(params.task.model.norm_act.name)
+    return params
+
+
+def override(params: hyperparams.Config, changes: dict) -> None:
+    """Lays `changes` over `params` in place, once they are all checked."""
+    params.override(_checked(params, changes, ""), is_strict=True)
+
+
+def _refuse_two_layers(norm_act: str, changes: dict) -> None:
+    """--norm_act and --params_override must not name different layers."""
+    other: Any = changes
+    for key in _NORM_KEY.split("."):
+        other = other.get(key) if isinstance(other, dict) else None
+    if other not in (None, norm_act):
+        raise ValueError(
+            "Two layers are asked for; give one. Received: "
+            f"norm_act={norm_act!r}, params_override {_NORM_KEY}={other!r}"
+        )
+
+
+def _nest(key: str, value: Any) -> dict:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _read(path: str) -> dict:
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"There is no such config file. Received: config_file={path!r}"
+        )
+    with open(path, encoding="utf-8") as file:
+        content = yaml.load(file, Loader=yaml.FullLoader)
+    if not isinstance(content, dict):
+        raise TypeError(
+            "A config file must hold a YAML mapping. "
+            f"Received: config_file={path!r}"
+        )
+    return content
+
+
+def _as_dict(changes: str | dict | None) -> dict:
+    """`changes` in any of the forms that `parse` takes, as a dict."""
+    if not changes:
+        return {}
+    if isinstance(changes, dict):
+        return changes
+    if os.path.isfile(changes):
+        return _read(changes)
+    try:
+        text = params_dict.nested_csv_str_to_json_str(changes)
+    except ValueError:  # Not a.b=c: YAML text, then.
+        text = changes
+    content = yaml.load(text, Loader=yaml.FullLoader)
+    if not isinstance(content, dict):
+        raise TypeError(
+            "params_override must be `a.b=c,...`, a YAML mapping or the path "
+            f"of a YAML file. Received: params_override={changes!r}"
+        )
+    return content
+
+
+def _keys(params: hyperparams.Config) -> list[str]:
+    return sorted(key for key in params.__dict__ if not key.startswith("_"))
+
+
+def _checked(params: hyperparams.Config, changes: dict, where: str) -> dict:
+    """`changes` with its numbers coerced, or an error that names the key."""
+    hints = typing.get_type_hints(type(params))
+    known = _keys(params)
+    result = {}
+    for key, value in changes.items():
+        path = f"{where}{key}"
+        if key not in known:
+            raise ValueError(
+                f"Unknown config key {path}. {nearest(key, known)}. "
+                f"Received: {path}={value!r}"
+            )
+        child = getattr(params, key)
+        if isinstance(child, hyperparams.Config):
+            if not isinstance(value, dict):
+                keys = ", ".join(_keys(child))
+                raise TypeError(
+                    f"{path} is a section with the keys {keys}. "
+                    f"Received: {path}={value!r}"
+                )
+            value = _checked(child, value, path + ".")
+        else:
+            value = _typed(value, hints.get(key, Any), path)
+        if key == "type" and isinstance(params, oneof.OneOfConfig):
+            _check_choice(value, known, path)
+        result[key] = value
+    return result
+
+
+def _check_choice(value: Any, known: list[str], path: str) -> None:
+    choices = [name for name in known if name != "type"]
+    if value is not None and value not in choices:
+        raise ValueError(
+            f"Unknown choice for {path}. {nearest(value, choices)}. "
+            f"Received: {path}={value!r}"
+        )
+
+
+def _typed(value: Any, hint: Any, path: str) -> Any:
+    """`value` if it fits `hint`; an int becomes a float where one is due."""
+    if hint is Any:
+        return value
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, UnionType):
+        for option in typing.get_args(hint):
+            try:
+                return _typed(value, option, path)
+            except TypeError:
+                continue
+    elif origin is not None:
+        if isinstance(value, (list, tuple)):
+            inner = (typing.get_args(hint) or (Any,))[0]
+            return [_typed(item, inner, path) for item in value]
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif isinstance(value, hint) and not (
+        hint is int and isinstance(value, bool)
+    ):
+        return value
+    name = getattr(hint, "__name__", str(hint)) if origin is None else hint
+    raise TypeError(
+        f"{path} must be of type {name}. "
+        f"Received: {path}={value!r} ({type(value).__name__})"
+    )

@@ -1,0 +1,102 @@
+"""Epochs and a base learning rate, turned into steps and a schedule.
+
+The paper's recipes are given in epochs and scale the rate linearly with the
+batch (section 6, table "batch sizes", arXiv:2004.02967), so a batch-size
+sweep changes `global_batch_size` and nothing else.
+"""
+
+import dataclasses
+
+from official.core import config_definitions
+from official.modeling import hyperparams
+
+_DECAYS = ("cosine", "stepwise")
+
+
+@dataclasses.dataclass
+class Schedule(hyperparams.Config):
+    """The length of a run and its learning rate.
+
+    Attributes:
+      epochs: passes over the training set. Ignored when
+        `trainer.train_steps` is above 0: that is then the run's length.
+      base_learning_rate: rate at a global batch of `base_batch_size`; the
+        rate used is this * global_batch_size / base_batch_size.
+      base_batch_size: see above.
+      warmup_epochs: linear warm-up from 0, part of `epochs`.
+      decay: "cosine" to 0, or "stepwise": /10 at each of `boundaries`.
+      boundaries: fractions of the run, for "stepwise"; 30, 60 and 80 of
+        90 epochs are the defaults.
+    """
+
+    epochs: float = 90.0
+    base_learning_rate: float = 0.1
+    base_batch_size: int = 256
+    warmup_epochs: float = 5.0
+    decay: str = "cosine"
+    boundaries: list[float] = dataclasses.field(
+        default_factory=lambda: [1 / 3, 2 / 3, 8 / 9]
+    )
+
+
+def resolve(
+    trainer: config_definitions.TrainerConfig,
+    schedule: Schedule,
+    examples: int,
+    batch: int,
+) -> None:
+    """Fills `trainer` in: train_steps, and its learning rate if it has none.
+
+    A learning rate set in `trainer.optimizer_config.learning_rate` stays.
+
+    Args:
+      trainer: the trainer's config, changed in place.
+      schedule: what the recipe says.
+      examples: size of the training set.
+      batch: global batch size.
+
+    Raises:
+      ValueError: a run without a step, an unknown decay.
+    """
+    steps_per_epoch = examples / batch
+    if not trainer.train_steps:
+        trainer.train_steps = round(schedule.epochs * steps_per_epoch)
+    steps = trainer.train_steps
+    if steps < 1:
+        raise ValueError(
+            "The run has no step. Received: "
+            f"epochs={schedule.epochs}, examples={examples}, "
+            f"global_batch_size={batch}, train_steps={steps}"
+        )
+    # Summaries are only cut at the end of a loop.
+    trainer.summary_interval = trainer.steps_per_loop
+    if trainer.optimizer_config.learning_rate.type is not None:
+        return
+    if schedule.decay not in _DECAYS:
+        raise ValueError(
+            f"schedule.decay must be one of {_DECAYS}. "
+            f"Received: decay={schedule.decay!r}"
+        )
+    rate = schedule.base_learning_rate * batch / schedule.base_batch_size
+    trainer.optimizer_config.learning_rate.override(
+        _decay(schedule, rate, steps)
+    )
+    warmup = min(round(schedule.warmup_epochs * steps_per_epoch), steps // 2)
+    if warmup:
+        trainer.optimizer_config.warmup.override(
+            {
+                "type": "linear",
+                "linear": {"warmup_steps": warmup, "warmup_learning_rate": 0.0},
+            }
+        )
+
+
+def _decay(schedule: Schedule, rate: float, steps: int) -> dict:
+    """The Model Garden's learning_rate config for this decay."""
+    if schedule.decay == "cosine":
+        cosine = {"initial_learning_rate": rate, "decay_steps": steps}
+        return {"type": "cosine", "cosine": cosine}
+    boundaries = [round(part * steps) for part in schedule.boundaries]
+    values = [rate * 0.1**k for k in range(len(boundaries) + 1)]
+    stepwise = {"boundaries": boundaries, "values": values}
+    return {"type": "stepwise", "stepwise": stepwise}

@@ -1,0 +1,121 @@
+"""The distribution strategy a run asks for, never a silent other one."""
+
+import dataclasses
+
+import tensorflow as tf
+from official.common import distribute_utils
+from official.core import config_definitions
+
+_KINDS = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
+
+
+@dataclasses.dataclass
+class Runtime(config_definitions.RuntimeConfig):
+    """The Model Garden's runtime, with devices that are found, not counted.
+
+    Attributes:
+      distribution_strategy: "auto" takes the TPU of `--tpu`, else every GPU
+        there is, else one CPU; or "one_device", "mirrored",
+        "multi_worker_mirrored" (TF_CONFIG) or "tpu".
+      cpu_replicas: above 0, MirroredStrategy over so many logical CPUs: a
+        trial of data parallelism without accelerators.
+    """
+
+    distribution_strategy: str = "auto"
+    cpu_replicas: int = 0
+
+
+def build(runtime: Runtime) -> tf.distribute.Strategy:
+    """Builds the strategy.
+
+    Args:
+      runtime: the resolved runtime config.
+
+    Raises:
+      ValueError: an unknown strategy, devices that are not there, or
+        logical CPUs asked for after TensorFlow has started.
+    """
+    kind = runtime.distribution_strategy
+    if kind not in _KINDS:
+        raise ValueError(
+            f"runtime.distribution_strategy must be one of {_KINDS}. "
+            f"Received: distribution_strategy={kind!r}"
+        )
+    if runtime.cpu_replicas:
+        return _mirrored_cpus(kind, runtime.cpu_replicas)
+    if kind == "tpu" or (kind == "auto" and runtime.tpu):
+        return distribute_utils.get_distribution_strategy(
+            "tpu", tpu_address=runtime.tpu or "local"
+        )
+    if kind == "multi_worker_mirrored":
+        return distribute_utils.get_distribution_strategy(kind)
+    return _local(kind, runtime.num_gpus)
+
+
+def _local(kind: str, num_gpus: int) -> tf.distribute.Strategy:
+    """The GPUs of this machine, or its CPU."""
+    found = len(tf.config.list_logical_devices("GPU"))
+    if num_gpus > found:
+        raise ValueError(
+            "runtime.num_gpus asks for more GPUs than TensorFlow sees. "
+            f"Expected at most {found}. Received: num_gpus={num_gpus}"
+        )
+    count = num_gpus or found
+    if kind == "mirrored" and not count:
+        raise ValueError(
+            "distribution_strategy=mirrored needs GPUs and TensorFlow sees "
+            "none. Use runtime.cpu_replicas=2 to try it on logical CPUs, or "
+            "distribution_strategy=auto."
+        )
+    if kind == "one_device" or count <= 1:
+        device = "GPU:0" if count else "CPU:0"
+        return tf.distribute.OneDeviceStrategy(device)
+    return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(count)])
+
+
+def _mirrored_cpus(kind: str, count: int) -> tf.distribute.Strategy:
+    """MirroredStrategy over `count` logical CPUs."""
+    if kind not in ("auto", "mirrored"):
+        raise ValueError(
+            "runtime.cpu_replicas goes with distribution_strategy auto or "
+            f"mirrored. Received: distribution_strategy={kind!r}, "
+            f"cpu_replicas={count}"
+        )
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    wanted = [tf.config.LogicalDeviceConfiguration()] * count
+    try:
+        tf.config.set_logical_device_configuration(cpu, wanted)
+    except RuntimeError as error:
+        # TensorFlow has started: fine if it already has enough of them.
+        found = len(tf.config.list_logical_devices("CPU"))
+        if found < count:
+            raise ValueError(
+                "Logical CPUs must be set up before TensorFlow's first "
+                f"operation; it has started with {found}. Received: "
+                f"cpu_replicas={count}"
+            ) from error
+    devices = [f"CPU:{index}" for index in range(count)]
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def describe(strategy: tf.distribute.Strategy, global_batch: int) -> str:
+    """One line: strategy, replicas, and the batch of each.
+
+    Raises:
+      ValueError: the global batch does not divide among the replicas.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if global_batch % replicas:
+        raise ValueError(
+            "global_batch_size must divide among the replicas. Received: "
+            f"global_batch_size={global_batch}, replicas={replicas}"
+        )
+    devices = strategy.extended.worker_devices
+    kind = "CPU" if all("CPU" in device for device in devices) else "device"
+    text = (
+        f"{type(strategy).__name__}, {replicas} {kind} replica(s), batch "
+        f"{global_batch} ({global_batch // replicas} a replica)"
+    )
+    if kind == "CPU" and tf.config.list_physical_devices("GPU"):
+        text += "; this machine has GPUs and this run does NOT use them"
+    return text

@@ -1,0 +1,73 @@
+"""A run of a few steps, for the tests of this folder.
+
+`python -m tests.classification.small MODEL_DIR` runs it as a process of its
+own, which a test may kill.
+"""
+
+import sys
+
+from classification import task
+from evonorm_tf.training import config, driver
+
+
+class Silent:
+    """A `progress.Display` that keeps what it was told.
+
+    Attributes:
+      lines: what was said.
+      shares: how far the run was at each update.
+    """
+
+    live = False
+
+    def __init__(self):
+        self.lines, self.shares = [], []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def say(self, text):
+        """As `progress.Display.say`."""
+        self.lines.append(text)
+
+    def update(self, share, note, seconds_left):
+        """As `progress.Display.update`."""
+        assert seconds_left >= 0
+        self.lines.append(note)
+        self.shares.append(share)
+
+
+def parameters(norm_act="evonorm_s0", **trainer):
+    """Digits, 12 steps of 8 images, a checkpoint every other step."""
+    steps = {
+        "train_steps": 12,
+        "steps_per_loop": 2,
+        "checkpoint_interval": 2,
+        "validation_interval": 12,
+        "max_to_keep": 20,
+    }
+    changes = {
+        "task": {
+            "train_data": {"global_batch_size": 8},
+            "validation_data": {"global_batch_size": 256},
+            "model": {"width": 0.5},
+        },
+        "trainer": steps | trainer,
+    }
+    return config.parse(
+        "digits_resnet", norm_act=norm_act, params_override=changes
+    )
+
+
+def run(model_dir, params, mode="train", display=None):
+    """Makes the run, from where `model_dir` left off."""
+    return driver.run(
+        params, task.prepare(params), mode, str(model_dir), display or Silent()
+    )
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], parameters())

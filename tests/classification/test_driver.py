@@ -1,0 +1,160 @@
+"""A run: resumed it equals the unbroken one, broken down it says so."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from classification import task, train
+from evonorm_tf.training import config, driver, progress
+from tests.classification import small
+
+
+def _weights(result):
+    return [weight.numpy() for weight in result.model.weights]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run of 12 steps: its directory and its weights."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, _weights(small.run(folder, small.parameters()))
+
+
+def test_run_killed_without_warning_ends_as_the_unbroken_one(
+    unbroken, tmp_path
+):
+    command = [sys.executable, "-m", "tests.classification.small"]
+    with subprocess.Popen([*command, str(tmp_path)]) as process:
+        deadline = time.monotonic() + 120
+        while not 2 <= driver.latest_step(str(tmp_path)) < 12:
+            assert process.poll() is None, "ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    start = driver.latest_step(str(tmp_path))
+    assert 2 <= start < 12
+    display = small.Silent()
+    resumed = small.run(tmp_path, small.parameters(), display=display)
+    assert f"Going on from step {start} of 12" in display.lines[0]
+    # Bit for bit is what we see; the tolerance is for a threaded reduction
+    # that adds in another order on another machine.
+    for one, other in zip(unbroken[1], _weights(resumed), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    steps = [line["step"] for line in progress.read(str(tmp_path))]
+    assert steps == [2, 4, 6, 8, 10, 12]
+
+
+def test_another_seed_is_another_run(unbroken, tmp_path):
+    params = small.parameters(train_steps=12)
+    params.task.train_data.seed = 1
+    other = _weights(small.run(tmp_path, params))
+    differs = [
+        not np.allclose(a, b) for a, b in zip(unbroken[1], other, strict=True)
+    ]
+    assert any(differs)
+
+
+def test_config_versions_and_metrics_are_recorded(unbroken):
+    folder, _ = unbroken
+    assert driver.is_same_config(_resolved(), str(folder))
+    about = json.loads((folder / "run.json").read_text())
+    assert about["tensorflow"] == tf.__version__
+    assert "batch 8" in about["devices"]
+    last = progress.read(str(folder))[-1]
+    assert last["kind"] == "train"
+    assert last["training_loss"] > 0
+    assert last["images_per_second"] > 0
+
+
+def _resolved():
+    params = small.parameters()
+    task.prepare(params)
+    return params
+
+
+def test_evaluation_alone_reads_the_checkpoint(unbroken, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(unbroken[0], folder)
+    result = small.run(folder, small.parameters(), "eval")
+    assert result.step == 12
+    assert 0 <= result.metrics["accuracy"] <= 1
+    with pytest.raises(ValueError, match="train first"):
+        small.run(tmp_path / "empty", small.parameters(), "eval")
+
+
+def test_model_dir_of_another_model_is_refused(unbroken, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(unbroken[0], folder)
+    with pytest.raises(ValueError, match="another model"):
+        small.run(folder, small.parameters("bn_relu"))
+
+
+def test_nan_loss_stops_and_names_the_last_good_checkpoint(tmp_path):
+    small.run(tmp_path, small.parameters(train_steps=6))
+    params = small.parameters()
+    params.task.train_data.std = [1e-38]  # Images of 1e38: inf inside.
+    with pytest.raises(FloatingPointError, match=r"ckpt-6\b"):
+        small.run(tmp_path, params)
+    assert driver.latest_step(str(tmp_path)) == 6, "saved a broken model"
+
+
+def test_nan_before_any_checkpoint(tmp_path):
+    params = small.parameters(steps_per_loop=1)
+    params.task.train_data.std = [1e-38]
+    with pytest.raises(FloatingPointError, match="none was saved yet"):
+        small.run(tmp_path, params)
+
+
+def test_metrics_beyond_the_checkpoint_are_dropped(tmp_path):
+    file = progress.MetricsFile(str(tmp_path), 0)
+    for step in (1, 2, 3):
+        file.append("train", step, {"loss": float(step)})
+    with open(tmp_path / progress.METRICS_FILE, "a") as half:
+        half.write('{"kind": "tr')
+    progress.MetricsFile(str(tmp_path), 2)
+    assert [line["step"] for line in progress.read(str(tmp_path))] == [1, 2]
+
+
+def test_two_replicas_of_half_a_batch_learn_what_one_device_does(tmp_path):
+    def loss(name, **runtime):
+        params = small.parameters(train_steps=2, steps_per_loop=2)
+        params.task.train_data.augmentation = "none"
+        params.runtime.override(runtime)
+        return _weights(small.run(tmp_path / name, params))
+
+    # S0 has no batch statistics, so halves and whole differ by rounding.
+    # Without augmentation, which is drawn a replica's batch at a time.
+    for one, two in zip(loss("1"), loss("2", cpu_replicas=2), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_debug_takes_two_small_steps_on_the_same_path(tmp_path):
+    params = config.parse("digits_resnet")
+    whole = task.Task(params.task).build_model().count_params()
+    train.shrink(params)
+    result = small.run(tmp_path, params, "train_and_eval")
+    assert result.step == 2
+    assert result.model.count_params() < whole / 3
+
+
+def test_entrypoint_refuses_in_one_line_of_plain_words(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "classification.train"]
+        + [f"--model_dir={tmp_path}", "--experiment=cifar10_resnet"]
+        + [f"--params_override=task.train_data.tfds_data_dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "tfds build cifar10" in done.stderr.splitlines()[-1]

@@ -1,0 +1,114 @@
+"""The model and its loss: every layer a NormAct, decay where it belongs."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from classification import task
+from evonorm_tf import legacy, names
+from evonorm_tf.nets import resnet
+from evonorm_tf.training import progress
+from tests.classification import small
+
+
+def _model(norm_act):
+    params = small.parameters(norm_act)
+    prepared = task.prepare(params)
+    return prepared, prepared.build_model()
+
+
+def _norm_acts(model):
+    return [x for x in model.layers if isinstance(x, legacy.NormAct)]
+
+
+@pytest.mark.parametrize("name", ["bn_relu", "evonorm_b0", "evonorm_s0"])
+def test_every_site_is_a_norm_act_and_no_batch_norm_is_left(name):
+    _, model = _model(name)
+    size = resnet.SIZES["resnet8_cifar"]
+    assert len(_norm_acts(model)) == resnet.sites(size) == 7
+    others = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, tf_keras.layers.BatchNormalization)
+    ]
+    assert not others
+
+
+def test_networks_have_the_sizes_of_the_literature():
+    counts = {}
+    for name in ("resnet18", "resnet50", "resnet20_cifar"):
+        size = resnet.SIZES[name]
+        images = tf_keras.layers.Input((64, 64, 3))
+        x = resnet.resnet(
+            images,
+            tf_keras.layers,
+            # As many weights as BN-ReLU trains: gamma and beta.
+            tf_keras.layers.LayerNormalization,
+            size,
+        )
+        x = tf_keras.layers.GlobalAveragePooling2D()(x)
+        x = tf_keras.layers.Dense(10 if "cifar" in name else 1000)(x)
+        counts[name] = tf_keras.Model(images, x).count_params()
+    # ResNet-50 v2 as everywhere; ResNet-18 and -20 follow from the same rule
+    # (pre-activation, 1x1 projections, a biased head, no other bias).
+    assert counts == {
+        "resnet18": 11_687_720,
+        "resnet50": 25_549_352,
+        "resnet20_cifar": 272_282,
+    }
+
+
+def test_decay_skips_what_norm_act_owns_whatever_it_is_called():
+    _, model = _model("evonorm_b0")
+    decayed = task.decayed_weights(model)
+    owned = [w for layer in _norm_acts(model) for w in layer.weights]
+    trained = [w for w in owned if w.trainable]
+    assert len(trained) == 7 * 3  # gamma, beta and v
+    assert not {id(w) for w in decayed} & {id(w) for w in owned}
+    assert len(decayed) + len(trained) == len(model.trainable_weights)
+    expected = 1e-4 * sum(float(tf.nn.l2_loss(w)) for w in decayed)
+    np.testing.assert_allclose(float(model.losses[0]), expected, rtol=1e-6)
+    for weight in owned:
+        weight.assign(weight + 100.0)
+    np.testing.assert_allclose(float(model.losses[0]), expected, rtol=1e-6)
+
+
+def test_padding_counts_in_neither_loss_nor_metrics():
+    prepared, _ = _model("bn_relu")
+    logits = tf.constant([[4.0] + [0.0] * 9] * 3)
+    labels = {
+        "label": tf.constant([0, 1, 5]),
+        "weight": tf.constant([1.0, 1.0, 0.0]),
+    }
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels["label"], logits
+    )
+    loss = prepared.build_losses(labels, logits)
+    np.testing.assert_allclose(loss, (each[0] + each[1]) / 2, rtol=1e-6)
+    metrics = prepared.build_metrics(training=False)
+    prepared.process_metrics(metrics, labels, logits)
+    found = {metric.name: float(metric.result()) for metric in metrics}
+    assert found["accuracy"] == 0.5
+    np.testing.assert_allclose(found["cross_entropy"], loss, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bn_relu", "evonorm_b0", "evonorm_s0"])
+def test_two_steps_are_finite_and_move_every_weight(name, tmp_path):
+    assert name in names()
+    params = small.parameters(name, train_steps=2, steps_per_loop=1)
+    # From step 0 on: the warm-up's first rate is 0 and moves nothing.
+    params.task.schedule.warmup_epochs = 0.0
+    result = small.run(tmp_path, params, "train_and_eval")
+    assert result.step == 2
+    assert 0 <= result.metrics["accuracy"] <= 1
+    assert all(
+        np.isfinite(line["training_loss"])
+        for line in progress.read(str(tmp_path))
+        if line["kind"] == "train"
+    )
+    tf_keras.utils.set_random_seed(params.task.seed)
+    start = task.prepare(small.parameters(name)).build_model()
+    for old, new in zip(start.weights, result.model.weights, strict=True):
+        assert np.isfinite(new).all()
+        assert (old.numpy() != new.numpy()).any(), new.name
