@@ -1,0 +1,1 @@
+"""Detection and instance segmentation: Mask R-CNN with any catalog layer."""

@@ -1,0 +1,71 @@
+"""The Model Garden's three Mask R-CNN heads, with our layers in them.
+
+Each subclass lets its parent make the convolutions and then puts a layer of
+`norm_act` where the parent put BatchNormalization; the activation that
+follows becomes linear, for `norm_act` has it.
+
+Fully connected box features are [N, ROIs, C]: EvoNorms need a map to take
+statistics over, and group statistics would mix the ROIs of an image. They
+keep a ReLU and no normalization, with every layer alike. (The Model Garden
+has BatchNorm there.)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tf_keras
+from official.vision.modeling.heads import (
+    dense_prediction_heads,
+    instance_heads,
+)
+
+
+class RPNHead(dense_prediction_heads.RPNHead):
+    """Region proposals: convolutions shared by the levels, norms of each."""
+
+    def __init__(self, norm_act: Callable[..., Any], **settings: Any):
+        """Takes `norm_act`, and the arguments of the parent.
+
+        Args:
+          norm_act: makes one normalization-activation layer a call.
+          **settings: the parent's; an unknown one raises TypeError.
+        """
+        super().__init__(activation="linear", **settings)
+        self._norm_act = norm_act
+
+    def build(self, input_shape: Any) -> None:
+        """Makes convolutions and layers."""
+        super().build(input_shape)
+        self._norms = [
+            [self._norm_act() for _ in level] for level in self._norms
+        ]
+
+
+class DetectionHead(instance_heads.DetectionHead):
+    """Classes and boxes of ROIs [N, ROIs, H, W, C]; statistics a ROI."""
+
+    def __init__(self, norm_act: Callable[..., Any], **settings: Any):
+        """As `RPNHead`."""
+        super().__init__(activation="linear", **settings)
+        self._norm_act = norm_act
+
+    def build(self, input_shape: Any) -> None:
+        """Makes convolutions, dense layers and what follows them."""
+        super().build(input_shape)
+        self._conv_norms = [self._norm_act() for _ in self._convs]
+        self._fc_norms = [tf_keras.layers.ReLU() for _ in self._fcs]
+
+
+class MaskHead(instance_heads.MaskHead):
+    """Masks of ROIs [N, ROIs, H, W, C]; statistics a ROI."""
+
+    def __init__(self, norm_act: Callable[..., Any], **settings: Any):
+        """As `RPNHead`."""
+        super().__init__(activation="linear", **settings)
+        self._norm_act = norm_act
+
+    def build(self, input_shape: Any) -> None:
+        """Makes convolutions, the transposed one and their layers."""
+        super().build(input_shape)
+        self._conv_norms = [self._norm_act() for _ in self._convs]
+        self._deconv_bn = self._norm_act()

@@ -1,0 +1,167 @@
+"""Mask R-CNN (arXiv:1703.06870) with one `norm_act` everywhere.
+
+Composed around the Model Garden's MaskRCNNModel: backbone, pyramid and heads
+are ours, what has no normalization (anchors, proposals, sampling, ROIAlign,
+detections) is its own.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tf_keras
+from official.vision.modeling import maskrcnn_model
+from official.vision.modeling.layers import (
+    detection_generator,
+    mask_sampler,
+    roi_aligner,
+    roi_generator,
+    roi_sampler,
+)
+
+from detection import experiment, heads, pyramid
+from evonorm_tf import legacy
+from evonorm_tf.nets import resnet
+from evonorm_tf.training import config
+
+NormActFn = Callable[..., Any]
+
+
+def build(params: experiment.Model) -> maskrcnn_model.MaskRCNNModel:
+    """Builds the model, all weights made.
+
+    Args:
+      params: which model.
+
+    Raises:
+      ValueError: a network, size or option that cannot be.
+    """
+    _check(params)
+    norm_act = params.norm_act.bind(legacy)
+    levels = range(params.min_level, params.max_level + 1)
+    size = resnet.scaled(
+        resnet.SIZES[params.network], params.width, params.max_depth
+    )
+    backbone = pyramid.backbone(params.input_size, norm_act, size, levels)
+    model = maskrcnn_model.MaskRCNNModel(
+        backbone=backbone,
+        decoder=pyramid.fpn(backbone, norm_act, params.fpn_filters, levels),
+        class_agnostic_bbox_pred=params.detection_head.class_agnostic_bbox_pred,
+        min_level=params.min_level,
+        max_level=params.max_level,
+        outer_boxes_scale=params.outer_boxes_scale,
+        **params.anchor.as_dict(),
+        **_box_parts(params, norm_act),
+        **_mask_parts(params, norm_act),
+    )
+    _make_weights(model, params)
+    return model
+
+
+def _make_weights(model: tf_keras.Model, params: experiment.Model) -> None:
+    """Calls the heads on symbolic features, so that they make their weights.
+
+    The heads alone: a call of the model traces the suppression of overlaps
+    once a class, half a minute for COCO's.
+    """
+    layers, filters = tf_keras.layers, params.fpn_filters
+    model.rpn_head(model.decoder.output)
+    side = params.roi_aligner.crop_size
+    model.detection_head[0](layers.Input([1, side, side, filters]))
+    if model.mask_head is not None:
+        side = params.mask_roi_aligner.crop_size
+        features = layers.Input([1, side, side, filters])
+        model.mask_head([features, layers.Input([1], dtype="int32")])
+
+
+def _box_parts(params: experiment.Model, norm_act: NormActFn) -> dict:
+    """What finds boxes, and the layers between, by argument name."""
+    head = params.detection_head.as_dict()
+    del head["cascade_class_ensemble"]
+    sampler = params.roi_sampler.as_dict()
+    del sampler["cascade_iou_thresholds"]
+    return {
+        "rpn_head": heads.RPNHead(
+            norm_act,
+            min_level=params.min_level,
+            max_level=params.max_level,
+            num_anchors_per_location=len(params.anchor.aspect_ratios)
+            * params.anchor.num_scales,
+            **params.rpn_head.as_dict(),
+        ),
+        "detection_head": heads.DetectionHead(
+            norm_act, num_classes=params.num_classes, **head
+        ),
+        "roi_generator": roi_generator.MultilevelROIGenerator(
+            **params.roi_generator.as_dict()
+        ),
+        "roi_sampler": roi_sampler.ROISampler(**sampler),
+        "roi_aligner": roi_aligner.MultilevelROIAligner(
+            **params.roi_aligner.as_dict()
+        ),
+        "detection_generator": detection_generator.DetectionGenerator(
+            **params.detection_generator.as_dict()
+        ),
+    }
+
+
+def _mask_parts(params: experiment.Model, norm_act: NormActFn) -> dict:
+    """What finds masks, by argument name; nothing for a Faster R-CNN."""
+    if not params.include_mask:
+        return {}
+    aligner, head = params.mask_roi_aligner, params.mask_head
+    return {
+        "mask_head": heads.MaskHead(
+            norm_act, num_classes=params.num_classes, **head.as_dict()
+        ),
+        "mask_sampler": mask_sampler.MaskSampler(
+            mask_target_size=aligner.crop_size * head.upsample_factor,
+            num_sampled_masks=params.mask_sampler.num_sampled_masks,
+        ),
+        "mask_roi_aligner": roi_aligner.MultilevelROIAligner(
+            **aligner.as_dict()
+        ),
+    }
+
+
+def _check(params: experiment.Model) -> None:
+    if params.network not in resnet.SIZES:
+        near = config.nearest(params.network, resnet.SIZES)
+        raise ValueError(
+            f"Unknown network. {near}. Received: network={params.network!r}"
+        )
+    coarsest = 2**params.max_level
+    if any(side % coarsest for side in params.input_size[:2]):
+        raise ValueError(
+            f"The sides of input_size must be multiples of {coarsest}, the "
+            "stride of max_level. Received: "
+            f"input_size={list(params.input_size)}"
+        )
+    if params.roi_sampler.cascade_iou_thresholds:
+        raise ValueError(
+            "Cascade heads are not supported; leave "
+            "roi_sampler.cascade_iou_thresholds out. Received: "
+            f"{params.roi_sampler.cascade_iou_thresholds}"
+        )
+
+
+def norm_sites(model: tf_keras.Model) -> list[legacy.NormAct]:
+    """Every NormAct layer of a model."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, legacy.NormAct)
+    ]
+
+
+def decayed_weights(model: tf_keras.Model) -> list:
+    """Trainable weights that weight decay applies to: kernels.
+
+    Not what a NormAct owns (section 6 of the paper's recipe), found by
+    ownership, and not biases, as in the Model Garden.
+    """
+    owned = {id(w) for layer in norm_sites(model) for w in layer.weights}
+    return [
+        weight
+        for weight in model.trainable_weights
+        if id(weight) not in owned and len(weight.shape) > 1
+    ]

@@ -1,0 +1,143 @@
+"""Collects a model's detections as COCO results, and scores them.
+
+Stands where the Model Garden's COCOEvaluator stands. That one scores the
+images it happened to see as if they were all, and counts one that it saw
+twice two times; this one knows which there are.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from official.vision.ops import mask_ops
+from pycocotools import mask as mask_api
+
+from detection import evaluate
+from detection.inputs import PADDING
+from evonorm_tf.training import progress
+
+Arrays = dict[str, np.ndarray]
+
+
+class Collector:
+    """The COCO figures of one evaluation at a time.
+
+    Attributes:
+      name: what the task's logs call it.
+      results: COCO results since the last reset.
+      figures: what `result` last returned.
+    """
+
+    name = "coco_metric"
+
+    def __init__(
+        self, annotation_file: str, path: str | None, per_category: bool
+    ):
+        """Reads the annotations.
+
+        Args:
+          annotation_file: COCO's JSON.
+          path: where `result` writes the results; None for nowhere.
+          per_category: AP of each category as well.
+
+        Raises:
+          ValueError: the annotations cannot be read.
+        """
+        self._annotations = evaluate.load_annotations(annotation_file)
+        self._path, self._per_category = path, per_category
+        self.figures: dict[str, float] = {}
+        self.reset_states()
+
+    def reset_states(self) -> None:
+        """Begins a new evaluation."""
+        self.results: evaluate.Results = []
+        self._seen: set[int] = set()
+
+    def update_state(self, groundtruths: Any, predictions: Any) -> None:
+        """Adds a batch.
+
+        Args:
+          groundtruths: not used; the annotations have them.
+          predictions: what the task's validation step returns, each value a
+            tuple with one tensor a replica.
+
+        Raises:
+          ValueError: an image that is not annotated, or seen before.
+        """
+        del groundtruths
+        arrays = {name: _gather(value) for name, value in predictions.items()}
+        for index in range(len(arrays["source_id"])):
+            self._add({name: a[index] for name, a in arrays.items()})
+
+    def _add(self, image: Arrays) -> None:
+        image_id = int(image["source_id"])
+        if image_id == PADDING:
+            return
+        if image_id in self._seen or image_id not in self._annotations.imgs:
+            what = "twice" if image_id in self._seen else "but not annotated"
+            raise ValueError(
+                f"An image was evaluated {what}: check validation_data "
+                f"against annotation_file. Received: source_id={image_id}"
+            )
+        self._seen.add(image_id)
+        self.results.extend(to_coco(image, image_id))
+
+    def result(self) -> dict[str, float]:
+        """The figures, "partial_" ones unless every image was seen."""
+        if self._path:
+            progress.write_atomically(self._path, json.dumps(self.results))
+        self.figures = evaluate.score(
+            self.results, self._annotations, self._seen, self._per_category
+        )
+        return self.figures
+
+
+def _gather(value: Any) -> np.ndarray:
+    """One array of what one or several replicas returned."""
+    parts = value if isinstance(value, tuple) else (value,)
+    return np.concatenate([tf.convert_to_tensor(p).numpy() for p in parts])
+
+
+def to_coco(image: Arrays, image_id: int) -> evaluate.Results:
+    """COCO results of one image, in the pixels of the original.
+
+    Args:
+      image: `num_detections` and, padded to [K, ...], `detection_boxes`
+        [K, 4] (y, x, y, x), `detection_scores`, `detection_classes` and
+        perhaps `detection_masks` [K, H, W]; `image_info`, [4, 2].
+      image_id: the image's.
+    """
+    count = int(image["num_detections"])
+    # Rows: original size, scaled size, scale, offset of the crop.
+    (height, width), _, scale, _ = image["image_info"]
+    boxes = image["detection_boxes"][:count] / np.tile(scale, 2)
+    y, x, bottom, right = boxes.astype(np.float64).T
+    boxes = np.stack([x, y, right - x, bottom - y], axis=1)
+    results = []
+    for box, label, score in zip(
+        boxes,
+        image["detection_classes"],
+        image["detection_scores"],
+    ):
+        results.append(
+            {
+                "image_id": image_id,
+                "category_id": int(label),
+                "bbox": box.tolist(),
+                "score": float(score),
+            }
+        )
+    if count and "detection_masks" in image:
+        masks = mask_ops.paste_instance_masks(
+            image["detection_masks"][:count], boxes, int(height), int(width)
+        )
+        for entry, mask in zip(results, masks):
+            entry["segmentation"] = encode(mask)
+    return results
+
+
+def encode(mask: np.ndarray) -> dict:
+    """[H, W] of 0 and 1 as the compressed RLE that JSON can hold."""
+    code = mask_api.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": code["size"], "counts": code["counts"].decode()}

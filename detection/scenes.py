@@ -1,0 +1,237 @@
+"""An embedded data set: scenes composed of scikit-learn's real digits.
+
+Each scene shows a few of the 1,797 8x8 digits, enlarged, coloured and partly
+hiding one another, on a shaded and noisy ground. Boxes and masks are those
+of what can be seen. Written as COCO's JSON with PNG images, and as the
+TFRecords that the Model Garden's converter would make of them. Training and
+validation scenes are made of different digits.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from official.modeling import hyperparams
+from official.vision.data import tf_example_builder
+from pycocotools import mask as mask_api
+from sklearn import datasets
+
+CATEGORIES = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
+_SPLITS = ("train", "validation")
+_MOST_DIGITS = 5
+# What is left of a digit that others hide, for it to stay in the picture.
+_LEAST_VISIBLE = 0.6
+
+
+@dataclasses.dataclass
+class Scenes(hyperparams.Config):
+    """Which scenes to make.
+
+    Attributes:
+      train: number of training scenes; 0 for no scenes at all.
+      validation: number of validation scenes.
+      size: side of a scene in pixels.
+      seed: of digits, places, sizes and colours.
+    """
+
+    train: int = 0
+    validation: int = 0
+    size: int = 128
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One scene.
+
+    Attributes:
+      image: [H, W, 3], uint8.
+      masks: [K, H, W], uint8, 0 or 1: what can be seen of each digit.
+      labels: [K], category ids.
+    """
+
+    image: np.ndarray
+    masks: np.ndarray
+    labels: list[int]
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """[K, 4], x, y, width, height in pixels, tight around the masks."""
+        return np.array([_box(mask) for mask in self.masks], np.float64)
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.any(mask, 1).nonzero()[0], np.any(mask, 0).nonzero()[0]
+    x, y = columns[0], rows[0]
+    return x, y, columns[-1] + 1 - x, rows[-1] + 1 - y
+
+
+def ensure(params: Scenes, directory: str) -> str:
+    """Writes the scenes under `directory`, unless they are there already.
+
+    Args:
+      params: which scenes.
+      directory: gets one directory a set of settings, named after them, so
+        that scenes of other settings are never taken for these.
+
+    Returns:
+      The directory of these scenes, which holds for each split
+      `<split>.json`, `<split>.tfrecord` and the images in `<split>/`.
+
+    Raises:
+      ValueError: settings that make no scenes.
+    """
+    if params.train < 1 or params.validation < 1 or params.size < 32:
+        raise ValueError(
+            "Expected at least one scene of each split, of 32 pixels at "
+            f"least. Received: scenes={params.as_dict()}"
+        )
+    name = (
+        f"scenes-{params.size}px-{params.train}-{params.validation}"
+        f"-seed{params.seed}"
+    )
+    path = os.path.join(directory, name)
+    if os.path.isdir(path):
+        return path
+    unfinished = f"{path}.{os.getpid()}.tmp"
+    os.makedirs(unfinished)
+    counts = (params.train, params.validation)
+    for index, (split, count) in enumerate(zip(_SPLITS, counts)):
+        _write(unfinished, split, compose(params, index, count))
+    try:
+        os.rename(unfinished, path)
+    except OSError:  # Another process was faster: its scenes are the same.
+        shutil.rmtree(unfinished)
+        if not os.path.isdir(path):
+            raise
+    return path
+
+
+def compose(params: Scenes, split: int, count: int) -> Iterator[Scene]:
+    """Makes `count` scenes of a split (0 training, 1 validation)."""
+    digits = datasets.load_digits()
+    # Every fourth digit is kept for validation.
+    mine = (np.arange(len(digits.target)) % 4 == 3) == bool(split)
+    pixels, labels = digits.images[mine] / 16.0, digits.target[mine]
+    for index in range(count):
+        rng = np.random.default_rng([params.seed, split, index])
+        yield _scene(rng, params.size, pixels, labels)
+
+
+def _scene(rng, size: int, pixels: np.ndarray, labels: np.ndarray) -> Scene:
+    image = _ground(rng, size)
+    masks: list[np.ndarray] = []
+    found: list[int] = []
+    count = rng.integers(1, _MOST_DIGITS + 1)
+    for chosen in rng.integers(len(pixels), size=count):
+        ink, (top, left) = _place(rng, size, pixels[chosen])
+        mask = np.zeros([size, size], np.uint8)
+        height, width = ink.shape
+        spot = np.s_[top : top + height, left : left + width]
+        mask[spot] = ink > 0.4
+        if any(_hides(mask, other) for other in masks):
+            continue
+        masks = [other & (1 - mask) for other in masks] + [mask]
+        found.append(int(labels[chosen]) + 1)
+        colour = rng.uniform(0.55, 1.0, 3) * (rng.permutation(3) > 0)
+        blend = np.clip(ink * 1.6, 0, 1)[..., None]
+        image[spot] = image[spot] * (1 - blend) + colour * blend
+    image = np.clip(image + rng.normal(0, 0.03, image.shape), 0, 1)
+    return Scene((image * 255).astype(np.uint8), np.stack(masks), found)
+
+
+def _ground(rng, size: int) -> np.ndarray:
+    """A dark ground, its shade changing over the picture: [H, W, 3]."""
+    corners = rng.uniform(0.05, 0.4, [2, 2, 3]).astype(np.float32)
+    return cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _place(rng, size: int, digit: np.ndarray) -> tuple:
+    """A digit enlarged to [H, W], ink in [0, 1], and its top left corner."""
+    height = int(size * rng.uniform(0.2, 0.6))
+    width = max(8, int(height * rng.uniform(0.7, 1.0)))
+    ink = cv2.resize(
+        digit.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+    )
+    top = rng.integers(0, size - height + 1)
+    return np.clip(ink, 0, 1), (top, rng.integers(0, size - width + 1))
+
+
+def _hides(mask: np.ndarray, other: np.ndarray) -> bool:
+    """Whether `mask` in front leaves too little of `other`."""
+    hidden = np.sum(mask & other)
+    return hidden > (1 - _LEAST_VISIBLE) * np.sum(other)
+
+
+def _write(directory: str, split: str, scenes: Iterator[Scene]) -> None:
+    """Writes a split: images, JSON and TFRecords."""
+    os.makedirs(os.path.join(directory, split))
+    images: list[dict] = []
+    annotations: list[dict] = []
+    records = os.path.join(directory, f"{split}.tfrecord")
+    with tf.io.TFRecordWriter(records) as writer:
+        for image_id, scene in enumerate(scenes, start=1):
+            name = f"{split}/{image_id:06d}.png"
+            cv2.imwrite(os.path.join(directory, name), scene.image[..., ::-1])
+            height, width = scene.image.shape[:2]
+            images.append(
+                {
+                    "id": image_id,
+                    "file_name": name,
+                    "height": height,
+                    "width": width,
+                }
+            )
+            for annotation in _annotations(scene, image_id):
+                annotation["id"] = len(annotations) + 1
+                annotations.append(annotation)
+            writer.write(_example(scene, image_id).SerializeToString())
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": CATEGORIES,
+    }
+    with open(os.path.join(directory, f"{split}.json"), "w") as file:
+        json.dump(content, file)
+
+
+def _annotations(scene: Scene, image_id: int) -> Iterator[dict]:
+    """COCO annotations, without ids, masks as compressed RLE."""
+    for label, mask, box in zip(scene.labels, scene.masks, scene.boxes):
+        code = mask_api.encode(np.asfortranarray(mask))
+        yield {
+            "image_id": image_id,
+            "category_id": label,
+            "bbox": box.tolist(),
+            "area": int(mask.sum()),
+            "iscrowd": 0,
+            "segmentation": {
+                "size": code["size"],
+                "counts": code["counts"].decode(),
+            },
+        }
+
+
+def _example(scene: Scene, image_id: int) -> tf.train.Example:
+    """The tf.Example that the Model Garden's decoder reads."""
+    height, width = scene.image.shape[:2]
+    x, y, w, h = scene.boxes.T
+    builder = tf_example_builder.TfExampleBuilder()
+    builder.add_image_matrix_feature(
+        scene.image, "PNG", image_source_id=str(image_id).encode()
+    )
+    builder.add_boxes_feature(
+        xmins=(x / width).tolist(),
+        xmaxs=((x + w) / width).tolist(),
+        ymins=(y / height).tolist(),
+        ymaxs=((y + h) / height).tolist(),
+        labels=scene.labels,
+    )
+    builder.add_instance_mask_matrices_feature(scene.masks)
+    builder.add_ints_feature("image/object/is_crowd", [0] * len(scene.labels))
+    return builder.example

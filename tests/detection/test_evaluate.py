@@ -1,0 +1,197 @@
+"""COCO's figures: perfect results, bad results, part of the images."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from pycocotools import coco, cocoeval
+
+from detection import evaluate, inputs, scenes
+from detection.results import Collector, encode
+
+_FILES = scenes.Scenes(train=1, validation=6)
+
+
+@pytest.fixture(scope="module")
+def annotations(tmp_path_factory):
+    """Path of the annotations of six scenes."""
+    made = scenes.ensure(_FILES, str(tmp_path_factory.mktemp("scenes")))
+    return f"{made}/validation.json"
+
+
+def _perfect(annotations):
+    """Every annotation as a result; scores that do not tie."""
+    content = evaluate.load_annotations(annotations)
+    return [
+        {
+            "image_id": a["image_id"],
+            "category_id": a["category_id"],
+            "bbox": a["bbox"],
+            "segmentation": a["segmentation"],
+            "score": 0.5 + 0.001 * a["id"],
+        }
+        for a in content.anns.values()
+    ]
+
+
+def _score_file(results, annotations, tmp_path, missing="error"):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    return evaluate.score_file(str(path), annotations, missing)
+
+
+def _worse(results):
+    """Shifted boxes and masks, some labels wrong, some results gone."""
+    rng = np.random.default_rng(0)
+    worse = copy.deepcopy(results)[:-2]
+    for entry in worse:
+        entry["score"] = float(rng.uniform(0.1, 1))
+        shift = int(rng.integers(0, 6))
+        entry["bbox"][0] += shift
+        mask = coco.maskUtils.decode(entry["segmentation"])
+        entry["segmentation"] = encode(np.roll(mask, shift, axis=1))
+    worse[0]["category_id"] = worse[0]["category_id"] % 10 + 1
+    return worse
+
+
+def test_perfect_results_score_one(annotations, tmp_path):
+    figures = _score_file(_perfect(annotations), annotations, tmp_path)
+    names = {f"{p}{n}" for p in ("", "mask_") for n in evaluate.FIGURES}
+    assert names <= set(figures)
+    for prefix in ("", "mask_"):
+        assert figures[f"{prefix}AP"] == pytest.approx(1)
+        assert figures[f"{prefix}AP75"] == pytest.approx(1)
+        assert figures[f"{prefix}ARmax100"] == pytest.approx(1)
+
+
+def test_the_figures_are_pycocotools_own(annotations, tmp_path):
+    results = _worse(_perfect(annotations))
+    figures = _score_file(results, annotations, tmp_path, missing="empty")
+    truth = coco.COCO(annotations)
+    for kind, prefix, other in (
+        ("bbox", "", "segmentation"),
+        ("segm", "mask_", "bbox"),
+    ):
+        bare = [{k: v for k, v in r.items() if k != other} for r in results]
+        run = cocoeval.COCOeval(truth, truth.loadRes(bare), kind)
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+        ours = [figures[prefix + name] for name in evaluate.FIGURES]
+        assert ours == run.stats.tolist()
+        assert 0.05 < figures[f"{prefix}AP"] < 0.95
+
+
+def test_categories_average_to_the_whole(annotations, tmp_path):
+    results = _worse(_perfect(annotations))
+    figures = _score_file(results, annotations, tmp_path, missing="empty")
+    for prefix in ("", "mask_"):
+        each = [v for k, v in figures.items() if k.startswith(f"{prefix}AP/")]
+        present = [value for value in each if value >= 0]
+        assert len(each) == 10
+        assert np.mean(present) == pytest.approx(figures[f"{prefix}AP"])
+
+
+def test_a_duplicate_is_an_error(annotations, tmp_path):
+    results = _perfect(annotations)
+    with pytest.raises(ValueError, match="twice"):
+        _score_file([*results, results[3]], annotations, tmp_path)
+
+
+def test_an_unknown_image_or_category_is_an_error(annotations, tmp_path):
+    for change in ({"image_id": 99}, {"category_id": 99}):
+        results = _perfect(annotations)
+        results[0] |= change
+        with pytest.raises(ValueError, match=f"{next(iter(change))}=99"):
+            _score_file(results, annotations, tmp_path)
+
+
+def test_a_missing_image_is_an_error_until_said_what_it_is(
+    annotations, tmp_path
+):
+    results = [r for r in _perfect(annotations) if r["image_id"] != 2]
+    with pytest.raises(ValueError, match=r"1 of 6 images .* id 2"):
+        _score_file(results, annotations, tmp_path)
+    empty = _score_file(results, annotations, tmp_path, missing="empty")
+    assert 0 < empty["AP"] < 1
+    part = _score_file(results, annotations, tmp_path, missing="skip")
+    assert all(name.startswith("partial_") for name in part)
+    assert part["partial_AP"] == pytest.approx(1)
+    assert "PARTIAL" in evaluate.table(part)
+    assert "PARTIAL" not in evaluate.table(empty)
+
+
+def test_nothing_found_scores_zero(annotations, tmp_path):
+    figures = _score_file([], annotations, tmp_path, missing="empty")
+    assert figures["AP"] == figures["mask_AP"] == 0
+
+
+def test_files_that_are_not_there_are_named(annotations, tmp_path):
+    with pytest.raises(ValueError, match="no such results file"):
+        evaluate.score_file("nowhere.json", annotations, "error")
+    with pytest.raises(ValueError, match="no such annotation file"):
+        evaluate.score_file("nowhere.json", "nowhere.json", "error")
+
+
+def _predictions(ids, count=1):
+    """What a model returns, two replicas' worth: boxes twice too large."""
+
+    def halves(array):
+        return tuple(np.array_split(array, 2))
+
+    size = len(ids)
+    info = [[128, 128], [256, 256], [2, 2], [0, 0]]
+    return {
+        "source_id": halves(np.array(ids)),
+        "image_info": halves(np.array([info] * size, np.float32)),
+        "num_detections": halves(np.full([size], count)),
+        "detection_boxes": halves(
+            np.tile(np.float32([20, 40, 100, 80]), (size, 3, 1))
+        ),
+        "detection_scores": halves(np.full([size, 3], 0.75, np.float32)),
+        "detection_classes": halves(np.full([size, 3], 4)),
+        "detection_masks": halves(np.ones([size, 3, 28, 28], np.float32)),
+    }
+
+
+def test_detections_become_results_in_pixels_of_the_image(annotations):
+    collector = Collector(annotations, None, per_category=False)
+    collector.update_state(None, _predictions([1, 2]))
+    # One detection an image: the two that pad it are no detections.
+    # Nor is anything in an image that fills a batch up.
+    collector.update_state(None, _predictions([3, inputs.PADDING]))
+    first, second, third = collector.results
+    assert third["image_id"] == 3
+    assert second == first | {"image_id": 2}
+    assert first["bbox"] == [20.0, 10.0, 20.0, 40.0]
+    assert (first["category_id"], first["score"]) == (4, 0.75)
+    mask = coco.maskUtils.decode(first["segmentation"])
+    assert mask.shape == (128, 128)
+    # The Model Garden's pasting rounds outwards, by a pixel at most.
+    assert 20 * 40 <= mask.sum() <= 21 * 41 + 41
+
+
+def test_an_image_evaluated_twice_or_unknown_is_an_error(annotations):
+    collector = Collector(annotations, None, per_category=False)
+    collector.update_state(None, _predictions([1, 2]))
+    with pytest.raises(ValueError, match=r"twice.*source_id=2"):
+        collector.update_state(None, _predictions([3, 2]))
+    with pytest.raises(ValueError, match=r"not annotated.*source_id=77"):
+        collector.update_state(None, _predictions([77, 4]))
+
+
+def test_part_of_an_evaluation_is_labelled_and_the_whole_is_not(
+    annotations, tmp_path
+):
+    path = str(tmp_path / "results.json")
+    collector = Collector(annotations, path, per_category=True)
+    collector.update_state(None, _predictions([1, 2, 3]))
+    assert all(n.startswith("partial_") for n in collector.result())
+    collector.reset_states()
+    collector.update_state(None, _predictions([1, 2, 3, 4, 5]))
+    # Nothing found in the sixth, which is not the same as not seen.
+    collector.update_state(None, _predictions([6], count=0))
+    figures = collector.result()
+    assert not any(n.startswith("partial_") for n in figures)
+    assert evaluate.score_file(path, annotations, "empty") == figures
