@@ -13,24 +13,25 @@ ROOT = pathlib.Path(__file__).parent
 INIT = (ROOT / "evonorm_tf" / "__init__.py").read_text()
 VERSION = re.search(r'^__version__ = "(.+)"', INIT, re.M).group(1)
 
+# The heads' networks, loops and data: the Model Garden and what it reads.
+VISION = [
+    "tf-models-official==2.20.0",
+    "tf_keras==2.20.1",
+    "tensorflow-datasets",
+    "keras-cv",
+    "pycocotools",
+    "scikit-learn",
+    "matplotlib",
+    "rich",
+    "numpy<2.4",
+    "Pillow<13",
+    "opencv-python-headless<5",
+    "protobuf<7",
+    "setuptools<81",
+]
 EXTRAS = {
-    # The heads' networks, loops and data: the Model Garden and what it reads.
-    "vision": [
-        "tf-models-official==2.20.0",
-        "tf_keras==2.20.1",
-        "tensorflow-datasets",
-        "keras-cv",
-        "pycocotools",
-        "scikit-learn",
-        "matplotlib",
-        "rich",
-        "numpy<2.4",
-        "Pillow<13",
-        "opencv-python-headless<5",
-        "protobuf<7",
-        "setuptools<81",
-    ],
-    "gan": ["tf_keras==2.20.1", "scipy", "scikit-learn", "matplotlib", "rich"],
+    "vision": VISION,
+    "gan": [*VISION, "scipy"],
     "search": ["tf_keras==2.20.1", "ray", "matplotlib", "rich"],
     "tpu": ["jax", "jaxlib", "libtpu"],
     "dev": ["pytest", "pytest-xdist", "portpicker", "ruff", "build"],

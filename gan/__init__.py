@@ -1,0 +1,1 @@
+"""The image-synthesis head: BigGAN whose generator's norm is one flag."""

@@ -1,0 +1,193 @@
+"""What BigGAN's networks are made of, arXiv:1809.11096, appendix B.
+
+Each normalization and the activation after it are one `norm_act` layer. In a
+generator's block it is class-conditional: gain = 1 + linear, bias = linear.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from gan import spectral
+
+Tensor = tf.Tensor
+Layer = tf_keras.layers.Layer
+
+
+class Table(Layer):
+    """A row a class, without spectral normalization: [N] integers.
+
+    "Applying SN to G's embedding seems to randomly cripple G", says the
+    author's code.
+    """
+
+    def __init__(self, classes: int, units: int, initializer: Any):
+        super().__init__(dtype="float32")
+        self._shape, self._initializer = (classes, units), initializer
+
+    def build(self, shape: Any) -> None:
+        """Makes the weights."""
+        self.table = self.add_weight(
+            "table", self._shape, initializer=self._initializer
+        )
+        self.built = True
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """[N] to [N, units]."""
+        del training  # As all layers here.
+        return tf.gather(tf.convert_to_tensor(self.table), inputs)
+
+
+class ConditionalNormAct(Layer):
+    """A norm-act layer whose gain and bias depend on a condition.
+
+    Args:
+      norm_act: a NormAct layer without an affine of its own.
+      linear: makes the layer from a condition to [N, C].
+    """
+
+    def __init__(self, norm_act: Layer, linear: Callable[[], Layer]):
+        super().__init__()
+        self._norm_act = norm_act
+        self._gain, self._bias = linear(), linear()
+
+    def call(
+        self, inputs: Tensor, condition: Tensor, training: bool = False
+    ) -> Tensor:
+        """[N, H, W, C] and a condition to [N, H, W, C]."""
+        # Centred at 1: around 0 a block would start switched off.
+        gamma = 1.0 + self._gain(condition, training=training)
+        beta = self._bias(condition, training=training)
+        return self._norm_act(inputs, gamma, beta, training=training)
+
+
+class Attention(Layer):
+    """Self-attention over pixels (arXiv:1805.08318), added at strength 0."""
+
+    def __init__(self, channels: int, initializer: Callable[[], Any]):
+        super().__init__()
+        self._channels = channels
+
+        def conv(units: int) -> spectral.Conv:
+            return spectral.Conv(units, 1, initializer(), use_bias=False)
+
+        self._query, self._key = conv(channels // 8), conv(channels // 8)
+        self._value, self._out = conv(channels // 2), conv(channels)
+
+    def build(self, shape: Any) -> None:
+        """Makes the strength, a scalar."""
+        self.gamma = self.add_weight("gamma", (), initializer="zeros")
+        self.built = True
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """[N, H, W, C] to the same."""
+        height, width, channels = inputs.shape[1:]
+        query = self._query(inputs, training=training)
+        key = _max_pool(self._key(inputs, training=training))
+        value = _max_pool(self._value(inputs, training=training))
+        query = tf.reshape(query, [-1, height * width, channels // 8])
+        key = tf.reshape(key, [-1, height * width // 4, channels // 8])
+        value = tf.reshape(value, [-1, height * width // 4, channels // 2])
+        scores = tf.matmul(query, key, transpose_b=True)
+        # A softmax over many pixels needs more than 16 bits.
+        weights = tf.nn.softmax(tf.cast(scores, tf.float32))
+        y = tf.matmul(tf.cast(weights, value.dtype), value)
+        y = tf.reshape(y, [-1, height, width, channels // 2])
+        return inputs + self.gamma * self._out(y, training=training)
+
+
+class GeneratorBlock(Layer):
+    """norm-act, upsample, conv, norm-act, conv; a learned shortcut.
+
+    Args:
+      units: channels that come out.
+      initializer: makes one for each kernel.
+      norms: the two ConditionalNormAct.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        initializer: Callable[[], Any],
+        norms: list[ConditionalNormAct],
+    ):
+        super().__init__()
+        self._norms = norms
+        self._convs = [spectral.Conv(units, 3, initializer()) for _ in range(2)]
+        self._shortcut = spectral.Conv(units, 1, initializer())
+
+    def call(
+        self, inputs: Tensor, condition: Tensor, training: bool = False
+    ) -> Tensor:
+        """[N, H, W, C] and a condition to [N, 2H, 2W, units]."""
+        h = self._norms[0](inputs, condition, training=training)
+        h = self._convs[0](_upsample(h), training=training)
+        h = self._norms[1](h, condition, training=training)
+        h = self._convs[1](h, training=training)
+        # A 1x1 convolution commutes with upsampling and costs a quarter here.
+        shortcut = self._shortcut(inputs, training=training)
+        return h + _upsample(shortcut)
+
+
+class DiscriminatorBlock(Layer):
+    """relu, conv, relu, conv, pool; no normalization but the kernels'.
+
+    Args:
+      units: channels that come out.
+      initializer: makes one for each kernel.
+      first: images come in: no activation before the first convolution.
+      pooled: halves the side.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        initializer: Callable[[], Any],
+        first: bool,
+        pooled: bool,
+    ):
+        super().__init__()
+        self._first, self._pooled = first, pooled
+        self._units, self._initializer = units, initializer
+        self._convs = [spectral.Conv(units, 3, initializer()) for _ in range(2)]
+        self._shortcut = None
+
+    def build(self, shape: Any) -> None:
+        """The shortcut is learned where it changes the shape."""
+        if shape[-1] != self._units or self._pooled:
+            self._shortcut = spectral.Conv(self._units, 1, self._initializer())
+        self.built = True
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """[N, H, W, C] to [N, H/2, W/2, units], or [N, H, W, units]."""
+        h = inputs if self._first else tf.nn.relu(inputs)
+        h = self._convs[0](h, training=training)
+        h = self._convs[1](tf.nn.relu(h), training=training)
+        x = inputs
+        if self._pooled:
+            h, x = _average_pool(h), _average_pool(x)
+        if self._shortcut is not None:
+            x = self._shortcut(x, training=training)
+        return h + x
+
+
+def _upsample(x: Tensor) -> Tensor:
+    """Nearest neighbour, [N, H, W, C] to [N, 2H, 2W, C].
+
+    Tiling's gradient is a sum in a fixed order; that of a resize is not on
+    every device, and a resumed run must equal the unbroken one.
+    """
+    height, width, channels = x.shape[1:]
+    x = tf.reshape(x, [-1, height, 1, width, 1, channels])
+    x = tf.tile(x, [1, 1, 2, 1, 2, 1])
+    return tf.reshape(x, [-1, 2 * height, 2 * width, channels])
+
+
+def _average_pool(x: Tensor) -> Tensor:
+    return tf.nn.avg_pool2d(x, 2, 2, "VALID")
+
+
+def _max_pool(x: Tensor) -> Tensor:
+    return tf.nn.max_pool2d(x, 2, 2, "VALID")

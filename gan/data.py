@@ -1,0 +1,221 @@
+"""The real images: batch k of a run is a pure function of (seed, k)."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from gan import architectures
+from gan.experiment import Data, Model
+
+_FOREVER = np.iinfo(np.int64).max
+_MEMORY_LIMIT = 2**31  # bytes of decoded images
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A set of images in memory.
+
+    Attributes:
+      name: data set, split and how the pixels were made, for reports.
+      pixels: [n, S, S, 3], uint8.
+      labels: [n], int32.
+    """
+
+    name: str
+    pixels: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def to_float(pixels: tf.Tensor) -> tf.Tensor:
+    """uint8 to [-1, 1], what the networks see."""
+    return tf.cast(pixels, tf.float32) / 127.5 - 1.0
+
+
+def to_uint8(images: tf.Tensor) -> tf.Tensor:
+    """[-1, 1] to uint8: made images are measured with the grain of real."""
+    levels = tf.round((tf.convert_to_tensor(images) + 1.0) * 127.5)
+    return tf.cast(tf.clip_by_value(levels, 0.0, 255.0), tf.uint8)
+
+
+def inputs(
+    images: Images,
+    seed: int,
+    batch: int,
+    start_step: int = 0,
+    context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
+    """Batches of (images in [-1, 1], labels), for ever, each a replica's.
+
+    Every epoch has its own order, a function of its number.
+
+    Args:
+      images: what there is.
+      seed: of the order.
+      batch: images of one step on one replica.
+      start_step: the step that the run goes on from.
+      context: which of several input pipelines this is.
+    """
+    context = context or tf.distribute.InputContext(1, 0, 1)
+    replicas = context.num_replicas_in_sync
+    here = replicas // context.num_input_pipelines
+    first, skipped = divmod(start_step * replicas * batch, len(images))
+    pixels, labels = tf.constant(images.pixels), tf.constant(images.labels)
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(images)), seed=tf.stack([seed, number])
+        )
+        return tf.data.Dataset.from_tensor_slices(order)
+
+    def is_here(number: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+        return number % replicas // here == context.input_pipeline_id
+
+    def load(_: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return to_float(tf.gather(pixels, index)), tf.gather(labels, index)
+
+    stream = tf.data.Dataset.range(first, _FOREVER).flat_map(epoch)
+    stream = stream.skip(skipped).batch(batch, drop_remainder=True)
+    # Each step's batches, a replica's each, are dealt out to the pipelines.
+    stream = stream.enumerate().filter(is_here)
+    stream = stream.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    return stream.prefetch(tf.data.AUTOTUNE)
+
+
+def open_images(data: Data, model: Model, split: str = "") -> Images:
+    """Opens a split of a data set, decoded and of the network's size.
+
+    Args:
+      data: names the set.
+      model: says which size and how many classes.
+      split: instead of `data.split`.
+
+    Raises:
+      ValueError: no such data, or images or labels that do not fit.
+    """
+    split = split or data.split
+    side = architectures.get(model.architecture).resolution
+    if not data.dataset:
+        raise ValueError(
+            "No data set is named. Give a recipe, such as "
+            "--config_file=configs/gan/cifar10.yaml, or "
+            "task.train_data.dataset."
+        )
+    if data.dataset == "digits":
+        images = _digits(split, side)
+    else:
+        images = _tfds(data, split)
+    shape = images.pixels.shape[1:]
+    if shape != (side, side, 3):
+        raise ValueError(
+            f"{model.architecture} makes images [{side}, {side}, 3]; those "
+            f"of {data.dataset} are {list(shape)}. Choose the architecture "
+            f"of their size. Received: dataset={data.dataset!r}"
+        )
+    classes = int(images.labels.max()) + 1
+    if images.labels.min() < 0 or classes > model.num_classes:
+        raise ValueError(
+            f"{data.dataset} has labels outside the model's classes, 0 to "
+            f"{model.num_classes - 1}. Set task.model.num_classes={classes}. "
+            f"Received: labels {images.labels.min()} to {classes - 1}"
+        )
+    return images
+
+
+def _digits(split: str, side: int) -> Images:
+    """1,797 scans of 8x8 pixels, resized; a fixed quarter of each is test."""
+    from sklearn import datasets  # Only this data set needs scikit-learn.
+
+    if split not in ("train", "test"):
+        raise ValueError(
+            "The digits have the splits train and test. "
+            f"Received: split={split!r}"
+        )
+    digits = datasets.load_digits()
+    test = np.zeros(len(digits.target), bool)
+    for label in range(10):
+        test[np.flatnonzero(digits.target == label)[3::4]] = True
+    chosen = test if split == "test" else ~test
+    scans = digits.images[chosen][..., np.newaxis] * (255 / 16)
+    pixels = tf.image.resize(scans, (side, side)).numpy().round()
+    pixels = np.repeat(pixels.astype(np.uint8), 3, axis=-1)
+    labels = digits.target[chosen].astype(np.int32)
+    return Images(f"digits/{split}, bilinear to {side} px", pixels, labels)
+
+
+def _tfds(data: Data, split: str) -> Images:
+    """A TFDS set whose images share one size, as its files decode."""
+    import tensorflow_datasets as tfds  # Only these data sets need it.
+
+    builder = tfds.builder_from_directory(_directory(data))
+    info = builder.info
+    try:
+        examples = info.splits[split].num_examples
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{data.dataset} has the splits {sorted(info.splits)}. "
+            f"Received: split={split!r}"
+        ) from error
+    features = info.features
+    missing = [key for key in ("image", "label") if key not in features]
+    if missing:
+        raise ValueError(
+            f"{data.dataset} is no set of labelled images: it lacks "
+            f"{missing}. Received: features={sorted(features)}"
+        )
+    shape = features["image"].shape
+    if None in shape or examples * np.prod(shape) > _MEMORY_LIMIT:
+        raise ValueError(
+            "Images must share one size and fit in memory, "
+            f"{_MEMORY_LIMIT / 2**30:g} GiB. Received: "
+            f"dataset={data.dataset!r}, {examples} images of {shape}"
+        )
+    dataset = builder.as_dataset(split, shuffle_files=False)
+    pairs = dataset.map(lambda row: (row["image"], row["label"]))
+    pixels, labels = next(iter(pairs.batch(examples)))
+    name = f"{info.full_name}/{split}, {_encoding(builder, split)}"
+    return Images(name, pixels.numpy(), labels.numpy().astype(np.int32))
+
+
+def _encoding(builder: Any, split: str) -> str:
+    """How the images are stored: JPEG alone moves a distance a lot."""
+    import tensorflow_datasets as tfds
+
+    stored = builder.as_dataset(
+        split,
+        shuffle_files=False,
+        decoders={"image": tfds.decode.SkipDecoding()},
+    )
+    start = next(iter(stored))["image"].numpy()[:4]
+    known = {b"\xff\xd8": "JPEG", b"\x89P": "PNG"}
+    return known.get(start[:2], f"unknown encoding {start!r}")
+
+
+def _directory(data: Data) -> str:
+    """The newest version's directory of a TFDS data set.
+
+    Raises:
+      ValueError: there is none; says how to make it.
+    """
+    root = data.tfds_data_dir or os.path.join("~", "tensorflow_datasets")
+    home = os.path.join(os.path.expanduser(root), data.dataset)
+    versions = tf.io.gfile.glob(os.path.join(home, "*", "dataset_info.json"))
+    if not versions:
+        raise ValueError(
+            f"There is no data set {data.dataset!r} in {root}. Download and "
+            f"prepare it with `tfds build {data.dataset} --data_dir={root}`, "
+            f"or give the directory that holds {data.dataset}/ as "
+            "task.train_data.tfds_data_dir. Received: "
+            f"tfds_data_dir={data.tfds_data_dir!r}"
+        )
+
+    def version(path: str) -> list[int]:
+        name = os.path.basename(os.path.dirname(path))
+        return [int(part) for part in name.split(".") if part.isdigit()]
+
+    return os.path.dirname(max(versions, key=version))

@@ -1,0 +1,45 @@
+"""Measures a trained generator.
+
+    python -m gan.evaluate --checkpoint=runs/gan-digits
+    python -m gan.evaluate --checkpoint=runs/gan-digits/ckpt-300 \
+        --params_override=task.evaluation.samples=5000
+
+Prints the numbers and how they were made, and leaves both in the run's
+evaluation.json.
+"""
+
+from absl import app, flags
+
+from evonorm_tf.training import flags as training_flags
+from gan import evaluation, restore
+
+FLAGS = flags.FLAGS
+
+
+def main(_: list[str]) -> None:
+    """Evaluates the checkpoint that the flags name."""
+    training_flags.quiet_logs()
+    found = restore.restore(FLAGS.checkpoint, FLAGS.params_override)
+    evaluator = evaluation.Evaluator(
+        found.params,
+        found.generator,
+        found.strategy,
+        found.model_dir,
+        lambda: found.step,
+    )
+    metrics = evaluator.evaluate(-1)
+    print(f"{found.params.task.model.norm_act.name}, step {found.step}")
+    for name, value in metrics.items():
+        print(f"  {name:24} {value:10.4f}")
+    print(evaluator.about)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string(
+        "checkpoint", None, "A run's directory, or one of its checkpoints."
+    )
+    flags.DEFINE_string(
+        "params_override", None, "Laid over the run's config: a.b=c,..."
+    )
+    flags.mark_flag_as_required("checkpoint")
+    app.run(main)

@@ -1,0 +1,44 @@
+"""Random numbers that hang on nothing but their place in the run.
+
+A stateful generator would differ between a resumed and an unbroken run, and
+a TPU ignores its seed.
+"""
+
+import tensorflow as tf
+
+Tensor = tf.Tensor
+
+
+def key(seed: int, *place: int | Tensor) -> Tensor:
+    """A seed [2] for one place of a run, such as (step, replica, substep)."""
+    result = tf.constant([seed, 0], tf.int64)
+    for coordinate in place:
+        coordinate = tf.cast(coordinate, tf.int64)
+        result = tf.random.experimental.stateless_fold_in(result, coordinate)
+    return result
+
+
+def draw(
+    seed: Tensor, count: int, size: int, classes: int
+) -> tuple[Tensor, Tensor]:
+    """Latents [count, size] from N(0, 1) and uniform labels [count]."""
+    normal, uniform = tf.unstack(
+        tf.random.experimental.stateless_split(seed, 2)
+    )
+    z = tf.random.stateless_normal([count, size], normal)
+    labels = tf.random.stateless_uniform(
+        [count], uniform, maxval=classes, dtype=tf.int32
+    )
+    return z, labels
+
+
+def truncated(seed: Tensor, count: int, size: int, threshold: float) -> Tensor:
+    """Latents [count, size]: normals within 2 deviations, times threshold.
+
+    The truncation trick as the published BigGAN modules do it. A threshold
+    of 0 is not truncated at all.
+    """
+    if not threshold:
+        return tf.random.stateless_normal([count, size], seed)
+    z = tf.random.stateless_truncated_normal([count, size], seed)
+    return threshold * z

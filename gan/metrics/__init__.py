@@ -1,0 +1,11 @@
+"""How good made images are, and how each number was made.
+
+    moments.py    mean and covariance in one pass, mergeable
+    frechet.py    the Frechet distance of two sets of features
+    score.py      the class ("Inception") score in one pass
+    extractor.py  features and logits of images, by a Keras classifier
+    classifier.py a small classifier, trained on a run's own data
+
+NumPy in float64 on the host, but for the extractor. Only the distance on the
+2015 Inception network's features is called FID.
+"""

@@ -1,0 +1,284 @@
+"""One GAN run: build, resume, train, sample, measure, record."""
+
+import dataclasses
+import json
+import math
+import os
+import platform
+from typing import Any
+
+import orbit
+import tensorflow as tf
+import tf_keras
+import yaml
+from official.modeling import performance
+
+from evonorm_tf.training import config, driver, progress, strategy
+from gan import data, evaluation, experiment, trainer
+
+Logs = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run ends with.
+
+    Attributes:
+      trainer: networks, optimizers, step.
+      metrics: the last evaluation's, {} where there was none.
+    """
+
+    trainer: trainer.Trainer
+    metrics: Logs
+
+
+def run(
+    params: config.Experiment,
+    mode: str,
+    model_dir: str,
+    display: progress.Display | None = None,
+) -> Result:
+    """Runs an experiment, from where `model_dir` left off.
+
+    Args:
+      params: the experiment.
+      mode: one of `evonorm_tf.training.flags.MODES`.
+      model_dir: checkpoints, metrics, config, samples, classifier.
+      display: where progress is shown; one of its own when None.
+
+    Raises:
+      ValueError: a config that cannot be, another model in `model_dir`,
+        nothing to evaluate.
+      FloatingPointError: a loss or a weight is no longer finite.
+    """
+    start = driver.latest_step(model_dir)
+    if mode == "eval" and not start:
+        raise ValueError(
+            "There is no checkpoint to evaluate; train first. "
+            f"Received: model_dir={model_dir!r}"
+        )
+    _check_model(params, model_dir, start)
+    devices = strategy.build(params.runtime)
+    built, about = build(params, devices, start)
+    os.makedirs(model_dir, exist_ok=True)
+    if mode != "eval":
+        _record(params, model_dir, about)
+    display = display or progress.Display(params.task.model.norm_act.name)
+    with display, progress.quiet_orbit():
+        total = params.trainer.train_steps
+        where = f"{total} steps, into {model_dir}"
+        if start:
+            where = f"Going on from step {start} of {total} in {model_dir}"
+        display.say(f"{about}. {where}")
+        watch = _Watch(display, model_dir, start, params)
+        watch.trainer = built
+        controller = _controller(params, (built, watch), devices, model_dir)
+        metrics = _execute(controller, params.trainer, mode)
+        if metrics:
+            display.say(controller.evaluator.about)
+    return Result(built, metrics)
+
+
+def build(
+    params: config.Experiment, devices: tf.distribute.Strategy, start: int
+) -> tuple[trainer.Trainer, str]:
+    """The trainer with its seeded weights, and the devices in words.
+
+    Args:
+      params: the experiment.
+      devices: where it runs.
+      start: the step that its data go on from.
+
+    Raises:
+      ValueError: a config that cannot be.
+    """
+    task: experiment.Task = params.task
+    batch = task.train_data.global_batch_size
+    about = strategy.describe(devices, batch)
+    per_replica = batch // devices.num_replicas_in_sync
+    _check_task(task, per_replica)
+    if params.runtime.mixed_precision_dtype:
+        performance.set_mixed_precision_policy(
+            params.runtime.mixed_precision_dtype
+        )
+    images = data.open_images(task.train_data, task.model)
+
+    def inputs(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        fetched = per_replica * task.discriminator_steps
+        seed = task.train_data.seed
+        return data.inputs(images, seed, fetched, start, context)
+
+    tf_keras.utils.set_random_seed(task.seed)
+    dataset = devices.distribute_datasets_from_function(inputs)
+    return trainer.Trainer(params, devices, dataset), about
+
+
+def _check_task(task: experiment.Task, per_replica: int) -> None:
+    for name in ("discriminator_steps", "accumulation"):
+        if getattr(task, name) < 1:
+            raise ValueError(
+                f"task.{name} must be at least 1. "
+                f"Received: {name}={getattr(task, name)}"
+            )
+    if per_replica % task.accumulation:
+        raise ValueError(
+            "task.accumulation must divide a replica's batch. Received: "
+            f"accumulation={task.accumulation}, batch={per_replica}"
+        )
+
+
+def _check_model(params: config.Experiment, model_dir: str, start: int) -> None:
+    """Refuses to go on from the checkpoint of another model."""
+    path = os.path.join(model_dir, driver.CONFIG_FILE)
+    if not start or not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8") as file:
+        before = yaml.safe_load(file)["task"]["model"]
+    now = params.task.model.as_dict()
+    if before != now:
+        raise ValueError(
+            "model_dir holds a run of another model; give this one a "
+            f"model_dir of its own. Received: model_dir={model_dir!r}, "
+            f"task.model={now}, expected {before}"
+        )
+
+
+def _record(params: config.Experiment, model_dir: str, about: str) -> None:
+    """Saves the resolved config, versions and devices."""
+    text = yaml.safe_dump(params.as_dict(), sort_keys=False)
+    path = os.path.join(model_dir, driver.CONFIG_FILE)
+    progress.write_atomically(path, text)
+    versions = {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "tf_keras": tf_keras.__version__,
+        "devices": about,
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+    }
+    path = os.path.join(model_dir, "run.json")
+    progress.write_atomically(path, json.dumps(versions, indent=2) + "\n")
+
+
+def _controller(
+    params: config.Experiment,
+    parts: tuple[trainer.Trainer, "_Watch"],
+    devices: tf.distribute.Strategy,
+    model_dir: str,
+) -> orbit.Controller:
+    """Orbit's loop around the trainer; restores what there is."""
+    built, watch = parts
+    settings = params.trainer
+    manager = tf.train.CheckpointManager(
+        built.checkpoint,
+        model_dir,
+        max_to_keep=settings.max_to_keep,
+        step_counter=built.global_step,
+        checkpoint_interval=settings.checkpoint_interval,
+    )
+    return orbit.Controller(
+        trainer=built,
+        evaluator=evaluation.Evaluator(
+            params,
+            built.average,
+            devices,
+            model_dir,
+            lambda: int(built.global_step.numpy()),
+        ),
+        strategy=devices,
+        global_step=built.global_step,
+        steps_per_loop=settings.steps_per_loop,
+        checkpoint_manager=manager,
+        # Summaries are cut at the end of a loop.
+        summary_interval=settings.steps_per_loop,
+        summary_dir=os.path.join(model_dir, "train"),
+        eval_summary_dir=os.path.join(model_dir, "validation"),
+        train_actions=[watch.trained],
+        eval_actions=[watch.evaluated],
+    )
+
+
+def _execute(controller: orbit.Controller, settings: Any, mode: str) -> Logs:
+    """The mode's loop; a new run is measured before its first step too."""
+    metrics = None
+    if mode == "train":
+        controller.train(settings.train_steps)
+    elif mode == "train_and_eval":
+        if not int(controller.global_step.numpy()):
+            controller.evaluate()
+        metrics = controller.train_and_evaluate(
+            settings.train_steps, -1, settings.validation_interval
+        )
+    # An evaluation alone, or of a run that was already at its end.
+    if metrics is None and mode != "train":
+        metrics = controller.evaluate()
+    return progress.scalars(metrics or {})
+
+
+class _Watch:
+    """Orbit's actions: guards, shows and records what a loop returns."""
+
+    def __init__(
+        self,
+        display: progress.Display,
+        model_dir: str,
+        start: int,
+        params: config.Experiment,
+    ):
+        self.trainer: Any = None
+        self._display, self._model_dir = display, model_dir
+        task = params.task
+        batch = task.train_data.global_batch_size
+        self._images = batch * task.discriminator_steps
+        self._total = params.trainer.train_steps
+        self._file = progress.MetricsFile(model_dir, start)
+        self._speed = progress.Speed(start)
+
+    def _step(self) -> int:
+        return int(self.trainer.global_step.numpy())
+
+    def trained(self, output: dict[str, Any]) -> None:
+        """After a training loop, before its checkpoint is saved."""
+        step, logs = self._step(), progress.scalars(output)
+        self._require_finite(step, logs)
+        rate = self._speed.update(step)
+        speed = {"images_per_second": rate * self._images}
+        self._file.append("train", step, logs | speed)
+        loss = logs["discriminator_loss_real"] + logs["discriminator_loss_fake"]
+        note = (
+            f"step {step}/{self._total}, loss of D {loss:.3f}, of G "
+            f"{logs['generator_loss']:.3f}, {rate * self._images:.0f} images/s"
+        )
+        left = (self._total - step) / rate
+        self._display.update(step / self._total, note, left)
+
+    def evaluated(self, output: dict[str, Any]) -> None:
+        """After an evaluation."""
+        step, logs = self._step(), progress.scalars(output)
+        self._file.append("eval", step, logs)
+        text = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        self._display.say(f"step {step}: {text}")
+        self._speed.restart()
+
+    def _require_finite(self, step: int, logs: Logs) -> None:
+        """Stops a run that cannot recover, before it is saved over."""
+        bad = [f"{k} is {v}" for k, v in logs.items() if not math.isfinite(v)]
+        for name in ("generator", "discriminator"):
+            weights = getattr(self.trainer, name).weights
+            broken = [
+                weight.name
+                for weight in weights
+                if not bool(tf.reduce_all(tf.math.is_finite(weight)))
+            ]
+            if broken:
+                bad.append(
+                    f"{len(broken)} of the {name}'s {len(weights)} weights "
+                    f"are not finite, the first {broken[0]!r}"
+                )
+        if not bad:
+            return
+        saved = tf.train.latest_checkpoint(self._model_dir)
+        raise FloatingPointError(
+            f"Training broke down by step {step}: {'; '.join(bad)}. Last good "
+            f"checkpoint: {saved or 'none was saved yet'}. Lower the learning "
+            "rates or enlarge the batch, then run again."
+        )

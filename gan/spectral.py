@@ -1,0 +1,191 @@
+"""Layers whose kernel is divided by its largest singular value.
+
+Spectral normalization (arXiv:1802.05957): one power iteration a forward pass.
+The kernel is a weight like any other and only its quotient is used, so the
+gradient goes through sigma as well. The iteration's vector `u` is written in
+training alone. The kernel is divided in float32 whatever the compute dtype.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+Tensor = tf.Tensor
+
+
+def normalize(weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Divides a weight by its largest singular value, estimated.
+
+    One power iteration on the matrix [everything else, out]; sigma = v' W u
+    is differentiable in W, with u and v held fixed, as for the exact one.
+
+    Args:
+      weight: [..., out].
+      u: [out], the right singular vector so far.
+
+    Returns:
+      weight / sigma, the next u, and sigma.
+    """
+    matrix = tf.reshape(weight, [-1, weight.shape[-1]])
+    fixed = tf.stop_gradient(matrix)
+    v = tf.math.l2_normalize(tf.linalg.matvec(fixed, u))
+    u = tf.math.l2_normalize(tf.linalg.matvec(fixed, v, transpose_a=True))
+    sigma = tf.reduce_sum(v * tf.linalg.matvec(matrix, u))
+    return weight / sigma, u, sigma
+
+
+class Spectral(tf_keras.layers.Layer):
+    """What the three layers share: a kernel, `u`, and a bias if asked for.
+
+    Args:
+      units: channels that come out.
+      initializer: of the kernel.
+      use_bias: adds one, [units].
+      dtype: dtype or dtype policy of the computation.
+    """
+
+    # The kernel's axis that `u` belongs to, -1 or 0.
+    _axis = -1
+
+    def __init__(
+        self,
+        units: int,
+        initializer: Any,
+        use_bias: bool = True,
+        dtype: Any = None,
+    ):
+        super().__init__(dtype=dtype)
+        self.units, self.use_bias = units, use_bias
+        self._initializer = initializer
+
+    def _add_weights(self, shape: tuple[int, ...]) -> None:
+        self.kernel = self.add_weight(
+            "kernel",
+            shape,
+            initializer=self._initializer,
+            experimental_autocast=False,
+        )
+        self.u = self.add_weight(
+            "u",
+            (shape[self._axis],),
+            initializer=tf_keras.initializers.RandomNormal(0.0, 1.0),
+            trainable=False,
+            experimental_autocast=False,
+            # Each replica writes its own: from equal kernels, equal vectors.
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                "bias", (self.units,), initializer="zeros"
+            )
+        self.built = True
+
+    def _normalized(self, training: bool) -> Tensor:
+        """The kernel over sigma, in the compute dtype; moves `u`."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        if self._axis == 0:
+            kernel = tf.transpose(kernel)
+        kernel, u, _ = normalize(kernel, tf.convert_to_tensor(self.u))
+        if training:
+            self.u.assign(u)
+        if self._axis == 0:
+            kernel = tf.transpose(kernel)
+        return tf.cast(kernel, self.compute_dtype)
+
+    def sigma(self) -> Tensor:
+        """The largest singular value, as `u` estimates it."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        if self._axis == 0:
+            kernel = tf.transpose(kernel)
+        return normalize(kernel, tf.convert_to_tensor(self.u))[2]
+
+    def settle(self, iterations: int) -> None:
+        """Finds `u` anew, from a fixed start: it then hangs on W alone.
+
+        Args:
+          iterations: of the power method; 50 bring a random kernel's sigma
+            within about a percent.
+        """
+        kernel = tf.convert_to_tensor(self.kernel)
+        if self._axis == 0:
+            kernel = tf.transpose(kernel)
+        u = tf.random.stateless_normal(self.u.shape, seed=[0, 0])
+        for _ in range(iterations):
+            _, u, _ = normalize(kernel, u)
+        self.u.assign(u)
+
+
+class Conv(Spectral):
+    """A convolution, stride 1, padding SAME: [N, H, W, C] inputs.
+
+    Args:
+      units: see `Spectral`.
+      size: side of the kernel.
+      initializer: see `Spectral`.
+      use_bias: see `Spectral`.
+    """
+
+    def __init__(
+        self, units: int, size: int, initializer: Any, use_bias: bool = True
+    ):
+        super().__init__(units, initializer, use_bias)
+        self._size = size
+
+    def build(self, shape: Any) -> None:
+        """Makes the weights."""
+        self._add_weights((self._size, self._size, shape[-1], self.units))
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """[N, H, W, C] to [N, H, W, units]."""
+        y = tf.nn.conv2d(inputs, self._normalized(training), 1, "SAME")
+        return y + self.bias if self.use_bias else y
+
+
+class Dense(Spectral):
+    """A matrix product: [N, C] inputs."""
+
+    def build(self, shape: Any) -> None:
+        """Makes the weights."""
+        self._add_weights((shape[-1], self.units))
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """[N, C] to [N, units]."""
+        y = inputs @ self._normalized(training)
+        return y + self.bias if self.use_bias else y
+
+
+class Embedding(Spectral):
+    """A row a class: [N] integers; `u` has an entry a class.
+
+    Args:
+      classes: number of rows.
+      units: see `Spectral`.
+      initializer: see `Spectral`.
+    """
+
+    _axis = 0
+
+    def __init__(self, classes: int, units: int, initializer: Any):
+        super().__init__(units, initializer, use_bias=False, dtype="float32")
+        self._classes = classes
+
+    def build(self, shape: Any) -> None:
+        """Makes the weights."""
+        self._add_weights((self._classes, self.units))
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """[N] to [N, units]."""
+        return tf.gather(self._normalized(training), inputs)
+
+
+def layers(model: tf_keras.Model) -> list[Spectral]:
+    """All spectrally normalised layers of a model."""
+    return [x for x in model._flatten_layers() if isinstance(x, Spectral)]
+
+
+def settle(model: tf_keras.Model, iterations: int = 50) -> None:
+    """`Spectral.settle` for a whole model, such as an average of weights."""
+    for layer in layers(model):
+        layer.settle(iterations)

@@ -1,0 +1,209 @@
+"""The train step: two networks, two optimizers, one averaged generator.
+
+A step is one of the generator. It takes its images in one fetch and cuts
+them up for the discriminator's steps, which come first.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import orbit
+import tensorflow as tf
+import tf_keras
+
+from evonorm_tf.training import config
+from gan import experiment, latent, networks
+
+Tensor = tf.Tensor
+METRICS = (
+    "discriminator_loss_real",
+    "discriminator_loss_fake",
+    "generator_loss",
+    "score_real",
+    "score_fake",
+)
+
+
+class Trainer(orbit.StandardTrainer):
+    """Trains a BigGAN with the hinge loss.
+
+    Attributes:
+      generator: the network that is trained.
+      average: its averaged weights. What else it has (`u`, moving
+        statistics) is found anew before it is used: `gan.sampling.settle`.
+      discriminator: its adversary.
+      global_step: steps of the generator.
+      checkpoint: all that a run needs to go on.
+    """
+
+    def __init__(
+        self,
+        params: config.Experiment,
+        strategy: tf.distribute.Strategy,
+        dataset: Any,
+    ):
+        """Builds networks and optimizers in the scope of `strategy`.
+
+        Args:
+          params: the experiment.
+          strategy: where it runs.
+          dataset: of (images, labels), a step's worth a replica.
+        """
+        super().__init__(
+            dataset, orbit.StandardTrainerOptions(use_tf_while_loop=True)
+        )
+        self._strategy = strategy
+        self._task: experiment.Task = params.task
+        self._replicas = strategy.num_replicas_in_sync
+        model = self._task.model
+        with strategy.scope():
+            self.generator, self.discriminator = networks.build(model)
+            self.average = networks.build_generator(model)
+            self.average.set_weights(self.generator.get_weights())
+            self._optimizers = [
+                _adam(self._task.generator_optimizer, self.generator),
+                _adam(self._task.discriminator_optimizer, self.discriminator),
+            ]
+            self.global_step = orbit.utils.create_global_step()
+            self._means = {
+                name: tf_keras.metrics.Mean(name) for name in METRICS
+            }
+        self.checkpoint = tf.train.Checkpoint(
+            generator=self.generator,
+            average=self.average,
+            discriminator=self.discriminator,
+            generator_optimizer=self._optimizers[0],
+            discriminator_optimizer=self._optimizers[1],
+            global_step=self.global_step,
+        )
+
+    def train_loop_begin(self) -> None:
+        """Forgets the last loop's metrics."""
+        for mean in self._means.values():
+            mean.reset_state()
+
+    def train_loop_end(self) -> dict[str, Tensor]:
+        """Means over the loop's steps."""
+        return {name: mean.result() for name, mean in self._means.items()}
+
+    def train_step(self, iterator: Any) -> None:
+        """One step, in cross-replica context."""
+        self._strategy.run(self._replica_step, args=next(iterator))
+        self.global_step.assign_add(1)
+
+    # Nothing here hangs on a tensor's value: AutoGraph would only read every
+    # layer's source, for a quarter of the time that tracing takes.
+    @tf.autograph.experimental.do_not_convert
+    def _replica_step(self, images: Tensor, labels: Tensor) -> None:
+        """The discriminator's steps, the generator's, the average's."""
+        task = self._task
+        context = tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group
+        parts = task.discriminator_steps * task.accumulation
+        pieces = list(zip(tf.split(images, parts), tf.split(labels, parts)))
+
+        def key(substep: int) -> Tensor:
+            return latent.key(task.seed, self.global_step, replica, substep)
+
+        for first in range(0, parts, task.accumulation):
+
+            def discriminate(k: int, first: int = first) -> list[Tensor]:
+                return self._discriminate(*pieces[first + k], key(first + k))
+
+            self._apply(discriminate, self.discriminator, 1)
+        count = pieces[0][1].shape[0]
+        self._apply(
+            lambda k: self._generate(count, key(parts + k)), self.generator, 0
+        )
+        decay = tf.where(
+            self.global_step < task.average_start, 0.0, task.average_decay
+        )
+        context.merge_call(self._move_average, args=(decay,))
+
+    def _discriminate(
+        self, images: Tensor, labels: Tensor, key: Tensor
+    ) -> list[Tensor]:
+        """The discriminator's gradients on real and made images."""
+        model = self._task.model
+        count = labels.shape[0]
+        z, classes = latent.draw(
+            key, count, model.latent_size, model.num_classes
+        )
+        made = self.generator(z, classes, training=True)
+        with tf.GradientTape() as tape:
+            scores = self.discriminator(
+                tf.concat([made, images], axis=0),
+                tf.concat([classes, labels], axis=0),
+                training=True,
+            )
+            fake, real = tf.split(scores, 2)
+            loss_real = tf.reduce_mean(tf.nn.relu(1.0 - real))
+            loss_fake = tf.reduce_mean(tf.nn.relu(1.0 + fake))
+            loss = (loss_real + loss_fake) / self._replicas
+        self._means["discriminator_loss_real"].update_state(loss_real)
+        self._means["discriminator_loss_fake"].update_state(loss_fake)
+        self._means["score_real"].update_state(real)
+        self._means["score_fake"].update_state(fake)
+        return tape.gradient(loss, self.discriminator.trainable_variables)
+
+    def _generate(self, count: int, key: Tensor) -> list[Tensor]:
+        """The generator's gradients."""
+        model = self._task.model
+        z, classes = latent.draw(
+            key, count, model.latent_size, model.num_classes
+        )
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self.generator.trainable_variables)
+            made = self.generator(z, classes, training=True)
+            scores = self.discriminator(made, classes, training=True)
+            loss = -tf.reduce_mean(scores)
+            scaled = loss / self._replicas
+        self._means["generator_loss"].update_state(loss)
+        return tape.gradient(scaled, self.generator.trainable_variables)
+
+    def _apply(
+        self,
+        gradients: Callable[[int], list[Tensor]],
+        network: tf_keras.Model,
+        which: int,
+    ) -> None:
+        """One optimizer step on the mean gradient of the batch's parts."""
+        parts = self._task.accumulation
+        # A table's gradient is a set of rows; all are made whole, to add up.
+        each = [
+            [tf.convert_to_tensor(g) for g in gradients(k)]
+            for k in range(parts)
+        ]
+        mean = [tf.add_n(parts_of_one) / parts for parts_of_one in zip(*each)]
+        self._optimizers[which].apply_gradients(
+            zip(mean, network.trainable_variables)
+        )
+
+    def _move_average(
+        self, strategy: tf.distribute.Strategy, decay: Tensor
+    ) -> None:
+        """average = decay * average + (1 - decay) * generator, per device."""
+
+        def move(old: tf.Variable, new: Tensor, decay: Tensor) -> None:
+            old.assign(decay * old + (1.0 - decay) * new)
+
+        for old, new in zip(
+            self.average.trainable_variables, self.generator.trainable_variables
+        ):
+            strategy.extended.update(old, move, args=(new, decay))
+
+
+def _adam(
+    settings: experiment.Adam, network: tf_keras.Model
+) -> tf_keras.optimizers.Optimizer:
+    """The optimizer, its slots made: a loop could not make them."""
+    optimizer = tf_keras.optimizers.Adam(
+        settings.learning_rate,
+        settings.beta_1,
+        settings.beta_2,
+        settings.epsilon,
+        # Compiled updates fail on a second device of a MirroredStrategy.
+        jit_compile=False,
+    )
+    optimizer.build(network.trainable_variables)
+    return optimizer

@@ -1,0 +1,80 @@
+"""A GAN of 8 px and a few channels, for the tests of this folder."""
+
+from evonorm_tf.training import config
+from gan import architectures, experiment, run  # noqa: F401
+
+TINY = architectures.Architecture(
+    resolution=8,
+    generator=(4, 4),
+    discriminator=(2, 4),
+    pooled=1,
+    generator_attention=8,
+    discriminator_attention=4,
+)
+
+
+class Silent:
+    """A `progress.Display` that keeps what it was told in `lines`."""
+
+    live = False
+
+    def __init__(self):
+        self.lines = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def say(self, text):
+        """As `progress.Display.say`."""
+        self.lines.append(text)
+
+    def update(self, share, note, seconds_left):
+        """As `progress.Display.update`."""
+        self.lines.append(f"{share:.2f} {note} {seconds_left:.0f}")
+
+
+def parameters(norm_act="evonorm_b0", task=None, **trainer):
+    """Digits at 8 px, two steps of 8 images, each with two of D."""
+    architectures.ARCHITECTURES.setdefault("tiny", TINY)
+    model = {
+        "architecture": "tiny",
+        "generator_width": 4,
+        "discriminator_width": 4,
+        "latent_size": 8,
+        "class_embedding": 8,
+    }
+    settings = {
+        "model": model,
+        "train_data": {"global_batch_size": 8},
+        "discriminator_steps": 2,
+        "average_start": 1,
+        "average_decay": 0.5,
+        "evaluation": {
+            "samples": 100,
+            "batch_size": 20,
+            "standing_batches": 2,
+        },
+    }
+    loop = {
+        "train_steps": 2,
+        "steps_per_loop": 1,
+        "checkpoint_interval": 1,
+        "validation_interval": 2,
+        "max_to_keep": 20,
+    }
+    return config.parse(
+        "digits_biggan",
+        norm_act=norm_act,
+        params_override={
+            "task": settings | (task or {}),
+            "trainer": loop | trainer,
+        },
+    )
+
+
+def make(model_dir, params, mode="train", display=None):
+    """Makes the run, from where `model_dir` left off."""
+    return run.run(params, mode, str(model_dir), display or Silent())

@@ -1,0 +1,240 @@
+"""Real steps: finite, in the order they should be, resumed to the bit."""
+
+import os
+import shutil
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from evonorm_tf.ops import settings
+from evonorm_tf.training import config, driver, progress
+from gan import evaluation, experiment, restore, run, sampling, train
+from tests.gan import small
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uncompiled():
+    """Compiling each layer takes longer than these few steps."""
+    with settings.using(xla=False):
+        yield
+
+
+def _state(trainer):
+    """Everything a run carries on, by name of its part."""
+    generator, discriminator = trainer._optimizers
+    return {
+        "generator": trainer.generator.get_weights(),
+        "discriminator": trainer.discriminator.get_weights(),
+        "average": [v.numpy() for v in trainer.average.trainable_variables],
+        "generator_optimizer": [v.numpy() for v in generator.variables],
+        "discriminator_optimizer": [v.numpy() for v in discriminator.variables],
+    }
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run of two steps with evonorm_b0: its directory and its trainer."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, small.make(folder, small.parameters()).trainer
+
+
+def test_two_steps_of_evonorm_b0_are_finite(unbroken):
+    _check_finite(*unbroken)
+
+
+@pytest.mark.parametrize(
+    "name, task",
+    [
+        ("bn_relu", {"discriminator_steps": 1}),
+        ("evonorm_s0", {"discriminator_steps": 1, "accumulation": 2}),
+    ],
+)
+def test_two_steps_are_finite(name, task, tmp_path):
+    params = small.parameters(name, task)
+    _check_finite(tmp_path, small.make(tmp_path, params).trainer)
+
+
+def _check_finite(folder, trainer):
+    lines = progress.read(str(folder))
+    assert [line["step"] for line in lines] == [1, 2]
+    for line in lines:
+        assert all(np.isfinite(line[key]) for key in line if key != "kind")
+    assert lines[0]["generator_loss"] != lines[1]["generator_loss"]
+    first = _weights_at(folder, "generator", trainer.generator, 1)
+    moved = [
+        np.abs(old - new.numpy()).max()
+        for old, new in zip(first, trainer.generator.trainable_variables)
+    ]
+    assert all(np.isfinite(moved))
+    # Only the last layer's bias may be where Adam's first step put it.
+    assert sum(change > 0 for change in moved) >= len(moved) - 1
+
+
+def _weights_at(folder, part, network, step):
+    """The network's trainable weights in the checkpoint of that step."""
+    kept = network.get_weights()
+    reader = tf.train.Checkpoint(**{part: network})
+    reader.restore(f"{folder}/ckpt-{step}").expect_partial()
+    result = [v.numpy() for v in network.trainable_variables]
+    network.set_weights(kept)
+    return result
+
+
+def test_each_generator_step_has_two_of_the_discriminator(unbroken):
+    _, trainer = unbroken
+    generator, discriminator = trainer._optimizers
+    assert int(trainer.global_step) == 2
+    assert int(generator.iterations) == 2
+    assert int(discriminator.iterations) == 4
+
+
+def test_average_is_a_copy_before_its_start_and_a_mean_after(unbroken):
+    folder, trainer = unbroken
+    first = _weights_at(folder, "generator", trainer.generator, 1)
+    for old, average in zip(
+        first, _weights_at(folder, "average", trainer.average, 1)
+    ):
+        np.testing.assert_array_equal(old, average)
+    for old, new, average in zip(
+        first,
+        trainer.generator.trainable_variables,
+        trainer.average.trainable_variables,
+    ):
+        np.testing.assert_allclose(
+            average, 0.5 * old + 0.5 * new.numpy(), rtol=1e-6, atol=1e-8
+        )
+
+
+def test_resumed_run_equals_the_unbroken_one_to_the_bit(unbroken, tmp_path):
+    folder, trainer = unbroken
+    for name in os.listdir(folder):
+        if name.startswith("ckpt-1.") or name.endswith((".jsonl", ".yaml")):
+            shutil.copy(folder / name, tmp_path)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\n')
+    assert driver.latest_step(str(tmp_path)) == 1
+    display = small.Silent()
+    resumed = small.make(tmp_path, small.parameters(), display=display)
+    assert "Going on from step 1 of 2" in display.lines[0]
+    expected, found = _state(trainer), _state(resumed.trainer)
+    for part, weights in expected.items():
+        for one, other in zip(weights, found[part], strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=part)
+    one, other = progress.read(str(folder)), progress.read(str(tmp_path))
+    for line in one + other:
+        del line["images_per_second"]
+    assert one == other
+
+
+def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(unbroken[0], folder)
+    result = small.make(folder, small.parameters(), "eval")
+    assert result.metrics["classifier_distance"] > 0
+    assert 1 <= result.metrics["classifier_score"] <= 10
+    assert not any("fid" in name for name in result.metrics)
+    picture = tf.io.read_file(str(folder / "samples" / "step-0000002.png"))
+    assert tf.io.decode_png(picture).shape == [8 * 8, 10 * 8, 3]
+    # As the first left `u` and statistics behind, so must another find them.
+    found = restore.restore(str(folder))
+    task, average = found.params.task, result.trainer.average
+    grids = []
+    for generator in (found.generator, average, average):
+        sampler = sampling.Sampler(generator, task, found.strategy)
+        sampler.settle()
+        grids.append(sampler.grid(2))
+        assert sum(len(b) for b in sampler.images(30)) == 30
+    np.testing.assert_array_equal(grids[0], grids[1])
+    np.testing.assert_array_equal(grids[0], grids[2])
+    task.evaluation.samples = 64
+    few = evaluation.Evaluator(
+        found.params, average, found.strategy, str(folder), lambda: 2
+    )
+    with pytest.raises(ValueError, match=r"samples above 64.*samples=64"):
+        few.evaluate(-1)
+
+
+def test_model_dir_of_another_model_is_refused(unbroken):
+    params = small.parameters("bn_relu")
+    before = sorted(os.listdir(unbroken[0]))
+    with pytest.raises(ValueError, match="another model"):
+        small.make(unbroken[0], params)
+    with pytest.raises(ValueError, match="cannot be overridden"):
+        restore.restore(str(unbroken[0]), "task.model.norm_act.name=evonorm_s0")
+    assert sorted(os.listdir(unbroken[0])) == before
+
+
+def test_checkpoints_that_are_not_there(unbroken, tmp_path):
+    with pytest.raises(ValueError, match="train first"):
+        small.make(tmp_path, small.parameters(), "eval")
+    with pytest.raises(ValueError, match="no checkpoint"):
+        restore.restore(str(tmp_path))
+    for name in ("ckpt-2.index", "ckpt-2.data-00000-of-00001"):
+        shutil.copy(unbroken[0] / name, tmp_path)
+    with pytest.raises(ValueError, match=r"params\.yaml"):
+        restore.restore(str(tmp_path / "ckpt-2"))
+
+
+def test_guard_says_which_loss_and_which_network(tmp_path):
+    network = types.SimpleNamespace(weights=[tf.Variable(1.0, name="w")])
+    broken = types.SimpleNamespace(weights=[tf.Variable(np.nan, name="v")])
+    watch = run._Watch(small.Silent(), str(tmp_path), 0, small.parameters())
+    watch.trainer = types.SimpleNamespace(
+        generator=network, discriminator=broken, global_step=tf.Variable(7)
+    )
+    logs = {"discriminator_loss_real": 1.0, "generator_loss": np.inf}
+    with pytest.raises(FloatingPointError) as caught:
+        watch.trained({k: tf.constant(v) for k, v in logs.items()})
+    message = str(caught.value)
+    assert "generator_loss is inf" in message
+    assert "discriminator_loss_real" not in message
+    assert "1 of the discriminator's 1 weights" in message
+    assert "by step 7" in message
+    assert progress.read(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "task, message",
+    [
+        ({"accumulation": 3}, "accumulation=3, batch=8"),
+        ({"discriminator_steps": 0}, "at least 1"),
+        ({"train_data": {"global_batch_size": 8, "dataset": ""}}, "recipe"),
+        ({"train_data": {"split": "all"}}, "train and test"),
+    ],
+)
+def test_settings_that_cannot_be(task, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        small.make(tmp_path, small.parameters(task=task))
+
+
+def test_paper_defaults_need_a_recipe():
+    params = config.parse("biggan")
+    assert isinstance(params.task, experiment.Task)
+    with pytest.raises(ValueError, match="No data set is named"):
+        run.build(params, tf.distribute.OneDeviceStrategy("CPU:0"), 0)
+
+
+@pytest.mark.parametrize(
+    "experiment_name, steps", [("digits_biggan", 300), ("biggan", 2)]
+)
+def test_debug_shrinks_any_experiment(experiment_name, steps):
+    params = config.parse(experiment_name)
+    train.shrink(params)
+    assert params.trainer.train_steps == steps
+    assert steps % params.trainer.steps_per_loop == 0
+    assert params.task.model.generator_width == 8
+    assert params.task.train_data.global_batch_size == 32
+
+
+@pytest.mark.slow
+def test_two_replicas_hold_one_state(tmp_path):
+    params = small.parameters("bn_relu", {"discriminator_steps": 1})
+    params.runtime.cpu_replicas = 2
+    result = small.make(tmp_path, params, "train_and_eval")
+    trainer = result.trainer
+    for network in (trainer.generator, trainer.discriminator, trainer.average):
+        for weight in network.weights:
+            one, other = (value.numpy() for value in weight.values)
+            np.testing.assert_array_equal(one, other)
+    assert result.metrics["classifier_distance"] > 0
