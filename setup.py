@@ -32,7 +32,7 @@ VISION = [
 EXTRAS = {
     "vision": VISION,
     "gan": [*VISION, "scipy"],
-    "search": ["tf_keras==2.20.1", "ray", "matplotlib", "rich"],
+    "search": [*VISION, "ray"],
     "tpu": ["jax", "jaxlib", "libtpu"],
     "dev": ["pytest", "pytest-xdist", "portpicker", "ruff", "build"],
 }

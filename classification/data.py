@@ -8,13 +8,13 @@ run is a pure function of (seed, k), wherever the run was started.
 
 import functools
 import math
-import os
 
 import numpy as np
 import tensorflow as tf
 
 from classification.experiment import Data
 from classification.sources import Memory, Records, Source
+from evonorm_tf.training import datasets
 
 _FOREVER = np.iinfo(np.int64).max
 _MEMORY_LIMIT = 2**30  # bytes of decoded images
@@ -77,7 +77,7 @@ def open_source(config: Data, num_classes: int) -> Source:
       ValueError: no such data, or a label outside the classes.
     """
     if config.dataset == "digits":
-        source = _digits(config.split)
+        source = Memory(*datasets.digits(config.split), 10)
     else:
         source = _tfds(config)
     largest = source.classes - 1
@@ -97,81 +97,22 @@ def open_source(config: Data, num_classes: int) -> Source:
     return source
 
 
-def _digits(split: str) -> Memory:
-    """1,797 scans of 8x8 pixels; a fixed quarter of each class is for test."""
-    from sklearn import datasets  # Only this data set needs scikit-learn.
-
-    if split not in ("train", "test"):
-        raise ValueError(
-            "The digits have the splits train and test. "
-            f"Received: split={split!r}"
-        )
-    digits = datasets.load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    test = np.zeros(len(images), bool)
-    for label in range(10):
-        test[np.flatnonzero(digits.target == label)[3::4]] = True
-    chosen = test if split == "test" else ~test
-    labels = digits.target[chosen].astype(np.int32)
-    return Memory(images[chosen][..., np.newaxis], labels, 10)
-
-
 def _tfds(config: Data) -> Source:
     """A TFDS data set, in memory if it is small and of one image size."""
-    import tensorflow_datasets as tfds  # Only these data sets need it.
-
-    builder = tfds.builder_from_directory(_directory(config))
-    info, features = builder.info, builder.info.features
-    try:
-        examples = info.splits[config.split].num_examples
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"{config.dataset} has the splits {sorted(info.splits)}. "
-            f"Received: split={config.split!r}"
-        ) from error
-    for key in ("image", "label"):
-        if key not in features:
-            raise ValueError(
-                f"{config.dataset} is no classification set: it has no "
-                f"feature {key!r}. Received: features={sorted(features)}"
-            )
+    builder, examples = datasets.tfds_builder(
+        config.dataset, config.split, config.tfds_data_dir
+    )
+    features = builder.info.features
     classes = features["label"].num_classes
     shape = features["image"].shape
     small = None not in shape and examples * math.prod(shape) < _MEMORY_LIMIT
     if small and not config.image_size:
-        dataset = builder.as_dataset(config.split, shuffle_files=False)
-        pairs = dataset.map(lambda row: (row["image"], row["label"]))
-        images, labels = next(iter(pairs.batch(examples)))
-        return Memory(images.numpy(), labels.numpy().astype(np.int32), classes)
+        images, labels = datasets.in_memory(builder, config.split, examples)
+        return Memory(images, labels, classes)
     dataset = builder.as_dataset(
         config.split,
         shuffle_files=False,
-        decoders={"image": tfds.decode.SkipDecoding()},
+        decoders={"image": datasets.skip_decoding()},
     )
     pairs = dataset.map(lambda row: (row["image"], row["label"]))
     return Records(pairs, examples, classes, config.image_size or 224)
-
-
-def _directory(config: Data) -> str:
-    """The newest version's directory of a TFDS data set.
-
-    Raises:
-      ValueError: there is none; says how to make it.
-    """
-    root = config.tfds_data_dir or os.path.join("~", "tensorflow_datasets")
-    home = os.path.join(os.path.expanduser(root), config.dataset)
-    versions = tf.io.gfile.glob(os.path.join(home, "*", "dataset_info.json"))
-    if not versions:
-        raise ValueError(
-            f"There is no data set {config.dataset!r} in {root}. Download "
-            f"and prepare it with `tfds build {config.dataset} "
-            f"--data_dir={root}`, or give the directory that holds "
-            f"{config.dataset}/ as task.train_data.tfds_data_dir. Received: "
-            f"tfds_data_dir={config.tfds_data_dir!r}"
-        )
-
-    def version(path: str) -> list[int]:
-        name = os.path.basename(os.path.dirname(path))
-        return [int(part) for part in name.split(".") if part.isdigit()]
-
-    return os.path.dirname(max(versions, key=version))

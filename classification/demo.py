@@ -20,7 +20,7 @@ from absl import app, flags
 
 from classification import data, report, task
 from classification.report import Run
-from evonorm_tf.training import config, driver, progress
+from evonorm_tf.training import config, driver, progress, record
 from evonorm_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -90,7 +90,7 @@ class Demo:
                 "validation_interval": steps,
             }
         )
-        if not driver.is_same_config(params, model_dir):
+        if not record.same_config(params, model_dir):
             shutil.rmtree(model_dir, ignore_errors=True)
         accuracy = _recorded(model_dir)
         if accuracy is not None:

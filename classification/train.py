@@ -34,14 +34,7 @@ def shrink(params: config.Experiment) -> None:
 
 def main(_: list[str]) -> None:
     """Runs what the flags ask for."""
-    training_flags.quiet_logs()
-    params = config.parse(
-        FLAGS.experiment,
-        FLAGS.config_file,
-        FLAGS.norm_act,
-        FLAGS.params_override,
-        FLAGS.tpu,
-    )
+    params = training_flags.parse()
     if FLAGS.debug:
         shrink(params)
     prepared = task.prepare(params)

@@ -25,7 +25,7 @@ _EXPORTS = {
     "configure": "ops.settings",
     "using": "ops.settings",
 }
-_MODULES = ("catalog", "layers", "legacy", "ops")
+_MODULES = ("catalog", "graphs", "layers", "legacy", "ops")
 
 __all__ = [*_EXPORTS, *_MODULES]
 

@@ -1,12 +1,12 @@
 """The real images: batch k of a run is a pure function of (seed, k)."""
 
 import dataclasses
-import os
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from evonorm_tf.training import datasets
 from gan import architectures
 from gan.experiment import Data, Model
 
@@ -128,94 +128,36 @@ def open_images(data: Data, model: Model, split: str = "") -> Images:
 
 
 def _digits(split: str, side: int) -> Images:
-    """1,797 scans of 8x8 pixels, resized; a fixed quarter of each is test."""
-    from sklearn import datasets  # Only this data set needs scikit-learn.
-
-    if split not in ("train", "test"):
-        raise ValueError(
-            "The digits have the splits train and test. "
-            f"Received: split={split!r}"
-        )
-    digits = datasets.load_digits()
-    test = np.zeros(len(digits.target), bool)
-    for label in range(10):
-        test[np.flatnonzero(digits.target == label)[3::4]] = True
-    chosen = test if split == "test" else ~test
-    scans = digits.images[chosen][..., np.newaxis] * (255 / 16)
+    scans, labels = datasets.digits(split)
     pixels = tf.image.resize(scans, (side, side)).numpy().round()
     pixels = np.repeat(pixels.astype(np.uint8), 3, axis=-1)
-    labels = digits.target[chosen].astype(np.int32)
     return Images(f"digits/{split}, bilinear to {side} px", pixels, labels)
 
 
 def _tfds(data: Data, split: str) -> Images:
     """A TFDS set whose images share one size, as its files decode."""
-    import tensorflow_datasets as tfds  # Only these data sets need it.
-
-    builder = tfds.builder_from_directory(_directory(data))
-    info = builder.info
-    try:
-        examples = info.splits[split].num_examples
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"{data.dataset} has the splits {sorted(info.splits)}. "
-            f"Received: split={split!r}"
-        ) from error
-    features = info.features
-    missing = [key for key in ("image", "label") if key not in features]
-    if missing:
-        raise ValueError(
-            f"{data.dataset} is no set of labelled images: it lacks "
-            f"{missing}. Received: features={sorted(features)}"
-        )
-    shape = features["image"].shape
+    builder, examples = datasets.tfds_builder(
+        data.dataset, split, data.tfds_data_dir
+    )
+    shape = builder.info.features["image"].shape
     if None in shape or examples * np.prod(shape) > _MEMORY_LIMIT:
         raise ValueError(
             "Images must share one size and fit in memory, "
             f"{_MEMORY_LIMIT / 2**30:g} GiB. Received: "
             f"dataset={data.dataset!r}, {examples} images of {shape}"
         )
-    dataset = builder.as_dataset(split, shuffle_files=False)
-    pairs = dataset.map(lambda row: (row["image"], row["label"]))
-    pixels, labels = next(iter(pairs.batch(examples)))
-    name = f"{info.full_name}/{split}, {_encoding(builder, split)}"
-    return Images(name, pixels.numpy(), labels.numpy().astype(np.int32))
+    pixels, labels = datasets.in_memory(builder, split, examples)
+    name = f"{builder.info.full_name}/{split}, {_encoding(builder, split)}"
+    return Images(name, pixels, labels)
 
 
 def _encoding(builder: Any, split: str) -> str:
     """How the images are stored: JPEG alone moves a distance a lot."""
-    import tensorflow_datasets as tfds
-
     stored = builder.as_dataset(
         split,
         shuffle_files=False,
-        decoders={"image": tfds.decode.SkipDecoding()},
+        decoders={"image": datasets.skip_decoding()},
     )
     start = next(iter(stored))["image"].numpy()[:4]
     known = {b"\xff\xd8": "JPEG", b"\x89P": "PNG"}
     return known.get(start[:2], f"unknown encoding {start!r}")
-
-
-def _directory(data: Data) -> str:
-    """The newest version's directory of a TFDS data set.
-
-    Raises:
-      ValueError: there is none; says how to make it.
-    """
-    root = data.tfds_data_dir or os.path.join("~", "tensorflow_datasets")
-    home = os.path.join(os.path.expanduser(root), data.dataset)
-    versions = tf.io.gfile.glob(os.path.join(home, "*", "dataset_info.json"))
-    if not versions:
-        raise ValueError(
-            f"There is no data set {data.dataset!r} in {root}. Download and "
-            f"prepare it with `tfds build {data.dataset} --data_dir={root}`, "
-            f"or give the directory that holds {data.dataset}/ as "
-            "task.train_data.tfds_data_dir. Received: "
-            f"tfds_data_dir={data.tfds_data_dir!r}"
-        )
-
-    def version(path: str) -> list[int]:
-        name = os.path.basename(os.path.dirname(path))
-        return [int(part) for part in name.split(".") if part.isdigit()]
-
-    return os.path.dirname(max(versions, key=version))

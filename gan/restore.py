@@ -6,7 +6,7 @@ import os
 import tensorflow as tf
 import yaml
 
-from evonorm_tf.training import config, driver, strategy
+from evonorm_tf.training import config, record, strategy
 from gan import (
     experiment,  # noqa: F401  Registers the experiments.
     networks,
@@ -52,10 +52,10 @@ def restore(checkpoint: str, params_override: str | None = None) -> Restored:
             f"a checkpoint in it. Received: checkpoint={checkpoint!r}"
         )
     model_dir = os.path.dirname(path)
-    recorded = os.path.join(model_dir, driver.CONFIG_FILE)
+    recorded = os.path.join(model_dir, record.CONFIG_FILE)
     if not os.path.exists(recorded):
         raise ValueError(
-            f"There is no {driver.CONFIG_FILE} beside the checkpoint to say "
+            f"There is no {record.CONFIG_FILE} beside the checkpoint to say "
             f"what network it is. Received: checkpoint={checkpoint!r}"
         )
     params = config.parse("biggan", [recorded], None, params_override)

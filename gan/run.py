@@ -1,19 +1,15 @@
 """One GAN run: build, resume, train, sample, measure, record."""
 
 import dataclasses
-import json
-import math
 import os
-import platform
 from typing import Any
 
 import orbit
 import tensorflow as tf
 import tf_keras
-import yaml
 from official.modeling import performance
 
-from evonorm_tf.training import config, driver, progress, strategy
+from evonorm_tf.training import config, driver, progress, record, strategy
 from gan import data, evaluation, experiment, trainer
 
 Logs = dict[str, float]
@@ -57,12 +53,13 @@ def run(
             "There is no checkpoint to evaluate; train first. "
             f"Received: model_dir={model_dir!r}"
         )
-    _check_model(params, model_dir, start)
+    if start:
+        record.check_model(params, model_dir)
     devices = strategy.build(params.runtime)
     built, about = build(params, devices, start)
     os.makedirs(model_dir, exist_ok=True)
     if mode != "eval":
-        _record(params, model_dir, about)
+        record.save(params, model_dir, about)
     display = display or progress.Display(params.task.model.norm_act.name)
     with display, progress.quiet_orbit():
         total = params.trainer.train_steps
@@ -125,38 +122,6 @@ def _check_task(task: experiment.Task, per_replica: int) -> None:
             "task.accumulation must divide a replica's batch. Received: "
             f"accumulation={task.accumulation}, batch={per_replica}"
         )
-
-
-def _check_model(params: config.Experiment, model_dir: str, start: int) -> None:
-    """Refuses to go on from the checkpoint of another model."""
-    path = os.path.join(model_dir, driver.CONFIG_FILE)
-    if not start or not os.path.exists(path):
-        return
-    with open(path, encoding="utf-8") as file:
-        before = yaml.safe_load(file)["task"]["model"]
-    now = params.task.model.as_dict()
-    if before != now:
-        raise ValueError(
-            "model_dir holds a run of another model; give this one a "
-            f"model_dir of its own. Received: model_dir={model_dir!r}, "
-            f"task.model={now}, expected {before}"
-        )
-
-
-def _record(params: config.Experiment, model_dir: str, about: str) -> None:
-    """Saves the resolved config, versions and devices."""
-    text = yaml.safe_dump(params.as_dict(), sort_keys=False)
-    path = os.path.join(model_dir, driver.CONFIG_FILE)
-    progress.write_atomically(path, text)
-    versions = {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "tf_keras": tf_keras.__version__,
-        "devices": about,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-    }
-    path = os.path.join(model_dir, "run.json")
-    progress.write_atomically(path, json.dumps(versions, indent=2) + "\n")
 
 
 def _controller(
@@ -239,7 +204,9 @@ class _Watch:
     def trained(self, output: dict[str, Any]) -> None:
         """After a training loop, before its checkpoint is saved."""
         step, logs = self._step(), progress.scalars(output)
-        self._require_finite(step, logs)
+        names = ("generator", "discriminator")
+        models = {name: getattr(self.trainer, name) for name in names}
+        record.require_finite(step, logs, models, self._model_dir)
         rate = self._speed.update(step)
         speed = {"images_per_second": rate * self._images}
         self._file.append("train", step, logs | speed)
@@ -258,27 +225,3 @@ class _Watch:
         text = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
         self._display.say(f"step {step}: {text}")
         self._speed.restart()
-
-    def _require_finite(self, step: int, logs: Logs) -> None:
-        """Stops a run that cannot recover, before it is saved over."""
-        bad = [f"{k} is {v}" for k, v in logs.items() if not math.isfinite(v)]
-        for name in ("generator", "discriminator"):
-            weights = getattr(self.trainer, name).weights
-            broken = [
-                weight.name
-                for weight in weights
-                if not bool(tf.reduce_all(tf.math.is_finite(weight)))
-            ]
-            if broken:
-                bad.append(
-                    f"{len(broken)} of the {name}'s {len(weights)} weights "
-                    f"are not finite, the first {broken[0]!r}"
-                )
-        if not bad:
-            return
-        saved = tf.train.latest_checkpoint(self._model_dir)
-        raise FloatingPointError(
-            f"Training broke down by step {step}: {'; '.join(bad)}. Last good "
-            f"checkpoint: {saved or 'none was saved yet'}. Lower the learning "
-            "rates or enlarge the batch, then run again."
-        )

@@ -44,21 +44,12 @@ def shrink(params: config.Experiment) -> None:
 
 def main(_: list[str]) -> None:
     """Runs what the flags ask for."""
-    training_flags.quiet_logs()
-    params = config.parse(
-        FLAGS.experiment,
-        FLAGS.config_file,
-        FLAGS.norm_act,
-        FLAGS.params_override,
-        FLAGS.tpu,
-    )
+    params = training_flags.parse()
     if FLAGS.debug:
         shrink(params)
     run.run(params, FLAGS.mode, FLAGS.model_dir)
 
 
 if __name__ == "__main__":
-    training_flags.define_flags()
-    FLAGS.set_default("experiment", "digits_biggan")
-    FLAGS.set_default("model_dir", "runs/gan-digits")
+    training_flags.define_flags("digits_biggan", "runs/gan-digits")
     app.run(main)

@@ -13,7 +13,7 @@ from evonorm_tf.ops.plan import BatchStatistics
 Tensor = tf.Tensor
 
 
-def _scaled(z: Tensor, p: dict[str, Tensor]) -> Tensor:
+def scaled(z: Tensor, p: dict[str, Tensor]) -> Tensor:
     def expand(t):  # [C] as it is; class-conditional [N, C] over space
         return t if isinstance(t, float) or t.shape.rank == 1 else t[:, None]
 
@@ -23,7 +23,7 @@ def _scaled(z: Tensor, p: dict[str, Tensor]) -> Tensor:
 
 def _pixel_norm(x, p, plan):
     square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
-    return _scaled(x * inverse_std(square, plan), p)
+    return scaled(x * inverse_std(square, plan), p)
 
 
 def pn(x, p, batch, plan):
@@ -42,14 +42,14 @@ def random(x, p, batch, plan):
     mean = tf.reduce_mean(gate, 1, keepdims=True)
     variance = tf.reduce_mean(tf.square(gate - mean), 1, keepdims=True)
     z = std(variance, plan)
-    return _scaled(tf.zeros_like(x) + tf.sign(z) * tf.sqrt(z), p)
+    return scaled(tf.zeros_like(x) + tf.sign(z) * tf.sqrt(z), p)
 
 
 def random_rej(x, p, batch, plan):
     del batch, plan
-    return _scaled(tf.tanh(tf.maximum(x, tf.tanh(x))), p)
+    return scaled(tf.tanh(tf.maximum(x, tf.tanh(x))), p)
 
 
 def rs_rej(x, p, batch: BatchStatistics, plan):
     square = batch.mean_square("moving_mean_square", x)
-    return _scaled(tf.nn.relu(x) * inverse_std(square, plan), p)
+    return scaled(tf.nn.relu(x) * inverse_std(square, plan), p)

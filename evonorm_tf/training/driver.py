@@ -7,21 +7,17 @@ be read by people and programs.
 """
 
 import dataclasses
-import json
 import os
-import platform
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
-import yaml
 from official.core import config_definitions, train_lib, train_utils
 from official.modeling import performance
 
-from evonorm_tf.training import config, progress, strategy
+from evonorm_tf.training import config, progress, record, strategy
 
 Logs = dict[str, float]
-CONFIG_FILE = "params.yaml"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,19 +61,6 @@ def latest_step(model_dir: str) -> int:
     return int(train_utils.read_global_step_from_checkpoint(path))
 
 
-def is_same_config(params: config.Experiment, model_dir: str) -> bool:
-    """Whether the run in `model_dir` was started with just this config."""
-    path = os.path.join(model_dir, CONFIG_FILE)
-    if not os.path.exists(path):
-        return False
-    with open(path, encoding="utf-8") as file:
-        return file.read() == _as_yaml(params)
-
-
-def _as_yaml(params: config.Experiment) -> str:
-    return yaml.safe_dump(params.as_dict(), sort_keys=False)
-
-
 def run(
     params: config.Experiment,
     task: Any,
@@ -114,8 +97,10 @@ def run(
         )
     batch = params.task.train_data.global_batch_size
     about = strategy.describe(devices, batch)
+    if start:
+        record.check_model(params, model_dir)
     if mode != "eval":
-        _record_run(params, model_dir, start, about)
+        record.save(params, model_dir, about)
     total = params.trainer.train_steps
     display = display or progress.Display(params.task.model.norm_act.name)
     with display, progress.quiet_orbit():
@@ -201,7 +186,9 @@ class _Watch:
     def trained(self, output: dict[str, Any]) -> None:
         """After a training loop, before its checkpoint is saved."""
         step, logs = self._step(), progress.scalars(output)
-        self._require_finite(step, logs["training_loss"])
+        record.require_finite(
+            step, logs, {"model": self.trainer.model}, self._model_dir
+        )
         rate = self._speed.update(step)
         images = rate * self._batch
         self._file.append("train", step, logs | {"images_per_second": images})
@@ -219,51 +206,3 @@ class _Watch:
         text = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
         self._display.say(f"step {step}: {text}")
         self._speed.restart()
-
-    def _require_finite(self, step: int, loss: float) -> None:
-        """Stops a run that cannot recover, before it is saved over."""
-        bad = [
-            weight.name
-            for weight in self.trainer.model.weights
-            if not bool(tf.reduce_all(tf.math.is_finite(weight)))
-        ]
-        if not bad and tf.math.is_finite(loss):
-            return
-        saved = tf.train.latest_checkpoint(self._model_dir)
-        what = f"{len(bad)} weights are not finite, the first {bad[0]!r}"
-        raise FloatingPointError(
-            f"Training broke down by step {step}: the loss is {loss}"
-            f"{'; ' + what if bad else ''}. Last good checkpoint: "
-            f"{saved or 'none was saved yet'}. Lower the learning rate, warm "
-            "up for longer or clip gradients, then run again."
-        )
-
-
-def _record_run(params, model_dir: str, start: int, about: str) -> None:
-    """Saves the resolved config, versions and devices.
-
-    Raises:
-      ValueError: the checkpoint to go on from is of another model.
-    """
-    path = os.path.join(model_dir, CONFIG_FILE)
-    now = params.as_dict()
-    if start and os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            before = yaml.safe_load(file)
-        if before["task"]["model"] != now["task"]["model"]:
-            raise ValueError(
-                "model_dir holds a run of another model; give this one a "
-                f"model_dir of its own. Received: model_dir={model_dir!r}, "
-                f"task.model={now['task']['model']}, expected "
-                f"{before['task']['model']}"
-            )
-    progress.write_atomically(path, _as_yaml(params))
-    versions = {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "tf_keras": tf_keras.__version__,
-        "devices": about,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-    }
-    text = json.dumps(versions, indent=2) + "\n"
-    progress.write_atomically(os.path.join(model_dir, "run.json"), text)

@@ -2,12 +2,23 @@
 
 from absl import flags, logging
 
+from evonorm_tf.training import config
+
 MODES = ("train_and_eval", "train", "eval")
 
 
-def define_flags() -> None:
-    """Defines the flags; a head's `train.py` calls this once."""
-    flags.DEFINE_string("experiment", None, "Name of a registered experiment.")
+def define_flags(
+    experiment: str | None = None, model_dir: str | None = None
+) -> None:
+    """Defines the flags; a head's `train.py` calls this once.
+
+    Args:
+      experiment: what runs when none is named; without it, one must be.
+      model_dir: where to, likewise.
+    """
+    flags.DEFINE_string(
+        "experiment", experiment, "Name of a registered experiment."
+    )
     flags.DEFINE_multi_string(
         "config_file",
         [],
@@ -27,11 +38,24 @@ def define_flags() -> None:
     )
     flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
     flags.DEFINE_string(
-        "model_dir", None, "Where checkpoints, metrics and config go."
+        "model_dir", model_dir, "Where checkpoints, metrics and config go."
     )
     flags.DEFINE_string("tpu", None, "TPU name, or 'local'.")
     flags.DEFINE_bool("debug", False, "Shrink the experiment to a few seconds.")
     flags.mark_flags_as_required(["experiment", "model_dir"])
+
+
+def parse() -> config.Experiment:
+    """The experiment that the command line asks for, and quieter logs."""
+    quiet_logs()
+    given = flags.FLAGS
+    return config.parse(
+        given.experiment,
+        given.config_file,
+        given.norm_act,
+        given.params_override,
+        given.tpu,
+    )
 
 
 def quiet_logs() -> None:

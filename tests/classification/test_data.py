@@ -7,6 +7,7 @@ import tensorflow as tf
 from classification import data
 from classification.experiment import Data
 from classification.sources import Memory, Records
+from evonorm_tf.training import datasets
 
 DIGITS = Data(
     dataset="digits",
@@ -34,15 +35,14 @@ def _equal(left, right):
 
 
 def test_digits_split_is_fixed_whole_and_stratified():
-    train, test = data._digits("train"), data._digits("test")
-    assert train.examples + test.examples == 1797
-    share = np.bincount(test.labels) / np.bincount(train.labels)
+    train, test = datasets.digits("train"), datasets.digits("test")
+    assert len(train[1]) + len(test[1]) == 1797
+    share = np.bincount(test[1]) / np.bincount(train[1])
     np.testing.assert_allclose(share, 1 / 3, atol=0.02)
-    rows = {image.tobytes() for image in train.images}
-    both = [image for image in test.images if image.tobytes() in rows]
-    assert not both
+    rows = {image.tobytes() for image in train[0]}
+    assert not [image for image in test[0] if image.tobytes() in rows]
     with pytest.raises(ValueError, match="validation"):
-        data._digits("validation")
+        datasets.digits("validation")
 
 
 def test_a_later_start_gives_what_the_unbroken_run_gives():

@@ -9,7 +9,7 @@ import pytest
 
 from classification import demo, report, task
 from classification.report import Run
-from evonorm_tf.training import driver
+from evonorm_tf.training import driver, record
 from tests.classification import small
 
 
@@ -48,7 +48,7 @@ def counted(monkeypatch):
     def run(params, prepared, mode, model_dir, display):
         made.append(os.path.basename(model_dir))
         os.makedirs(model_dir, exist_ok=True)
-        driver._record_run(params, model_dir, 0, "test")
+        record.save(params, model_dir, "test")
         accuracy = 0.5 + params.task.seed / 10
         return types.SimpleNamespace(metrics={"accuracy": accuracy})
 

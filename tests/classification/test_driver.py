@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from classification import task, train
-from evonorm_tf.training import config, driver, progress
+from evonorm_tf.training import config, driver, progress, record
 from tests.classification import small
 
 
@@ -65,7 +65,7 @@ def test_another_seed_is_another_run(unbroken, tmp_path):
 
 def test_config_versions_and_metrics_are_recorded(unbroken):
     folder, _ = unbroken
-    assert driver.is_same_config(_resolved(), str(folder))
+    assert record.same_config(_resolved(), str(folder))
     about = json.loads((folder / "run.json").read_text())
     assert about["tensorflow"] == tf.__version__
     assert "batch 8" in about["devices"]

@@ -1,0 +1,63 @@
+"""One form for all ways to write the same expression.
+
+Dead nodes go, equal subexpressions merge, inputs of add, mul and max are
+sorted, and nodes are numbered by depth and content, so that the order they
+were found in is forgotten. The value is kept to the last bit but for the
+order of a sum; at exact ties of max the gradient may take the other side
+(`zero` is put first: max(zero, x) is relu with slope 0 at 0).
+
+The search mutates graphs as they are, dead nodes and all: those are the
+reserve of neutral changes. This form is for telling graphs apart.
+"""
+
+import functools
+import hashlib
+
+from evonorm_tf.graphs.graph import (
+    FIRST,
+    INITIAL,
+    SIZE,
+    ZERO,
+    Graph,
+    Node,
+    padded,
+)
+from evonorm_tf.graphs.primitives import PRIMITIVES
+
+
+def canonical(graph: Graph) -> Graph:
+    """The canonical form, filled up in front; canonical is idempotent."""
+    # An expression is its printed form; equal ones collapse in the dict.
+    text = dict(enumerate(INITIAL))
+    depth = dict.fromkeys(range(FIRST), 0)
+    found: dict[str, tuple[int, str, list[str]]] = {}
+    for number in graph.live():
+        op, inputs = graph[number]
+        if PRIMITIVES[op].commutative:
+            inputs = sorted(inputs, key=lambda i: _rank(i, text, depth))
+        depth[number] = 1 + max(depth[i] for i in inputs)
+        whole = f"{op}({','.join(text[i] for i in inputs)})"
+        text[number] = _digest(whole)
+        found[text[number]] = depth[number], op, [text[i] for i in inputs]
+    order = sorted(found, key=lambda t: (found[t][0], t))
+    first = SIZE - len(order)
+    place = {t: i for i, t in enumerate(order, first)}
+    place.update({name: i for i, name in enumerate(INITIAL)})
+    return padded(
+        [Node(found[t][1], tuple(place[i] for i in found[t][2])) for t in order]
+    )
+
+
+def _rank(node: int, text: dict[int, str], depth: dict[int, int]) -> tuple:
+    return node != ZERO, depth[node], text[node]
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+@functools.lru_cache(maxsize=65536)
+def key(graph: Graph) -> str:
+    """32 hex digits, equal for graphs that are written differently alone."""
+    text = canonical(graph).text().encode()
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

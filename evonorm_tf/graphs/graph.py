@@ -1,0 +1,215 @@
+"""A layer as a graph: 14 nodes, of which 10 compute.
+
+    node   0   1      2    3    4 ... 12       13
+           x   zero   v0   v1   intermediate   output
+
+v0 starts at 0 and v1 at 1, per channel; a node's inputs are earlier nodes;
+nodes that nothing uses are allowed, and inherited (Section 3.1 and Figure 2,
+arXiv:2004.02967). The affine gamma and beta stands outside the graph.
+
+Text form, round trip by `text` and `parse` (nodes before the first that is
+written are filled with neg(zero)):
+
+    n9=mul(x,v1); n10=std_whg(x); n11=sigmoid(n9); n12=mul(x,n11); n13=div(n12,n10)
+"""  # noqa: E501
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from evonorm_tf.graphs.primitives import PRIMITIVES
+
+INITIAL = ("x", "zero", "v0", "v1")
+X, ZERO, V0, V1 = range(4)
+FIRST = len(INITIAL)
+SIZE = 14
+OUTPUT = SIZE - 1
+JSON_VERSION = 1
+
+_NODE = re.compile(r"n(\d+)=(\w+)\(([^()]*)\)")
+_NAMES = tuple(INITIAL) + tuple(f"n{i}" for i in range(FIRST, SIZE))
+_INDEX = {name: i for i, name in enumerate(_NAMES)}
+
+
+class Node(NamedTuple):
+    """A primitive's name and the numbers of the nodes it is applied to."""
+
+    op: str
+    inputs: tuple[int, ...]
+
+
+PADDING = Node("neg", (ZERO,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """The ten computing nodes of a layer, in order; checked when made.
+
+    Attributes:
+      nodes: node i of the graph is nodes[i - 4].
+
+    Raises:
+      ValueError: for a graph that is none: says which node is wrong.
+      TypeError: for nodes that are not (op, inputs).
+    """
+
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        nodes = tuple(_node(i, n) for i, n in enumerate(self.nodes, FIRST))
+        if len(nodes) != SIZE - FIRST:
+            raise ValueError(
+                f"A graph has {SIZE - FIRST} computing nodes, n{FIRST} to "
+                f"n{OUTPUT}. Received: {len(nodes)} nodes"
+            )
+        object.__setattr__(self, "nodes", nodes)
+
+    def __getitem__(self, number: int) -> Node:
+        """Node n4 to n13 by its number."""
+        return self.nodes[number - FIRST]
+
+    def live(self) -> list[int]:
+        """The computing nodes that the output depends on, ascending."""
+        needed = [False] * SIZE
+        needed[OUTPUT] = True
+        for number in range(OUTPUT, FIRST - 1, -1):
+            if needed[number]:
+                for i in self.nodes[number - FIRST].inputs:
+                    needed[i] = True
+        return [i for i in range(FIRST, SIZE) if needed[i]]
+
+    def uses(self) -> set[int]:
+        """All nodes that the output depends on, initial ones included."""
+        return {OUTPUT}.union(*(self[i].inputs for i in self.live()))
+
+    def text(self) -> str:
+        """The text form, dead nodes included."""
+        return "; ".join(
+            f"n{i}={node.op}({','.join(_NAMES[k] for k in node.inputs)})"
+            for i, node in enumerate(self.nodes, FIRST)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form: lists, strings and numbers alone."""
+        return {
+            "version": JSON_VERSION,
+            "nodes": [
+                {"op": node.op, "in": list(node.inputs)} for node in self.nodes
+            ],
+        }
+
+
+def _node(number: int, node: Any) -> Node:
+    try:
+        op, inputs = node
+        inputs = tuple(inputs)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"Node n{number}: expected (op, inputs). Received: {node!r}"
+        ) from None
+    primitive = PRIMITIVES.get(op) if isinstance(op, str) else None
+    if primitive is None:
+        near = difflib.get_close_matches(str(op), PRIMITIVES, 3, 0.5)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise ValueError(
+            f"Node n{number}: unknown operation. {hint}Expected one of "
+            f"{', '.join(PRIMITIVES)}. Received: op={op!r}"
+        )
+    if len(inputs) != primitive.arity:
+        raise ValueError(
+            f"Node n{number}: {op} takes {primitive.arity} input(s). "
+            f"Received: inputs={inputs}"
+        )
+    for i in inputs:
+        if type(i) is not int or not 0 <= i < number:
+            raise ValueError(
+                f"Node n{number}: an input must be an earlier node, a number "
+                f"from 0 to {number - 1} (a later one would close a cycle). "
+                f"Received: inputs={inputs}"
+            )
+    return Node(op, inputs)
+
+
+def padded(nodes: list[Node]) -> Graph:
+    """A graph whose last nodes are `nodes`, already numbered for that."""
+    return Graph((PADDING,) * (SIZE - FIRST - len(nodes)) + tuple(nodes))
+
+
+def parse(text: str) -> Graph:
+    """The graph of a text form.
+
+    Raises:
+      ValueError: for a text that is none: says which part is wrong.
+    """
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    first = SIZE - len(parts)
+    nodes = []
+    for number, part in enumerate(parts, first):
+        match = _NODE.fullmatch(re.sub(r"\s", "", part))
+        if not match or match[1] != str(number):
+            raise ValueError(
+                f"Expected node n{number} as n{number}=op(input,...), the "
+                f"last node being n{OUTPUT}. Received: {part!r}"
+            )
+        nodes.append(Node(match[2], _inputs(number, match[3])))
+    return padded(nodes)
+
+
+def _inputs(number: int, text: str) -> tuple[int, ...]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in _INDEX]
+    if unknown:
+        raise ValueError(
+            f"Node n{number}: an input is one of {', '.join(INITIAL)} or an "
+            f"earlier node n{FIRST} to n{number - 1}. "
+            f"Received: {', '.join(map(repr, unknown))}"
+        )
+    return tuple(_INDEX[name] for name in names)
+
+
+_JSON_KEYS = ("version", "nodes", "name", "about")
+
+
+def from_json(data: Mapping[str, Any]) -> Graph:
+    """The graph of a JSON form.
+
+    Args:
+      data: `version` and `nodes`; `name` and `about` may stand beside them
+        and say nothing about the graph.
+
+    Raises:
+      ValueError: for another version, a missing or an unknown key, or a
+        malformed graph.
+      TypeError: for what is no mapping.
+    """
+    if not isinstance(data, Mapping):
+        raise TypeError(
+            "Expected a graph as a mapping with the keys version and nodes. "
+            f"Received: {data!r}"
+        )
+    unknown = [key for key in data if key not in _JSON_KEYS]
+    if unknown or "nodes" not in data:
+        raise ValueError(
+            f"A graph has the keys {', '.join(_JSON_KEYS)}, the first two "
+            f"required. Received: {sorted(map(str, data))}"
+        )
+    if data.get("version") != JSON_VERSION:
+        raise ValueError(
+            f"Expected a graph of version {JSON_VERSION}. "
+            f"Received: version={data.get('version')!r}"
+        )
+    if not isinstance(data["nodes"], (list, tuple)):
+        raise TypeError(
+            f"`nodes` must be a list. Received: nodes={data['nodes']!r}"
+        )
+    nodes = []
+    for number, node in enumerate(data["nodes"], FIRST):
+        if not isinstance(node, Mapping) or set(node) != {"op", "in"}:
+            raise ValueError(
+                f'Node n{number}: expected {{"op": name, "in": [numbers]}}. '
+                f"Received: {node!r}"
+            )
+        nodes.append((node["op"], node["in"]))
+    return Graph(tuple(nodes))

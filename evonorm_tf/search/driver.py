@@ -1,0 +1,102 @@
+"""The driver: proposes trials, hands out stages, writes what comes back."""
+
+import time
+from collections.abc import Callable
+
+from evonorm_tf.graphs.graph import Graph, parse
+from evonorm_tf.search import stages
+from evonorm_tf.search.evolution import Evolution
+from evonorm_tf.search.journal import Journal
+from evonorm_tf.search.settings import Settings
+from evonorm_tf.search.stages import Outcome, Task
+
+
+class Driver:
+    """A search under way; the state follows from the journal alone.
+
+    Args:
+      settings: of the search.
+      journal: to begin, or to go on with.
+    """
+
+    def __init__(self, settings: Settings, journal: Journal):
+        self._settings, self._journal = settings, journal
+        self._stages = stages.names(settings)
+        self._graphs: dict[int, Graph] = {}
+        self._results: dict[int, dict] = {}
+        self.evolution = Evolution(settings)
+        self.trials = 0
+        self._replay()
+
+    def _replay(self) -> None:
+        """Brings the state to where the journal ends."""
+        trials = self._journal.trials()
+        # Claims in the order that they were made in, accepted layers in the
+        # order that they were accepted in.
+        for trial in sorted(trials):
+            graph = parse(trial.graph)
+            self.evolution.claim(trial.number, graph)
+            if trial.verdict is None:
+                self._graphs[trial.number] = graph
+                self._results[trial.number] = trial.results
+        for trial in trials:
+            if trial.verdict == "accepted":
+                found = stages.scores(trial.results, self._settings)
+                graph = parse(trial.graph)
+                self.evolution.tell(trial.number, graph, found)
+        self.trials = len(trials)
+
+    def run(self, pool, watch: Callable[[], None] = lambda: None) -> None:
+        """Goes on until `trials` are done or `seconds` have passed.
+
+        Args:
+          pool: the workers: `free`, `submit(task)`, `wait(seconds)`.
+          watch: called after everything that changed something, and about
+            every second.
+        """
+        limit = self._settings.seconds or float("inf")
+        end = time.monotonic() + limit
+        for trial in self._graphs:
+            pool.submit(self._next(trial))
+        while True:
+            late = time.monotonic() > end
+            while pool.free > 0 and not late and self._begin(pool):
+                pass
+            if not self._graphs or late:
+                # What is under way when time is up goes on another day.
+                return
+            for outcome in pool.wait(1.0):
+                self._take(outcome, pool)
+            watch()
+
+    def _begin(self, pool) -> bool:
+        if self.trials >= self._settings.trials:
+            return False
+        number = self.trials
+        proposal = self.evolution.ask(number)
+        self._journal.propose(number, proposal)
+        self.trials += 1
+        self._graphs[number] = proposal.graph
+        self._results[number] = {}
+        pool.submit(self._next(number))
+        return True
+
+    def _next(self, trial: int) -> Task:
+        """A trial's first stage without a result."""
+        done = self._results[trial]
+        stage = next(name for name in self._stages if name not in done)
+        return Task(trial, stage, self._graphs[trial].text())
+
+    def _take(self, outcome: Outcome, pool) -> None:
+        trial, stage, _ = outcome.task
+        reason = stages.objection(outcome, self._settings)
+        last = stage == self._stages[-1]
+        self._journal.record(outcome, reason, last)
+        self._results[trial][stage] = outcome.result
+        if not (reason or last):
+            pool.submit(self._next(trial))
+            return
+        graph, results = self._graphs.pop(trial), self._results.pop(trial)
+        if not reason:
+            found = stages.scores(results, self._settings)
+            self.evolution.tell(trial, graph, found)

@@ -1,0 +1,211 @@
+"""All that a search knows, in one SQLite file that its driver alone writes.
+
+A transaction a stage: what a worker finished is committed before anything
+follows from it, and a driver that is killed goes on from there. A trial's
+`finished` is its place in the order of endings, which the population's age
+goes by.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from evonorm_tf.search.evolution import Proposal
+from evonorm_tf.search.stages import Outcome
+
+# Of what a graph, a move, a filter and a stage mean: another version's
+# trials are not comparable.
+VERSION = 1
+FILE = "journal.sqlite"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS trial (
+  id INTEGER PRIMARY KEY,
+  graph TEXT NOT NULL,
+  parent INTEGER,
+  rejected TEXT NOT NULL,
+  verdict TEXT,
+  reason TEXT,
+  finished INTEGER UNIQUE
+);
+CREATE TABLE IF NOT EXISTS stage (
+  trial INTEGER NOT NULL REFERENCES trial (id),
+  name TEXT NOT NULL,
+  result TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  cpu REAL NOT NULL,
+  PRIMARY KEY (trial, name)
+);
+"""
+
+
+class Trial(NamedTuple):
+    """A row of the journal.
+
+    Attributes:
+      number: of the trial.
+      graph: text form.
+      parent: number of the trial it is a child of, or None.
+      rejected: graphs drawn in vain before it, by reason.
+      verdict: "accepted", "rejected", or None while it is under way.
+      reason: of a rejection: the stage and what was found.
+      results: by stage, what was measured.
+    """
+
+    number: int
+    graph: str
+    parent: int | None
+    rejected: dict[str, int]
+    verdict: str | None
+    reason: str
+    results: dict[str, dict[str, Any]]
+
+
+class Journal:
+    """The open journal of a run.
+
+    Args:
+      folder: of the run; made if it is not there.
+      identity: the settings that a journal belongs to; None to read only.
+
+    Raises:
+      ValueError: for a journal of other settings or another version, or one
+        that is not there to be read.
+      RuntimeError: while another driver has it open.
+    """
+
+    def __init__(self, folder: str, identity: Mapping[str, Any] | None):
+        path = os.path.join(folder, FILE)
+        self._lock = None
+        if identity is None:
+            if not os.path.isfile(path):
+                raise ValueError(
+                    "There is no search in that folder. "
+                    f"Received: output={folder!r}"
+                )
+            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            return
+        os.makedirs(folder, exist_ok=True)
+        self._lock = _locked(path + ".lock", folder)
+        self._db = sqlite3.connect(path)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        with self._db:
+            self._db.executescript(_SCHEMA)
+        self._identify({**identity, "version": VERSION}, folder)
+
+    def _identify(self, identity: dict[str, Any], folder: str) -> None:
+        known = self.identity()
+        if not known:
+            rows = [(k, json.dumps(v)) for k, v in identity.items()]
+            with self._db:
+                self._db.executemany("INSERT INTO run VALUES (?, ?)", rows)
+            return
+        other = [
+            f"{k}={known.get(k)!r} there and {identity.get(k)!r} now"
+            for k in sorted(known.keys() | identity.keys())
+            if known.get(k) != identity.get(k)
+        ]
+        if other:
+            self.close()
+            raise ValueError(
+                "The folder holds a search with other settings: "
+                f"{'; '.join(other)}. Give those, or another --output. "
+                f"Received: output={folder!r}"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that the journal belongs to, and its version."""
+        rows = self._db.execute("SELECT name, value FROM run")
+        return {name: json.loads(value) for name, value in rows}
+
+    def propose(self, trial: int, proposal: Proposal) -> None:
+        """Writes that a trial begins."""
+        graph, parent, rejected = proposal
+        with self._db:
+            self._db.execute(
+                "INSERT INTO trial (id, graph, parent, rejected) "
+                "VALUES (?, ?, ?, ?)",
+                (trial, graph.text(), parent, json.dumps(rejected)),
+            )
+
+    def record(self, outcome: Outcome, reason: str, last: bool) -> None:
+        """Writes a finished stage, and the verdict if it decides one.
+
+        Args:
+          outcome: of the stage.
+          reason: why the trial ends here; "" if it passed.
+          last: whether a trial that passes is accepted with this stage.
+        """
+        trial, stage, _ = outcome.task
+        result = json.dumps(outcome.result)
+        with self._db:
+            self._db.execute(
+                "INSERT INTO stage VALUES (?, ?, ?, ?, ?)",
+                (trial, stage, result, reason, outcome.cpu),
+            )
+            if reason or last:
+                self._db.execute(
+                    "UPDATE trial SET verdict = ?, reason = ?, finished = "
+                    "(SELECT 1 + COALESCE(MAX(finished), 0) FROM trial) "
+                    "WHERE id = ?",
+                    (
+                        "rejected" if reason else "accepted",
+                        f"{stage}: {reason}" if reason else "",
+                        trial,
+                    ),
+                )
+
+    def trials(self) -> list[Trial]:
+        """All trials: the finished ones by their ending, then the others."""
+        results: dict[int, dict[str, Any]] = {}
+        for number, name, result in self._db.execute(
+            "SELECT trial, name, result FROM stage"
+        ):
+            results.setdefault(number, {})[name] = json.loads(result)
+        rows = self._db.execute(
+            "SELECT id, graph, parent, rejected, verdict, reason FROM trial "
+            "ORDER BY finished IS NULL, finished, id"
+        )
+        return [
+            Trial(
+                number,
+                graph,
+                parent,
+                json.loads(rejected),
+                verdict,
+                reason or "",
+                results.get(number, {}),
+            )
+            for number, graph, parent, rejected, verdict, reason in rows
+        ]
+
+    def failures(self) -> list[tuple[str, str, str, float]]:
+        """Of every finished stage: name, reason or "", result, CPU seconds."""
+        return self._db.execute(
+            "SELECT name, reason, result, cpu FROM stage"
+        ).fetchall()
+
+    def close(self) -> None:
+        """Closes the file and lets another driver have it."""
+        self._db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def _locked(path: str, folder: str) -> int:
+    # The lock goes with the process, however it ends.
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise RuntimeError(
+            "Another search is writing to that folder; wait for it, or give "
+            f"another --output. Received: output={folder!r}"
+        ) from error
+    return handle

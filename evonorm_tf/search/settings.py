@@ -1,0 +1,242 @@
+"""What a search is run with: one flat record, from YAML, checked.
+
+What stands in the journal; a run goes on only with the settings it began
+with (those that say how, and not what, is computed may change: RUNTIME).
+"""
+
+import dataclasses
+import difflib
+import os
+from typing import Any
+
+import yaml
+
+from evonorm_tf.search import space as space_lib
+from evonorm_tf.search.filters import Filters
+
+ANCHORS = ("resnet", "mobilenet", "efficientnet")
+RUNTIME = ("trials", "seconds", "workers", "timeout", "data_dir")
+
+_AT_LEAST_0 = (
+    *("fresh", "image_size", "crop", "examples", "decay", "quality"),
+    *("seconds", "workers", "seed"),
+)
+_AT_LEAST_1 = (
+    *("population", "mutations", "width", "groups", "batch", "validation"),
+    *("quality_steps", "fitness_steps", "stability_steps"),
+    *("stability_batch", "trials"),
+)
+_ABOVE_0 = ("tournament", "rate", "stability_rate", "stability", "timeout")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings of a search.
+
+    Attributes:
+      space: "b" or "s".
+      seed: of everything random.
+      algorithm: "evolution" or "random".
+      criterion: what wins a tournament: "average" of the anchors'
+        accuracies, or a random member of their "pareto" front.
+      rejection: reject by quality and stability; False is the ablation's
+        random search without it.
+      filters: run the cheap filters; False is the strict replica.
+      dedup: skip a graph whose expression or function was tried before.
+      population: the newest accepted layers that parents come from.
+      tournament: the share of the population in one tournament.
+      fresh: probability of a random graph instead of a child.
+      mutations: times that a winner is mutated.
+      dataset: "digits" or "cifar10".
+      image_size: images are averaged down to this; 0 keeps them.
+      crop: size of random training crops; 0 trains on whole images.
+      examples: training images to use; 0 takes all.
+      anchors: networks, the most selective first.
+      width: channels of an anchor's stem.
+      groups: channel groups.
+      batch: images a step.
+      validation: training images held out for validation.
+      rate: learning rate of SGD with Nesterov momentum 0.9.
+      cosine: let the rate fall to 0 by a cosine in the fitness stage.
+      decay: weight decay of convolutions.
+      quality_steps: steps before the quality test.
+      quality: least validation accuracy there, on every anchor.
+      fitness_steps: steps before the accuracy that a layer is ranked by;
+        when equal to quality_steps, the quality test's accuracy is that.
+      stability_steps: steps of gradient ascent on the weights.
+      stability_batch: images of it.
+      stability_rate: a step's length, relative to the weights'.
+      stability: largest norm of the gradient that is accepted.
+      trials: stop after so many trials.
+      seconds: start nothing new after so many seconds; 0 for no limit.
+      workers: processes; 0 for one a core.
+      timeout: seconds that a stage may take.
+      data_dir: holds cifar10/ as TFDS lays it out.
+    """
+
+    space: str = "b"
+    seed: int = 0
+    algorithm: str = "evolution"
+    criterion: str = "pareto"
+    rejection: bool = True
+    filters: bool = True
+    dedup: bool = True
+    population: int = 200
+    tournament: float = 0.05
+    fresh: float = 0.5
+    mutations: int = 1
+    dataset: str = "cifar10"
+    image_size: int = 16
+    crop: int = 0
+    examples: int = 0
+    anchors: tuple[str, ...] = ANCHORS
+    width: int = 8
+    groups: int = 4
+    batch: int = 64
+    validation: int = 1000
+    rate: float = 0.1
+    cosine: bool = False
+    decay: float = 1e-4
+    quality_steps: int = 100
+    quality: float = 0.2
+    fitness_steps: int = 1000
+    stability_steps: int = 100
+    stability_batch: int = 32
+    stability_rate: float = 0.05
+    stability: float = 1e8
+    trials: int = 10000
+    seconds: float = 0.0
+    workers: int = 0
+    timeout: float = 600.0
+    data_dir: str = "~/tensorflow_datasets"
+
+    def __post_init__(self) -> None:
+        space_lib.get(self.space)
+        _choice(self, "algorithm", ("evolution", "random"))
+        _choice(self, "criterion", ("average", "pareto"))
+        _choice(self, "dataset", ("digits", "cifar10"))
+        object.__setattr__(self, "anchors", tuple(self.anchors))
+        for anchor in self.anchors:
+            if anchor not in ANCHORS:
+                raise ValueError(
+                    f"`anchors` must be among {', '.join(ANCHORS)}. "
+                    f"Received: anchors={list(self.anchors)}"
+                )
+        least = dict.fromkeys(_AT_LEAST_0, 0) | dict.fromkeys(_AT_LEAST_1, 1)
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(
+                    f"`{name}` must be at least {low}. "
+                    f"Received: {name}={getattr(self, name)}"
+                )
+        for name in _ABOVE_0:
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"`{name}` must be above 0. "
+                    f"Received: {name}={getattr(self, name)}"
+                )
+        if not self.anchors or self.fresh > 1 or self.tournament > 1:
+            raise ValueError(
+                "There must be an anchor, and `fresh` and `tournament` are "
+                f"shares, at most 1. Received: anchors={list(self.anchors)}, "
+                f"fresh={self.fresh}, tournament={self.tournament}"
+            )
+
+    @property
+    def cheap(self) -> Filters:
+        return Filters() if self.filters else Filters.none()
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same for a journal to go on."""
+        fields = dataclasses.asdict(self)
+        fields["anchors"] = list(self.anchors)
+        return {k: v for k, v in fields.items() if k not in RUNTIME}
+
+
+# Digits, and two minutes: everything happens, and nothing is claimed by it.
+DEBUG: dict[str, Any] = {
+    "dataset": "digits",
+    "image_size": 0,
+    "validation": 300,
+    "population": 20,
+    "tournament": 0.1,
+    "fitness_steps": 100,
+    "trials": 60,
+    "seconds": 110.0,
+    "timeout": 60.0,
+}
+
+
+def _choice(settings: Settings, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(settings, name)
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(choices)}. "
+            f"Received: {name}={value!r}"
+        )
+
+
+def make(*layers: dict[str, Any]) -> Settings:
+    """Settings from mappings, the later over the earlier.
+
+    Raises:
+      ValueError: for an unknown key, with the nearest, or a bad value.
+      TypeError: for a value of the wrong type.
+    """
+    types = {f.name: f.type for f in dataclasses.fields(Settings)}
+    chosen = {}
+    for layer in layers:
+        for name, value in layer.items():
+            if name not in types:
+                near = difflib.get_close_matches(str(name), types, 3, 0.5)
+                hint = f"Did you mean {' or '.join(near)}? " if near else ""
+                raise ValueError(
+                    f"Unknown setting. {hint}Received: {name}={value!r}"
+                )
+            chosen[name] = _typed(name, value)
+    return Settings(**chosen)
+
+
+def _typed(name: str, value: Any) -> Any:
+    default = getattr(Settings, name)
+    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
+        return tuple(value)
+    if type(default) is float and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        raise TypeError(
+            f"`{name}` must be of type {type(default).__name__}. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def read(path: str) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+      ValueError: for a file that is not there, or holds no mapping.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"There is no such config file. Received: config={path!r}"
+        )
+    with open(path, encoding="utf-8") as file:
+        content = yaml.safe_load(file)
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"A config file must hold a YAML mapping. Received: config={path!r}"
+        )
+    return content
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """NAME=VALUE as a mapping; the value is read as YAML.
+
+    Raises:
+      ValueError: for a text without `=`.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"Expected NAME=VALUE. Received: {text!r}")
+    return {name: yaml.safe_load(value)}

@@ -1,0 +1,87 @@
+"""What a trial goes through, in order, and what each stage decides.
+
+The cheapest and most selective first: the quality test on the first anchor,
+stability (which rejects most un-normalised layers within five steps), the
+other anchors, then the longer trainings. A trial ends at its first failure.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from evonorm_tf.search.settings import Settings
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+class Task(NamedTuple):
+    """One stage of one trial: what a worker is given."""
+
+    trial: int
+    stage: str
+    graph: str
+
+
+class Outcome(NamedTuple):
+    """What a worker found.
+
+    Attributes:
+      task: what it was given.
+      result: numbers by name; empty where there are none.
+      error: why there are none, "" otherwise.
+      cpu: seconds of processor time.
+    """
+
+    task: Task
+    result: dict[str, Any]
+    error: str
+    cpu: float
+
+
+def names(settings: Settings) -> list[str]:
+    """The stages of a trial."""
+    first, *others = settings.anchors
+    stages = []
+    if settings.rejection:
+        stages = [f"quality/{first}", "stability"]
+        stages += [f"quality/{anchor}" for anchor in others]
+    if _score(settings) == "fitness":
+        stages += [f"fitness/{anchor}" for anchor in settings.anchors]
+    return stages
+
+
+def _score(settings: Settings) -> str:
+    """The kind of stage that a layer is ranked by."""
+    same = settings.fitness_steps == settings.quality_steps
+    return "quality" if same and settings.rejection else "fitness"
+
+
+def steps(stage: str, settings: Settings) -> int:
+    """The length of a training stage."""
+    if stage.startswith("quality/"):
+        return settings.quality_steps
+    return settings.fitness_steps
+
+
+def objection(outcome: Outcome, settings: Settings) -> str:
+    """Why a trial ends with this outcome; "" if it goes on."""
+    if outcome.error:
+        return outcome.error
+    stage, result = outcome.task.stage, outcome.result
+    if stage == "stability":
+        if not result["norm"] <= settings.stability:
+            return (
+                f"gradient norm {result['norm']:.3g} after "
+                f"{result['steps']} steps of ascent"
+            )
+    elif stage.startswith("quality/"):
+        if result["steps"] < settings.quality_steps:
+            return f"loss {result['loss']} at step {result['steps']}"
+        if result["accuracy"] < settings.quality:
+            return f"accuracy {result['accuracy']:.3f}"
+    return ""
+
+
+def scores(results: Results, settings: Settings) -> dict[str, float]:
+    """Accuracy by anchor, of a trial that passed all of its stages."""
+    kind = _score(settings)
+    return {a: results[f"{kind}/{a}"]["accuracy"] for a in settings.anchors}

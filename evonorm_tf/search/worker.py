@@ -1,0 +1,201 @@
+"""Worker processes: each takes one stage of one trial at a time.
+
+A worker keeps no state that matters. One that dies, hangs or runs out of
+memory costs the stage it was in, which is tried once more; after that it is
+the candidate's fault, and a verdict. Workers end with their driver.
+"""
+
+import collections
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from evonorm_tf.search.settings import Settings
+from evonorm_tf.search.stages import Outcome, Task, steps
+
+_ATTEMPTS = 2
+# TensorFlow keeps something of each function; a new process keeps nothing.
+_STAGES_A_PROCESS = 30
+# Seconds that importing TensorFlow may take before the first stage.
+_STARTUP = 60.0
+
+
+def run(task: Task, proxy, settings: Settings) -> Outcome:
+    """One stage, with whatever the candidate raises made a verdict."""
+    from evonorm_tf import graphs
+
+    start = time.process_time()
+    result, error = {}, ""
+    try:
+        row = graphs.row(graphs.parse(task.graph))
+        if task.stage == "stability":
+            result = proxy.stability(row)._asdict()
+        else:
+            anchor = task.stage.split("/")[1]
+            length = steps(task.stage, settings)
+            result = proxy.train(row, anchor, length)._asdict()
+    except (Exception, MemoryError) as raised:  # Any fault of a candidate.
+        error = f"raised {type(raised).__name__}: {str(raised)[:300]}"
+    return Outcome(task, result, error, time.process_time() - start)
+
+
+def work(connection, settings: Settings) -> None:
+    """A worker's life: takes tasks until the driver is gone."""
+    end_with_parent()
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # After the variables, which are read when TensorFlow is imported.
+    from evonorm_tf.search import data
+    from evonorm_tf.search.proxy import Proxy, configure_process
+
+    configure_process()
+    proxy = Proxy(settings, data.load(settings))
+    while True:
+        try:
+            task = connection.recv()
+            connection.send(run(task, proxy, settings))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+
+
+def end_with_parent() -> None:
+    """From now on this process ends when the one that started it does."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Worker:
+    def __init__(self, context, main, settings: Settings):
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(
+            target=main, args=(theirs, settings), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        self.task: Task | None = None
+        self.deadline = 0.0
+        self.stages = 0
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class LocalPool:
+    """Workers on this machine.
+
+    Args:
+      settings: `workers` processes (0: one a core), `timeout` a stage.
+      main: what a worker runs, with its connection and the settings.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        main: Callable[[Any, Settings], None] = work,
+    ):
+        self._settings, self._main = settings, main
+        self._context = multiprocessing.get_context("spawn")
+        count = settings.workers or os.cpu_count() or 1
+        self._workers = [self._start() for _ in range(count)]
+        self._attempts: collections.Counter[Task] = collections.Counter()
+        self._waiting: list[Task] = []
+
+    @property
+    def free(self) -> int:
+        """How many tasks could begin now."""
+        busy = sum(w.task is not None for w in self._workers)
+        return len(self._workers) - busy - len(self._waiting)
+
+    def submit(self, task: Task) -> None:
+        """Hands out a task, or keeps it for the next worker that is free."""
+        self._waiting.append(task)
+        self._hand_out()
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """What was finished, after at most so many seconds of waiting."""
+        watched = {}
+        for worker in self._workers:
+            watched[worker.connection] = worker
+            watched[worker.process.sentinel] = worker
+        ready = multiprocessing.connection.wait(list(watched), seconds)
+        outcomes = []
+        for worker in {id(watched[r]): watched[r] for r in ready}.values():
+            outcomes += self._collect(worker)
+        for worker in list(self._workers):
+            if worker.task and time.monotonic() > worker.deadline:
+                limit = f"{self._settings.timeout:g} s"
+                outcomes += self._lose(worker, f"took longer than {limit}", 1)
+        self._hand_out()
+        return outcomes
+
+    def close(self) -> None:
+        """Ends all workers; what they were at is lost."""
+        for worker in self._workers:
+            worker.end()
+        self._workers = []
+
+    def _start(self) -> _Worker:
+        return _Worker(self._context, self._main, self._settings)
+
+    def _replace(self, worker: _Worker) -> None:
+        worker.end()
+        self._workers[self._workers.index(worker)] = self._start()
+
+    def _collect(self, worker: _Worker) -> list[Outcome]:
+        try:
+            outcome = (
+                worker.connection.recv() if worker.connection.poll() else None
+            )
+        except (EOFError, OSError):
+            outcome = None
+        if outcome is None:
+            worker.process.join(5.0)  # The pipe closes before the process.
+            code = worker.process.exitcode
+            return self._lose(worker, f"worker died (exit {code})", _ATTEMPTS)
+        worker.task = None
+        worker.stages += 1
+        self._attempts.pop(outcome.task, None)
+        if worker.stages >= _STAGES_A_PROCESS:
+            self._replace(worker)
+        return [outcome]
+
+    def _lose(
+        self, worker: _Worker, reason: str, attempts: int
+    ) -> list[Outcome]:
+        """A worker is gone; its task is tried again, or given up."""
+        task = worker.task
+        self._replace(worker)
+        if task is None:
+            return []
+        self._attempts[task] += 1
+        if self._attempts[task] < attempts:
+            self._waiting.insert(0, task)
+            return []
+        del self._attempts[task]
+        return [Outcome(task, {}, reason, 0.0)]
+
+    def _hand_out(self) -> None:
+        for worker in self._workers:
+            if worker.task is None and self._waiting:
+                task = self._waiting.pop(0)
+                worker.task = task
+                spare = 0.0 if worker.stages else _STARTUP
+                worker.deadline = (
+                    time.monotonic() + self._settings.timeout + spare
+                )
+                # One that died is found, and its task kept, by `wait`.
+                dead = BrokenPipeError, ConnectionResetError
+                with contextlib.suppress(*dead):
+                    worker.connection.send(task)

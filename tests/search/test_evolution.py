@@ -1,0 +1,179 @@
+"""Tournaments, ageing, duplicates, and that a run replays as itself."""
+
+import collections
+
+import pytest
+
+from evonorm_tf import graphs
+from evonorm_tf.search import evolution, space, stages
+from evonorm_tf.search.driver import Driver
+from evonorm_tf.search.evolution import Evolution, Member, front
+from evonorm_tf.search.journal import Journal
+from tests.search.fakes import FakePool, KilledError, dump, small
+
+
+def run(folder, settings, lives=None, slots=1):
+    journal = Journal(str(folder), settings.identity())
+    try:
+        driver = Driver(settings, journal)
+        driver.run(FakePool(lives, slots))
+        return driver
+    finally:
+        journal.close()
+
+
+def test_the_front_is_what_nobody_beats():
+    scores = [(0.9, 0.1), (0.1, 0.9), (0.5, 0.5), (0.4, 0.5), (0.9, 0.1)]
+    members = [Member(i, None, s) for i, s in enumerate(scores)]
+    assert [m.trial for m in front(members)] == [0, 1, 2, 4]
+
+
+def grown(**changes):
+    """An evolution whose population is full of the named graphs."""
+    settings = small(fresh=0.0, anchors=["resnet", "mobilenet"], **changes)
+    state = Evolution(settings)
+    for i, graph in enumerate(graphs.NAMED.values()):
+        state.tell(i, graph, {"resnet": i / 10, "mobilenet": 0.5 - i / 10})
+    return state
+
+
+def test_the_oldest_leave_however_good():
+    state = grown(population=4)
+    assert [m.trial for m in state.population] == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("criterion", ["average", "pareto"])
+def test_a_tournament_prefers_its_winner(criterion):
+    settings = small(fresh=0.0, criterion=criterion, anchors=["resnet"])
+    parents = collections.Counter()
+    for trial in range(400):
+        state = Evolution(settings)
+        for i, graph in enumerate(list(graphs.NAMED.values())[:8]):
+            state.tell(i, graph, {"resnet": i / 10})
+        parents[state._parent(space.generator(1, trial)).trial] += 1
+    # Two of eight, the better wins: 15/64 for the best, 1/64 for the worst.
+    assert 65 < parents[7] < 125
+    assert parents[0] < 20
+
+
+def test_pareto_takes_any_of_the_front_and_no_other():
+    state = grown(criterion="pareto", population=9, tournament=1.0)
+    beaten = Member(99, graphs.NAMED["bn_relu"], (0.0, 0.0))
+    state.population.append(beaten)
+    parents = {state._parent(space.generator(2, t)).trial for t in range(300)}
+    assert 99 not in parents
+    assert len(parents) > 5
+
+
+def test_a_child_is_its_parent_with_one_node_changed():
+    state = grown(criterion="average")
+    names = list(graphs.NAMED.values())
+    for trial in range(100, 130):
+        proposal = state.ask(trial)
+        parent = names[proposal.parent]
+        pairs = zip(proposal.graph.nodes, parent.nodes)
+        assert sum(a != b for a, b in pairs) == 1
+
+
+def test_nothing_is_proposed_twice(tmp_path):
+    settings = small(trials=120)
+    run(tmp_path, settings)
+    journal = Journal(str(tmp_path), None)
+    keys = [graphs.key(graphs.parse(t.graph)) for t in journal.trials()]
+    assert len(keys) == len(set(keys)) == 120
+    rejected = collections.Counter()
+    for trial in journal.trials():
+        rejected.update(trial.rejected)
+    # Children of few parents: without the barrier these would be trained.
+    assert rejected["duplicate"] > 10
+    journal.close()
+
+
+def test_random_search_has_no_parents_and_strict_has_no_filters():
+    state = Evolution(small(algorithm="random"))
+    state.tell(0, graphs.NAMED["bn_relu"], dict.fromkeys(
+        ("resnet", "mobilenet", "efficientnet"), 0.5))  # fmt: skip
+    assert all(state.ask(t).parent is None for t in range(20))
+    strict = Evolution(small(filters=False, dedup=False))
+    assert all(strict.ask(t).rejected == {} for t in range(20))
+
+
+def test_a_used_up_space_says_so(monkeypatch):
+    monkeypatch.setattr(evolution, "_MOST_DRAWS", 50)
+    state = Evolution(small())
+    monkeypatch.setattr(state, "_reject", lambda graph: "duplicate")
+    with pytest.raises(RuntimeError, match=r"No new graph.*trial=3"):
+        state.ask(3)
+
+
+def lives_of(folder, settings, slots):
+    """Runs to the end in lives of five stages; the lines after each."""
+    while True:
+        try:
+            run(folder, settings, lives=5, slots=slots)
+        except KilledError:
+            yield dump(folder)
+        else:
+            return
+
+
+@pytest.mark.parametrize("algorithm", ["evolution", "random"])
+def test_a_run_killed_anywhere_goes_on_as_itself(tmp_path, algorithm):
+    settings = small(algorithm=algorithm)
+    run(tmp_path / "whole", settings)
+    kills = len(list(lives_of(tmp_path / "broken", settings, slots=1)))
+    assert kills > 5
+    wanted = dump(tmp_path / "whole")
+    assert sum("'accepted'" in line for line in wanted) > 4
+    assert dump(tmp_path / "broken") == wanted
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted", "score"),
+    [
+        (
+            {"anchors": ["resnet", "mobilenet"]},
+            ["quality/resnet", "stability", "quality/mobilenet"],
+            "quality",
+        ),
+        ({"anchors": ["resnet"]}, ["quality/resnet", "stability"], "quality"),
+        (
+            {"anchors": ["resnet"], "fitness_steps": 500},
+            ["quality/resnet", "stability", "fitness/resnet"],
+            "fitness",
+        ),
+        (
+            {"anchors": ["resnet"], "rejection": False},
+            ["fitness/resnet"],
+            "fitness",
+        ),
+    ],
+)
+def test_stages_and_the_score_they_end_in(tmp_path, changes, wanted, score):
+    settings = small(trials=20, **changes)
+    assert stages.names(settings) == wanted
+    driver = run(tmp_path, settings)
+    journal = Journal(str(tmp_path), None)
+    results = {t.number: t.results for t in journal.trials()}
+    assert driver.evolution.population
+    for member in driver.evolution.population:
+        found = results[member.trial]
+        assert list(found) == wanted
+        assert member.scores[0] == found[f"{score}/resnet"]["accuracy"]
+    journal.close()
+
+
+def test_with_two_workers_no_finished_stage_is_lost(tmp_path):
+    # The order of endings is the workers', so the runs differ; what was
+    # written stays.
+    settings = small()
+    before = []
+    for lines in [*lives_of(tmp_path, settings, slots=2), dump(tmp_path)]:
+        stages = [line for line in lines if 'INTO "stage"' in line]
+        assert stages[: len(before)] == before
+        before = stages
+    journal = Journal(str(tmp_path), None)
+    trials = journal.trials()
+    assert [t.number for t in sorted(trials)] == list(range(40))
+    assert all(trial.verdict for trial in trials)
+    journal.close()

@@ -1,0 +1,218 @@
+"""The proxy task: its arithmetic, and its calibration on known layers."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from evonorm_tf import graphs
+from evonorm_tf.search import data, proxy, stages
+from evonorm_tf.search import settings as settings_lib
+from evonorm_tf.search.anchors import ANCHORS, Network
+from evonorm_tf.search.stages import Outcome, Task
+
+# Fewer steps of ascent than the search takes: the bad ones need five.
+SETTINGS = settings_lib.make(settings_lib.DEBUG, {"stability_steps": 25})
+IMAGES = data.load(SETTINGS)
+PROXY = proxy.Proxy(SETTINGS, IMAGES)
+GOOD = [n for n in graphs.NAMED if n != "gn_silu"]
+BAD = {
+    "relu": "n13=max(zero,x)",
+    "square": "n13=square(x)",
+    "x_exp": "n12=exp(x); n13=mul(x,n12)",
+}
+
+
+@pytest.fixture(autouse=True)
+def _small_graphs():
+    # As in a worker: the graph optimiser costs more than it saves here.
+    before = tf.config.optimizer.get_experimental_options()
+    off = {"disable_meta_optimizer": True}
+    tf.config.optimizer.set_experimental_options(off)
+    yield
+    on = {"disable_meta_optimizer": False, **before}
+    tf.config.optimizer.set_experimental_options(on)
+
+
+def objection(stage, result):
+    outcome = Outcome(Task(0, stage, ""), result._asdict(), "", 0.0)
+    return stages.objection(outcome, SETTINGS)
+
+
+# -- calibration --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_known_layers_pass_quality_and_stability(name):
+    row = graphs.row(graphs.NAMED[name], name)
+    trained = PROXY.train(row, "resnet", 100)
+    assert not objection("quality/resnet", trained)
+    # Far above the threshold of 0.2: 1,052 digits and 100 steps do that.
+    assert trained.accuracy > 0.8
+    assert not objection("stability", PROXY.stability(row))
+
+
+@pytest.mark.parametrize("anchor", ["mobilenet", "efficientnet"])
+def test_known_layers_pass_on_the_other_anchors(anchor):
+    row = graphs.row(graphs.NAMED["evonorm_s0"], "evonorm_s0")
+    assert PROXY.train(row, anchor, 100).accuracy > 0.8
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_layers_without_a_normalization_are_rejected(name):
+    row = graphs.row(graphs.parse(BAD[name]))
+    found = PROXY.stability(row)
+    assert "gradient norm" in objection("stability", found)
+    # "Most bad layers blow up in fewer than 5 steps" (arXiv:2004.02967);
+    # relu takes the fifth.
+    assert found.steps <= 5
+
+
+def test_a_training_that_diverges_stops_there():
+    row = graphs.row(graphs.parse(BAD["x_exp"]))
+    found = PROXY.train(row, "resnet", 100)
+    assert found.steps < 10
+    assert found.accuracy == 0.0
+    assert f"at step {found.steps}" in objection("quality/resnet", found)
+
+
+# -- arithmetic ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("anchor", ANCHORS)
+def test_anchors_have_their_sites_and_sizes(anchor):
+    row = graphs.row(graphs.NAMED["evonorm_b0"])
+    network = Network(anchor, row)
+    weights, moving, decays = network.draw(0, (8, 8, 1))
+    sites = {"resnet": 10, "mobilenet": 8, "efficientnet": 8}[anchor]
+    kernels = [w for w, d in zip(weights, decays) if d]
+    assert len(moving) == sites
+    assert len(weights) - len(kernels) == 3 * sites + 1  # and a bias
+    logits, fresh = network(weights, moving, tf.ones([2, 8, 8, 1]), True)
+    assert logits.shape == (2, 10)
+    assert [f.shape for f in fresh] == [m.shape for m in moving]
+
+
+def test_candidates_start_with_the_same_convolutions():
+    starts = [
+        Network("mobilenet", graphs.row(graphs.NAMED[n])).draw(3, (8, 8, 1))
+        for n in ("bn_relu", "evonorm_s1")
+    ]
+    ours, theirs = (
+        [w for w, decays in zip(start[0], start[2]) if decays]
+        for start in starts
+    )
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_steps_are_kerass_nesterov_with_weight_decay():
+    settings = settings_lib.make(settings_lib.DEBUG, {"decay": 0.01})
+    row = graphs.row(graphs.NAMED["evonorm_b0"])
+    network = Network("resnet", row)
+    weights, moving, decays = network.draw(0, (8, 8, 1))
+    batches = proxy._batches(settings, len(IMAGES.train), 3)
+    rates = np.full(3, 0.1, np.float32)
+    inputs = IMAGES.train, IMAGES.train_labels, batches, rates
+    train = proxy._Step(network, decays, settings)
+    step, _, got, got_moving = proxy._once(
+        lambda *state: proxy._loop(train, *state), inputs, weights, moving
+    )
+    assert step == 3
+    variables = [tf.Variable(w) for w in weights]
+    optimizer = tf_keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
+    crossed = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for rows in batches[:, :, 0].astype(int):
+        images, labels = IMAGES.train[rows], IMAGES.train_labels[rows]
+        with tf.GradientTape() as tape:
+            logits, fresh = network(variables, moving, images, True)
+            loss = crossed(labels, logits)
+            for w, decays_ in zip(variables, decays):
+                # Half the sum of squares, whose gradient is decay * w.
+                loss += 0.01 * tf.nn.l2_loss(w) * float(decays_)
+        gradients = tape.gradient(loss, variables)
+        optimizer.apply_gradients(zip(gradients, variables))
+        moving = [0.9 * m + 0.1 * f for m, f in zip(moving, fresh)]
+    for a, b in zip([*got, *got_moving], [*variables, *moving]):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+def test_the_ascent_follows_the_norms_own_gradient():
+    # Against a central difference in float64, along one direction.
+    row = graphs.row(graphs.NAMED["evonorm_s0"])
+    network = Network("resnet", row, width=4)
+    weights, moving, _ = network.draw(0, (8, 8, 1))
+    weights = [tf.constant(w, tf.float64) for w in weights]
+    images = tf.constant(IMAGES.train[:6], tf.float64)
+
+    def loss_of(weights):
+        logits, _ = network(weights, moving, images, True)
+        return proxy._cross_entropy(logits, IMAGES.train_labels[:6])
+
+    _, uphill = proxy.climb(loss_of, weights)
+    rng = np.random.default_rng(1)
+    along = [rng.standard_normal(w.shape) for w in weights]
+    heights = []
+    for step in (1e-5, -1e-5):
+        moved = [w + step * d for w, d in zip(weights, along)]
+        heights.append(np.log(proxy.climb(loss_of, moved)[0]))
+    wanted = (heights[0] - heights[1]) / 2e-5
+    got = sum(np.sum(u.numpy() * d) for u, d in zip(uphill, along))
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_crops_are_parts_of_their_images():
+    images = np.arange(2 * 6 * 6, dtype=np.float32).reshape(2, 6, 6, 1)
+    corners = np.array([[0.0, 0.99], [0.5, 0.0]], np.float32)
+    got = proxy._crop(tf.constant(images), tf.constant(corners), 4).numpy()
+    np.testing.assert_array_equal(got[0], images[0, 0:4, 2:6])
+    np.testing.assert_array_equal(got[1], images[1, 1:5, 0:4])
+
+
+def test_every_epoch_has_every_image_once():
+    batches = proxy._batches(SETTINGS, 128, 4)
+    rows = batches[:, :, 0].ravel()
+    for epoch in np.split(rows, 2):
+        assert sorted(epoch) == list(range(128))
+    assert not np.array_equal(*np.split(rows, 2))
+
+
+# -- images -------------------------------------------------------------------
+
+
+def test_validation_is_apart_from_training_and_from_the_test_images():
+    assert len(IMAGES.validation) == 300
+    assert len(IMAGES.train) == 1052  # 1,797, less 445 of the test quarter
+    rows = np.concatenate([IMAGES.train, IMAGES.validation])
+    assert len(np.unique(rows.reshape(len(rows), -1), axis=0)) == len(rows)
+    np.testing.assert_allclose(IMAGES.train.mean(), 0.0, atol=1e-5)
+    np.testing.assert_allclose(IMAGES.train.std(), 1.0, atol=1e-5)
+
+
+def test_data_that_is_not_there_says_how_to_make_it(tmp_path):
+    folder = str(tmp_path)
+    settings = settings_lib.make({"dataset": "cifar10", "data_dir": folder})
+    with pytest.raises(ValueError, match=r"tfds build cifar10.*data_dir="):
+        data.load(settings)
+    few = settings_lib.make(settings_lib.DEBUG, {"validation": 1300})
+    with pytest.raises(ValueError, match="too few"):
+        data.load(few)
+
+
+def test_images_are_averaged_by_blocks():
+    image = np.arange(16.0).reshape(1, 4, 4, 1)
+    got = data._averaged(image, 2)[0, :, :, 0]
+    np.testing.assert_array_equal(got, [[2.5, 4.5], [10.5, 12.5]])
+    with pytest.raises(ValueError, match="image_size=3"):
+        data._averaged(image, 3)
+
+
+def test_cifar10_is_read_as_tfds_lays_it_out(data_dir):
+    settings = settings_lib.make(
+        {"data_dir": str(data_dir / "tfds"), "examples": 500}
+    )
+    images = data.load(settings)
+    assert images.train.shape == (500, 16, 16, 3)
+    assert images.validation.shape == (1000, 16, 16, 3)
+    assert set(images.validation_labels) == set(range(10))

@@ -1,0 +1,152 @@
+"""Worker processes that die, hang, raise or outlive their driver."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from evonorm_tf import graphs
+from evonorm_tf.search import worker
+from evonorm_tf.search.stages import Outcome, Task
+from evonorm_tf.search.worker import LocalPool
+from tests.search.fakes import small
+
+S0 = graphs.NAMED["evonorm_s0"].text()
+
+
+def play(connection, settings):
+    """A worker that does what the stage's name says."""
+    while True:
+        task = connection.recv()
+        if task.stage == "hang":
+            time.sleep(600)
+        if task.stage == "die":
+            os._exit(9)
+        if task.stage == "die once" and not os.path.exists(task.graph):
+            open(task.graph, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = {"pid": os.getpid()}
+        connection.send(Outcome(task, result, "", 0.0))
+
+
+@pytest.fixture
+def opened():
+    """Opens pools of such workers, and closes them however a test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def open_(settings):
+            pool = LocalPool(settings, play)
+            stack.callback(pool.close)
+            return pool
+
+        yield open_
+
+
+def finished(pool, count):
+    outcomes = []
+    end = time.monotonic() + 60
+    while len(outcomes) < count and time.monotonic() < end:
+        outcomes += pool.wait(0.2)
+    return outcomes
+
+
+def test_a_dead_worker_is_replaced_and_its_stage_tried_again(opened, tmp_path):
+    pool = opened(small(workers=2))
+    mark = str(tmp_path / "died")
+    tasks = [Task(0, "die once", mark), Task(1, "die", ""), Task(2, "ok", "")]
+    for task in tasks:
+        pool.submit(task)
+    found = {o.task: o for o in finished(pool, 3)}
+    assert set(found) == set(tasks)
+    assert found[tasks[0]].error == found[tasks[2]].error == ""
+    assert "worker died (exit 9)" in found[tasks[1]].error
+    assert pool.free == 2
+
+
+def test_a_stage_that_hangs_is_given_up(opened, monkeypatch):
+    monkeypatch.setattr(worker, "_STARTUP", 0.0)
+    pool = opened(small(workers=1, timeout=1.5))
+    pool.submit(Task(0, "hang", ""))
+    (outcome,) = finished(pool, 1)
+    assert outcome.error == "took longer than 1.5 s"
+    pool.submit(Task(1, "ok", ""))
+    assert finished(pool, 1)[0].error == ""
+
+
+def test_a_worker_is_renewed_before_it_grows(opened, monkeypatch):
+    monkeypatch.setattr(worker, "_STAGES_A_PROCESS", 2)
+    pool = opened(small(workers=1))
+    pids = []
+    for number in range(4):
+        pool.submit(Task(number, "ok", ""))
+        pids += [o.result["pid"] for o in finished(pool, 1)]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+def test_what_a_candidate_raises_is_a_verdict():
+    class Broken:
+        def stability(self, row):
+            raise MemoryError("no room")
+
+    outcome = worker.run(Task(0, "stability", S0), Broken(), small())
+    assert outcome.error == "raised MemoryError: no room"
+    assert outcome.result == {}
+
+
+_DRIVER = """
+import sys, time
+from evonorm_tf.search import worker
+from evonorm_tf.search.stages import Task
+from tests.search.fakes import small
+from tests.search.test_worker import idle
+if __name__ == "__main__":
+    pool = worker.LocalPool(small(workers=2), idle)
+    pool.submit(Task(0, "hang", ""))
+    print(*(w.process.pid for w in pool._workers), flush=True)
+    time.sleep(600)
+"""
+
+
+def idle(connection, settings):
+    """What every worker does first, and then nothing."""
+    worker.end_with_parent()
+    print("ready", flush=True)
+    connection.recv()
+    time.sleep(600)
+
+
+def test_workers_end_with_a_driver_that_was_killed(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(_DRIVER)
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    driver = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    pids, ready = [], 0
+    while ready < 2:
+        words = driver.stdout.readline().split()
+        ready += words == ["ready"]
+        pids += [int(word) for word in words if word != "ready"]
+    assert len(pids) == 2
+    driver.kill()
+    driver.wait()
+    end = time.monotonic() + 20
+    while any(_alive(pid) for pid in pids) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(_alive(pid) for pid in pids)
+
+
+def _alive(pid):
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
