@@ -1,5 +1,6 @@
 """Shared by all tests: two logical CPUs, fixed seeds, the optional data."""
 
+import importlib.util
 import os
 import pathlib
 
@@ -30,3 +31,17 @@ def data_dir() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip("no real data: set EVONORM_DATA to its folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def mirrored() -> tf.distribute.MirroredStrategy:
+    """Two replicas, one on each logical CPU: one strategy a process.
+
+    The heads' own where they are installed; see `strategy.mirrored`.
+    """
+    devices = ("CPU:0", "CPU:1")
+    if importlib.util.find_spec("official") is None:
+        return tf.distribute.MirroredStrategy(devices)
+    from evonorm_tf.training import strategy
+
+    return strategy.mirrored(devices)

@@ -1,6 +1,7 @@
 """The distribution strategy a run asks for, never a silent other one."""
 
 import dataclasses
+import functools
 
 import tensorflow as tf
 from official.common import distribute_utils
@@ -70,7 +71,7 @@ def _local(kind: str, num_gpus: int) -> tf.distribute.Strategy:
     if kind == "one_device" or count <= 1:
         device = "GPU:0" if count else "CPU:0"
         return tf.distribute.OneDeviceStrategy(device)
-    return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(count)])
+    return mirrored(tuple(f"GPU:{i}" for i in range(count)))
 
 
 def _mirrored_cpus(kind: str, count: int) -> tf.distribute.Strategy:
@@ -94,7 +95,16 @@ def _mirrored_cpus(kind: str, count: int) -> tf.distribute.Strategy:
                 f"operation; it has started with {found}. Received: "
                 f"cpu_replicas={count}"
             ) from error
-    devices = [f"CPU:{index}" for index in range(count)]
+    return mirrored(tuple(f"CPU:{index}" for index in range(count)))
+
+
+@functools.cache
+def mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """The one MirroredStrategy of these devices in this process.
+
+    TensorFlow numbers the collectives of every strategy from the start: two
+    over the same devices would take each other's for their own.
+    """
     return tf.distribute.MirroredStrategy(devices)
 
 

@@ -121,21 +121,19 @@ def test_every_batch_aggregation_moves_a_statistic_of_its_own():
         np.testing.assert_allclose(got[name], value, rtol=1e-5)
 
 
-def test_synchronised_halves_equal_the_whole():
+def test_synchronised_halves_equal_the_whole(mirrored):
     row = graphs.row(graphs.NAMED["evonorm_b0"])
     x = cases.draw().astype(np.float32)
     whole = legacy.NormAct(row, xla=False)
     wanted = whole(x, training=True).numpy()
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")[:2]]
-    strategy = tf.distribute.MirroredStrategy(devices)
-    with strategy.scope():
+    with mirrored.scope():
         layer = legacy.NormAct(row, synchronized=True)
         layer.build((None, *x.shape[1:]))
-    halves = strategy.experimental_distribute_values_from_function(
+    halves = mirrored.experimental_distribute_values_from_function(
         lambda c: x[c.replica_id_in_sync_group * 2 :][:2]
     )
-    run = tf.function(lambda t: strategy.run(layer, (t,), {"training": True}))
-    parts = strategy.experimental_local_results(run(halves))
+    run = tf.function(lambda t: mirrored.run(layer, (t,), {"training": True}))
+    parts = mirrored.experimental_local_results(run(halves))
     cases.assert_close(np.concatenate(parts), wanted, 1e-5)
     moving = layer.moving_variance_8.numpy()
     cases.assert_close(moving, whole.moving_variance_8.numpy(), 1e-5)

@@ -15,11 +15,9 @@ TOLERANCE = 1e-5
 HALF = cases.SHAPE[0] // 2
 
 
-@pytest.fixture(scope="module")
-def strategy():
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
-    assert len(devices) >= 2, "tests/conftest.py should make 2 logical CPUs"
-    return tf.distribute.MirroredStrategy(devices[:2])
+@pytest.fixture
+def strategy(mirrored):
+    return mirrored
 
 
 def _halves(strategy, array):
