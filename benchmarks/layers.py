@@ -180,7 +180,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "faster); autodiff: how many\ntimes faster than autodiff of the plain "
         "formula, and what that keeps; kept: between forward\nand backward; "
         "copy bw: fraction of a copy's bandwidth, counting "
-        f"{PASSES} full-size passes;\nfirst: tracing and compiling once."
+        f"{PASSES} full-size passes\n(above 1: caches); first: tracing and "
+        "compiling once."
     )
     return "\n".join(lines)
 
@@ -196,6 +197,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--repeat", type=int, default=2)
     args = parser.parse_args()
+    tf.get_logger().setLevel("ERROR")  # A function a layer is the point here.
     names = [catalog.get(name).name for name in args.rows]
     rows = []
     for shape in SHAPES:
