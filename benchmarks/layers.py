@@ -30,7 +30,7 @@ from evonorm_tf.ops import plain, settings
 from evonorm_tf.ops.plan import Plan
 
 SHAPES = ((32, 28, 28, 128), (8, 56, 56, 64))
-BASELINE = "keras BatchNormalization + ReLU"
+BASELINE = "tf_keras BatchNormalization + ReLU"
 UNFUSED = "keras 3 BatchNormalization + ReLU"
 # Full-size reads and writes of the three-step form: 2 + 1 forward, 4 + 1 back.
 PASSES = 8

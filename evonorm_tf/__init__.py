@@ -27,7 +27,7 @@ _EXPORTS = {
 }
 _MODULES = ("catalog", "graphs", "layers", "legacy", "ops")
 
-__all__ = [*_EXPORTS, *_MODULES]
+__all__ = [*_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:
@@ -40,4 +40,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *_EXPORTS, *_MODULES])

@@ -55,6 +55,10 @@ class Row:
     min_rank: int = 2
     spec: Any = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Kernels hold functions that do not pickle; the name finds them.
+        return get, (spec(self),)
+
 
 # -- the table ----------------------------------------------------------------
 
@@ -237,11 +241,7 @@ def names() -> list[str]:
 
 
 def register(row: Row) -> Row:
-    """Adds a row, so that its name works wherever a layer is named.
-
-    Raises:
-      ValueError: if the name is taken.
-    """
+    """Adds a row under its name; raises ValueError if that is taken."""
     if row.name in _ROWS:
         raise ValueError(
             "A layer of that name is in the catalog already; choose another. "
@@ -251,11 +251,27 @@ def register(row: Row) -> Row:
     return row
 
 
+def spec(row: Row) -> Any:
+    """What a config stores of a row, for `get` to find it again.
+
+    Raises:
+      ValueError: for a row that `get` would not find.
+    """
+    if row.spec is not None:
+        return row.spec
+    if _ROWS.get(row.name) is not row:
+        raise ValueError(
+            "A layer whose row is not in the catalog cannot be stored; call "
+            "evonorm_tf.catalog.register(row) first, also where it is loaded. "
+            f"Received: row={row.name!r}"
+        )
+    return row.name
+
+
 def get(name_or_row: "str | Mapping[str, Any] | Row") -> Row:
     """The row of that name; a `Row` is returned as it is.
 
-    A name that ends in .json is the path of a searched graph, and a mapping
-    is such a graph itself (`evonorm_tf.graphs`).
+    A name that ends in .json is the path of a graph, a mapping is one.
 
     Raises:
       ValueError: for an unknown name, with the nearest ones, or no graph.

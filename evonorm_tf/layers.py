@@ -40,6 +40,8 @@ class NormAct(NormActMixin, keras.layers.Layer):
             shape=(channels,),
             initializer=initializer,
             trainable=trainable,
+            # float16 would overflow and bfloat16 stall a moving average.
+            dtype=self._weight_dtype(),
             # Statistics and affine are float32 in mixed precision.
             autocast=False,
             # All replicas hold one value: the mean of what each would write.

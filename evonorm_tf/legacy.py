@@ -10,7 +10,14 @@ import functools
 from typing import Any
 
 import tensorflow as tf
-import tf_keras
+
+try:
+    import tf_keras
+except ImportError as error:
+    raise ImportError(
+        "evonorm_tf.legacy is for tf_keras models and needs tf_keras: "
+        "pip install tf_keras==2.20.1. For Keras 3 use evonorm_tf.layers."
+    ) from error
 
 from evonorm_tf.mixin import NormActMixin
 
@@ -29,6 +36,8 @@ class NormAct(NormActMixin, tf_keras.layers.Layer):
             shape=(channels,),
             initializer=initializer,
             trainable=trainable,
+            # float16 would overflow and bfloat16 stall a moving average.
+            dtype=self._weight_dtype(),
             # Statistics and affine are float32 in mixed precision.
             experimental_autocast=False,
             # All replicas hold one value: the mean of what each would write.

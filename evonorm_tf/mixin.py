@@ -46,12 +46,12 @@ class NormActMixin:
       beta_initializer: of beta.
       synchronized: pool batch statistics over the replicas of a strategy.
       axis: the channel axis, -1 or 1.
-      xla: "auto" compiles the computation in training (inference and exports
-        are never compiled), False does not.
+      xla: "auto" compiles the computation in training (never at inference),
+        False does not.
       name: of the layer.
       dtype: dtype or dtype policy.
-      trainable: False freezes weights and moving statistics, and uses the
-        latter.
+      trainable: False freezes weights and moving statistics; rows over the
+        batch then use the latter in training too.
 
     Raises:
       ValueError: for arguments, or at build time channels, that do not fit.
@@ -59,7 +59,7 @@ class NormActMixin:
     """
 
     # Set by the two classes: the root module of tensors that the layer must
-    # not be called on, the remedy, and the Keras module of initializers.
+    # not be called on, the remedy, and their Keras's initializers.
     _foreign: str
     _remedy: str
     _initializers: Any
@@ -86,30 +86,35 @@ class NormActMixin:
     ):
         super().__init__(name=name, dtype=dtype, trainable=trainable)
         self.row = catalog.get(name_or_row)
-        validation.check_count("groups", groups)
-        validation.check_count("group_size", group_size)
-        validation.check_count("min_group_size", min_group_size, optional=False)
-        validation.check_open_interval("momentum", momentum)
-        validation.check_open_interval("epsilon", epsilon)
+        self.groups = validation.count("groups", groups)
+        self.group_size = validation.count("group_size", group_size)
+        self.min_group_size = validation.count(
+            "min_group_size", min_group_size, optional=False
+        )
+        self.momentum = validation.open_interval("momentum", momentum)
+        self.epsilon = validation.open_interval("epsilon", epsilon)
         validation.check_axis(axis)
         validation.check_flag("activation", activation)
         validation.check_flag("affine", affine)
         validation.check_flag("synchronized", synchronized)
         settings_lib.check("xla", xla)
-        self.groups, self.group_size = groups, group_size
-        self.min_group_size = min_group_size
-        self.momentum, self.epsilon = momentum, epsilon
         self.activation, self.affine = activation, affine
         self.gamma_initializer = self._initializers.get(gamma_initializer)
         self.beta_initializer = self._initializers.get(beta_initializer)
         self.synchronized, self.axis, self.xla = synchronized, axis, xla
-        self._active = self.row
-        if not activation:
-            self._active = self.row.without_activation or self.row
+
+    @property
+    def _active(self) -> catalog.Row:
+        if self.activation:
+            return self.row
+        return self.row.without_activation or self.row
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         validation.check_home(self, args, kwargs)
-        validation.check_dtype(args[0] if args else kwargs.get("inputs"))
+        inputs = args[0] if args else kwargs.get("inputs")
+        validation.check_dtype(inputs)
+        if self.built:
+            validation.check_channels(inputs, self.axis, self._channels)
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Any) -> None:
@@ -137,6 +142,7 @@ class NormActMixin:
             constant = self._initializers.Constant(initial)
             moving = self._weight(name, channels, constant, trainable=False)
             setattr(self, name, moving)
+        self._channels = channels
         self.built = True
 
     def call(
@@ -167,7 +173,7 @@ class NormActMixin:
         flat = _flatten(x, plan.space)
         if training:
             y, fresh = gradient.train(flat, parameters, plan)
-            self._move(fresh)
+            self._move(fresh, x)
         else:
             statistics = self._active.kernel.statistics
             moving = {n: self._value(getattr(self, n)) for n, _ in statistics}
@@ -189,7 +195,8 @@ class NormActMixin:
                     f"Python bool. Received: training={training!r}"
                 )
             training = static
-        return bool(training) and self.trainable
+        frozen = not self.trainable and self._active.kernel.statistics
+        return bool(training) and not frozen
 
     def _plan(self, names: tuple[str, ...], training: bool) -> Plan:
         form = settings_lib.resolved()
@@ -199,7 +206,7 @@ class NormActMixin:
             kernel=self._active.kernel,
             parameters=names,
             form=form,
-            epsilon=float(self.epsilon),
+            epsilon=self.epsilon,
             groups=self._groups,
             space=1 if self.axis == -1 else 2,
             synchronized=self.synchronized,
@@ -219,12 +226,18 @@ class NormActMixin:
             given[name] = getattr(self, name)
         return {k: self._value(v) for k, v in given.items()}
 
-    def _move(self, fresh: dict[str, Tensor]) -> None:
+    def _move(self, fresh: dict[str, Tensor], x: Tensor) -> None:
+        # Pooled statistics hold for every replica, a replica's own for none
+        # that has no sample: it writes the old value.
+        known = self.synchronized or tf.shape(x)[0] > 0
         for name, value in fresh.items():
             moving = getattr(self, name)
             old = self._value(moving)
             change = (tf.cast(value, old.dtype) - old) * (1.0 - self.momentum)
-            moving.assign(old + change)
+            moving.assign(tf.where(known, old + change, old))
+
+    def _weight_dtype(self) -> str:
+        return "float64" if self.variable_dtype == "float64" else "float32"
 
     @staticmethod
     def _value(weight: Any) -> Tensor:
@@ -235,7 +248,7 @@ class NormActMixin:
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         config = super().get_config()
-        config["name_or_row"] = self.row.spec or self.row.name
+        config["name_or_row"] = catalog.spec(self.row)
         names = (
             "groups group_size min_group_size momentum epsilon activation "
             "affine synchronized axis xla"

@@ -1,5 +1,6 @@
 """Checks of a layer's arguments and inputs: what was wrong, and the way out."""
 
+import numbers
 import sys
 from typing import Any
 
@@ -24,8 +25,8 @@ def resolve_groups(
         until it does, as the authors do.
       group_size: channels a group, the alternative to `groups`.
       min_group_size: with `groups=None`, lowers the number further until a
-        group has so many channels: in a narrow layer 32 groups leave one
-        channel each, and S0 becomes an instance norm.
+        group has so many channels, or all of them: in a narrow layer 32
+        groups leave one channel each, and S0 becomes an instance norm.
 
     Raises:
       ValueError: if no such grouping exists.
@@ -49,31 +50,31 @@ def resolve_groups(
                 f"finds a number that does. Received: groups={groups}"
             )
         return groups
-    if min_group_size > channels:
-        raise ValueError(
-            f"`min_group_size` exceeds the {channels} channels of the input. "
-            f"Received: min_group_size={min_group_size}"
-        )
-    largest = min(PAPER_GROUPS, channels // min_group_size)
+    largest = min(PAPER_GROUPS, max(channels // min_group_size, 1))
     return next(g for g in range(largest, 0, -1) if channels % g == 0)
 
 
-def check_count(name: str, value: Any, optional: bool = True) -> None:
+def count(name: str, value: Any, optional: bool = True) -> int | None:
+    """A positive integer, as a Python one; None where it may be left out."""
     if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return None
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}"
         )
+    return int(value)
 
 
-def check_open_interval(name: str, value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+def open_interval(name: str, value: Any) -> float:
+    """A number between 0 and 1, as a Python one."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not 0.0 < value < 1.0:
         raise ValueError(
             f"`{name}` must be a number between 0 and 1, both excluded. "
             f"Received: {name}={value!r}"
         )
+    return float(value)
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -85,7 +86,7 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def check_axis(axis: Any) -> None:
-    if axis not in (-1, 1):
+    if axis not in (-1, 1) or isinstance(axis, bool):
         raise ValueError(
             "`axis` is the channel axis: -1 (channels last) or 1 (channels "
             f"first). Received: axis={axis!r}"
@@ -109,6 +110,18 @@ def check_dtype(x: Any) -> None:
         raise TypeError(
             "Expected a floating-point input; cast it first. "
             f"Received: dtype={tf.as_dtype(dtype).name}"
+        )
+
+
+def check_channels(x: Any, axis: int, channels: int) -> None:
+    """Checks a tensor of any kind: weights [1] would broadcast silently."""
+    shape = getattr(x, "shape", None)
+    if shape is None or len(shape) <= abs(axis):
+        return  # What has no such rank is refused by its rank.
+    if shape[axis] not in (None, channels):
+        raise ValueError(
+            f"This layer was built for {channels} channels on axis {axis}. "
+            f"Received: shape={tuple(shape)}"
         )
 
 

@@ -86,15 +86,19 @@ def _piece(function: Callable, plan: Plan) -> Callable:
     (measured: twice the time, for S0).
     """
     if plan.xla:
-        return _compiled(function, plan)
+        return _function(function, plan, jit=True)
     return functools.partial(function, plan)
 
 
-@functools.cache
-def _compiled(function: Callable, plan: Plan) -> Callable:
-    return tf.function(
-        functools.partial(function, plan), autograph=False, jit_compile=True
-    )
+def _function(function: Callable, plan: Plan, jit: bool) -> Callable:
+    """`function` of this plan as a graph; kept with the plan's row."""
+    known = plan.kernel.compiled
+    key = (function, plan, jit)
+    if key not in known:
+        known[key] = tf.function(
+            functools.partial(function, plan), autograph=False, jit_compile=jit
+        )
+    return known[key]
 
 
 # -- analytic rows ----------------------------------------------------------
@@ -216,15 +220,29 @@ def _plain_step(plan: Plan, x: Tensor, *values: Tensor):
 
 def _recomputed(plan: Plan, dy, x, *values):
     # Autodiff that starts from x again: nothing but x is kept for it.
+    sources = [x, *values]
+    if not tf.executing_eagerly():
+        return _gradients(lambda *v: plain(plan, v[0], v[1:])[0], sources, dy)
     with tf.GradientTape() as tape:
-        tape.watch([x, *values])
+        tape.watch(sources)
         y, _ = plain(plan, x, values)
     return tape.gradient(
         y,
-        [x, *values],
+        sources,
         output_gradients=dy,
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
+
+
+def _gradients(function: Callable, sources: Sequence[Tensor], dy) -> list:
+    """Gradient of a function of tensors, where a graph is being built.
+
+    By `tf.gradients`: a tape in a custom gradient sees nothing under a
+    ForwardAccumulator, and its zeros would pass for a derivative.
+    """
+    sources = [tf.identity(s) for s in sources]
+    y = function(*sources)
+    return tf.gradients(y, sources, dy, unconnected_gradients="zero")
 
 
 # -- second derivatives ----------------------------------------------------
@@ -233,20 +251,13 @@ def _recomputed(plan: Plan, dy, x, *values):
 def _second(plan: Plan, dy, x, parameters, *upstream):
     """Gradient of the gradient, by autodiff of the plain formula."""
     inputs = [dy, x, *parameters]
-    with tf.GradientTape() as outer:
-        outer.watch(inputs)
-        with tf.GradientTape() as inner:
-            inner.watch(inputs[1:])
-            y, _ = plain(plan, x, parameters)
-        first = inner.gradient(
-            y,
-            inputs[1:],
-            output_gradients=dy,
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
-    return outer.gradient(
-        first,
-        inputs,
-        output_gradients=list(upstream),
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
+    if tf.executing_eagerly():
+        return _function(_second_order, plan, jit=False)(inputs, upstream)
+    return _second_order(plan, inputs, upstream)
+
+
+def _second_order(plan: Plan, inputs, upstream):
+    def first(dy, *sources):
+        return _gradients(lambda *v: plain(plan, v[0], v[1:])[0], sources, dy)
+
+    return _gradients(first, inputs, list(upstream))

@@ -194,6 +194,8 @@ def batch_moments(
     total = tf.reduce_sum(mean, 0)
     if synchronized:
         total, count = all_reduce_sum([total, count])
+    # A replica that got no sample writes nothing; 0 / 0 would reach them all.
+    count = tf.maximum(count, 1.0)
     center = total / count
     spread = tf.reduce_sum(variance + tf.square(mean - center), 0)
     if synchronized:

@@ -55,6 +55,8 @@ class Kernel:
       statistics: names of the batch statistics, with their initial values.
       apply: (x [N, S, C], parameters, batch, plan) -> y, differentiated by
         TensorFlow; asks `batch` (a `BatchStatistics`) for what it needs.
+      compiled: functions by what they compute; they go when the row goes,
+        as the thousands that a search tries must.
     """
 
     pointwise: Pointwise | None = None
@@ -62,6 +64,9 @@ class Kernel:
     instance: bool = False
     statistics: tuple[tuple[str, float], ...] = ()
     apply: Callable[..., Tensor] | None = None
+    compiled: dict[Any, Any] = dataclasses.field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def measures(self) -> bool:
@@ -135,9 +140,8 @@ class BatchStatistics:
         return value
 
     def _average(self, x: Tensor) -> Tensor:
-        if not self._synchronized:
-            return tf.reduce_mean(x, [0, 1])
         count = tf.cast(tf.shape(x)[0], x.dtype)
-        local = tf.reduce_sum(tf.reduce_mean(x, 1), 0)
-        total, count = moments.all_reduce_sum([local, count])
-        return total / count
+        total = tf.reduce_sum(tf.reduce_mean(x, 1), 0)
+        if self._synchronized:
+            total, count = moments.all_reduce_sum([total, count])
+        return total / tf.maximum(count, 1.0)

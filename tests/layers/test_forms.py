@@ -13,9 +13,9 @@ from tests import cases, reference
 
 REDUCTIONS = ("blocks", "sum", "ones")
 MOMENTS = ("merged", "two_pass", "one_pass")
-# 37 pixels: two in each of 16 blocks and 5 left over; 48: a whole number of
-# blocks; 30: too few to cut.
-SIZES = [(2, 37, 1, 4), (2, 8, 6, 4), (2, 6, 5, 4)]
+# 37 pixels: four in each of 8 blocks and 5 left over; 48 and 30: whole blocks,
+# 8 of 6 and 6 of 5; 15: too few to cut.
+SIZES = [(2, 37, 1, 4), (2, 8, 6, 4), (2, 6, 5, 4), (2, 5, 3, 4)]
 
 
 def _assert_right(case, shape, axis=-1, **keywords):
