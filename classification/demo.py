@@ -27,7 +27,7 @@ FLAGS = flags.FLAGS
 LAYERS = ("bn_relu", "gn_relu", "evonorm_b0", "evonorm_s0")
 BATCHES = (64, 4)
 SEEDS = (0, 1)
-EPOCHS = 10.0
+EPOCHS = 8.0
 RESULT_FILE = "result.json"
 
 
