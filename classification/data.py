@@ -63,12 +63,7 @@ def inputs(
         return images, {"label": labels, "weight": weight}
 
     stream = source.batches(stream, config, batch)
-    stream = stream.map(label).prefetch(tf.data.AUTOTUNE)
-    options = tf.data.Options()
-    # From memory there is nothing to tune, and the end of an iterator may
-    # wait for the tuner's thread: 60 s, now and then.
-    options.autotune.enabled = not isinstance(source, Memory)
-    return stream.with_options(options)
+    return stream.map(label).prefetch(tf.data.AUTOTUNE)
 
 
 def open_source(config: Data, num_classes: int) -> Source:
