@@ -12,7 +12,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from classification.experiment import Data
+from classification.settings import Data
 from classification.sources import Memory, Records, Source
 from evonorm_tf.training import datasets
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from classification import augment
-from classification.experiment import Data
+from classification.settings import Data
 
 
 @dataclasses.dataclass(frozen=True)

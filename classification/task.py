@@ -6,7 +6,8 @@ import tensorflow as tf
 import tf_keras
 from official.core import base_task, task_factory
 
-from classification import data, experiment
+from classification import data, settings
+from classification import experiment as _registers  # noqa: F401
 from evonorm_tf import legacy
 from evonorm_tf.nets import resnet
 from evonorm_tf.training import config, schedule
@@ -32,7 +33,7 @@ def decayed_weights(model: tf_keras.Model) -> list[tf.Variable]:
     return [w for w in model.trainable_weights if id(w) not in owned]
 
 
-@task_factory.register_task_cls(experiment.Task)
+@task_factory.register_task_cls(settings.Task)
 class Task(base_task.Task):
     """Classification with one integer label an image.
 
@@ -41,8 +42,8 @@ class Task(base_task.Task):
       start_step: global step that the training data go on from.
     """
 
-    def __init__(self, params: experiment.Task, **settings: Any):
-        super().__init__(params, **settings)
+    def __init__(self, params: settings.Task, **others: Any):
+        super().__init__(params, **others)
         self.seed = params.seed
         self.start_step = 0
         self._sources: dict[bool, data.Source] = {}
@@ -89,7 +90,7 @@ class Task(base_task.Task):
 
     def build_inputs(
         self,
-        params: experiment.Data,
+        params: settings.Data,
         input_context: tf.distribute.InputContext | None = None,
     ) -> tf.data.Dataset:
         """Batches of (images, {"label", "weight"}), from `start_step` on."""
@@ -164,7 +165,7 @@ class Task(base_task.Task):
         return {}
 
 
-def _size(params: experiment.Model) -> resnet.Size:
+def _size(params: settings.Model) -> resnet.Size:
     if params.network not in resnet.SIZES:
         near = config.nearest(params.network, resnet.SIZES)
         raise ValueError(

@@ -3,7 +3,7 @@
 import pytest
 from official.core import config_definitions
 
-from classification import experiment, task
+from classification import settings, task
 from evonorm_tf.training import config, schedule, strategy
 
 
@@ -18,7 +18,7 @@ def test_defaults_then_file_then_flag_then_override(tmp_path):
         "bn_relu",
         "task.weight_decay=1e-3,task.model.norm_act.groups=4",
     )
-    assert isinstance(params.task, experiment.Task)
+    assert isinstance(params.task, settings.Task)
     assert params.task.weight_decay == 1e-3
     assert params.task.model.width == 2.0
     assert params.task.model.dropout == 0.5

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from classification import data
-from classification.experiment import Data
+from classification.settings import Data
 from classification.sources import Memory, Records
 from evonorm_tf.training import datasets
 
