@@ -1,0 +1,234 @@
+"""A train step of TensorFlow as one StableHLO module.
+
+`lower` traces a function, has TensorFlow's XLA bridge write it as StableHLO
+and works out what its parameters and results are: the inputs in order, then
+what the function captures (variables above all); the returned values, then
+the variables that it changed. That order is TensorFlow's; the updates are
+read off the module's input-output aliasing.
+
+What is traced here is for another device, so sums are plain reductions and
+moments take one pass (docs/design.md): a product with ones would run in
+reduced precision on a TPU.
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from evonorm_tf.ops import settings
+
+_ALIAS = re.compile(
+    r"parameter_number = (\d+) : i64\}, output_index = array<i64(?:: (\d+))?>"
+)
+_SYMBOL = re.compile(r'@("[^"]*"|[\w.$\-]+)')
+_MAIN = re.compile(r"func\.func (?:public )?@main\((.*?)\) -> ", re.S)
+_OPERATION = re.compile(r"No registered '(\w+)'")
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """A parameter or result.
+
+    Attributes:
+      name: a variable's name, or what the function calls it.
+      shape: [...], all known.
+      dtype: as NumPy spells it ("bfloat16" included).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def bytes(self) -> int:
+        """Size without padding."""
+        return tf.as_dtype(self.dtype).size * int(np.prod(self.shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A step in StableHLO, and what its parameters and results are.
+
+    Attributes:
+      text: the module, without source locations.
+      inputs: what is fed each time, the first parameters.
+      state: what the step keeps, the parameters after them.
+      outputs: what it returns, the first results.
+      updates: for each result after those, the index of the state it renews.
+    """
+
+    text: str
+    inputs: tuple[Value, ...]
+    state: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    updates: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """A hash of the program, equal for equal programs."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def lower(
+    function: Callable[..., Any], *inputs: Any
+) -> tuple[Module, list[Any]]:
+    """Writes a step as StableHLO.
+
+    Args:
+      function: takes `inputs`, returns tensors, may read and change
+        variables; a Python function or a `tf.function`.
+      *inputs: tensors, arrays or `tf.TensorSpec`s, every dimension known.
+
+    Returns:
+      The module, and the variables and tensors behind its `state`.
+
+    Raises:
+      ValueError: a shape that is not known, or an operation that XLA lacks;
+        the message names it.
+    """
+    specs = [_spec(value) for value in inputs]
+    # A tf.function that was traced before keeps the form of that time.
+    function = getattr(function, "python_function", function)
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+    with settings.using(reduction="sum", moments="one_pass"):
+        concrete = compiled.get_concrete_function(*specs)
+        try:
+            emit = compiled.experimental_get_compiler_ir(*specs)
+            text = emit(stage="stablehlo")
+        except (ValueError, tf.errors.OpError) as error:
+            raise ValueError(_explain(error)) from error
+    kept = _captured(concrete)
+    state = tuple(_value(_name(k, i), k) for i, k in enumerate(kept))
+    outputs = tuple(
+        _value(f"output_{i}", tensor)
+        for i, tensor in enumerate(tf.nest.flatten(concrete.outputs))
+        if tensor is not None
+    )
+    module = Module(
+        clean(text),
+        tuple(_value(s.name or f"input_{i}", s) for i, s in enumerate(specs)),
+        state,
+        outputs,
+        _updates(text, len(specs), len(outputs)),
+    )
+    _check_signature(module)
+    return module, kept
+
+
+def clean(text: str) -> str:
+    """StableHLO without locations and counters, as other compilers read it.
+
+    The XLA bridge leaves `mhlo.copy` behind, which no other parser knows; an
+    optimization barrier is the same promise. Functions are named in their
+    order, for TensorFlow names them after layers that it counts. What remains
+    is equal for equal programs, whatever was traced before.
+    """
+    lines = [
+        _strip_location(line)
+        for line in text.splitlines()
+        if not line.startswith("#loc")
+    ]
+    text = "\n".join(lines) + "\n"
+    text = text.replace("mhlo.copy", "stablehlo.optimization_barrier")
+    names: dict[str, str] = {}
+
+    def rename(match: re.Match) -> str:
+        if match[1] == "main":
+            return match[0]
+        return "@" + names.setdefault(match[1], f"f{len(names)}")
+
+    return _SYMBOL.sub(rename, text)
+
+
+def _strip_location(line: str) -> str:
+    """Removes every `loc(...)`, whose parentheses may nest."""
+    parts, rest = [], line
+    while (start := rest.find(" loc(")) >= 0:
+        depth, quoted, end = 0, False, start + 4
+        for end in range(start + 4, len(rest)):
+            letter = rest[end]
+            quoted ^= letter == '"'
+            if not quoted:
+                depth += (letter == "(") - (letter == ")")
+                if not depth:
+                    break
+        parts.append(rest[:start])
+        rest = rest[end + 1 :]
+    return "".join([*parts, rest])
+
+
+def _spec(value: Any) -> tf.TensorSpec:
+    if not isinstance(value, tf.TensorSpec):
+        value = tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
+    if not value.shape.is_fully_defined():
+        raise ValueError(
+            "Every dimension of an input must be known: one program is "
+            f"compiled for one size. Received: {value.name}={value.shape}"
+        )
+    return value
+
+
+def _captured(concrete: Any) -> list[Any]:
+    """The variable, or else the tensor, behind each captured input."""
+    variables = {id(v.handle): v for v in concrete.variables}
+    return [variables.get(id(t), t) for t in concrete.captured_inputs]
+
+
+def _name(kept: Any, index: int) -> str:
+    if isinstance(kept, tf.Variable):
+        return kept.name.removesuffix(":0")
+    return f"constant_{index}"
+
+
+def _value(name: str, tensor: Any) -> Value:
+    dtype = tf.as_dtype(tensor.dtype).name
+    return Value(name, tuple(tensor.shape.as_list()), dtype)
+
+
+def _updates(text: str, inputs: int, outputs: int) -> tuple[int, ...]:
+    """State renewed by each result after the outputs, from the aliasing."""
+    renewed = {
+        int(result or 0): int(parameter) - inputs
+        for parameter, result in _ALIAS.findall(text)
+    }
+    indices = sorted(renewed)
+    expected = list(range(outputs, outputs + len(indices)))
+    if indices != expected:
+        raise ValueError(
+            "The module's aliasing does not follow its outputs, so its "
+            f"updates cannot be told. Received: aliased results={indices}, "
+            f"expected {expected}"
+        )
+    return tuple(renewed[index] for index in indices)
+
+
+def _check_signature(module: Module) -> None:
+    """The parameters of @main must be what was worked out."""
+    signature = _MAIN.search(module.text)
+    found = signature.group(1).count("%arg") if signature else 0
+    expected = len(module.inputs) + len(module.state)
+    if found != expected:
+        raise ValueError(
+            "The StableHLO module takes other parameters than the function "
+            f"has. Received: {found} parameters, expected {expected} "
+            f"({len(module.inputs)} inputs, {len(module.state)} captured)"
+        )
+
+
+def _explain(error: Exception) -> str:
+    message = str(error)
+    operations = sorted(set(_OPERATION.findall(message)))
+    if not operations:
+        return f"The step cannot be written as StableHLO: {message}"
+    created = re.search(r"The op is created at:\s*\n(.*?)\n\t", message, re.S)
+    where = created.group(1).strip().splitlines()[-1] if created else "unknown"
+    return (
+        "The step uses operations that XLA cannot compile, so no TPU can run "
+        f"it. Take them out of the step, into the input pipeline for example. "
+        f"Received: operations={operations}, created at {where.strip()}"
+    )

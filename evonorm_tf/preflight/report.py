@@ -1,0 +1,214 @@
+"""What a preflight finds out about a train step, as data and as text."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from evonorm_tf.preflight import tpu
+from evonorm_tf.preflight.lowering import Module
+
+GIB = 2**30
+# What XLA keeps back of a chip's memory: it offers 15.75 GiB of a v5e's 16.
+_RESERVED = 0.25 * GIB
+_STEP = 8  # batches are multiples of it
+_NONE = "no norm_act"
+
+# (layer or None for the network without its norm_act layers, batch of a
+# chip) to the step's module.
+Build = Callable[[str | None, int], Module]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to look at.
+
+    Attributes:
+      build: makes the step's module.
+      layer: the catalog name in question.
+      batch: examples a step on one chip.
+      topology: as libtpu names it, "v5e:2x2".
+      baseline: the layer to compare with.
+      largest: whether to look for the largest batch that fits as well.
+    """
+
+    build: Build
+    layer: str
+    batch: int
+    topology: str
+    baseline: str = "bn_relu"
+    largest: bool = True
+
+
+def run(
+    request: Request, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Compiles the step with the layer, the baseline and neither.
+
+    Args:
+      request: what to look at.
+      say: told what is being done; a large network compiles for minutes.
+
+    Returns:
+      The report: a JSON object, of which `as_text` makes a table.
+
+    Raises:
+      ValueError: a topology or a step that cannot be.
+      CompilerError: the compiler refused the step.
+    """
+    tpu.chip(request.topology)
+    names = dict.fromkeys([request.layer, request.baseline, None])
+    rows = {}
+    for name in names:
+        label = name or _NONE
+        say(f"compiling for {request.topology}: {label}")
+        module = request.build(name, request.batch)
+        rows[label] = _measure(module, request.topology)
+    report = {
+        "topology": request.topology,
+        "chips": tpu.chips(request.topology),
+        "chip_memory_bytes": tpu.CHIP_MEMORY[tpu.chip(request.topology)] * GIB,
+        "batch": request.batch,
+        "layer": request.layer,
+        "baseline": request.baseline,
+        "steps": rows,
+    }
+    if request.largest and rows[request.layer]["fits"]:
+        report["largest_batch"] = largest_batch(request, rows, say)
+    return report
+
+
+def _measure(module: Module, topology: str) -> dict[str, Any]:
+    figures = dict(tpu.compile_text(module.text, topology))
+    if figures["fits"]:
+        figures["total_bytes"] = (
+            figures["argument_bytes"]
+            + figures["output_bytes"]
+            - figures["alias_bytes"]
+            + figures["temporary_bytes"]
+            + figures["program_bytes"]
+        )
+    figures["state_bytes"] = sum(value.bytes for value in module.state)
+    figures["module"] = module.key
+    return figures
+
+
+def largest_batch(
+    request: Request,
+    rows: dict[str, dict[str, Any]],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The largest batch of the layer that fits one chip.
+
+    Memory is a line in the batch: two compiles give it, and a third confirms
+    what it says; where that does not fit, the line is left for steps down.
+
+    Args:
+      request: what to look at.
+      rows: what was compiled already.
+      say: told what is being done.
+
+    Returns:
+      batch, total_bytes and how often the line's batch had to be lowered.
+    """
+    memory = tpu.CHIP_MEMORY[tpu.chip(request.topology)] * GIB - _RESERVED
+    small = max(_STEP, request.batch // 2 // _STEP * _STEP)
+    if small == request.batch:
+        small = request.batch * 2
+    say(f"compiling for {request.topology}: {request.layer} at batch {small}")
+    other = _measure(request.build(request.layer, small), request.topology)
+    here = rows[request.layer]
+    if not other["fits"]:
+        return {"batch": request.batch, "total_bytes": here["total_bytes"]}
+    slope = (here["total_bytes"] - other["total_bytes"]) / (
+        request.batch - small
+    )
+    fixed = here["total_bytes"] - slope * request.batch
+    batch = max(_STEP, int((memory - fixed) / slope) // _STEP * _STEP)
+    for lowered in range(20):
+        say(f"confirming batch {batch}")
+        found = _measure(request.build(request.layer, batch), request.topology)
+        if found["fits"]:
+            total = found["total_bytes"]
+            return {"batch": batch, "total_bytes": total, "lowered": lowered}
+        batch -= max(_STEP, batch // 32 // _STEP * _STEP)
+    raise tpu.CompilerError(
+        f"No batch near {batch} fits although batch {request.batch} does: "
+        f"{found['message']}"
+    )
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """The report for people."""
+    memory = report["chip_memory_bytes"] / GIB
+    lines = [
+        f"Preflight for {report['topology']}: {report['chips']} chips of "
+        f"{memory:.0f} GiB, {report['batch']} examples a step on each. One "
+        "chip's step is compiled; the sum of gradients over chips is not in "
+        "it.",
+        "",
+        f"{'':18}{'compiles':>9}{'total':>10}{'state':>10}{'temporary':>11}"
+        f"{'FLOP':>10}{'accessed':>10}{'estimate':>10}",
+    ]
+    steps = report["steps"]
+    lines += [_line(name, figures) for name, figures in steps.items()]
+    lines += [_line(f"  / {report['baseline']}", None, _ratios(report))]
+    layer, bare = steps[report["layer"]], steps[_NONE]
+    if layer["fits"] and bare["fits"]:
+        shares = [
+            f"{_share(layer, bare, key):.0%} of {words}"
+            for key, words in (
+                ("bytes_accessed", "the bytes accessed"),
+                ("temporary_bytes", "the temporaries"),
+                ("seconds_estimate", "the estimated time"),
+            )
+        ]
+        lines += ["", f"Around {report['layer']}: {', '.join(shares)}."]
+    if "largest_batch" in report:
+        found = report["largest_batch"]
+        lines += [
+            f"Largest batch of a chip: {found['batch']} "
+            f"({found['total_bytes'] / GIB:.2f} GiB)."
+        ]
+    lines += [
+        f"{name} does not fit: {figures['message'].splitlines()[0]}"
+        for name, figures in steps.items()
+        if not figures["fits"]
+    ]
+    return "\n".join(lines)
+
+
+_COLUMNS = (
+    ("total_bytes", 10, GIB, "GiB"),
+    ("state_bytes", 10, GIB, "GiB"),
+    ("temporary_bytes", 11, GIB, "GiB"),
+    ("flops", 10, 1e12, "T"),
+    ("bytes_accessed", 10, 1e9, "GB"),
+    ("seconds_estimate", 10, 1e-3, "ms"),
+)
+
+
+def _line(name: str, figures: dict | None, ratios: dict | None = None) -> str:
+    cells = [f"{name:18}"]
+    if figures is None:
+        cells.append(f"{'':9}")
+        cells += [f"{ratios[k]:>{w}.3f}" for k, w, _, _ in _COLUMNS]
+        return "".join(cells)
+    cells.append(f"{'yes' if figures['fits'] else 'no room':>9}")
+    for key, width, unit, sign in _COLUMNS:
+        text = f"{figures[key] / unit:.2f} {sign}" if key in figures else "-"
+        cells.append(f"{text:>{width}}")
+    return "".join(cells)
+
+
+def _ratios(report: dict[str, Any]) -> dict[str, float]:
+    """The layer's figures over the baseline's."""
+    layer = report["steps"][report["layer"]]
+    baseline = report["steps"][report["baseline"]]
+    return {
+        key: layer.get(key, float("nan")) / baseline.get(key, float("nan"))
+        for key, *_ in _COLUMNS
+    }
+
+
+def _share(layer: dict, bare: dict, key: str) -> float:
+    return 1 - bare[key] / layer[key]

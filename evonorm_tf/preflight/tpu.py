@@ -1,0 +1,211 @@
+"""StableHLO through the TPU's own compiler, on a machine without a TPU.
+
+    python -m evonorm_tf.preflight.tpu step.mlir --topology=v5e:2x2
+
+libtpu holds the compiler and jaxlib the way to it (the `tpu` extra). The
+compiler runs in a process of its own: a crash in it is an error here, its
+logs stay out of the way, and TensorFlow never meets libtpu.
+"""
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+# Memory of one chip in GiB, from Google Cloud's page of each TPU version.
+CHIP_MEMORY = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
+EXAMPLES = ("v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2")
+_FIGURES = (
+    "flops",
+    "bytes_accessed",
+    "seconds_estimate",
+    "argument_bytes",
+    "output_bytes",
+    "alias_bytes",
+    "temporary_bytes",
+    "program_bytes",
+)
+
+
+class CompilerError(RuntimeError):
+    """The TPU compiler refused a module or broke down; says what it said."""
+
+
+def chip(topology: str) -> str:
+    """The chip's version in a topology's name, "v5e" in "v5e:2x2".
+
+    Raises:
+      ValueError: no such version, or no layout of chips.
+    """
+    version, _, layout = topology.partition(":")
+    if version not in CHIP_MEMORY or not re.fullmatch(r"\d+(x\d+)+", layout):
+        raise ValueError(
+            "A topology is VERSION:LAYOUT with a version of "
+            f"{sorted(CHIP_MEMORY)}, for example {', '.join(EXAMPLES)}. "
+            f"Received: topology={topology!r}"
+        )
+    return version
+
+
+def chips(topology: str) -> int:
+    """How many chips a topology has."""
+    chip(topology)
+    count = 1
+    for side in topology.partition(":")[2].split("x"):
+        count *= int(side)
+    return count
+
+
+def compile_text(text: str, topology: str) -> dict[str, Any]:
+    """Compiles a module for one chip of a topology, or reads what is cached.
+
+    Args:
+      text: StableHLO, as `lowering.clean` leaves it.
+      topology: such as "v5e:2x2".
+
+    Returns:
+      `fits`, and where it does: flops, bytes_accessed, seconds_estimate (the
+      compiler's own), argument_bytes, output_bytes, alias_bytes (outputs
+      that take the place of arguments), temporary_bytes, program_bytes,
+      compile_seconds. Where it does not fit: `message`, the compiler's.
+
+    Raises:
+      CompilerError: it does not compile for another reason than memory.
+      ValueError: an unknown topology.
+      ModuleNotFoundError: the `tpu` extra is not installed.
+    """
+    chip(topology)
+    path = _cache_path(text, topology)
+    if path.exists():
+        return json.loads(path.read_text())
+    result = _compile_apart(text, topology)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(result))
+    temporary.replace(path)
+    return result
+
+
+def _cache_path(text: str, topology: str) -> pathlib.Path:
+    try:
+        versions = [
+            importlib.metadata.version(name) for name in ("jaxlib", "libtpu")
+        ]
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Compiling for a TPU needs jax and libtpu: "
+            "pip install 'evonorm-tf[tpu]'"
+        ) from error
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    whole = "\n".join([topology, *versions, text])
+    key = hashlib.sha256(whole.encode()).hexdigest()
+    return pathlib.Path(home, "evonorm_tf", "preflight", f"{key}.json")
+
+
+def _compile_apart(text: str, topology: str) -> dict[str, Any]:
+    """`main` in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = os.path.join(folder, "step.mlir")
+        answer = os.path.join(folder, "answer.json")
+        pathlib.Path(source).write_text(text, encoding="utf-8")
+        # By its path, for the package would bring TensorFlow with it.
+        command = [sys.executable, "-P", __file__, source]
+        command += [f"--topology={topology}", f"--output={answer}"]
+        done = subprocess.run(
+            command,
+            # No TPU is looked for, neither by libtpu nor by JAX.
+            env=os.environ
+            | {"TPU_SKIP_MDS_QUERY": "1", "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            end = "\n".join(done.stderr.strip().splitlines()[-15:])
+            raise CompilerError(
+                f"The TPU compiler for {topology} ended with status "
+                f"{done.returncode}: {end}"
+            )
+        return json.loads(pathlib.Path(answer).read_text())
+
+
+def _compile_here(text: str, topology: str) -> dict[str, Any]:
+    """Compiles in this process; imports jax."""
+    import jax
+    import numpy as np
+    from jax.experimental import topologies
+    from jax.interpreters import mlir
+    from jaxlib import _jax
+    from jaxlib.mlir import ir
+
+    device = topologies.get_topology_desc(
+        topology_name=topology, platform="tpu"
+    ).devices[0]
+    context = mlir.make_ir_context()
+    options = _jax.CompileOptions()
+    options.num_replicas = options.num_partitions = 1
+    options.device_assignment = _jax.DeviceAssignment.create(np.array([[0]]))
+    start = time.monotonic()
+    with context:
+        module = ir.Module.parse(text)
+        devices = _jax.DeviceList((device,))
+        try:
+            program = device.client.compile(module, devices, options)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return {"fits": False, "message": str(error)}
+    seconds = time.monotonic() - start
+    return _figures(program) | {"fits": True, "compile_seconds": seconds}
+
+
+def _figures(program: Any) -> dict[str, float]:
+    cost = program.cost_analysis()
+    cost = cost[0] if isinstance(cost, list) else cost
+    memory = program.get_compiled_memory_stats()
+    estimate = cost["optimal_seconds"]
+    values = (
+        cost["flops"],
+        cost["bytes accessed"],
+        # -1 s stands for each operation that the compiler cannot cost, and
+        # a step takes less than a second: whole seconds are added back.
+        estimate + max(0, math.ceil(-estimate)),
+        memory.argument_size_in_bytes,
+        memory.output_size_in_bytes,
+        memory.alias_size_in_bytes,
+        memory.temp_size_in_bytes,
+        memory.generated_code_size_in_bytes,
+    )
+    return dict(zip(_FIGURES, values, strict=True))
+
+
+def main() -> None:
+    """Compiles a file and writes the figures as JSON."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evonorm_tf.preflight.tpu", description=__doc__
+    )
+    parser.add_argument("module", help="a StableHLO text file")
+    parser.add_argument("--topology", default="v5e:2x2")
+    parser.add_argument("--output", help="JSON file; standard output if none")
+    given = parser.parse_args()
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    text = pathlib.Path(given.module).read_text(encoding="utf-8")
+    answer = json.dumps(_compile_here(text, given.topology), indent=2)
+    if given.output:
+        pathlib.Path(given.output).write_text(answer)
+    else:
+        print(answer)
+
+
+if __name__ == "__main__":
+    main()
