@@ -1,23 +1,30 @@
-"""Data sets: TFDS ones by name, and the digits inside scikit-learn.
+"""Data sets: TFDS ones by name, TFRecords, folders of images, and digits.
 
 A small set whose images share one size is decoded once and held in memory
 (`Memory`); any other is read as it is trained on, each JPEG decoded once and
 only where it is cropped (`Records`). Both give the same thing: batch k of a
 run is a pure function of (seed, k), wherever the run was started.
+
+    python -m classification.data check --dataset=cifar10 --tfds_data_dir=DIR
+
+looks at a data set before training.
 """
 
 import functools
 import math
+import sys
 
 import numpy as np
 import tensorflow as tf
 
+from classification import augment, garden, mixing
+from classification.opening import beside, open_source, validate
 from classification.settings import Data
-from classification.sources import Memory, Records, Source
-from evonorm_tf.training import datasets
+from classification.sources import Source
 
+__all__ = ["Source", "beside", "inputs", "open_source", "validate"]
 _FOREVER = np.iinfo(np.int64).max
-_MEMORY_LIMIT = 2**30  # bytes of decoded images
+_as_written = tf.autograph.experimental.do_not_convert
 
 
 def inputs(
@@ -28,6 +35,9 @@ def inputs(
 ) -> tf.data.Dataset:
     """Batches of (images, {"label": [N], "weight": [N]}).
 
+    With MixUp or CutMix also "target" [N, classes], the mixed labels. Both
+    mix inside one replica's batch.
+
     Training goes on for ever from `start_step`; evaluation is one pass, its
     last batch filled up with examples of weight 0, so that every replica
     always has a whole one.
@@ -36,7 +46,9 @@ def inputs(
       source: the opened data set.
       config: how to read it.
       start_step: the global step that training goes on from.
-      context: which of several input pipelines this is.
+      context: which of several input pipelines this is. Each reads every
+        record and decodes its own, so that the batch does not depend on how
+        many there are.
     """
     context = context or tf.distribute.InputContext()
     epoch = functools.partial(source.epoch, config)
@@ -56,63 +68,41 @@ def inputs(
         context.num_input_pipelines, context.input_pipeline_id
     )
     batch = context.get_per_replica_batch_size(config.global_batch_size)
-
-    def label(position, images, labels):
-        counts = config.is_training or position < source.examples
-        weight = tf.cast(tf.broadcast_to(counts, [batch]), tf.float32)
-        return images, {"label": labels, "weight": weight}
-
     stream = source.batches(stream, config, batch)
-    return stream.map(label).prefetch(tf.data.AUTOTUNE)
+    finish = functools.partial(_finish, source, config)
+    return stream.map(
+        _as_written(finish), num_parallel_calls=tf.data.AUTOTUNE
+    ).prefetch(tf.data.AUTOTUNE)
 
 
-def open_source(config: Data, num_classes: int) -> Source:
-    """Opens a data set.
-
-    Args:
-      config: names it.
-      num_classes: classes that the model tells apart.
-
-    Raises:
-      ValueError: no such data, or a label outside the classes.
-    """
-    if config.dataset == "digits":
-        source = Memory(*datasets.digits(config.split), 10)
-    else:
-        source = _tfds(config)
-    largest = source.classes - 1
-    if isinstance(source, Memory):
-        largest = int(source.labels.max())
-        if source.labels.min() < 0:
-            raise ValueError(
-                f"{config.dataset} has labels below 0. Received: "
-                f"label={source.labels.min()}"
-            )
-    if largest >= num_classes:
-        raise ValueError(
-            f"{config.dataset} has labels outside the model's classes, 0 to "
-            f"{num_classes - 1}. Set task.model.num_classes="
-            f"{max(source.classes, largest + 1)}. Received: label={largest}"
-        )
-    return source
+def _finish(source, config, positions, images, labels):
+    """Normalises a batch, says which examples count, mixes them."""
+    counts = positions < source.examples
+    if config.is_training:
+        counts = tf.ones_like(counts)
+    targets = {"label": labels, "weight": tf.cast(counts, tf.float32)}
+    images = augment.normalize(images, config.mean, config.std)
+    if config.is_training and (config.mixup_alpha or config.cutmix_alpha):
+        mix = (images, labels, source.classes)
+        mix += (config.mixup_alpha, config.cutmix_alpha)
+        if config.augmenter == "official":
+            images, target = garden.mix(*mix)
+        else:
+            seed = tf.stack([config.seed, positions[0]])
+            seed = tf.random.experimental.stateless_fold_in(seed, 2)
+            images, target = mixing.mix(*mix, seed)
+        targets["target"] = target
+    return images, targets
 
 
-def _tfds(config: Data) -> Source:
-    """A TFDS data set, in memory if it is small and of one image size."""
-    builder, examples = datasets.tfds_builder(
-        config.dataset, config.split, config.tfds_data_dir
-    )
-    features = builder.info.features
-    classes = features["label"].num_classes
-    shape = features["image"].shape
-    small = None not in shape and examples * math.prod(shape) < _MEMORY_LIMIT
-    if small and not config.image_size:
-        images, labels = datasets.in_memory(builder, config.split, examples)
-        return Memory(images, labels, classes)
-    dataset = builder.as_dataset(
-        config.split,
-        shuffle_files=False,
-        decoders={"image": datasets.skip_decoding()},
-    )
-    pairs = dataset.map(lambda row: (row["image"], row["label"]))
-    return Records(pairs, examples, classes, config.image_size or 224)
+def _main() -> None:
+    from classification import check  # It imports what is above.
+
+    commands = {"check": check.main}
+    if len(sys.argv) < 2 or sys.argv[1] not in commands:
+        sys.exit("Usage: python -m classification.data check --help")
+    sys.exit(commands[sys.argv[1]](sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    _main()

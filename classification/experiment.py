@@ -27,7 +27,11 @@ def _experiment(
             validation_data=test,
             schedule=schedule,
         ),
-        trainer=driver.trainer_config(optimizer_config=_nesterov()),
+        trainer=driver.trainer_config(
+            optimizer_config=_nesterov(),
+            best_checkpoint_export_subdir="best",
+            best_checkpoint_eval_metric="accuracy",
+        ),
         runtime=strategy.Runtime(),
     )
 
@@ -61,9 +65,12 @@ def cifar10_resnet() -> config.Experiment:
     return _experiment(model, data, "test", schedule)
 
 
-@config.register("imagenet_resnet50")
-def imagenet_resnet50() -> config.Experiment:
-    """ResNet-50, section 6 of the paper's recipe: 90 epochs at batch 1024."""
-    data = Data(dataset="imagenet2012", global_batch_size=1024, image_size=224)
-    schedule = Schedule(decay="stepwise")
+@config.register("imagenet")
+def imagenet() -> config.Experiment:
+    """ResNet-50, section 6 of the paper's recipe: 90 epochs at batch 1024.
+
+    Every ImageNet recipe in `configs/classification` starts from this.
+    """
+    data = Data(dataset="imagenet2012", global_batch_size=1024, image_size=None)
+    schedule = Schedule(decay="stepwise", validation_epochs=1.0)
     return _experiment(Model(), data, "validation", schedule)

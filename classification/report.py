@@ -5,13 +5,14 @@ import os
 import statistics
 from collections.abc import Iterable
 
+from classification import plot
+from evonorm_tf.training import plots
+
 ABOUT = (
     "A small ResNet on the 1,797 8x8 digits of scikit-learn (a quarter held "
     "out for test). Digits, not ImageNet: the paper's batch-size experiment "
     "in small."
 )
-# Grey, and five of Okabe and Ito's colour-blind safe set.
-_COLOURS = ("#7f7f7f", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,53 +131,10 @@ def write(
 
 
 def _figure(accuracies: dict[Run, float], note: str, path: str) -> None:
-    """Accuracy against batch size, one line a layer, named at its end."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows, batches = cells(accuracies), _batches(accuracies)
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.8), layout="constrained")
-    ends = []
-    for index, (layer, row) in enumerate(rows.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
-        # Set apart a little, so that equal values stay visible.
-        shift = 0.02 * (index - (len(rows) - 1) / 2)
-        x = [k + shift for k in range(len(batches))]
-        mean = [row[batch].mean for batch in batches]
-        axes.plot(x, mean, color=colour, marker="o", markersize=7, lw=2)
-        for k, batch in zip(x, batches, strict=True):
-            values = row[batch].values
-            axes.vlines(k, min(values), max(values), colour, lw=1.2)
-            axes.plot([k] * len(values), values, "_", color=colour, ms=8)
-        ends.append((mean[-1], f"{layer}  {mean[-1]:.1f}", colour))
-    axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
-    axes.set_xlim(-0.12, len(batches) - 0.62)
-    axes.set_xlabel("batch size (learning rate scaled with it)")
-    axes.set_ylabel("test accuracy, %")
-    axes.yaxis.set_major_formatter("{x:.1f}")
-    axes.locator_params(axis="y", nbins=6)
-    figure.suptitle(
-        "Accuracy against batch size: small ResNet, 8x8 digits",
-        x=0.01,
-        ha="left",
-        fontsize=13,
-    )
-    axes.set_title(note, loc="left", fontsize=9, color="#555555")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.25)
-    _name_lines(axes, ends, len(batches) - 1 + 0.06)
-    figure.savefig(path, dpi=160)
-    pyplot.close(figure)
-
-
-def _name_lines(axes, ends: list[tuple[float, str, str]], x: float) -> None:
-    """Writes each line's name beside its end, the names pushed apart."""
-    bottom, top = axes.get_ylim()
-    room = (top - bottom) * 0.06
-    y = float("-inf")
-    for value, name, colour in sorted(ends):
-        y = max(value, y + room)
-        axes.text(x, y, name, color=colour, va="center", fontsize=11)
-    axes.set_ylim(bottom, max(top, y + room))
+    """The batch-size figure of these runs."""
+    rows = {
+        layer: {batch: cell.values for batch, cell in row.items()}
+        for layer, row in cells(accuracies).items()
+    }
+    title = "Accuracy against batch size: small ResNet, 8x8 digits"
+    plots.save(plot.batch_size_figure(rows, title, note), path)

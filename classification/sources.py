@@ -5,12 +5,17 @@ loads and augments them by their position in the run.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
 
-from classification import augment
+from classification import augment, decode, garden, randaugment, records
 from classification.settings import Data
+
+# AutoGraph would rewrite all that a pipeline calls for control flow that none
+# of it has: most of the time to the first batch.
+_as_written = tf.autograph.experimental.do_not_convert
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +25,14 @@ class Memory:
     Attributes:
       images: [examples, H, W, C], uint8.
       labels: [examples], int32.
-      classes: how many classes the set has.
+      classes: labels are below it.
+      class_names: of the labels, where they are known.
     """
 
     images: np.ndarray
     labels: np.ndarray
     classes: int
+    class_names: tuple[str, ...] = ()
 
     @property
     def examples(self) -> int:
@@ -39,17 +46,18 @@ class Memory:
 
     def epoch(self, config: Data, number: tf.Tensor) -> tf.data.Dataset:
         """Every example's index once, in the order of this epoch."""
-        order = tf.range(self.examples, dtype=tf.int64)
-        if config.is_training:
-            order = tf.random.experimental.stateless_shuffle(
-                order, seed=tf.stack([config.seed, number])
-            )
-        return tf.data.Dataset.from_tensor_slices(order)
+        return tf.data.Dataset.from_tensor_slices(
+            records.order(self.examples, config, number)
+        )
 
     def batches(
         self, stream: tf.data.Dataset, config: Data, batch: int
     ) -> tf.data.Dataset:
-        """Batches of a stream of (position in the run, index)."""
+        """Batches of a stream of (position in the run, index).
+
+        Returns:
+          Of (positions [N], images [N, H, W, C] uint8, labels [N] int32).
+        """
         images, labels = tf.constant(self.images), tf.constant(self.labels)
 
         def load(position, index):
@@ -57,29 +65,45 @@ class Memory:
             pixels = tf.ensure_shape(pixels, [batch, *self.shape])
             if config.is_training:
                 seed = tf.stack([config.seed, position[0]])
-                pixels = _pad_crop_flip(pixels, config.augmentation, seed)
-            pixels = augment.normalize(pixels, config.mean, config.std)
+                pixels = pad_crop_flip(pixels, config.augmentation, seed)
+                pixels = self._rand_augment(pixels, config, position)
             return position, pixels, tf.gather(labels, index)
 
         stream = stream.batch(batch, drop_remainder=True)
-        return stream.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        return stream.map(
+            _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def _rand_augment(self, pixels, config, position):
+        if not config.randaugment_layers:
+            return pixels
+        return tf.map_fn(
+            lambda one: _rand_augment(one[0], config, one[1]),
+            (pixels, position),
+            fn_output_signature=tf.TensorSpec(self.shape, tf.uint8),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """JPEGs of any size, decoded while training.
+    """Image files of any size, decoded while training.
 
     Attributes:
-      dataset: of (JPEG bytes, label).
-      examples: size of the set.
-      classes: how many classes the set has.
+      reader: gives their bytes.
+      classes: labels are below it.
       size: side of the images that `batches` gives, in pixels.
+      class_names: of the labels, where they are known.
     """
 
-    dataset: tf.data.Dataset
-    examples: int
+    reader: records.Reader
     classes: int
     size: int
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def examples(self) -> int:
+        """Size of the set."""
+        return self.reader.examples
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,44 +111,58 @@ class Records:
         return self.size, self.size, 3
 
     def epoch(self, config: Data, number: tf.Tensor) -> tf.data.Dataset:
-        """Every (JPEG, label) once, in the order of this epoch."""
-        if not config.is_training:
-            return self.dataset
-        # The seed of this function's graph: the order must not hang on the
-        # global seed, and TensorFlow cannot add a tensor to a global 0.
-        tf.random.set_seed(1)
-        return self.dataset.shuffle(
-            config.shuffle_buffer_size,
-            seed=config.seed * 1_000_003 + number,
-            reshuffle_each_iteration=False,
-        )
+        """Every record once, in the order of this epoch."""
+        return self.reader.epoch(config, number)
 
     def batches(
         self, stream: tf.data.Dataset, config: Data, batch: int
     ) -> tf.data.Dataset:
-        """Batches of a stream of (position in the run, (JPEG, label))."""
+        """Batches of a stream of (position in the run, record).
+
+        Returns:
+          Of (positions [N], images [N, H, W, C] uint8, labels [N] int32).
+        """
 
         def load(position, record):
-            encoded, label = record
-            label = _in_range(label, self.classes)
+            encoded, label, name = self.reader.read(*record)
+            label = _in_range(label, self.classes, name)
             if config.is_training and config.augmentation != "none":
-                seed = tf.stack([config.seed, position])
-                image = augment.inception_crop(encoded, self.size, seed)
+                image = self._random_part(encoded, name, config, position)
             else:
-                image = augment.center_crop(encoded, self.size)
+                image = decode.window(encoded, name, augment.center_window)
+                image = augment.resize(image, self.size)
             image = tf.ensure_shape(image, self.shape)
-            image = augment.normalize(image, config.mean, config.std)
+            if config.is_training and config.randaugment_layers:
+                image = _rand_augment(image, config, position)
             return position, image, label
 
-        stream = stream.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        stream = stream.map(
+            _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
+        )
         return stream.batch(batch, drop_remainder=True)
+
+    def _random_part(self, encoded, name, config, position):
+        seed = tf.stack([config.seed, position])
+        seeds = tf.random.experimental.stateless_split(seed, 2)
+        choose = functools.partial(augment.inception_window, seed=seeds[0])
+        image = decode.window(encoded, name, choose)
+        image = augment.resize(image, self.size)
+        if config.augmentation == "crop_flip":
+            image = augment.random_flip_one(image, seeds[1])
+        return image
 
 
 Source = Memory | Records
 
 
-def _pad_crop_flip(images: tf.Tensor, kind: str, seed: tf.Tensor) -> tf.Tensor:
-    """CIFAR's augmentation: 4 pixels of padding on 32, the same share else."""
+def pad_crop_flip(images: tf.Tensor, kind: str, seed: tf.Tensor) -> tf.Tensor:
+    """CIFAR's augmentation: 4 pixels of padding on 32, the same share else.
+
+    Args:
+      images: [N, H, W, C].
+      kind: one of `opening.AUGMENTATIONS`.
+      seed: [2], integers.
+    """
     seeds = tf.random.experimental.stateless_split(seed, 2)
     if kind != "none":
         images = augment.random_crop(images, images.shape[1] // 8, seeds[0])
@@ -133,10 +171,34 @@ def _pad_crop_flip(images: tf.Tensor, kind: str, seed: tf.Tensor) -> tf.Tensor:
     return images
 
 
-def _in_range(label: tf.Tensor, classes: int) -> tf.Tensor:
+def _rand_augment(
+    image: tf.Tensor, config: Data, position: tf.Tensor
+) -> tf.Tensor:
+    seed = tf.stack([config.seed, position])
+    return randaugment.rand_augment(
+        image,
+        config.randaugment_layers,
+        config.randaugment_magnitude,
+        # Other draws than those of the crop, which has the seed itself.
+        tf.random.experimental.stateless_fold_in(seed, 1),
+        garden.OPERATIONS if config.augmenter == "official" else None,
+    )
+
+
+def _in_range(label: tf.Tensor, classes: int, name: tf.Tensor) -> tf.Tensor:
     """A label outside the classes would train silently, at loss 0."""
+    label = tf.cast(label, tf.int64)
+    message = tf.strings.join(
+        [
+            "A label is outside the classes, 0 to ",
+            f"{classes - 1}: of ",
+            name,
+            ". Mend it, or set task.model.num_classes or label_offset. "
+            "Received: label=",
+            tf.strings.as_string(label),
+        ]
+    )
     inside = tf.logical_and(label >= 0, label < classes)
-    message = f"A label is outside the {classes} classes. Received: label="
-    check = tf.debugging.Assert(inside, [message, label])
+    check = tf.debugging.Assert(inside, [message])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.cast(label, tf.int32)

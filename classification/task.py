@@ -1,5 +1,6 @@
 """The task: model, inputs, loss and metrics for the Model Garden's trainer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -8,9 +9,8 @@ from official.core import base_task, task_factory
 
 from classification import data, settings
 from classification import experiment as _registers  # noqa: F401
-from evonorm_tf import legacy
-from evonorm_tf.nets import resnet
-from evonorm_tf.training import config, schedule
+from evonorm_tf import legacy, nets
+from evonorm_tf.training import average, config, noise, schedule
 
 # AutoGraph would rewrite every layer's source for control flow that none of
 # it has: a third of the time to the first step of a small network.
@@ -22,7 +22,9 @@ def decayed_weights(model: tf_keras.Model) -> list[tf.Variable]:
 
     All but those that a NormAct layer owns (section 6 of the paper's
     recipe: gamma, beta and v1 are not decayed); by ownership, for names
-    change with nesting.
+    change with nesting. Biases, of the last layer and of
+    squeeze-and-excitation, are decayed: the public TPU recipes of ResNet,
+    MnasNet and EfficientNet leave out nothing but BatchNorm's weights.
     """
     owned = {
         id(weight)
@@ -31,6 +33,25 @@ def decayed_weights(model: tf_keras.Model) -> list[tf.Variable]:
         for weight in layer.weights
     }
     return [w for w in model.trainable_weights if id(w) not in owned]
+
+
+def fill_in(params: settings.Task) -> None:
+    """Puts the network's own settings where the config leaves them to it.
+
+    Args:
+      params: the task's config, changed in place.
+
+    Raises:
+      ValueError: an unknown network.
+    """
+    network = nets.get(params.model.network)
+    if params.model.dropout is None:
+        params.model.dropout = network.dropout
+    if params.model.stochastic_depth is None:
+        params.model.stochastic_depth = network.stochastic_depth
+    for part in (params.train_data, params.validation_data):
+        if part.image_size is None:
+            part.image_size = network.image_size
 
 
 @task_factory.register_task_cls(settings.Task)
@@ -43,6 +64,7 @@ class Task(base_task.Task):
     """
 
     def __init__(self, params: settings.Task, **others: Any):
+        fill_in(params)
         super().__init__(params, **others)
         self.seed = params.seed
         self.start_step = 0
@@ -53,36 +75,60 @@ class Task(base_task.Task):
         if training not in self._sources:
             params = self.task_config
             chosen = params.train_data if training else params.validation_data
-            if not chosen.tfds_data_dir:
-                chosen = chosen.replace(
-                    tfds_data_dir=params.train_data.tfds_data_dir
-                )
+            if not training:
+                chosen = data.beside(chosen, params.train_data)
             classes = params.model.num_classes
             self._sources[training] = data.open_source(chosen, classes)
         return self._sources[training]
+
+    def norm_act(self) -> Callable[..., Any]:
+        """What `build_model` puts at every site: makes one layer a call."""
+        return self.task_config.model.norm_act.bind(legacy)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the validation set; () where it does not say."""
+        return tuple(self.source(training=False).class_names)
 
     @_as_written
     def build_model(self) -> tf_keras.Model:
         """[N, H, W, C] images to [N, num_classes] logits."""
         params, layers = self.task_config.model, tf_keras.layers
-        size = resnet.scaled(_size(params), params.width, params.max_depth)
         images = layers.Input(self.source(training=False).shape)
-        norm_act = params.norm_act.bind(legacy)
-        x = resnet.resnet(images, layers, norm_act, size)
-        x = layers.GlobalAveragePooling2D()(x)
-        if params.dropout:
-            x = layers.Dropout(params.dropout, seed=self.seed)(x)
-        logits = layers.Dense(
-            params.num_classes,
-            kernel_initializer=tf_keras.initializers.RandomNormal(0.0, 0.01),
-            # A softmax over many classes needs more than 16 bits.
-            dtype="float32",
-        )(x)
+        with noise.seedable():
+            features = nets.backbone(
+                params.network,
+                images,
+                layers,
+                self.norm_act(),
+                width=params.width,
+                max_depth=params.max_depth,
+                stochastic_depth=params.stochastic_depth,
+            )
+            logits = nets.classifier(
+                features, layers, params.num_classes, params.dropout
+            )
         model = tf_keras.Model(images, logits)
         decayed = decayed_weights(model)
         if self.task_config.weight_decay:
             model.add_loss(lambda: self._penalty(decayed))
         return model
+
+    @classmethod
+    def create_optimizer(
+        cls,
+        optimizer_config: Any,
+        runtime_config: Any = None,
+        dp_config: Any = None,
+    ) -> Any:
+        """The Model Garden's optimizer, inside our average if there is one."""
+        ema = optimizer_config.ema
+        if ema is not None:
+            optimizer_config = optimizer_config.replace(ema=None)
+        optimizer = super().create_optimizer(
+            optimizer_config, runtime_config, dp_config
+        )
+        return optimizer if ema is None else average.wrap(optimizer, ema)
 
     def _penalty(self, weights: list[tf.Variable]) -> tf.Tensor:
         squares = tf.add_n([tf.nn.l2_loss(weight) for weight in weights])
@@ -101,22 +147,27 @@ class Task(base_task.Task):
         self, labels: Any, model_outputs: tf.Tensor, aux_losses: Any = None
     ) -> tf.Tensor:
         """Mean cross-entropy over the examples that count, and the decay."""
-        each = self._cross_entropy(labels["label"], model_outputs)
+        each = self._cross_entropy(labels, model_outputs)
         weight = labels["weight"]
         loss = tf.reduce_sum(each * weight) / tf.reduce_sum(weight)
         return tf.add_n([loss, *(aux_losses or [])])
 
-    def _cross_entropy(self, label: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """[N]"""
+    def _cross_entropy(
+        self, labels: dict[str, tf.Tensor], logits: tf.Tensor
+    ) -> tf.Tensor:
+        """[N], against mixed labels where images were mixed."""
         smoothing = self.task_config.label_smoothing
-        if not smoothing:
+        if not smoothing and "target" not in labels:
             return tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels=label, logits=logits
+                labels=labels["label"], logits=logits
             )
         classes = self.task_config.model.num_classes
-        target = tf.one_hot(label, classes) * (1 - smoothing)
+        target = labels.get("target")
+        if target is None:
+            target = tf.one_hot(labels["label"], classes)
+        target = target * (1 - smoothing) + smoothing / classes
         return tf.nn.softmax_cross_entropy_with_logits(
-            labels=target + smoothing / classes, logits=logits
+            labels=target, logits=logits
         )
 
     def build_metrics(self, training: bool = True) -> list[Any]:
@@ -147,7 +198,8 @@ class Task(base_task.Task):
         optimizer: Any,
         metrics: Any = None,
     ) -> dict[str, tf.Tensor]:
-        """One step, as the Model Garden takes it."""
+        """One step, as the Model Garden takes it, with dropout seeded."""
+        noise.seed(model, self.seed, optimizer.iterations)
         return super().train_step(inputs, model, optimizer, metrics)
 
     @_as_written
@@ -165,17 +217,8 @@ class Task(base_task.Task):
         return {}
 
 
-def _size(params: settings.Model) -> resnet.Size:
-    if params.network not in resnet.SIZES:
-        near = config.nearest(params.network, resnet.SIZES)
-        raise ValueError(
-            f"Unknown network. {near}. Received: network={params.network!r}"
-        )
-    return resnet.SIZES[params.network]
-
-
 def prepare(params: config.Experiment) -> Task:
-    """Opens the data and fills the schedule in, for `driver.run`.
+    """Opens the data and fills the config in, for `driver.run`.
 
     Args:
       params: the experiment's config, changed in place.
@@ -184,7 +227,6 @@ def prepare(params: config.Experiment) -> Task:
       ValueError: data, network or schedule that cannot be.
     """
     task = Task(params.task)
-    _size(params.task.model)
     train = params.task.train_data
     schedule.resolve(
         params.trainer,

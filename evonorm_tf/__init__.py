@@ -2,6 +2,7 @@
 
     import evonorm_tf
     x = evonorm_tf.NormAct("evonorm_s0")(x)    # Keras 3
+    model = evonorm_tf.create_model("resnet50", norm_act="evonorm_s0")
 
 `evonorm_tf.legacy` has the same layers for tf_keras. What is asked for is
 imported then, not before: `import evonorm_tf` needs neither Keras.
@@ -21,11 +22,13 @@ _EXPORTS = {
     "EvoNormS0": "layers",
     "EvoNormS1": "layers",
     "EvoNormS2": "layers",
+    "create_model": "models",
+    "list_models": "models",
     "names": "catalog",
     "configure": "ops.settings",
     "using": "ops.settings",
 }
-_MODULES = ("catalog", "graphs", "layers", "legacy", "ops")
+_MODULES = ("catalog", "graphs", "layers", "legacy", "models", "nets", "ops")
 
 __all__ = [*_EXPORTS]
 

@@ -9,10 +9,22 @@ import tensorflow as tf
 import tf_keras
 from official.modeling import performance
 
-from evonorm_tf.training import config, driver, progress, record, strategy
+from evonorm_tf.training import (
+    config,
+    driver,
+    iterators,
+    progress,
+    record,
+    strategy,
+    watch,
+)
 from gan import data, evaluation, experiment, trainer
 
 Logs = dict[str, float]
+_LOSSES = {
+    "loss of D": ["discriminator_loss_real", "discriminator_loss_fake"],
+    "of G": ["generator_loss"],
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +58,13 @@ def run(
       ValueError: a config that cannot be, another model in `model_dir`,
         nothing to evaluate.
       FloatingPointError: a loss or a weight is no longer finite.
+      SystemExit: Ctrl-C, with the shell's code for it, 130.
     """
+    if mode == "eval_best":
+        raise ValueError(
+            "A GAN run keeps its last checkpoints alone; use --mode=eval. "
+            f"Received: mode={mode!r}"
+        )
     start = driver.latest_step(model_dir)
     if mode == "eval" and not start:
         raise ValueError(
@@ -61,15 +79,23 @@ def run(
     if mode != "eval":
         record.save(params, model_dir, about)
     display = display or progress.Display(params.task.model.norm_act.name)
-    with display, progress.quiet_orbit():
+    with (
+        display,
+        progress.quiet_orbit(),
+        driver.stoppable(model_dir, display),
+        iterators.released(built),
+    ):
         total = params.trainer.train_steps
         where = f"{total} steps, into {model_dir}"
         if start:
             where = f"Going on from step {start} of {total} in {model_dir}"
         display.say(f"{about}. {where}")
-        watch = _Watch(display, model_dir, start, params)
-        watch.trainer = built
-        controller = _controller(params, (built, watch), devices, model_dir)
+        task = params.task
+        images = task.train_data.global_batch_size * task.discriminator_steps
+        seen = watch.Watch(display, model_dir, (start, total), images)
+        seen.look_at(_LOSSES, ["generator", "discriminator"])
+        seen.trainer = built
+        controller = _controller(params, (built, seen), devices, model_dir)
         metrics = _execute(controller, params.trainer, mode)
         if metrics:
             display.say(controller.evaluator.about)
@@ -94,6 +120,12 @@ def build(
     about = strategy.describe(devices, batch)
     per_replica = batch // devices.num_replicas_in_sync
     _check_task(task, per_replica)
+    if params.runtime.accumulation_steps != 1:
+        raise ValueError(
+            "A GAN step accumulates by task.accumulation. Received: "
+            "runtime.accumulation_steps="
+            f"{params.runtime.accumulation_steps}"
+        )
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(
             params.runtime.mixed_precision_dtype
@@ -126,12 +158,12 @@ def _check_task(task: experiment.Task, per_replica: int) -> None:
 
 def _controller(
     params: config.Experiment,
-    parts: tuple[trainer.Trainer, "_Watch"],
+    parts: tuple[trainer.Trainer, watch.Watch],
     devices: tf.distribute.Strategy,
     model_dir: str,
 ) -> orbit.Controller:
     """Orbit's loop around the trainer; restores what there is."""
-    built, watch = parts
+    built, seen = parts
     settings = params.trainer
     manager = tf.train.CheckpointManager(
         built.checkpoint,
@@ -157,8 +189,8 @@ def _controller(
         summary_interval=settings.steps_per_loop,
         summary_dir=os.path.join(model_dir, "train"),
         eval_summary_dir=os.path.join(model_dir, "validation"),
-        train_actions=[watch.trained],
-        eval_actions=[watch.evaluated],
+        train_actions=[seen.trained],
+        eval_actions=[seen.evaluated],
     )
 
 
@@ -177,51 +209,3 @@ def _execute(controller: orbit.Controller, settings: Any, mode: str) -> Logs:
     if metrics is None and mode != "train":
         metrics = controller.evaluate()
     return progress.scalars(metrics or {})
-
-
-class _Watch:
-    """Orbit's actions: guards, shows and records what a loop returns."""
-
-    def __init__(
-        self,
-        display: progress.Display,
-        model_dir: str,
-        start: int,
-        params: config.Experiment,
-    ):
-        self.trainer: Any = None
-        self._display, self._model_dir = display, model_dir
-        task = params.task
-        batch = task.train_data.global_batch_size
-        self._images = batch * task.discriminator_steps
-        self._total = params.trainer.train_steps
-        self._file = progress.MetricsFile(model_dir, start)
-        self._speed = progress.Speed(start)
-
-    def _step(self) -> int:
-        return int(self.trainer.global_step.numpy())
-
-    def trained(self, output: dict[str, Any]) -> None:
-        """After a training loop, before its checkpoint is saved."""
-        step, logs = self._step(), progress.scalars(output)
-        names = ("generator", "discriminator")
-        models = {name: getattr(self.trainer, name) for name in names}
-        record.require_finite(step, logs, models, self._model_dir)
-        rate = self._speed.update(step)
-        speed = {"images_per_second": rate * self._images}
-        self._file.append("train", step, logs | speed)
-        loss = logs["discriminator_loss_real"] + logs["discriminator_loss_fake"]
-        note = (
-            f"step {step}/{self._total}, loss of D {loss:.3f}, of G "
-            f"{logs['generator_loss']:.3f}, {rate * self._images:.0f} images/s"
-        )
-        left = (self._total - step) / rate
-        self._display.update(step / self._total, note, left)
-
-    def evaluated(self, output: dict[str, Any]) -> None:
-        """After an evaluation."""
-        step, logs = self._step(), progress.scalars(output)
-        self._file.append("eval", step, logs)
-        text = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
-        self._display.say(f"step {step}: {text}")
-        self._speed.restart()

@@ -4,4 +4,181 @@
 `norm_act` makes one normalization-activation layer a call. This package
 imports neither Keras nor the rest of `evonorm_tf`, so that one source serves
 both Kerases and any normalization.
+
+    features = nets.backbone("mobilenet_v2", images, layers, norm_act)
+    logits = nets.classifier(features, layers, 1000, dropout=0.2)
 """
+
+import dataclasses
+import difflib
+from types import ModuleType
+from typing import Any
+
+from evonorm_tf.nets import mobile, resnet
+from evonorm_tf.nets.parts import NormAct
+
+Size = resnet.Size | mobile.Size
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network and what it is trained with by default.
+
+    Attributes:
+      size: its shape.
+      image_size: side of the images in pixels.
+      dropout: rate before the classifier.
+    """
+
+    size: Size
+    image_size: int = 224
+    dropout: float = 0.0
+
+    @property
+    def stochastic_depth(self) -> float:
+        """Share of the samples that skip the last block in training."""
+        return self.size.stochastic_depth
+
+
+# Image sizes and dropout of the authors' code; 0.2 for MobileNetV2 and
+# MnasNet as well.
+_DEFAULTS: dict[str, tuple[int, float]] = {
+    "mobilenet_v2": (224, 0.2),
+    "mnasnet_b1": (224, 0.2),
+    "efficientnet_b0": (224, 0.2),
+    "efficientnet_b1": (240, 0.2),
+    "efficientnet_b2": (260, 0.3),
+    "efficientnet_b3": (300, 0.3),
+    "efficientnet_b4": (380, 0.4),
+    "efficientnet_b5": (456, 0.4),
+    "mobilenet_v2_cifar": (32, 0.2),
+    "efficientnet_b0_cifar": (32, 0.2),
+    **{n: (32, 0.0) for n in resnet.SIZES if n.endswith("_cifar")},
+}
+NETWORKS: dict[str, Network] = {
+    name: Network(size, *_DEFAULTS.get(name, ()))
+    for name, size in (resnet.SIZES | mobile.SIZES).items()
+}
+
+
+def names() -> list[str]:
+    """The names of all networks."""
+    return list(NETWORKS)
+
+
+def get(name: str) -> Network:
+    """The network of that name.
+
+    Raises:
+      ValueError: for an unknown name, with the nearest ones.
+    """
+    if name not in NETWORKS:
+        near = difflib.get_close_matches(str(name), NETWORKS, 3, 0.4)
+        hint = f"Nearest: {', '.join(near)}" if near else "No name is near"
+        raise ValueError(
+            f"Unknown network. {hint}; evonorm_tf.list_models() has all. "
+            f"Received: name={name!r}"
+        )
+    return NETWORKS[name]
+
+
+def scaled(
+    name: str,
+    width: float = 1.0,
+    max_depth: int = 0,
+    stochastic_depth: float | None = None,
+) -> Size:
+    """A network's shape at another size; see `backbone`."""
+    size = get(name).size
+    rate = size.stochastic_depth
+    if stochastic_depth is not None:
+        rate = stochastic_depth
+    if not 0 <= rate < 1:
+        raise ValueError(
+            "stochastic_depth is a share of the samples, in [0, 1). "
+            f"Received: stochastic_depth={stochastic_depth}"
+        )
+    family = resnet if isinstance(size, resnet.Size) else mobile
+    size = family.scaled(size, width, max_depth)
+    return dataclasses.replace(size, stochastic_depth=rate)
+
+
+def backbone(
+    name: str,
+    inputs: Any,
+    layers: ModuleType,
+    norm_act: NormAct,
+    *,
+    width: float = 1.0,
+    max_depth: int = 0,
+    stochastic_depth: float | None = None,
+) -> Any:
+    """A whole backbone: the features a classifier pools.
+
+    Args:
+      name: one of `names()`.
+      inputs: images [N, H, W, C], a symbolic or an eager tensor.
+      layers: the Keras layers module to build with.
+      norm_act: makes one normalization-activation layer a call; sites
+        without an activation call `norm_act(activation=False)`.
+      width: width multiplier, above 0.
+      max_depth: at most so many blocks a stage; 0 keeps them all.
+      stochastic_depth: share of the samples that skip the last block in
+        training; None for the network's own, 0 for none.
+
+    Returns:
+      Features [N, H', W', C'].
+
+    Raises:
+      ValueError: for an unknown name or a size that cannot be.
+    """
+    size = scaled(name, width, max_depth, stochastic_depth)
+    return build(size, inputs, layers, norm_act)
+
+
+def build(
+    size: Size, inputs: Any, layers: ModuleType, norm_act: NormAct
+) -> Any:
+    """The backbone of a shape; arguments and result as in `backbone`."""
+    if isinstance(size, resnet.Size):
+        return resnet.resnet(inputs, layers, norm_act, size)
+    return mobile.mobile(inputs, layers, norm_act, size)
+
+
+def sites(size: Size) -> int:
+    """How many norm_act layers a network of this shape has."""
+    family = resnet if isinstance(size, resnet.Size) else mobile
+    return family.sites(size)
+
+
+def classifier(
+    features: Any,
+    layers: ModuleType,
+    classes: int,
+    dropout: float = 0.0,
+    seed: int | None = None,
+) -> Any:
+    """Global average pooling, dropout and a linear layer.
+
+    Args:
+      features: [N, H, W, C].
+      layers: the Keras layers module to build with.
+      classes: how many to tell apart.
+      dropout: rate before the linear layer; 0 for none.
+      seed: of the dropout.
+
+    Returns:
+      Logits [N, classes], float32 in mixed precision as well.
+    """
+    x = layers.GlobalAveragePooling2D()(features)
+    if dropout:
+        x = layers.Dropout(dropout, seed=seed)(x)
+    return layers.Dense(
+        classes,
+        kernel_initializer={
+            "class_name": "RandomNormal",
+            "config": {"mean": 0.0, "stddev": 0.01},
+        },
+        # A softmax over many classes needs more than 16 bits.
+        dtype="float32",
+    )(x)

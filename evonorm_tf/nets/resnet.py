@@ -1,4 +1,6 @@
-"""Pre-activation ResNets, placed as the paper places EvoNorms.
+"""ResNets: pre-activation, as the paper places EvoNorms, and post-activation.
+
+Pre-activation:
 
     stem convolution, nothing after it
     every block:   h = norm_act(x)
@@ -9,15 +11,31 @@
 "Identity Mappings in Deep Residual Networks", arXiv:1603.05027, for the
 block; "Evolving Normalization-Activation Layers", arXiv:2004.02967, for one
 layer before each convolution and the shortcut taken after the first.
+
+Post-activation, for BatchNorm baselines and for weights from elsewhere:
+
+    stem convolution, norm_act
+    every block:   h = norm(conv(norm_act(... conv(x))))
+                   shortcut = x, or norm of a 1x1 convolution of x
+                   y = relu(h + shortcut)
+
+where norm is norm_act(activation=False). "Deep Residual Learning",
+arXiv:1512.03385, with the stride in a bottleneck's 3x3 convolution. The ReLU
+after the sum belongs to no norm: it is one whatever norm_act is.
 """
 
 import dataclasses
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-# A convolution's output variance does not depend on its width (He et al.).
-_HE = {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"}
+from evonorm_tf.nets.parts import (
+    NormAct,
+    channels,
+    check_scale,
+    conv,
+    drop_rate,
+    residual,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +51,9 @@ class Size:
       stem: "imagenet" (7x7 stride 2, then 3x3 max pooling stride 2) or
         "cifar" (3x3 stride 1).
       stem_filters: channels of the stem.
+      preactivation: a norm_act before each convolution, rather than after.
+      stochastic_depth: share of the samples that skip the last block; it
+        grows linearly with depth.
     """
 
     depths: tuple[int, ...]
@@ -41,6 +62,8 @@ class Size:
     bottleneck: bool = True
     stem: str = "imagenet"
     stem_filters: int = 64
+    preactivation: bool = True
+    stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
         if not len(self.depths) == len(self.filters) == len(self.strides):
@@ -72,6 +95,8 @@ SIZES: dict[str, Size] = {
     "resnet18": Size((2, 2, 2, 2), bottleneck=False),
     "resnet50": Size((3, 4, 6, 3)),
     "resnet101": Size((3, 4, 23, 3)),
+    "resnet50_postact": Size((3, 4, 6, 3), preactivation=False),
+    "resnet101_postact": Size((3, 4, 23, 3), preactivation=False),
     # The search's CIFAR anchor: the first two down-samplings at stride 1.
     "resnet50_cifar": Size((3, 4, 6, 3), stem="cifar"),
     "resnet8_cifar": _cifar(1),
@@ -89,69 +114,82 @@ def scaled(size: Size, width: float = 1.0, max_depth: int = 0) -> Size:
       max_depth: at most so many blocks a stage; 0 keeps them all.
 
     Raises:
-      ValueError: `width` is not positive.
+      ValueError: `width` is not positive, or `max_depth` negative.
     """
-    if not width > 0:
-        raise ValueError(
-            f"The width multiplier must be positive. Received: width={width}"
-        )
-
-    def channels(count: int) -> int:
-        if width == 1.0:
-            return count
-        return max(8, int(count * width / 8 + 0.5) * 8)
-
+    check_scale(width, max_depth)
     limit = max_depth or max(size.depths)
     return dataclasses.replace(
         size,
         depths=tuple(min(depth, limit) for depth in size.depths),
-        filters=tuple(channels(count) for count in size.filters),
-        stem_filters=channels(size.stem_filters),
+        filters=tuple(channels(count, width) for count in size.filters),
+        stem_filters=channels(size.stem_filters, width),
     )
 
 
-def _conv(layers: ModuleType, filters: int, kernel: int, stride: int = 1):
-    # "he" as an object, for each Keras names its initializers alike but
-    # accepts only its own; the dictionary form is read by both.
-    return layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding="same",
-        use_bias=False,
-        kernel_initializer={"class_name": "VarianceScaling", "config": _HE},
-    )
+def _convolutions(size: Size, filters: int, stride: int) -> list[tuple]:
+    """(channels, kernel, stride) of a block's convolutions."""
+    if size.bottleneck:
+        return [(filters, 1, 1), (filters, 3, stride), (4 * filters, 1, 1)]
+    return [(filters, 3, stride), (filters, 3, 1)]
 
 
-def _block(
+def _preactivation(
     x: Any,
     layers: ModuleType,
-    norm_act: Callable[..., Any],
-    filters: int,
+    norm_act: NormAct,
+    convs: list[tuple],
     stride: int,
-    bottleneck: bool,
+    rate: float,
 ) -> Any:
     """One residual block: [N, H, W, C] to [N, H/stride, W/stride, C']."""
-    if bottleneck:
-        convs = ((filters, 1, 1), (filters, 3, stride), (4 * filters, 1, 1))
-    else:
-        convs = ((filters, 3, stride), (filters, 3, 1))
-    out_channels = convs[-1][0]
+    filters = convs[-1][0]
     h = norm_act()(x)
     shortcut = x
-    if stride != 1 or x.shape[-1] != out_channels:
-        shortcut = _conv(layers, out_channels, 1, stride)(h)
-    for index, (channels, kernel, step) in enumerate(convs):
+    if stride != 1 or x.shape[-1] != filters:
+        shortcut = conv(layers, filters, 1, stride)(h)
+    for index, (count, kernel, step) in enumerate(convs):
         if index:
             h = norm_act()(h)
-        h = _conv(layers, channels, kernel, step)(h)
-    return layers.Add()([h, shortcut])
+        h = conv(layers, count, kernel, step)(h)
+    return residual(layers, h, shortcut, rate)
+
+
+def _postactivation(
+    x: Any,
+    layers: ModuleType,
+    norm_act: NormAct,
+    convs: list[tuple],
+    stride: int,
+    rate: float,
+) -> Any:
+    """As `_preactivation`."""
+    filters = convs[-1][0]
+    shortcut = x
+    if stride != 1 or x.shape[-1] != filters:
+        shortcut = conv(layers, filters, 1, stride)(x)
+        shortcut = norm_act(activation=False)(shortcut)
+    h = x
+    for count, kernel, step in convs[:-1]:
+        h = norm_act()(conv(layers, count, kernel, step)(h))
+    h = conv(layers, *convs[-1])(h)
+    h = norm_act(activation=False)(h)
+    return layers.ReLU()(residual(layers, h, shortcut, rate))
+
+
+def _stem(inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size):
+    kernel, stride = (7, 2) if size.stem == "imagenet" else (3, 1)
+    x = conv(layers, size.stem_filters, kernel, stride)(inputs)
+    if not size.preactivation:
+        x = norm_act()(x)
+    if size.stem == "imagenet":
+        x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+    return x
 
 
 def stages(
     inputs: Any,
     layers: ModuleType,
-    norm_act: Callable[..., Any],
+    norm_act: NormAct,
     size: Size,
 ) -> list[Any]:
     """Returns each stage's output, before any closing norm_act.
@@ -165,18 +203,18 @@ def stages(
     Returns:
       One [N, H', W', C'] a stage, the highest resolution first.
     """
-    if size.stem == "imagenet":
-        x = _conv(layers, size.stem_filters, 7, 2)(inputs)
-        x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
-    else:
-        x = _conv(layers, size.stem_filters, 3)(inputs)
-    outputs = []
+    x = _stem(inputs, layers, norm_act, size)
+    block = _preactivation if size.preactivation else _postactivation
+    outputs, built, blocks = [], 0, sum(size.depths)
     for depth, filters, stride in zip(
         size.depths, size.filters, size.strides, strict=True
     ):
         for index in range(depth):
             step = stride if index == 0 else 1
-            x = _block(x, layers, norm_act, filters, step, size.bottleneck)
+            convs = _convolutions(size, filters, step)
+            rate = drop_rate(size.stochastic_depth, built, blocks)
+            x = block(x, layers, norm_act, convs, step, rate)
+            built += 1
         outputs.append(x)
     return outputs
 
@@ -184,7 +222,7 @@ def stages(
 def resnet(
     inputs: Any,
     layers: ModuleType,
-    norm_act: Callable[..., Any],
+    norm_act: NormAct,
     size: Size,
 ) -> Any:
     """A whole backbone: the features a classifier pools.
@@ -194,9 +232,22 @@ def resnet(
     Returns:
       Features [N, H', W', C'], after the closing norm_act.
     """
-    return norm_act()(stages(inputs, layers, norm_act, size)[-1])
+    x = stages(inputs, layers, norm_act, size)[-1]
+    return norm_act()(x) if size.preactivation else x
 
 
 def sites(size: Size) -> int:
-    """How many norm_act layers a network of this size has."""
-    return sum(size.depths) * (3 if size.bottleneck else 2) + 1
+    """How many norm_act layers a network of this size has.
+
+    Post-activation: those without an activation included.
+    """
+    convolutions = sum(size.depths) * (3 if size.bottleneck else 2)
+    if size.preactivation:
+        return convolutions + 1
+    expansion = 4 if size.bottleneck else 1
+    before, projections = size.stem_filters, 0
+    for filters, stride in zip(size.filters, size.strides):
+        after = expansion * filters
+        projections += stride != 1 or before != after
+        before = after
+    return convolutions + 1 + projections

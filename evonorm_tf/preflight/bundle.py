@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from evonorm_tf.preflight import lowering, pjrt
+from evonorm_tf.preflight.lowering import Held
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,13 +135,13 @@ def write(
         )
         texts["eval.mlir"] = evaluation.text
         plan["eval"] = _plan(run.evaluate) | {"state": _places(read, kept)}
+    values = {str(i): _portable(held) for i, held in enumerate(kept)}
+    _share_data(folder / "data.npz", data or {})
     home = folder / "runs" / run.name
     home.mkdir(parents=True, exist_ok=True)
-    _share_data(folder / "data.npz", data or {})
     shutil.copyfile(pjrt.__file__, folder / "run.py")
     for name, text in texts.items():
         (home / name).write_text(text, encoding="utf-8")
-    values = {str(i): _portable(value) for i, value in enumerate(kept)}
     np.savez(home / "state.npz", **values)
     (home / "plan.json").write_text(json.dumps(plan, indent=1))
     return home
@@ -155,16 +156,16 @@ def _plan(step: Step) -> dict[str, Any]:
     return plan | ({"examples": step.examples} if step.examples else {})
 
 
-def _places(read: list[Any], kept: list[Any]) -> list[int]:
+def _places(read: list[Held], kept: list[Held]) -> list[int]:
     """Where the training's state holds what the evaluation reads."""
-    places = {id(value): index for index, value in enumerate(kept)}
-    missing = [getattr(v, "name", v) for v in read if id(v) not in places]
+    places = {id(held.tensor): index for index, held in enumerate(kept)}
+    missing = [h.value.name for h in read if id(h.tensor) not in places]
     if missing:
         raise ValueError(
             "The evaluation reads what the training step neither reads nor "
             f"keeps. Received: variables={missing}"
         )
-    return [places[id(value)] for value in read]
+    return [places[id(held.tensor)] for held in read]
 
 
 def _share_data(path: pathlib.Path, data: dict[str, np.ndarray]) -> None:
@@ -181,13 +182,14 @@ def _share_data(path: pathlib.Path, data: dict[str, np.ndarray]) -> None:
                 f"theirs. Give this run a folder of its own. Received: {path}"
             )
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **data)
 
 
-def _portable(value: Any) -> np.ndarray:
-    """A variable's value in types that any numpy reads."""
-    array = tf.convert_to_tensor(value).numpy()
-    return array.view(np.uint16) if value.dtype == tf.bfloat16 else array
+def _portable(held: Held) -> np.ndarray:
+    """A value in types that any numpy reads."""
+    array = held.read().numpy()
+    return array.view(np.uint16) if held.value.dtype == "bfloat16" else array
 
 
 def collect(folder: str | pathlib.Path) -> list[dict[str, Any]]:

@@ -51,6 +51,28 @@ class Value:
 
 
 @dataclasses.dataclass(frozen=True)
+class Held:
+    """Something outside a function that it reads: a variable or a tensor.
+
+    Attributes:
+      value: its name, shape and dtype.
+      tensor: the tensor, or the variable's handle. Two steps that share a
+        variable hold the same object.
+    """
+
+    value: Value
+    tensor: tf.Tensor
+
+    def read(self) -> tf.Tensor:
+        """What it is now."""
+        if self.tensor.dtype != tf.resource:
+            return self.tensor
+        return tf.raw_ops.ReadVariableOp(
+            resource=self.tensor, dtype=self.value.dtype
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Module:
     """A step in StableHLO, and what its parameters and results are.
 
@@ -76,7 +98,7 @@ class Module:
 
 def lower(
     function: Callable[..., Any], *inputs: Any
-) -> tuple[Module, list[Any]]:
+) -> tuple[Module, list[Held]]:
     """Writes a step as StableHLO.
 
     Args:
@@ -85,7 +107,7 @@ def lower(
       *inputs: tensors, arrays or `tf.TensorSpec`s, every dimension known.
 
     Returns:
-      The module, and the variables and tensors behind its `state`.
+      The module, and what is behind its `state`.
 
     Raises:
       ValueError: a shape that is not known, or an operation that XLA lacks;
@@ -102,8 +124,8 @@ def lower(
             text = emit(stage="stablehlo")
         except (ValueError, tf.errors.OpError) as error:
             raise ValueError(_explain(error)) from error
-    kept = _captured(concrete)
-    state = tuple(_value(_name(k, i), k) for i, k in enumerate(kept))
+    held = _captured(concrete)
+    state = tuple(each.value for each in held)
     outputs = tuple(
         _value(f"output_{i}", tensor)
         for i, tensor in enumerate(tf.nest.flatten(concrete.outputs))
@@ -117,7 +139,7 @@ def lower(
         _updates(text, len(specs), len(outputs)),
     )
     _check_signature(module)
-    return module, kept
+    return module, held
 
 
 def clean(text: str) -> str:
@@ -173,16 +195,24 @@ def _spec(value: Any) -> tf.TensorSpec:
     return value
 
 
-def _captured(concrete: Any) -> list[Any]:
-    """The variable, or else the tensor, behind each captured input."""
-    variables = {id(v.handle): v for v in concrete.variables}
-    return [variables.get(id(t), t) for t in concrete.captured_inputs]
+def _captured(concrete: Any) -> list[Held]:
+    """What a function captured, in the order of its parameters."""
+    names = {id(v.handle): v.name for v in concrete.variables}
+    held = []
+    for index, tensor in enumerate(concrete.captured_inputs):
+        # An optimizer's fused kernels take a slot by its handle, unseen by
+        # what counts a function's variables.
+        name = names.get(id(tensor), f"state_{index}").removesuffix(":0")
+        held.append(Held(_described(name, tensor), tensor))
+    return held
 
 
-def _name(kept: Any, index: int) -> str:
-    if isinstance(kept, tf.Variable):
-        return kept.name.removesuffix(":0")
-    return f"constant_{index}"
+def _described(name: str, tensor: tf.Tensor) -> Value:
+    if tensor.dtype != tf.resource:
+        return _value(name, tensor)
+    (kind,) = tensor._handle_data.shape_and_type
+    shape = tuple(side.size for side in kind.shape.dim)
+    return Value(name, shape, tf.as_dtype(kind.dtype).name)
 
 
 def _value(name: str, tensor: Any) -> Value:

@@ -2,24 +2,26 @@
 
 Functions of tensors, without a Keras and without variables: weights and
 moving statistics go in and come out, so that a whole training is one graph
-with one loop, and a candidate costs its tracing and no more. Placement of the
-layers is the paper's (Section 4.1, arXiv:2004.02967): before each convolution
-of a pre-activation ResNet block, none after a last 1x1 convolution of
-MobileNetV2 and EfficientNet blocks, and one before the global pooling.
+with one loop, and a candidate costs its tracing and no more.
+
+The networks are those of `evonorm_tf.nets`, of one block a stage: what they
+build with there, a Keras layers module, is here a `_Pass`.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from evonorm_tf import nets
 from evonorm_tf.catalog import Row
+from evonorm_tf.nets import mobile, resnet
 from evonorm_tf.ops import plain, settings
 from evonorm_tf.ops.plan import Plan
 
 Tensor = tf.Tensor
+Layer = Callable[..., Tensor]
 
 
 class Network:
@@ -46,8 +48,8 @@ class Network:
                 f"An anchor is one of {', '.join(ANCHORS)}. "
                 f"Received: anchor={name!r}"
             )
-        self._build, self._row = ANCHORS[name], row
-        self._width, self._groups, self._classes = width, groups, classes
+        self._size, self._row = ANCHORS[name](width), row
+        self._groups, self._classes = groups, classes
 
     def draw(
         self, seed: int, shape: tuple[int, int, int]
@@ -88,14 +90,19 @@ class Network:
         return self._logits(site, images), site.fresh
 
     def _logits(self, site: "_Pass", images: Tensor) -> Tensor:
-        x = self._build(site, images, self._width)
+        x = nets.build(self._size, images, site, site.norm_act)
         x = tf.reduce_mean(x, [1, 2])
         bias = site.vector("bias", self._classes, 0.0)
         return x @ site.weight([x.shape[-1], self._classes], 1.0) + bias
 
 
 class _Pass:
-    """One walk through a network: draws its weights, or hands them out."""
+    """One walk through a network: draws its weights, or hands them out.
+
+    Stands for the Keras layers module that `nets` builds with: has the layers
+    of the anchors, each a function of tensors. All kernels are drawn by their
+    fan-in, whatever initializer is asked for.
+    """
 
     def __init__(self, row: Row, groups: int, training: bool):
         self._row, self._groups, self._training = row, groups, training
@@ -133,18 +140,49 @@ class _Pass:
         self.drawn_moving.append(np.full(size, initial, np.float32))
         return None
 
-    def conv(
-        self, x: Tensor, filters: int, kernel: int, stride: int = 1
-    ) -> Tensor:
-        shape = [kernel, kernel, x.shape[-1], filters]
-        return tf.nn.conv2d(x, self.weight(shape), stride, "SAME")
+    def Conv2D(
+        self, filters, kernel, *, strides, padding, use_bias, kernel_initializer
+    ) -> Layer:
+        del kernel_initializer
 
-    def depthwise(self, x: Tensor, stride: int) -> Tensor:
-        kernel = self.weight([3, 3, x.shape[-1], 1])
-        strides = [1, stride, stride, 1]
-        return tf.nn.depthwise_conv2d(x, kernel, strides, "SAME")
+        def convolve(x: Tensor) -> Tensor:
+            weight = self.weight([kernel, kernel, x.shape[-1], filters])
+            y = tf.nn.conv2d(x, weight, strides, padding.upper())
+            return y + self.vector("bias", filters, 0.0) if use_bias else y
 
-    def norm_act(self, x: Tensor) -> Tensor:
+        return convolve
+
+    def DepthwiseConv2D(
+        self, kernel, *, strides, padding, use_bias, depthwise_initializer
+    ) -> Layer:
+        del use_bias, depthwise_initializer  # No network asks for a bias.
+
+        def convolve(x: Tensor) -> Tensor:
+            weight = self.weight([kernel, kernel, x.shape[-1], 1])
+            steps = [1, strides, strides, 1]
+            return tf.nn.depthwise_conv2d(x, weight, steps, padding.upper())
+
+        return convolve
+
+    def GlobalAveragePooling2D(self, keepdims: bool) -> Layer:
+        return lambda x: tf.reduce_mean(x, [1, 2], keepdims=keepdims)
+
+    def Activation(self, name: str) -> Layer:
+        return {"swish": tf.nn.silu, "sigmoid": tf.sigmoid}[name]
+
+    def Add(self) -> Layer:
+        return lambda xs: xs[0] + xs[1]
+
+    def Multiply(self) -> Layer:
+        return lambda xs: xs[0] * xs[1]
+
+    def norm_act(self, activation: bool = True) -> Layer:
+        """The layer at one site."""
+        # An affine there could be part of the convolution before it: it
+        # would cost every step of every candidate, and change no function.
+        return self._site if activation else lambda x: x
+
+    def _site(self, x: Tensor) -> Tensor:
         """The layer under test, with weights of its own."""
         channels = x.shape[-1]
         values = {
@@ -179,50 +217,37 @@ class _Pass:
         return tf.reshape(y, x.shape)
 
 
-def _resnet(net: _Pass, x: Tensor, width: int) -> Tensor:
+def _resnet(width: int) -> nets.Size:
     """Pre-activation bottleneck ResNet: 3 blocks, 10 sites."""
-    x = net.conv(x, width, 3)
-    for filters, stride in ((width, 1), (2 * width, 2), (4 * width, 2)):
-        h = net.norm_act(x)
-        shortcut = net.conv(h, 4 * filters, 1, stride)
-        h = net.norm_act(net.conv(h, filters, 1))
-        h = net.norm_act(net.conv(h, filters, 3, stride))
-        x = net.conv(h, 4 * filters, 1) + shortcut
-    return net.norm_act(x)
+    return resnet.Size(
+        depths=(1, 1, 1),
+        filters=(width, 2 * width, 4 * width),
+        strides=(1, 2, 2),
+        stem="cifar",
+        stem_filters=width,
+    )
 
 
-def _inverted(
-    net: _Pass, x: Tensor, filters: int, stride: int, excite: bool
-) -> Tensor:
-    """1x1, layer, depthwise 3x3, layer, (squeeze-excitation,) 1x1."""
-    h = net.norm_act(net.conv(x, 4 * x.shape[-1], 1))
-    h = net.norm_act(net.depthwise(h, stride))
-    if excite:
-        squeezed = tf.reduce_mean(h, [1, 2], keepdims=True)
-        squeezed = tf.nn.silu(net.conv(squeezed, x.shape[-1] // 2, 1))
-        h *= tf.sigmoid(net.conv(squeezed, h.shape[-1], 1))
-    h = net.conv(h, filters, 1)
-    return h + x if stride == 1 and filters == x.shape[-1] else h
+def _mobilenet(width: int, excitation: float = 0.0) -> nets.Size:
+    """MobileNetV2-like: 3 inverted bottlenecks, 8 sites."""
+    return mobile.Size(
+        stages=tuple(
+            mobile.Stage(1, 3, stride, expansion=4, filters=filters)
+            for stride, filters in ((1, width), (2, 2 * width), (2, 3 * width))
+        ),
+        stem_filters=width,
+        stem_stride=1,
+        head_filters=8 * width,
+        excitation=excitation,
+    )
 
 
-def _mobile(net: _Pass, x: Tensor, width: int, excite: bool) -> Tensor:
-    x = net.norm_act(net.conv(x, width, 3))
-    for filters, stride in ((width, 1), (2 * width, 2), (3 * width, 2)):
-        x = _inverted(net, x, filters, stride, excite)
-    return net.norm_act(net.conv(x, 8 * width, 1))
-
-
-def _mobilenet(net: _Pass, x: Tensor, width: int) -> Tensor:
-    """MobileNetV2-like: 3 inverted residuals, 8 sites."""
-    return _mobile(net, x, width, excite=False)
-
-
-def _efficientnet(net: _Pass, x: Tensor, width: int) -> Tensor:
+def _efficientnet(width: int) -> nets.Size:
     """EfficientNet-like: the same with squeeze-excitation, 8 sites."""
-    return _mobile(net, x, width, excite=True)
+    return _mobilenet(width, excitation=0.5)
 
 
-ANCHORS: dict[str, Callable[[Any, Tensor, int], Tensor]] = {
+ANCHORS: dict[str, Callable[[int], nets.Size]] = {
     "resnet": _resnet,
     "mobilenet": _mobilenet,
     "efficientnet": _efficientnet,

@@ -3,11 +3,19 @@
     flags.py     the command line
     config.py    experiments by name, overrides with checked keys and types
     schedule.py  epochs and a base rate turned into steps and a schedule
+    average.py   weights averaged over training, and evaluated
+    noise.py     dropout that a resumed run repeats
     strategy.py  one device, several, logical CPUs, TPU
     progress.py  progress bar or plain lines, metrics.jsonl
+    watch.py     what a loop or an evaluation returns: guard, show, record
+    best.py      the best checkpoint
+    accumulation.py  one optimizer step from several micro-batches
+    workers.py   checkpoints of workers that are not the chief
+    iterators.py     data iterators that end without keeping a run waiting
     record.py    what a run leaves behind, and the guard of its weights
     datasets.py  the embedded digits, TFDS sets
     driver.py    one run: build, resume, train, evaluate, record
+    plots.py     how figures look: one colour and marker a layer
 
 Built on the Model Garden (`official`) and tf_keras.
 """

@@ -12,7 +12,7 @@ import os
 import typing
 from collections.abc import Callable, Iterable
 from types import ModuleType, UnionType
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from official.core import config_definitions, exp_factory
@@ -52,6 +52,26 @@ class NormAct(hyperparams.Config):
         return functools.partial(layers.norm_act, name, **settings)
 
 
+class Row(Protocol):
+    """A row of a table of results, as far as training goes.
+
+    Attributes:
+      id: its name, for `--row`.
+      experiment: a registered name.
+      layer: a catalog name.
+    """
+
+    id: str
+    experiment: str
+    layer: str
+
+    def paths(self) -> list[str]:
+        """Its config files, the later over the earlier."""
+
+    def changes(self) -> dict[str, Any]:
+        """What it changes after them, as nested keys."""
+
+
 def register(name: str) -> Callable:
     """Registers an experiment factory with the Model Garden, by name."""
     _NAMES.append(name)
@@ -68,36 +88,45 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def parse(
-    experiment: str,
+    experiment: str | None = None,
     config_files: Iterable[str] = (),
     norm_act: str | None = None,
     params_override: str | dict | None = None,
     tpu: str | None = None,
+    row: Row | None = None,
 ) -> Experiment:
-    """Resolves an experiment: its defaults, files, layer, then overrides.
+    """Resolves an experiment: its row, files, layer, then overrides.
 
     Args:
-      experiment: a registered name.
+      experiment: a registered name; a row's own when None.
       config_files: YAML files, the later over the earlier.
       norm_act: a catalog name.
       params_override: `a.b=c,d.e=f`, YAML text, a YAML file or a dict.
       tpu: TPU name.
+      row: a row of a table, under all the others.
 
     Raises:
       ValueError: an unknown experiment, key or layer, a contradiction.
       TypeError: a value of the wrong type, a file that is no mapping.
     """
+    files = [_read(path) for path in config_files]
+    last = _as_dict(params_override)
+    if norm_act is not None:
+        _refuse_two_layers("norm_act", norm_act, [last])
+    if row is not None:
+        experiment = _agreed(row, experiment, norm_act, [*files, last])
     if experiment not in _NAMES:
         raise ValueError(
             f"Unknown experiment. {nearest(experiment, _NAMES)}. "
             f"Received: experiment={experiment!r}"
         )
     params = exp_factory.get_exp_config(experiment)
-    for path in config_files:
-        override(params, _read(path))
-    last = _as_dict(params_override)
+    if row is not None:
+        before = [*map(_read, row.paths()), row.changes()]
+        files = [*before, _nest(_NORM_KEY, row.layer), *files]
+    for changes in files:
+        override(params, changes)
     if norm_act is not None:
-        _refuse_two_layers(norm_act, last)
         override(params, _nest(_NORM_KEY, norm_act))
     if tpu is not None:
         override(params, {"runtime": {"tpu": tpu}})
@@ -111,16 +140,32 @@ def override(params: hyperparams.Config, changes: dict) -> None:
     params.override(_checked(params, changes, ""), is_strict=True)
 
 
-def _refuse_two_layers(norm_act: str, changes: dict) -> None:
-    """--norm_act and --params_override must not name different layers."""
-    other: Any = changes
-    for key in _NORM_KEY.split("."):
-        other = other.get(key) if isinstance(other, dict) else None
-    if other not in (None, norm_act):
+def _agreed(
+    row: Row, experiment: str | None, norm_act: str | None, others: list[dict]
+) -> str:
+    """The row's experiment, unless something else asks for another one."""
+    if experiment not in (None, row.experiment):
         raise ValueError(
-            "Two layers are asked for; give one. Received: "
-            f"norm_act={norm_act!r}, params_override {_NORM_KEY}={other!r}"
+            f"The row is one of experiment {row.experiment}; leave "
+            "--experiment out. Received: "
+            f"row={row.id!r}, experiment={experiment!r}"
         )
+    named = [] if norm_act is None else [_nest(_NORM_KEY, norm_act)]
+    _refuse_two_layers("row", row.layer, [*named, *others])
+    return row.experiment
+
+
+def _refuse_two_layers(what: str, layer: str, others: list[dict]) -> None:
+    """The layer that `what` names must not be another one in `others`."""
+    for other in others:
+        found: Any = other
+        for key in _NORM_KEY.split("."):
+            found = found.get(key) if isinstance(found, dict) else None
+        if found not in (None, layer):
+            raise ValueError(
+                f"Two layers are asked for; give one. Received: {what} "
+                f"with {layer!r}, and {_NORM_KEY}={found!r}"
+            )
 
 
 def _nest(key: str, value: Any) -> dict:
@@ -181,8 +226,9 @@ def _checked(params: hyperparams.Config, changes: dict, where: str) -> dict:
                 f"Unknown config key {path}. {nearest(key, known)}. "
                 f"Received: {path}={value!r}"
             )
-        child = getattr(params, key)
-        if isinstance(child, hyperparams.Config):
+        child, hint = getattr(params, key), hints.get(key, Any)
+        cleared = value is None and type(None) in typing.get_args(hint)
+        if isinstance(child, hyperparams.Config) and not cleared:
             if not isinstance(value, dict):
                 keys = ", ".join(_keys(child))
                 raise TypeError(
@@ -191,11 +237,23 @@ def _checked(params: hyperparams.Config, changes: dict, where: str) -> dict:
                 )
             value = _checked(child, value, path + ".")
         else:
-            value = _typed(value, hints.get(key, Any), path)
+            section = _section(hint) if isinstance(value, dict) else None
+            if section:  # None until it is asked for, as optimizer_config.ema.
+                value = _checked(section(), value, path + ".")
+            else:
+                value = _typed(value, hint, path)
         if key == "type" and isinstance(params, oneof.OneOfConfig):
             _check_choice(value, known, path)
         result[key] = value
     return result
+
+
+def _section(hint: Any) -> type[hyperparams.Config] | None:
+    """The config class among the types that `hint` allows, if there is one."""
+    for option in typing.get_args(hint):
+        if isinstance(option, type) and issubclass(option, hyperparams.Config):
+            return option
+    return None
 
 
 def _check_choice(value: Any, known: list[str], path: str) -> None:

@@ -1,10 +1,13 @@
 """Sets of labelled images that more than one head reads."""
 
+import functools
+import io
 import os
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -36,16 +39,42 @@ def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     return images[chosen][..., np.newaxis], labels
 
 
+@functools.cache
+def jpeg_digits(split: str) -> tuple[list[bytes], np.ndarray]:
+    """The digits as JPEG files of 64 to 128 pixels a side, each its own size.
+
+    Args:
+      split: as of `digits`.
+
+    Returns:
+      The files' bytes, RGB, and labels [n] int32.
+
+    Raises:
+      ValueError: another split.
+    """
+    images, labels = digits(split)
+    files = []
+    for index, image in enumerate(images[..., 0]):
+        # 17 and 29 have no common factor with 65: all sizes occur.
+        size = (64 + index * 17 % 65, 64 + index * 29 % 65)
+        scaled = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        scaled.convert("RGB").save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files, labels
+
+
 def tfds_builder(dataset: str, split: str, data_dir: str) -> tuple[Any, int]:
     """Opens a prepared TFDS set of labelled images.
 
     Args:
-      dataset: its TFDS name.
+      dataset: its TFDS name, and maybe its version: "cifar10:3.0.2".
       split: in TFDS's notation.
       data_dir: holds <dataset>/<version>/; ~/tensorflow_datasets when empty.
 
     Returns:
-      The newest version's builder, and the number of the split's examples.
+      The builder, of the newest version when none is named, and the number
+      of the split's examples.
 
     Raises:
       ValueError: no such set or split, or one without images and labels.
@@ -81,28 +110,66 @@ def in_memory(
     return images.numpy(), labels.numpy().astype(np.int32)
 
 
-def skip_decoding() -> Any:
-    """A TFDS decoder that leaves an image as its file's bytes."""
+def tfds_shards(builder: Any, split: str) -> list[tuple[str, int, int]]:
+    """The TFRecord files of a split: path, records to skip, records to take.
+
+    Raises:
+      ValueError: the set is stored in another file format.
+    """
+    file_format = builder.info.file_format.name
+    if file_format != "TFRECORD":
+        raise ValueError(
+            f"{builder.info.full_name} must be stored as TFRecords: `tfds "
+            f"build {builder.info.name} --file_format=tfrecord`. "
+            f"Received: file_format={file_format}"
+        )
+    parts = builder.info.splits[split].file_instructions
+    return [(part.filename, part.skip, part.take) for part in parts]
+
+
+def tfds_parse(
+    builder: Any, serialized: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The image file's bytes and the label of a serialized example."""
     import tensorflow_datasets as tfds
 
-    return tfds.decode.SkipDecoding()
+    features = tfds.features.FeaturesDict(
+        {name: builder.info.features[name] for name in ("image", "label")}
+    )
+    row = features.deserialize_example(
+        serialized, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    return row["image"], row["label"]
 
 
 def _directory(dataset: str, data_dir: str) -> str:
     root = data_dir or os.path.join("~", "tensorflow_datasets")
-    home = os.path.join(os.path.expanduser(root), dataset)
-    versions = tf.io.gfile.glob(os.path.join(home, "*", "dataset_info.json"))
+    name, _, wanted = dataset.partition(":")
+    home = os.path.join(os.path.expanduser(root), name)
+    files = tf.io.gfile.glob(os.path.join(home, "*", "dataset_info.json"))
+    versions = {os.path.basename(os.path.dirname(path)): path for path in files}
     if not versions:
+        near = ", ".join(_prepared(os.path.expanduser(root))) or "none"
         raise ValueError(
-            f"There is no data set {dataset!r} in {root}. Download and "
-            f"prepare it with `tfds build {dataset} --data_dir={root}`, or "
-            f"give the directory that holds {dataset}/ as "
-            "task.train_data.tfds_data_dir. "
+            f"There is no data set {name!r} in {root}; there: {near}. "
+            f"Download and prepare it with `tfds build {name} "
+            f"--data_dir={root}`, or give the directory that holds {name}/ "
+            "as task.train_data.tfds_data_dir. "
             f"Received: tfds_data_dir={data_dir!r}"
         )
+    if wanted and wanted not in versions:
+        raise ValueError(
+            f"{name} is there in the versions {', '.join(sorted(versions))}. "
+            f"Received: dataset={dataset!r}"
+        )
 
-    def version(path: str) -> list[int]:
-        name = os.path.basename(os.path.dirname(path))
-        return [int(part) for part in name.split(".") if part.isdigit()]
+    def number(version: str) -> list[int]:
+        return [int(part) for part in version.split(".") if part.isdigit()]
 
-    return os.path.dirname(max(versions, key=version))
+    return os.path.dirname(versions[wanted or max(versions, key=number)])
+
+
+def _prepared(root: str) -> list[str]:
+    """Names of the sets in a TFDS directory."""
+    files = tf.io.gfile.glob(os.path.join(root, "*", "*", "dataset_info.json"))
+    return sorted({path.split(os.sep)[-3] for path in files})

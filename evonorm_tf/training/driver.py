@@ -6,16 +6,29 @@ of an unbroken one, a loss that is not finite stops it, and its progress can
 be read by people and programs.
 """
 
+import contextlib
 import dataclasses
 import os
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
-from official.core import config_definitions, train_lib, train_utils
-from official.modeling import performance
+from official.core import config_definitions, train_utils
+from official.modeling import optimization, performance
 
-from evonorm_tf.training import config, progress, record, strategy
+from evonorm_tf.training import (
+    accumulation,
+    best,
+    config,
+    iterators,
+    progress,
+    record,
+    strategy,
+    watch,
+    workers,
+)
 
 Logs = dict[str, float]
 
@@ -56,9 +69,7 @@ def trainer_config(**settings: Any) -> config_definitions.TrainerConfig:
 def latest_step(model_dir: str) -> int:
     """The step of the last checkpoint in `model_dir`; 0 without one."""
     path = tf.train.latest_checkpoint(model_dir)
-    if path is None:
-        return 0
-    return int(train_utils.read_global_step_from_checkpoint(path))
+    return 0 if path is None else record.saved_step(path)
 
 
 def run(
@@ -75,43 +86,81 @@ def run(
       task: a Model Garden task. Its `start_step` attribute is set to the
         step that the run goes on from, before its inputs are built; its
         `seed` seeds the weights.
-      mode: one of `flags.MODES`.
+      mode: one of `flags.MODES`; "eval_best" evaluates the best checkpoint.
       model_dir: checkpoints, `metrics.jsonl`, `params.yaml`, `run.json`.
       display: where progress is shown; a bar of its own when None.
 
     Raises:
       ValueError: `model_dir` holds another model; nothing to evaluate.
       FloatingPointError: the loss or a weight is no longer finite.
+      SystemExit: Ctrl-C, with the shell's code for it, 130.
     """
     os.makedirs(model_dir, exist_ok=True)
     start = latest_step(model_dir)
-    if mode == "eval" and not start:
-        raise ValueError(
-            "There is no checkpoint to evaluate; train first. "
-            f"Received: model_dir={model_dir!r}"
-        )
+    found = _found(params, mode, model_dir)
     devices = strategy.build(params.runtime)
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(
             params.runtime.mixed_precision_dtype
         )
     batch = params.task.train_data.global_batch_size
-    about = strategy.describe(devices, batch)
-    if start:
+    about = strategy.describe(devices, batch, params.runtime.accumulation_steps)
+    if found:
         record.check_model(params, model_dir)
-    if mode != "eval":
-        record.save(params, model_dir, about)
+    chief = devices.extended.should_checkpoint
     total = params.trainer.train_steps
     display = display or progress.Display(params.task.model.norm_act.name)
-    with display, progress.quiet_orbit():
+    with display, progress.quiet_orbit(), stoppable(model_dir, display):
         display.say(f"{about}. {_where(start, total, model_dir)}")
         task.start_step = start
-        watch = _Watch(display, model_dir, start, params)
-        runner = _runner(params, task, mode, model_dir, (devices, watch))
-        with devices.scope():
-            metrics = _execute(runner, params.trainer, mode)
+        writes = chief and mode != "eval_best"
+        seen = watch.Watch(display, model_dir, (start, total), batch, writes)
+        with _runner(params, task, mode, model_dir, (devices, seen)) as runner:
+            if "train" in mode and chief:
+                facts = _facts(task, runner.trainer.model)
+                record.save(params, model_dir, about, facts)
+            if mode == "eval_best":
+                _restore_best(runner, found)
+            metrics = _execute(runner, params, mode, model_dir)
     step = int(runner.trainer.global_step.numpy())
     return Result(runner.trainer.model, step, metrics)
+
+
+def _found(params: config.Experiment, mode: str, model_dir: str) -> str | None:
+    """The checkpoint to go on from, or to evaluate."""
+    folder = model_dir
+    if mode == "eval_best":
+        sub = params.trainer.best_checkpoint_export_subdir
+        folder = os.path.join(model_dir, sub or "best")
+    found = tf.train.latest_checkpoint(folder)
+    if found is None and "train" not in mode:
+        raise ValueError(
+            "There is no checkpoint to evaluate; train first. "
+            f"Received: model_dir={model_dir!r}, mode={mode!r}"
+        )
+    return found
+
+
+def _restore_best(runner: Any, path: str) -> None:
+    """Puts the best checkpoint in the place of the latest."""
+    optimizer = runner.trainer.optimizer
+    with runner.strategy.scope():
+        runner.controller.restore_checkpoint(path)
+        if isinstance(optimizer, optimization.ExponentialMovingAverage):
+            # It was saved with the average in the model's place, where the
+            # evaluation will put it.
+            optimizer.swap_weights()
+
+
+def _facts(task: Any, model: tf_keras.Model) -> dict[str, Any]:
+    """What an export needs to know of the data."""
+    facts = {}
+    # Only models of one input tensor have the attribute.
+    shape = getattr(model, "input_shape", None)
+    if isinstance(shape, tuple):
+        facts["input_shape"] = list(shape[1:])
+    names = getattr(task, "class_names", ())
+    return facts | ({"classes": list(names)} if names else {})
 
 
 def _where(start: int, total: int, model_dir: str) -> str:
@@ -120,89 +169,122 @@ def _where(start: int, total: int, model_dir: str) -> str:
     return f"Going on from step {start} of {total} in {model_dir}"
 
 
-def _runner(params, task, mode, model_dir, parts) -> Any:
+@contextlib.contextmanager
+def stoppable(model_dir: str, display: progress.Display) -> Iterator[None]:
+    """Ends a run by Ctrl-C in plain words; what is saved is whole.
+
+    Raises:
+      SystemExit: 130, where Ctrl-C was pressed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        step = latest_step(model_dir)
+        saved = f"saved up to step {step}" if step else "nothing was saved yet"
+        display.say(
+            f"Stopped; {saved} in {model_dir}. The same command goes on "
+            "from there."
+        )
+        raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
+def _runner(params, task, mode, model_dir, parts) -> Iterator[Any]:
     """Builds the trainer with seeded weights, and restores what there is."""
-    devices, watch = parts
+    devices, seen = parts
+    chief = devices.extended.should_checkpoint
+    own = model_dir if chief else workers.aside(model_dir)
     tf_keras.utils.set_random_seed(task.seed)
     with devices.scope():
-        watch.trainer = train_utils.create_trainer(
+        trainer = train_utils.create_trainer(
             params,
             task,
             train="train" in mode,
             evaluate="eval" in mode,
-            checkpoint_exporter=train_utils.maybe_create_best_ckpt_exporter(
-                params, model_dir
-            ),
+            checkpoint_exporter=best.keeper(
+                params.trainer,
+                model_dir,
+                None if chief else os.path.join(own, "best"),
+            )
+            if "train" in mode
+            else None,
+            trainer_cls=accumulation.Trainer,
         )
+        accumulation.check(trainer.optimizer, params.runtime)
         # Slot variables made by the first step would have TensorFlow trace
         # the step a second time, and be restored only then.
-        optimizer = watch.trainer.optimizer
+        optimizer = trainer.optimizer
         create = getattr(optimizer, "_create_all_weights", None)
-        (create or optimizer.build)(watch.trainer.model.trainable_variables)
-    return train_lib.OrbitExperimentRunner(
+        (create or optimizer.build)(trainer.model.trainable_variables)
+    seen.trainer = trainer
+
+    def evaluated(output):
+        seen.evaluated(output)
+        # The sooner, the less its end can wait for; the last is left.
+        if int(trainer.global_step.numpy()) < params.trainer.train_steps:
+            trainer.eval_dataset.release()
+
+    manager = tf.train.CheckpointManager(
+        trainer.checkpoint,
+        own,
+        max_to_keep=params.trainer.max_to_keep,
+        step_counter=trainer.global_step,
+        checkpoint_interval=params.trainer.checkpoint_interval,
+        init_fn=trainer.initialize,
+    )
+    runner = workers.Runner(
+        manager,
         devices,
         task,
         mode,
         params,
         model_dir,
-        trainer=watch.trainer,
-        train_actions=[watch.trained],
-        eval_actions=[watch.evaluated],
+        save_summary=chief and mode != "eval_best",
+        trainer=trainer,
+        train_actions=[seen.trained],
+        eval_actions=[evaluated],
     )
+    try:
+        with iterators.released(trainer):
+            yield runner
+    finally:
+        if not chief:
+            shutil.rmtree(own)
 
 
-def _execute(runner: Any, settings: Any, mode: str) -> Logs:
-    """The mode's loop. (The runner's own `run` also profiles the model.)"""
-    controller, metrics = runner.controller, None
-    if mode == "train":
-        controller.train(settings.train_steps)
-    elif mode == "train_and_eval":
-        metrics = controller.train_and_evaluate(
-            settings.train_steps,
-            settings.validation_steps,
-            settings.validation_interval,
-        )
-    # An evaluation alone, or of a run that was already at its end.
-    if metrics is None and mode != "train":
-        metrics = controller.evaluate(settings.validation_steps)
+def _execute(
+    runner: Any, params: config.Experiment, mode: str, model_dir: str
+) -> Logs:
+    """The mode's loop. (The runner's own `run` also profiles the model.)
+
+    Evaluations are at multiples of their interval, wherever the run was
+    started: Orbit's own loop counts them from there.
+    """
+    controller, settings = runner.controller, params.trainer
+    total, metrics = settings.train_steps, None
+    with runner.strategy.scope():
+        if mode == "train":
+            controller.train(total)
+            return {}
+        step = int(controller.global_step.numpy())
+        if "train" in mode and 0 < step < total:
+            every = settings.validation_interval or total
+            # Killed between a checkpoint and the evaluation that follows it.
+            if step % every == 0 and not _evaluated(model_dir, step):
+                controller.evaluate(settings.validation_steps)
+        while "train" in mode and step < total:
+            every = settings.validation_interval or total
+            step = min(step - step % every + every, total)
+            controller.train(step, checkpoint_at_completion=False)
+            metrics = controller.evaluate(settings.validation_steps)
+            if step == total:
+                controller.save_checkpoint()
+        # An evaluation alone, or of a run that was already at its end.
+        if metrics is None:
+            metrics = controller.evaluate(settings.validation_steps)
     return progress.scalars(metrics or {})
 
 
-class _Watch:
-    """Orbit's actions: guards, shows and records what a loop returns."""
-
-    def __init__(self, display, model_dir: str, start: int, params):
-        self.trainer: Any = None
-        self._display = display
-        self._model_dir = model_dir
-        self._batch = params.task.train_data.global_batch_size
-        self._total = params.trainer.train_steps
-        self._file = progress.MetricsFile(model_dir, start)
-        self._speed = progress.Speed(start)
-
-    def _step(self) -> int:
-        return int(self.trainer.global_step.numpy())
-
-    def trained(self, output: dict[str, Any]) -> None:
-        """After a training loop, before its checkpoint is saved."""
-        step, logs = self._step(), progress.scalars(output)
-        record.require_finite(
-            step, logs, {"model": self.trainer.model}, self._model_dir
-        )
-        rate = self._speed.update(step)
-        images = rate * self._batch
-        self._file.append("train", step, logs | {"images_per_second": images})
-        note = (
-            f"step {step}/{self._total}, loss {logs['training_loss']:.3f}, "
-            f"{images:.0f} images/s"
-        )
-        left = (self._total - step) / rate
-        self._display.update(step / self._total, note, left)
-
-    def evaluated(self, output: dict[str, Any]) -> None:
-        """After an evaluation."""
-        step, logs = self._step(), progress.scalars(output)
-        self._file.append("eval", step, logs)
-        text = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
-        self._display.say(f"step {step}: {text}")
-        self._speed.restart()
+def _evaluated(model_dir: str, step: int) -> bool:
+    lines = progress.read(model_dir)
+    return any(x["kind"] == "eval" and x["step"] == step for x in lines)

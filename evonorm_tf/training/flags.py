@@ -1,20 +1,32 @@
-"""The command line that every head shares."""
+"""The command line that every head shares.
+
+What is laid over what: the experiment's own values, --row, each
+--config_file, --norm_act, --params_override. A row together with another
+experiment or layer is an error.
+"""
+
+from collections.abc import Callable
 
 from absl import flags, logging
 
 from evonorm_tf.training import config
 
-MODES = ("train_and_eval", "train", "eval")
+MODES = ("train_and_eval", "train", "eval", "eval_best")
 
 
 def define_flags(
-    experiment: str | None = None, model_dir: str | None = None
+    experiment: str | None = None,
+    model_dir: str | None = None,
+    rows: bool = False,
+    steps: bool = False,
 ) -> None:
     """Defines the flags; a head's `train.py` calls this once.
 
     Args:
       experiment: what runs when none is named; without it, one must be.
       model_dir: where to, likewise.
+      rows: whether the head's experiments are rows of `configs.tables`.
+      steps: whether the head takes --preflight and --bundle.
     """
     flags.DEFINE_string(
         "experiment", experiment, "Name of a registered experiment."
@@ -42,19 +54,73 @@ def define_flags(
     )
     flags.DEFINE_string("tpu", None, "TPU name, or 'local'.")
     flags.DEFINE_bool("debug", False, "Shrink the experiment to a few seconds.")
-    flags.mark_flags_as_required(["experiment", "model_dir"])
+    if steps:
+        _define_step_flags()
+    else:
+        flags.mark_flag_as_required("model_dir")
+    if not rows:
+        flags.mark_flag_as_required("experiment")
+        return
+    flags.DEFINE_string(
+        "row",
+        None,
+        "Row of a table of results: its experiment, recipe and layer. "
+        "`python -m configs.tables` lists them.",
+    )
+    flags.register_multi_flags_validator(
+        ["experiment", "row"],
+        lambda given: given["experiment"] or given["row"],
+        "give --row or --experiment",
+    )
 
 
-def parse() -> config.Experiment:
-    """The experiment that the command line asks for, and quieter logs."""
+def _define_step_flags() -> None:
+    """Flags of what is done with a training step instead of a run."""
+    flags.DEFINE_string(
+        "preflight",
+        None,
+        "Instead of training: compile the step for this TPU topology, "
+        "v5e:2x2 for example, without a TPU, and report.",
+    )
+    flags.DEFINE_string("preflight_json", None, "Write the report here too.")
+    flags.DEFINE_string(
+        "bundle",
+        None,
+        "Instead of training: add the run to this folder, for a machine with "
+        "JAX and no TensorFlow.",
+    )
+    flags.register_multi_flags_validator(
+        ["model_dir", "preflight", "bundle"],
+        lambda given: sum(v is not None for v in given.values()) == 1,
+        "give one of --model_dir, --preflight and --bundle",
+    )
+
+
+def parse(
+    find_row: Callable[[str], config.Row] | None = None,
+) -> config.Experiment:
+    """The experiment that the command line asks for, and quieter logs.
+
+    Args:
+      find_row: the row of an id, for a head that defined `--row`.
+
+    Raises:
+      ValueError, TypeError: see `config.parse`; an unknown row.
+    """
     quiet_logs()
     given = flags.FLAGS
+    row, experiment = None, given.experiment
+    if find_row is not None and given.row:
+        row = find_row(given.row)
+        if not given["experiment"].present:  # A head's default, not a wish.
+            experiment = None
     return config.parse(
-        given.experiment,
+        experiment,
         given.config_file,
         given.norm_act,
         given.params_override,
         given.tpu,
+        row,
     )
 
 

@@ -71,11 +71,14 @@ def write_atomically(path: str, text: str) -> None:
 
 def scalars(logs: dict[str, Any]) -> dict[str, float]:
     """Orbit's logs as floats; replicated values are read once."""
-    return {
-        # float() refuses the variable of a replicated learning rate.
-        name: float(tf.convert_to_tensor(value))
-        for name, value in logs.items()
-    }
+    return {name: _scalar(value) for name, value in logs.items()}
+
+
+def _scalar(value: Any) -> float:
+    if isinstance(value, (int, float)):
+        return float(value)  # A tensor of it would be float32.
+    # float() refuses the variable of a replicated learning rate.
+    return float(tf.convert_to_tensor(value))
 
 
 class Display:

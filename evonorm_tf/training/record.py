@@ -10,6 +10,7 @@ import math
 import os
 import platform
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -18,6 +19,7 @@ import yaml
 from evonorm_tf.training import config, progress
 
 CONFIG_FILE = "params.yaml"
+ABOUT_FILE = "run.json"
 
 
 def same_config(params: config.Experiment, model_dir: str) -> bool:
@@ -49,13 +51,19 @@ def check_model(params: config.Experiment, model_dir: str) -> None:
         )
 
 
-def save(params: config.Experiment, model_dir: str, about: str) -> None:
+def save(
+    params: config.Experiment,
+    model_dir: str,
+    about: str,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
     """Records the resolved config, versions and devices.
 
     Args:
       params: the experiment.
       model_dir: the run's directory.
       about: the devices, in words.
+      facts: what else `run.json` is to say, ready for JSON.
     """
     path = os.path.join(model_dir, CONFIG_FILE)
     progress.write_atomically(path, _as_yaml(params))
@@ -65,9 +73,20 @@ def save(params: config.Experiment, model_dir: str, about: str) -> None:
         "tf_keras": tf_keras.__version__,
         "devices": about,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        **(facts or {}),
     }
     text = json.dumps(versions, indent=2) + "\n"
-    progress.write_atomically(os.path.join(model_dir, "run.json"), text)
+    progress.write_atomically(os.path.join(model_dir, ABOUT_FILE), text)
+
+
+def saved_step(path: str) -> int:
+    """The global step of a checkpoint.
+
+    Read without making a variable, which in the scope of several workers
+    would wait for all of them.
+    """
+    reader = tf.train.load_checkpoint(path)
+    return int(reader.get_tensor("global_step/.ATTRIBUTES/VARIABLE_VALUE"))
 
 
 def require_finite(

@@ -10,7 +10,7 @@ import dataclasses
 from official.core import config_definitions
 from official.modeling import hyperparams
 
-_DECAYS = ("cosine", "stepwise")
+_DECAYS = ("cosine", "stepwise", "exponential")
 
 
 @dataclasses.dataclass
@@ -24,9 +24,15 @@ class Schedule(hyperparams.Config):
         rate used is this * global_batch_size / base_batch_size.
       base_batch_size: see above.
       warmup_epochs: linear warm-up from 0, part of `epochs`.
-      decay: "cosine" to 0, or "stepwise": /10 at each of `boundaries`.
+      decay: "cosine" to 0; "stepwise": /10 at each of `boundaries`;
+        "exponential": times `decay_rate` every `decay_epochs`, at once.
       boundaries: fractions of the run, for "stepwise"; 30, 60 and 80 of
         90 epochs are the defaults.
+      decay_rate: for "exponential".
+      decay_epochs: for "exponential".
+      validation_epochs: epochs from one evaluation, and one checkpoint, to
+        the next, whatever the batch; 0 leaves `trainer.validation_interval`
+        and `trainer.checkpoint_interval` as they are.
     """
 
     epochs: float = 90.0
@@ -37,6 +43,9 @@ class Schedule(hyperparams.Config):
     boundaries: list[float] = dataclasses.field(
         default_factory=lambda: [1 / 3, 2 / 3, 8 / 9]
     )
+    decay_rate: float = 0.97
+    decay_epochs: float = 2.4
+    validation_epochs: float = 0.0
 
 
 def resolve(
@@ -70,6 +79,10 @@ def resolve(
         )
     # Summaries are only cut at the end of a loop.
     trainer.summary_interval = trainer.steps_per_loop
+    if schedule.validation_epochs:
+        interval = max(round(schedule.validation_epochs * steps_per_epoch), 1)
+        trainer.validation_interval = interval
+        trainer.checkpoint_interval = interval
     if trainer.optimizer_config.learning_rate.type is not None:
         return
     if schedule.decay not in _DECAYS:
@@ -79,7 +92,7 @@ def resolve(
         )
     rate = schedule.base_learning_rate * batch / schedule.base_batch_size
     trainer.optimizer_config.learning_rate.override(
-        _decay(schedule, rate, steps)
+        _decay(schedule, rate, steps, steps_per_epoch)
     )
     warmup = min(round(schedule.warmup_epochs * steps_per_epoch), steps // 2)
     if warmup:
@@ -91,11 +104,23 @@ def resolve(
         )
 
 
-def _decay(schedule: Schedule, rate: float, steps: int) -> dict:
+def _decay(
+    schedule: Schedule, rate: float, steps: int, steps_per_epoch: float
+) -> dict:
     """The Model Garden's learning_rate config for this decay."""
     if schedule.decay == "cosine":
         cosine = {"initial_learning_rate": rate, "decay_steps": steps}
         return {"type": "cosine", "cosine": cosine}
+    if schedule.decay == "exponential":
+        exponential = {
+            "initial_learning_rate": rate,
+            "decay_rate": schedule.decay_rate,
+            "decay_steps": max(
+                round(schedule.decay_epochs * steps_per_epoch), 1
+            ),
+            "staircase": True,
+        }
+        return {"type": "exponential", "exponential": exponential}
     boundaries = [round(part * steps) for part in schedule.boundaries]
     values = [rate * 0.1**k for k in range(len(boundaries) + 1)]
     stepwise = {"boundaries": boundaries, "values": values}

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import json
+import os
 
 import tensorflow as tf
 from official.common import distribute_utils
@@ -15,19 +17,26 @@ class Runtime(config_definitions.RuntimeConfig):
     """The Model Garden's runtime, with devices that are found, not counted.
 
     Attributes:
-      distribution_strategy: "auto" takes the TPU of `--tpu`, else every GPU
-        there is, else one CPU; or "one_device", "mirrored",
-        "multi_worker_mirrored" (TF_CONFIG) or "tpu".
+      distribution_strategy: "auto" takes the TPU of `--tpu`, else the
+        workers of TF_CONFIG, else every GPU there is, else one CPU; or
+        "one_device", "mirrored", "multi_worker_mirrored" (TF_CONFIG) or
+        "tpu".
       cpu_replicas: above 0, MirroredStrategy over so many logical CPUs: a
         trial of data parallelism without accelerators.
+      accumulation_steps: micro-batches that a replica's batch is cut into,
+        one after the other, for one step of the optimizer.
     """
 
     distribution_strategy: str = "auto"
     cpu_replicas: int = 0
+    accumulation_steps: int = 1
 
 
 def build(runtime: Runtime) -> tf.distribute.Strategy:
-    """Builds the strategy.
+    """Builds the strategy; again, the same one where there can be but one.
+
+    Logical CPUs and several workers must be set up before TensorFlow's first
+    operation: call it first, before data are opened.
 
     Args:
       runtime: the resolved runtime config.
@@ -48,9 +57,35 @@ def build(runtime: Runtime) -> tf.distribute.Strategy:
         return distribute_utils.get_distribution_strategy(
             "tpu", tpu_address=runtime.tpu or "local"
         )
-    if kind == "multi_worker_mirrored":
-        return distribute_utils.get_distribution_strategy(kind)
+    if kind == "multi_worker_mirrored" or (kind == "auto" and _workers() > 1):
+        return _multi_worker()
     return _local(kind, runtime.num_gpus)
+
+
+def _workers() -> int:
+    """How many processes of TF_CONFIG train."""
+    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    return len(cluster.get("chief", [])) + len(cluster.get("worker", []))
+
+
+@functools.cache
+def _multi_worker() -> tf.distribute.Strategy:
+    """The workers of TF_CONFIG; waits until all of them are there."""
+    if not _workers():
+        raise ValueError(
+            "distribution_strategy=multi_worker_mirrored needs TF_CONFIG, "
+            'such as {"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+            '"task": {"type": "worker", "index": 0}}, in the environment of '
+            "each worker. Received: TF_CONFIG="
+            f"{os.environ.get('TF_CONFIG')!r}"
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise ValueError(
+            "Several workers must be set up before TensorFlow's first "
+            "operation: call evonorm_tf.training.strategy.build first."
+        ) from error
 
 
 def _local(kind: str, num_gpus: int) -> tf.distribute.Strategy:
@@ -108,11 +143,19 @@ def mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
     return tf.distribute.MirroredStrategy(devices)
 
 
-def describe(strategy: tf.distribute.Strategy, global_batch: int) -> str:
+def describe(
+    strategy: tf.distribute.Strategy, global_batch: int, accumulation: int = 1
+) -> str:
     """One line: strategy, replicas, and the batch of each.
 
+    Args:
+      strategy: what the run is distributed by.
+      global_batch: images a step.
+      accumulation: micro-batches a step.
+
     Raises:
-      ValueError: the global batch does not divide among the replicas.
+      ValueError: the global batch does not divide among the replicas, or a
+        replica's among the micro-batches.
     """
     replicas = strategy.num_replicas_in_sync
     if global_batch % replicas:
@@ -120,12 +163,23 @@ def describe(strategy: tf.distribute.Strategy, global_batch: int) -> str:
             "global_batch_size must divide among the replicas. Received: "
             f"global_batch_size={global_batch}, replicas={replicas}"
         )
+    batch = global_batch // replicas
+    if accumulation < 1 or batch % accumulation:
+        raise ValueError(
+            "runtime.accumulation_steps must be at least 1 and divide a "
+            f"replica's batch, {batch}. Received: "
+            f"accumulation_steps={accumulation}"
+        )
     devices = strategy.extended.worker_devices
     kind = "CPU" if all("CPU" in device for device in devices) else "device"
     text = (
         f"{type(strategy).__name__}, {replicas} {kind} replica(s), batch "
-        f"{global_batch} ({global_batch // replicas} a replica)"
+        f"{global_batch} ({batch} a replica)"
     )
+    if accumulation > 1:
+        text += (
+            f", {accumulation} micro-batches of {batch // accumulation} a step"
+        )
     if kind == "CPU" and tf.config.list_physical_devices("GPU"):
         text += "; this machine has GPUs and this run does NOT use them"
     return text

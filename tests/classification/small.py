@@ -1,7 +1,7 @@
 """A run of a few steps, for the tests of this folder.
 
-`python -m tests.classification.small MODEL_DIR` runs it as a process of its
-own, which a test may kill.
+`python -m tests.classification.small MODEL_DIR VARIANT MODE` runs it as a
+process of its own, which a test may kill.
 """
 
 import sys
@@ -62,6 +62,24 @@ def parameters(norm_act="evonorm_s0", **trainer):
     )
 
 
+def everything():
+    """Augmentation, dropout, averaged weights, the best checkpoint kept."""
+    params = parameters(
+        checkpoint_interval=4,
+        validation_interval=4,
+        best_checkpoint_export_subdir="best",
+        best_checkpoint_eval_metric="accuracy",
+        optimizer_config={"ema": {"average_decay": 0.9}},
+    )
+    model = {"dropout": 0.2, "stochastic_depth": 0.2}
+    params.task.model.override(model)
+    params.task.train_data.augmentation = "crop_flip"
+    return params
+
+
+VARIANTS = {"plain": parameters, "everything": everything}
+
+
 def run(model_dir, params, mode="train", display=None):
     """Makes the run, from where `model_dir` left off."""
     return driver.run(
@@ -70,4 +88,4 @@ def run(model_dir, params, mode="train", display=None):
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], parameters())
+    run(sys.argv[1], VARIANTS[sys.argv[2]](), sys.argv[3])

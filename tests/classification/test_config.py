@@ -4,6 +4,8 @@ import pytest
 from official.core import config_definitions
 
 from classification import settings, task
+from configs import tables
+from evonorm_tf import nets
 from evonorm_tf.training import config, schedule, strategy
 
 
@@ -72,6 +74,81 @@ def test_two_different_layers_are_a_contradiction():
         config.parse("digits_resnet", (), "frn", f"{key}=bn_relu")
     same = config.parse("digits_resnet", (), "frn", f"{key}=frn")
     assert same.task.model.norm_act.name == "frn"
+
+
+ROW = "imagenet/r50-aug/evonorm_b0"
+LAYER = "task.model.norm_act.name"
+
+
+def test_row_then_file_then_flag_then_override(tmp_path):
+    file = tmp_path / "over.yaml"
+    file.write_text(
+        "task: {weight_decay: 0.5, label_smoothing: 0.5, schedule: {epochs: 7}}"
+    )
+    row = tables.find(ROW)
+    alone = config.parse(row=row).task
+    assert alone.model.norm_act.name == "evonorm_b0"
+    assert alone.train_data.randaugment_layers == 2  # its last file
+    assert (alone.weight_decay, alone.schedule.epochs) == (1e-4, 90)
+    over = config.parse(
+        config_files=[str(file)],
+        norm_act="evonorm_b0",  # the row's own is no contradiction
+        params_override="task.label_smoothing=0.1,task.schedule.epochs=8",
+        row=row,
+    ).task
+    assert (over.weight_decay, over.schedule.epochs) == (0.5, 8)
+    assert over.label_smoothing == 0.1
+    assert over.train_data.randaugment_layers == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"experiment": "cifar10_resnet"}, ["imagenet", "cifar10_resnet"]),
+        ({"norm_act": "bn_relu"}, ["Two layers", "evonorm_b0", "bn_relu"]),
+        ({"params_override": f"{LAYER}=frn"}, ["Two layers", "frn"]),
+        ({"config_files": ["layer.yaml"]}, ["Two layers", "gn_relu"]),
+    ],
+)
+def test_a_row_and_another_experiment_or_layer_contradict(
+    asked, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "layer.yaml").write_text(
+        "task: {model: {norm_act: {name: gn_relu}}}"
+    )
+    with pytest.raises(ValueError) as caught:
+        config.parse(row=tables.find(ROW), **asked)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_section_that_is_off_can_be_switched_on_checked_and_off_again():
+    key = "trainer.optimizer_config.ema"
+    on = config.parse("digits_resnet", (), None, f"{key}.average_decay=0.5")
+    assert on.trainer.optimizer_config.ema.average_decay == 0.5
+    with pytest.raises(ValueError, match=rf"{key}.decay.*average_decay"):
+        config.parse("digits_resnet", (), None, f"{key}.decay=0.5")
+    row = tables.find("imagenet/effnet_b0/bn_relu")
+    assert config.parse(row=row).trainer.optimizer_config.ema is not None
+    off = config.parse(row=row, params_override=f"{key}=null")
+    assert off.trainer.optimizer_config.ema is None
+
+
+def test_the_networks_own_settings_stand_where_none_is_given():
+    def filled(override):
+        params = config.parse("imagenet", params_override=override)
+        task.fill_in(params.task)
+        model, data = params.task.model, params.task.train_data
+        return model.dropout, model.stochastic_depth, data.image_size
+
+    own = nets.get("efficientnet_b3")
+    network = "task.model.network=efficientnet_b3"
+    assert filled(network) == (own.dropout, own.stochastic_depth, 300)
+    assert own.dropout > 0 and own.stochastic_depth > 0
+    zero = "task.model.dropout=0,task.model.stochastic_depth=0"
+    size = "task.train_data.image_size=64"
+    assert filled(f"{network},{zero},{size}") == (0.0, 0.0, 64)
 
 
 def test_unknown_network_names_the_nearest():

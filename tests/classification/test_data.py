@@ -1,4 +1,4 @@
-"""Batches: a pure function of (seed, step), every label in range."""
+"""Batches: a pure function of (seed, step), whatever they are read from."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from classification import data
 from classification.settings import Data
 from classification.sources import Memory, Records
 from evonorm_tf.training import datasets
+from tests.classification import images
 
 DIGITS = Data(
     dataset="digits",
@@ -16,22 +17,47 @@ DIGITS = Data(
     mean=[0.5],
     std=[0.25],
 )
+JPEG = Data(dataset="jpeg_digits", global_batch_size=10, image_size=32)
+RANDAUGMENT = {"randaugment_layers": 2}
+MIXED = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """A config for each kind of source, by name."""
+    root = tmp_path_factory.mktemp("sets")
+    images.write_tfrecords(root)
+    images.write_folder(root / "folder" / "train")
+    small = {"global_batch_size": 10, "image_size": 32}
+    return {
+        "digits": DIGITS,
+        "jpeg_digits": JPEG.replace(split="test", image_size=16),
+        "tfrecords": Data(
+            dataset="tfrecords",
+            path=f"{root}/{{split}}-*",
+            shuffle_buffer_size=7,
+            **small,
+        ),
+        "folder": Data(
+            dataset="folder", path=f"{root}/folder/{{split}}", **small
+        ),
+    }
 
 
 def _take(dataset, count):
     return [
-        (images.numpy(), labels["label"].numpy())
+        (images.numpy(), {key: value.numpy() for key, value in labels.items()})
         for images, labels in dataset.take(count)
     ]
 
 
 def _equal(left, right):
     assert len(left) == len(right)
-    for (images, labels), (other_images, other_labels) in zip(
-        left, right, strict=True
-    ):
-        np.testing.assert_array_equal(images, other_images)
-        np.testing.assert_array_equal(labels, other_labels)
+    for (pixels, labels), (other_pixels, other_labels) in zip(left, right):
+        np.testing.assert_array_equal(pixels, other_pixels)
+        assert labels.keys() == other_labels.keys()
+        for key in labels:
+            np.testing.assert_array_equal(labels[key], other_labels[key])
 
 
 def test_digits_split_is_fixed_whole_and_stratified():
@@ -45,26 +71,92 @@ def test_digits_split_is_fixed_whole_and_stratified():
         datasets.digits("validation")
 
 
-def test_a_later_start_gives_what_the_unbroken_run_gives():
-    source = data.open_source(DIGITS, 10)
-    # 1,352 examples: step 22 lies in the second epoch.
-    unbroken = _take(data.inputs(source, DIGITS), 26)
-    _equal(unbroken[22:], _take(data.inputs(source, DIGITS, 22), 4))
-    other = _take(data.inputs(source, DIGITS.replace(seed=1)), 1)
-    assert (unbroken[0][0] != other[0][0]).any()
-
-
-def test_an_epoch_visits_every_example_once():
-    config = DIGITS.replace(global_batch_size=52, augmentation="none")
+@pytest.mark.parametrize(
+    "name, extra",
+    [
+        ("digits", {}),
+        ("jpeg_digits", MIXED),
+        ("tfrecords", RANDAUGMENT | MIXED),
+        ("folder", MIXED),
+    ],
+)
+def test_a_later_start_gives_what_the_unbroken_run_gives(sets, name, extra):
+    config = sets[name].replace(**extra)
     source = data.open_source(config, 10)
-    assert source.examples == 26 * 52
-    seen = np.concatenate(
-        [images for images, _ in _take(data.inputs(source, config), 26)]
+    # The second epoch begins within, and not at, these batches.
+    last = source.examples // config.global_batch_size
+    unbroken = _take(data.inputs(source, config), last + 3)
+    assert ("target" in unbroken[0][1]) == ("mixup_alpha" in extra)
+    _equal(unbroken[last:], _take(data.inputs(source, config, last), 3))
+    other = _take(data.inputs(source, config.replace(seed=1)), 1)
+    assert (unbroken[0][0] != other[0][0]).any()
+    assert (unbroken[0][1]["label"] != other[0][1]["label"]).any()
+
+
+@pytest.mark.parametrize("extra", [RANDAUGMENT, MIXED])
+def test_augmentation_of_images_in_memory_is_stateless(extra):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (9, 16, 16, 3), np.uint8)
+    source = Memory(pixels, np.arange(9, dtype=np.int32), 9)
+    config = Data(global_batch_size=4, **extra)
+    unbroken = _take(data.inputs(source, config), 5)
+    _equal(unbroken[2:], _take(data.inputs(source, config, 2), 3))
+    plain = _take(data.inputs(source, Data(global_batch_size=4)), 1)
+    assert (unbroken[0][0] != plain[0][0]).any()
+    np.testing.assert_array_equal(unbroken[0][1]["label"], plain[0][1]["label"])
+
+
+@pytest.mark.parametrize("name", ["digits", "tfrecords", "folder"])
+def test_an_epoch_visits_every_example_once_in_its_own_order(sets, name):
+    config = sets[name]
+    source = data.open_source(config, 10)
+
+    def epoch(number, seed=0):
+        rows = source.epoch(
+            config.replace(seed=seed), tf.constant(number, tf.int64)
+        )
+        return [str(row) for row in rows.as_numpy_iterator()]
+
+    first = epoch(0)
+    assert len(set(first)) == len(first) == source.examples
+    assert epoch(0) == first
+    assert epoch(1) != first and sorted(epoch(1)) == sorted(first)
+    assert epoch(0, seed=1) != first
+
+
+def test_files_are_read_in_another_order_each_epoch(sets):
+    # A buffer of one shuffles nothing: what is left is the files' order.
+    config = sets["tfrecords"].replace(shuffle_buffer_size=1)
+    source = data.open_source(config, 10)
+    orders = {
+        tuple(
+            dict.fromkeys(
+                file.decode()
+                for _, file, _ in source.epoch(
+                    config, tf.constant(epoch, tf.int64)
+                ).as_numpy_iterator()
+            )
+        )
+        for epoch in range(6)
+    }
+    assert len(orders) > 1
+    assert {len(order) for order in orders} == {3}
+
+
+def test_images_are_normalized_by_channel():
+    config = JPEG.replace(augmentation="none", mean=[0.2, 0.4, 0.6])
+    config = config.replace(std=[0.5, 0.25, 2.0], is_training=False)
+    source = data.open_source(config, 10)
+    pixels = _take(data.inputs(source, config), 1)[0][0]
+    position = tf.data.Dataset.range(10)
+    rows = source.epoch(config, tf.constant(0, tf.int64))
+    stream = source.batches(
+        tf.data.Dataset.zip((position, rows)), config, batch=10
     )
-    plain = (source.images / 255.0 - 0.5) / 0.25
-    np.testing.assert_allclose(
-        np.sort(seen.sum((1, 2, 3))), np.sort(plain.sum((1, 2, 3))), rtol=1e-4
-    )
+    raw = next(iter(stream))[1].numpy()
+    expected = (raw / 255 - config.mean) / config.std
+    # float32 against float64, values up to 4.
+    np.testing.assert_allclose(pixels, expected, atol=2e-6)
 
 
 def test_evaluation_is_one_pass_with_a_padded_last_batch():
@@ -78,67 +170,59 @@ def test_evaluation_is_one_pass_with_a_padded_last_batch():
     np.testing.assert_array_equal(label[weight > 0], source.labels)
 
 
-def test_two_pipelines_share_the_batch():
-    source = data.open_source(DIGITS, 10)
-    halves = [
-        data.inputs(source, DIGITS, 3, tf.distribute.InputContext(2, k, 2))
-        for k in range(2)
-    ]
-    whole = _take(data.inputs(source, DIGITS, 3), 1)[0][1]
-    parts = [_take(half, 1)[0][1] for half in halves]
-    assert [len(part) for part in parts] == [32, 32]
-    np.testing.assert_array_equal(np.stack(parts, 1).ravel(), whole)
-
-
-def test_label_outside_the_classes_is_refused():
-    with pytest.raises(ValueError, match=r"num_classes=10.*label=9"):
-        data.open_source(DIGITS, 9)
-
-
-def test_label_outside_the_classes_is_refused_while_reading(data_dir):
-    config = Data(
-        dataset="imagenet2012",
-        split="train[:8]",
-        tfds_data_dir=str(data_dir / "tfds"),
-        image_size=32,
-        global_batch_size=4,
-    )
-    source = data.open_source(config, 1000)
-    wrong = Records(source.dataset, source.examples, 1, 32)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="outside the 1"):
-        list(data.inputs(wrong, config).take(2))
-
-
-def test_records_start_where_the_unbroken_run_would_be(data_dir):
-    config = Data(
-        dataset="imagenet2012",
-        split="train[:24]",
-        tfds_data_dir=str(data_dir / "tfds"),
-        image_size=32,
-        global_batch_size=10,
-        shuffle_buffer_size=24,
-    )
-    source = data.open_source(config, 1000)
-    assert isinstance(source, Records)
-    unbroken = _take(data.inputs(source, config), 6)
-    assert unbroken[0][0].shape == (10, 32, 32, 3)
-    _equal(unbroken[3:], _take(data.inputs(source, config, 3), 3))
-
-
-def test_cifar_is_held_in_memory(data_dir):
-    config = Data(
-        dataset="cifar10",
-        split="test[:50]",
-        tfds_data_dir=str(data_dir / "tfds"),
-    )
+def test_evaluation_is_not_augmented():
+    config = JPEG.replace(split="test", is_training=False)
     source = data.open_source(config, 10)
-    assert isinstance(source, Memory)
-    assert source.images.shape == (50, 32, 32, 3)
-    with pytest.raises(ValueError, match="test"):
-        data.open_source(config.replace(split="tset"), 10)
+    plain = _take(data.inputs(source, config), 1)
+    changed = config.replace(**RANDAUGMENT, **MIXED)
+    _equal(plain, _take(data.inputs(source, changed), 1))
 
 
-def test_missing_directory_says_what_to_do(tmp_path):
-    config = Data(dataset="cifar10", tfds_data_dir=str(tmp_path))
-    with pytest.raises(ValueError, match="tfds build cifar10"):
-        data.open_source(config, 10)
+@pytest.mark.parametrize("name", ["digits", "tfrecords"])
+def test_pipelines_share_the_batches_and_see_all(sets, name):
+    config = sets[name].replace(global_batch_size=12)
+    source = data.open_source(config, 10)
+    steps = 2  # The whole of the TFRecords.
+    whole = _take(data.inputs(source, config), steps)
+    parts = [
+        _take(data.inputs(source, config, 0, context), steps)
+        for context in (tf.distribute.InputContext(2, k, 2) for k in range(2))
+    ]
+    for step in range(steps):
+        labels = [part[step][1]["label"] for part in parts]
+        assert [len(label) for label in labels] == [6, 6]
+        np.testing.assert_array_equal(
+            np.stack(labels, 1).ravel(), whole[step][1]["label"]
+        )
+    if isinstance(source, Records):  # Whose draws are an image's own.
+        both = np.stack([parts[0][0][0], parts[1][0][0]], 1)
+        both = both.reshape(whole[0][0].shape)
+        np.testing.assert_array_equal(both, whole[0][0])
+
+
+def test_target_is_as_wide_as_the_model():
+    config = JPEG.replace(**MIXED)
+    source = data.open_source(config, 12)
+    _, labels = _take(data.inputs(source, config), 1)[0]
+    assert labels["target"].shape == (10, 12)
+    np.testing.assert_allclose(labels["target"].sum(1), 1, atol=1e-6)
+    # Most of an image's label is its own or its neighbour's.
+    rows = np.arange(10)
+    pair = labels["target"][rows, labels["label"]]
+    pair = pair + np.where(
+        labels["label"] == np.roll(labels["label"], 1),
+        0,
+        labels["target"][rows, np.roll(labels["label"], 1)],
+    )
+    np.testing.assert_allclose(pair, 1, atol=1e-6)
+
+
+def test_official_augmenter_can_be_chosen():
+    config = JPEG.replace(augmenter="official", randaugment_layers=1)
+    source = data.open_source(config, 10)
+    unbroken = _take(data.inputs(source, config), 2)
+    # Its RandAugment is under our draws, so it can resume.
+    _equal(unbroken[1:], _take(data.inputs(source, config, 1), 1))
+    mixed = config.replace(randaugment_layers=0, **MIXED)
+    _, labels = _take(data.inputs(source, mixed), 1)[0]
+    np.testing.assert_allclose(labels["target"].sum(1), 1, atol=1e-5)

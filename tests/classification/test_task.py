@@ -93,6 +93,47 @@ def test_padding_counts_in_neither_loss_nor_metrics():
     np.testing.assert_allclose(found["cross_entropy"], loss, rtol=1e-6)
 
 
+def test_biases_and_squeeze_and_excitation_are_decayed():
+    params = small.parameters("evonorm_s0")
+    params.task.model.network = "efficientnet_b0_cifar"
+    params.task.model.max_depth = 1
+    model = task.prepare(params).build_model()
+    owned = [w for layer in _norm_acts(model) for w in layer.trainable_weights]
+    decayed = task.decayed_weights(model)
+    biases = [weight for weight in decayed if "bias" in weight.name]
+    # The classifier's, and two convolutions' of each of the seven blocks.
+    assert len(biases) == 1 + 2 * 7
+    assert len(decayed) == len(model.trainable_weights) - len(owned)
+
+
+def test_smoothing_and_mixing_give_the_cross_entropy_of_those_labels():
+    params = small.parameters("bn_relu")
+    params.task.label_smoothing = 0.1
+    prepared = task.Task(params.task)
+    logits = np.random.normal(size=(2, 10)).astype(np.float32)
+    log_share = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+
+    def loss(labels):
+        weight = tf.ones([2])
+        return prepared.build_losses(labels | {"weight": weight}, logits)
+
+    label = tf.constant([3, 4])
+    mixed = np.zeros((2, 10), np.float32)
+    mixed[[0, 0, 1, 1], [3, 7, 4, 0]] = [0.75, 0.25, 0.5, 0.5]
+    for labels, target in (
+        ({"label": label}, np.eye(10)[[3, 4]]),
+        ({"label": label, "target": tf.constant(mixed)}, mixed),
+    ):
+        smoothed = 0.9 * target + 0.1 / 10
+        expected = -(smoothed * log_share).sum(1).mean()
+        np.testing.assert_allclose(loss(labels), expected, rtol=1e-5)
+        # Without smoothing the same, by whichever path.
+        prepared.task_config.label_smoothing = 0.0
+        expected = -(target * log_share).sum(1).mean()
+        np.testing.assert_allclose(loss(labels), expected, rtol=1e-5)
+        prepared.task_config.label_smoothing = 0.1
+
+
 @pytest.mark.parametrize("name", ["bn_relu", "evonorm_b0", "evonorm_s0"])
 def test_two_steps_are_finite_and_move_every_weight(name, tmp_path):
     assert name in names()

@@ -87,7 +87,9 @@ def test_anchors_have_their_sites_and_sizes(anchor):
     sites = {"resnet": 10, "mobilenet": 8, "efficientnet": 8}[anchor]
     kernels = [w for w, d in zip(weights, decays) if d]
     assert len(moving) == sites
-    assert len(weights) - len(kernels) == 3 * sites + 1  # and a bias
+    # The classifier's bias, and two in each squeeze-excitation.
+    biases = 1 + 6 * (anchor == "efficientnet")
+    assert len(weights) - len(kernels) == 3 * sites + biases
     logits, fresh = network(weights, moving, tf.ones([2, 8, 8, 1]), True)
     assert logits.shape == (2, 10)
     assert [f.shape for f in fresh] == [m.shape for m in moving]

@@ -1,0 +1,233 @@
+"""Time of a training step of whole networks, as ratios to bn_relu.
+
+    python -m benchmarks.networks [--json FILE] [--rows evonorm_b0 ...]
+
+A step is the forward pass, the gradient of the cross-entropy and the update
+of SGD with momentum. A layer's network and bn_relu's are timed in turn, round
+after round, and the ratio is the median over rounds of the ratio within a
+round: what else the machine does weighs on both sides. The bn_relu row is
+bn_relu against a second copy of itself: how far it is from 1 is what a ratio
+of this table can be wrong by. `tf_keras BatchNormalization + ReLU` is the
+fused kernel in place of ours.
+"""
+
+import argparse
+import functools
+import gc
+import json
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from evonorm_tf import catalog, legacy, nets
+
+NETWORKS = ("resnet50", "mobilenet_v2")
+BASELINE = "bn_relu"
+FUSED = "tf_keras BatchNormalization + ReLU"
+CLASSES = 1000
+GOAL = 1.15
+
+NormAct = Callable[..., Any]
+
+
+def fused(activation: bool = True) -> NormAct:
+    """One site with tf_keras's own layers."""
+    norm = tf_keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+    if not activation:
+        return norm
+    relu = tf_keras.layers.ReLU()
+    return lambda x: relu(norm(x))
+
+
+def norm_act(row: str) -> NormAct:
+    """What makes one site a call, for a row of the table."""
+    return fused if row == FUSED else functools.partial(legacy.norm_act, row)
+
+
+class Training:
+    """A network and one training step of it.
+
+    Args:
+      network: a name of `evonorm_tf.nets`.
+      row: a catalog name, or FUSED.
+      images: [N, H, W, C].
+      labels: [N].
+      scale: `width` and `max_depth`, see `nets.backbone`.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        row: str,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        scale: dict[str, Any],
+    ):
+        layers = tf_keras.layers
+        inputs = layers.Input(images.shape[1:], batch_size=images.shape[0])
+        features = nets.backbone(
+            network, inputs, layers, norm_act(row), **scale
+        )
+        model = tf_keras.Model(
+            inputs, nets.classifier(features, layers, CLASSES)
+        )
+        # At rate 0 all is computed, and no layer can diverge into other
+        # numbers than the rest.
+        optimizer = tf_keras.optimizers.SGD(0.0, momentum=0.9, nesterov=True)
+        optimizer.build(model.trainable_variables)
+        self._data = images, labels
+        self._step = _step(model, optimizer)
+
+    def seconds(self, repeat: int) -> float:
+        """Time of one step, a mean over `repeat`."""
+        start = time.perf_counter()
+        for _ in range(repeat):
+            loss = self._step(*self._data)
+        loss.numpy()  # Waits for the computation.
+        return (time.perf_counter() - start) / repeat
+
+
+def _step(model: tf_keras.Model, optimizer: Any) -> Callable[..., tf.Tensor]:
+    @tf.function(autograph=False)
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            )
+        weights = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+        return loss
+
+    return step
+
+
+def compare(
+    make: Callable[[str], Training],
+    rows: list[str],
+    rounds: int,
+    repeat: int,
+) -> list[dict[str, Any]]:
+    """Times each row in turn with the baseline; prints as it goes."""
+    baseline = make(BASELINE)
+    baseline.seconds(1)
+    measured = []
+    for row in rows:
+        start = time.perf_counter()
+        other = make(row)
+        other.seconds(1)
+        first = time.perf_counter() - start
+        pairs = []
+        for index in range(rounds):
+            # Each goes first every other time.
+            order = (baseline, other) if index % 2 else (other, baseline)
+            took = {id(t): t.seconds(repeat) for t in order}
+            pairs.append((took[id(other)], took[id(baseline)]))
+        ratios = sorted(a / b for a, b in pairs)
+        found = {
+            "layer": row,
+            "ratio_to_bn_relu": round(statistics.median(ratios), 3),
+            "lowest": round(ratios[0], 3),
+            "highest": round(ratios[-1], 3),
+            "ms": round(statistics.median(a for a, _ in pairs) * 1e3, 1),
+            "bn_relu_ms": round(
+                statistics.median(b for _, b in pairs) * 1e3, 1
+            ),
+            "first_step_s": round(first, 1),
+        }
+        measured.append(found)
+        print(_line(found), flush=True)
+        del other
+        gc.collect()  # A model and its graphs refer to each other.
+    return measured
+
+
+def _line(row: dict[str, Any]) -> str:
+    spread = f"{row['lowest']:.2f}..{row['highest']:.2f}"
+    return (
+        f"{row['layer']:34s}{row['ratio_to_bn_relu']:7.3f}{spread:>14s}"
+        f"{row['ms']:9.1f}{row['bn_relu_ms']:9.1f}{row['first_step_s']:9.1f}"
+    )
+
+
+def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """All networks with all rows of the command line."""
+    names = [catalog.get(name).name for name in args.rows]
+    names = [BASELINE, FUSED, *(n for n in names if n != BASELINE)]
+    shape = (args.batch, args.image_size, args.image_size, 3)
+    images = tf.random.stateless_normal(shape, [0, 1])
+    labels = tf.range(args.batch) % CLASSES
+    scale = {"width": args.width, "max_depth": args.max_depth}
+    rows = []
+    for network in args.networks:
+        print(f"\n{network} {scale}, images {list(shape)} float32")
+        print(
+            f"{'layer':34s}{'ratio':>7s}{'of rounds':>14s}{'ms':>9s}"
+            f"{'bn_relu':>9s}{'first s':>9s}"
+        )
+        make = functools.partial(
+            Training, network, images=images, labels=labels, scale=scale
+        )
+        for row in compare(make, names, args.rounds, args.repeat):
+            rows.append({"network": network, "shape": list(shape)} | row)
+    return rows
+
+
+def flags() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--json", type=pathlib.Path, help="write rows to FILE")
+    parser.add_argument(
+        "--networks", nargs="+", default=NETWORKS, choices=nets.names(),
+        metavar="NETWORK",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rows", nargs="+", default=catalog.names(), metavar="LAYER"
+    )
+    parser.add_argument("--image_size", type=int, default=96, metavar="PIXELS")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--max_depth", type=int, default=0, metavar="BLOCKS")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--repeat", type=int, default=1, metavar="STEPS")
+    return parser
+
+
+def main() -> None:
+    args = flags().parse_args()
+    rows = measure(args)
+    above = [
+        f"{r['network']} {r['layer']} {r['ratio_to_bn_relu']:.2f}"
+        for r in rows
+        if r["ratio_to_bn_relu"] > GOAL
+    ]
+    print(
+        "\nratio: median over rounds (lower is faster); ms: of a step; first: "
+        "building,\ntracing, compiling and one step.\n"
+        f"above {GOAL}: {', '.join(above) or 'none'}"
+    )
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "tensorflow": tf.__version__,
+        "load_average": os.getloadavg()[0],
+    }
+    print(f"\n{machine}")
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        document = {"rows": rows, "machine": machine}
+        args.json.write_text(json.dumps(document, indent=2) + "\n")
+        print(f"written: {args.json}")
+
+
+if __name__ == "__main__":
+    main()

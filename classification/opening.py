@@ -1,0 +1,223 @@
+"""Opens a data set by what its config names."""
+
+import dataclasses
+import functools
+import math
+import os
+
+import tensorflow as tf
+
+from classification import records
+from classification.settings import Data
+from classification.sources import Memory, Records, Source
+from evonorm_tf.training import config as config_tools
+from evonorm_tf.training import datasets
+
+AUGMENTATIONS = ("none", "crop", "crop_flip")
+AUGMENTERS = ("stateless", "official")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+_MEMORY_LIMIT = 2**30  # bytes of decoded images
+_SIZE = 224
+
+
+def open_source(config: Data, num_classes: int) -> Source:
+    """Opens a data set.
+
+    Args:
+      config: names it.
+      num_classes: classes that the model tells apart.
+
+    Raises:
+      ValueError: no such data, a setting that cannot be, or a label outside
+        the classes.
+    """
+    validate(config)
+    openers = {
+        "digits": _digits,
+        "jpeg_digits": _jpeg_digits,
+        "tfrecords": _tfrecords,
+        "folder": _folder,
+    }
+    source = openers.get(config.dataset, _tfds)(config)
+    if not source.examples:
+        raise ValueError(
+            "There is not one example in the split. Received: "
+            f"dataset={config.dataset!r}, split={config.split!r}"
+        )
+    largest = source.classes - 1
+    if isinstance(source, Memory):
+        largest = int(source.labels.max())
+        if source.labels.min() < 0:
+            raise ValueError(
+                f"{config.dataset} has labels below 0. Received: "
+                f"label={source.labels.min()}"
+            )
+    if largest >= num_classes:
+        raise ValueError(
+            f"{config.dataset} has labels outside the model's classes, 0 to "
+            f"{num_classes - 1}. Set task.model.num_classes="
+            f"{max(source.classes, largest + 1)}. Received: label={largest}"
+        )
+    if config.randaugment_layers and source.shape[-1] != 3:
+        raise ValueError(
+            "RandAugment works on colour images. Set randaugment_layers=0. "
+            f"Received: dataset={config.dataset!r}, "
+            f"channels={source.shape[-1]}"
+        )
+    # Targets of mixed labels are as wide as the model's output.
+    return dataclasses.replace(source, classes=num_classes)
+
+
+def validate(config: Data) -> None:
+    """Raises ValueError for settings that cannot be."""
+    choices = (("augmentation", AUGMENTATIONS), ("augmenter", AUGMENTERS))
+    for name, known in choices:
+        value = getattr(config, name)
+        if value not in known:
+            raise ValueError(
+                f"Unknown {name}. {config_tools.nearest(value, known)}. "
+                f"Received: {name}={value!r}"
+            )
+    least = {
+        "global_batch_size": 1,
+        "shuffle_buffer_size": 1,
+        "examples": 0,
+        "image_size": 0,
+        "randaugment_layers": 0,
+        "randaugment_magnitude": 0,
+        "mixup_alpha": 0,
+        "cutmix_alpha": 0,
+    }
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if value is not None and not value >= bound:
+            raise ValueError(
+                f"{name} must be at least {bound}. Received: {name}={value}"
+            )
+    if config.path and config.dataset not in ("tfrecords", "folder"):
+        raise ValueError(
+            "path is read by the data sets tfrecords and folder alone. Set "
+            "dataset to one of them, or leave path out. Received: "
+            f"dataset={config.dataset!r}, path={config.path!r}"
+        )
+
+
+def beside(validation: Data, training: Data) -> Data:
+    """Validation settings, with where the data lie from the training ones.
+
+    Raises:
+      ValueError: both would read the same files.
+    """
+    changes = {}
+    if not validation.tfds_data_dir:
+        changes["tfds_data_dir"] = training.tfds_data_dir
+    if validation.dataset == training.dataset and not validation.path:
+        if training.path and "{split}" not in training.path:
+            raise ValueError(
+                "Validation data need a path of their own, or {split} in "
+                "that of the training data: DIR/{split}-*. Received: "
+                f"task.train_data.path={training.path!r}"
+            )
+        changes["path"] = training.path
+    return validation.replace(**changes)
+
+
+def _digits(config: Data) -> Source:
+    return Memory(*datasets.digits(config.split), 10)
+
+
+def _jpeg_digits(config: Data) -> Source:
+    files, labels = datasets.jpeg_digits(config.split)
+    reader = records.Listed(tf.constant(files), tf.constant(labels), False)
+    return Records(reader, 10, config.image_size or 64)
+
+
+def _location(config: Data, example: str) -> str:
+    if not config.path:
+        raise ValueError(
+            f"{config.dataset} needs a path, such as {example}. Set "
+            f"task.train_data.path. Received: path={config.path!r}"
+        )
+    path = os.path.expanduser(config.path)
+    return path.replace("{split}", config.split)
+
+
+def _tfrecords(config: Data) -> Source:
+    """TFRecords in the standard ImageNet layout."""
+    pattern = _location(config, "DIR/{split}-*")
+    files = sorted(tf.io.gfile.glob(pattern))
+    if not files:
+        raise ValueError(
+            "No file matches the pattern. Received: "
+            f"path={config.path!r}, split={config.split!r}: {pattern}"
+        )
+    reader = records.Shards(
+        tuple(records.Shard(file) for file in files),
+        records.imagenet_parser(config.label_offset),
+        config.examples or sum(records.count(file) for file in files),
+    )
+    # How many classes there are, such files do not say.
+    return Records(reader, 0, config.image_size or _SIZE)
+
+
+def _folder(config: Data) -> Source:
+    """A folder of one folder a class, the classes in alphabetical order."""
+    root = _location(config, "DIR/{split}")
+    if not tf.io.gfile.isdir(root):
+        raise ValueError(
+            f"There is no such folder: {root}. Received: "
+            f"path={config.path!r}, split={config.split!r}"
+        )
+    names = sorted(
+        name.rstrip("/")
+        for name in tf.io.gfile.listdir(root)
+        if tf.io.gfile.isdir(os.path.join(root, name))
+    )
+    if not names:
+        raise ValueError(
+            "A folder data set has one folder a class, with its images. "
+            f"Received: {root}, which holds no folder"
+        )
+    paths, labels = [], []
+    for label, name in enumerate(names):
+        folder = os.path.join(root, name)
+        found = [
+            os.path.join(folder, file)
+            for file in sorted(tf.io.gfile.listdir(folder))
+            if file.lower().endswith(SUFFIXES)
+        ]
+        if not found:
+            raise ValueError(
+                f"A class without images would only be guessed at. Fill or "
+                f"remove its folder; images end in {', '.join(SUFFIXES)}. "
+                f"Received: {folder}"
+            )
+        paths += found
+        labels += [label] * len(found)
+    reader = records.Listed(
+        tf.constant(paths), tf.constant(labels, tf.int32), True
+    )
+    size = config.image_size or _SIZE
+    return Records(reader, len(names), size, tuple(names))
+
+
+def _tfds(config: Data) -> Source:
+    """A TFDS data set, in memory if it is small and of one image size."""
+    builder, examples = datasets.tfds_builder(
+        config.dataset, config.split, config.tfds_data_dir
+    )
+    label = builder.info.features["label"]
+    classes = getattr(label, "num_classes", None) or 0
+    names = tuple(label.names) if classes else ()
+    shape = builder.info.features["image"].shape
+    small = None not in shape and examples * math.prod(shape) < _MEMORY_LIMIT
+    if small and not config.image_size and examples:
+        images, labels = datasets.in_memory(builder, config.split, examples)
+        return Memory(images, labels, classes, names)
+    shards = datasets.tfds_shards(builder, config.split)
+    reader = records.Shards(
+        tuple(records.Shard(*shard) for shard in shards),
+        functools.partial(datasets.tfds_parse, builder),
+        examples,
+    )
+    return Records(reader, classes, config.image_size or _SIZE, names)

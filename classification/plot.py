@@ -1,0 +1,129 @@
+"""Figures of recorded runs: curves, and the paper's batch-size figure.
+
+    python -m classification.plot runs/cifar10 --output=curves.png
+    python -m classification.plot runs/cifar10 --output=batch_size.png \
+        --kind=batch_size
+
+Each argument is a run's folder or one that holds many, however deep. Runs may
+differ in layer, batch and seed; in anything else they are refused. Seeds of
+one configuration make one line: their mean, and their range as a band or bar.
+"""
+
+import os
+import statistics
+
+from absl import app, flags
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from classification import curves, logs
+from classification.logs import Log
+from evonorm_tf.training import plots
+
+KINDS = ("curves", "batch_size")
+# Accuracies in % of the seeds, by layer, then by images a worker.
+Cells = dict[str, dict[int, tuple[float, ...]]]
+
+
+def draw(runs: list[Log], kind: str) -> Figure:
+    """The figure of some runs.
+
+    Args:
+      runs: as `logs.find` returns them.
+      kind: one of `KINDS`.
+
+    Raises:
+      ValueError: another kind, or no run that the figure can show.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}. Received: {kind=}")
+    return curves.figure(runs) if kind == "curves" else _batch_sizes(runs)
+
+
+def batch_size_figure(
+    cells: Cells, title: str, note: str, split: str = "test"
+) -> Figure:
+    """Accuracy against images a worker, one line a layer, named at its end.
+
+    Args:
+      cells: accuracies in %.
+      title: what it shows.
+      note: of what, with the number of seeds.
+      split: the images that the accuracy is of.
+    """
+    new = plots.figure(8.4, 4.6, title, note)
+    axes = new.subplots()
+    plots.plain(axes)
+    layers = plots.in_order(set(cells))
+    ends = []
+    for index, layer in enumerate(layers):
+        style = plots.style(layer)
+        row = dict(sorted(cells[layer].items(), reverse=True))
+        # Set apart a little, so that the bars of equal values stay visible.
+        shift = 2 ** (-0.045 * (index - (len(layers) - 1) / 2))
+        x = [batch * shift for batch in row]
+        y = [statistics.fmean(values) for values in row.values()]
+        axes.plot(x, y, color=style.colour, lw=1.8, zorder=3)
+        plots.marks(axes, x, y, layer)
+        for k, values in zip(x, row.values()):
+            axes.vlines(k, min(values), max(values), style.colour, lw=1.4)
+        ends.append((x[-1], y[-1], f"{layer}  {y[-1]:.1f}", style.colour))
+    batches = sorted({b for row in cells.values() for b in row}, reverse=True)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(batches[0] * 2**0.4, batches[-1] / 2**0.25)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.set_xlabel("images per worker")
+    axes.set_ylabel(f"{split} accuracy, %")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    plots.name_lines(axes, ends)
+    return new
+
+
+def _batch_sizes(runs: list[Log]) -> Figure:
+    done = [run for run in runs if run.accuracy is not None]
+    if not done:
+        raise ValueError(
+            "No run has got to the evaluation after its last step, which "
+            "this figure shows; draw --kind=curves, or let them finish. "
+            f"Received: {', '.join(run.progress for run in runs)}"
+        )
+    cells: Cells = {}
+    for (layer, batch), group in logs.by(done, "layer", "per_worker").items():
+        values = tuple(run.accuracy for run in group)
+        cells.setdefault(layer, {})[batch] = values
+    note = f"{logs.about(done)}; {logs.mean_of(done)}"
+    left_out = [run for run in runs if run.accuracy is None]
+    if left_out:
+        note += f"; {len(left_out)} not evaluated at the end and left out"
+    split = done[0].settings["task.validation_data.split"]
+    return batch_size_figure(cells, "Accuracy against batch size", note, split)
+
+
+def main(argv: list[str]) -> None:
+    """Reads the runs, draws, and says which runs are not finished."""
+    output = flags.FLAGS.output
+    folder = os.path.dirname(output) or "."
+    if not output.lower().endswith((".png", ".svg", ".pdf")):
+        raise app.UsageError(
+            "--output must end in .png, .svg or .pdf. "
+            f"Received: output={output!r}"
+        )
+    try:
+        runs = logs.find(argv[1:])
+        new = draw(runs, flags.FLAGS.kind)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    os.makedirs(folder, exist_ok=True)
+    plots.save(new, output)
+    for run in runs:
+        if not run.finished:
+            print(f"not finished: {run.progress}")
+    print(f"{len(runs)} runs. Figure: {output}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("output", None, "The picture: .png, .svg or .pdf.")
+    flags.DEFINE_enum("kind", "curves", KINDS, "What to draw.")
+    flags.mark_flag_as_required("output")
+    app.run(main)

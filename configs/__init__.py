@@ -1,0 +1,1 @@
+"""Recipes as YAML, and every row of the paper's tables: `configs.tables`."""

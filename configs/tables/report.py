@@ -1,0 +1,145 @@
+"""Rows for a screen, tables with results as Markdown."""
+
+import os
+import statistics
+from collections.abc import Iterable
+
+from configs.tables.results import Results, Run
+from configs.tables.rows import Column, Metric, Row, Table, Value
+
+_HEAD = """# Results
+
+Written by `python -m configs.tables --results RUNS --write docs/results.md`;
+do not edit it. A cell is "paper / ours"; ours is the mean +- the standard
+deviation over the seeds (and how many), after the last step, at the settings
+of the row and no others. *not run* is a row that nobody ran.
+`python -m configs.tables PREFIX` prints the rows with their commands.
+"""
+
+
+def listing(rows: Iterable[Row], results: Results | None) -> str:
+    """A few lines a row: id, steps, the paper's numbers, ours, command."""
+    return "\n".join(_lines(row, results) for row in rows)
+
+
+def _lines(row: Row, results: Results | None) -> str:
+    recipe, parts = row.recipe, []
+    if recipe.steps():
+        parts.append(f"{recipe.steps():,} steps")
+    if recipe.workers > 1:
+        parts.append(f"{recipe.workers} workers")
+    for metric, values in row.paper.items():
+        said = ", ".join(
+            f"{value.printed} ({value.source}, grade {value.grade})"
+            for value in values
+        )
+        parts.append(f"{metric.name}: paper {said or 'none'}")
+        if results is not None:
+            runs = results.by_row.get(row.id, [])
+            parts.append(f"ours {ours(runs, metric)}")
+            parts += dict.fromkeys(f"[{run.conditions()}]" for run in runs)
+    return f"{row.id}\n    {'; '.join(parts)}\n    {row.command()}"
+
+
+def ours(runs: list[Run], metric: Metric) -> str:
+    """The mean of some seeds' runs, and their spread."""
+    reached = [
+        run.reached[metric.key] * metric.scale
+        for run in runs
+        if metric.key in run.reached
+    ]
+    if not reached:
+        return "not run"
+    mean = statistics.fmean(reached)
+    if len(reached) == 1:
+        return f"{mean:.1f} (1)"
+    return f"{mean:.1f}+-{statistics.stdev(reached):.1f} ({len(reached)})"
+
+
+def markdown(tables: Iterable[Table], results: Results, folder: str) -> str:
+    """Every table, "paper / ours", and what the runs were.
+
+    Args:
+      tables: in this order.
+      results: the runs, sorted.
+      folder: where the report will be; figures are looked for from there.
+    """
+    parts = [_HEAD, *(_section(table, results, folder) for table in tables)]
+    parts += _others(results)
+    return "\n".join(parts)
+
+
+def _section(table: Table, results: Results, folder: str) -> str:
+    headings = ["layer", *(column.heading for column in table.columns)]
+    lines = [f"## {table.title}", ""]
+    if table.note:
+        lines += [table.note, ""]
+    lines += [_line(headings), _line(["---"] * len(headings))]
+    for layer, values in table.values.items():
+        cells = [
+            _cell(column, layer, value, results)
+            for column, value in zip(table.columns, values, strict=True)
+        ]
+        lines.append(_line([layer, *cells]))
+    lines += _conditions(table, results)
+    if table.figure and os.path.exists(os.path.join(folder, table.figure)):
+        lines += ["", f"![{table.title}]({table.figure})"]
+    recipes = dict.fromkeys(column.recipe.id for column in table.columns)
+    lines += ["", f"Rows: {', '.join(f'`{x}/LAYER`' for x in recipes)}."]
+    return "\n".join([*lines, ""])
+
+
+def _cell(
+    column: Column, layer: str, value: Value | None, results: Results
+) -> str:
+    runs = results.by_row.get(f"{column.recipe.id}/{layer}", [])
+    mine = ours(runs, column.metric)
+    return mine if value is None else f"{value.printed} / {mine}"
+
+
+def _conditions(table: Table, results: Results) -> list[str]:
+    """Under a table: how the runs in each of its columns were made."""
+    lines = []
+    for column in table.columns:
+        runs = [
+            run
+            for layer in table.values
+            for run in results.by_row.get(f"{column.recipe.id}/{layer}", [])
+        ]
+        for how in dict.fromkeys(run.conditions() for run in runs):
+            lines.append(f"- ours, {column.heading}: {how}")
+    return ["", *lines] if lines else []
+
+
+def _others(results: Results) -> list[str]:
+    """Runs that fill no row, and why."""
+    parts = []
+    if results.trials:
+        lines = ["## Trials: runs at other settings than any row's", ""]
+        lines += [_line(["run", "nearest row", "reached", "differs in"])]
+        lines += [_line(["---"] * 4)]
+        for run, row_id, different in results.trials:
+            how = "; ".join(
+                f"{key} {other} for {value}"
+                for key, (value, other) in different.items()
+            )
+            reached = ", ".join(
+                f"{name} {value:.4g}"
+                for name, value in run.reached.items()
+                if name not in ("kind", "step", "steps_per_second")
+            )
+            lines.append(_line([run.folder, row_id, reached, how]))
+        parts.append("\n".join([*lines, ""]))
+    for title, runs in (
+        ("Unfinished runs", results.unfinished),
+        ("Runs of no row's layer, network and data set", results.unknown),
+    ):
+        if runs:
+            lines = [f"## {title}", ""]
+            lines += [f"- {run.folder}, at step {run.step}" for run in runs]
+            parts.append("\n".join([*lines, ""]))
+    return parts
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

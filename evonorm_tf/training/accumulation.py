@@ -1,0 +1,120 @@
+"""Gradient accumulation: one optimizer step from several micro-batches.
+
+A replica's batch is cut into k parts that go through the network one after
+the other, and the optimizer gets the mean of their gradients: the memory of
+a k-th of the batch, and for layers without batch statistics the step of the
+whole one. Batch statistics are those of a micro-batch, and moving statistics
+move once a micro-batch. Steps and learning rates are the optimizer's.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+from official.core import base_trainer, config_definitions
+
+Logs = dict[str, tf.Tensor]
+
+
+class Trainer(base_trainer.Trainer):
+    """The Model Garden's trainer, with `runtime.accumulation_steps`."""
+
+    def train_step(self, iterator: Any) -> None:
+        """One step of the optimizer."""
+        count = self.config.runtime.accumulation_steps
+        if count == 1:
+            super().train_step(iterator)
+            return
+
+        def step_fn(inputs):
+            logs = step(
+                self.task, inputs, self.model, self.optimizer,
+                self.train_metrics, count,
+            )  # fmt: skip
+            self._train_loss.update_state(logs[self.task.loss])
+            self.global_step.assign_add(1)
+
+        self.strategy.run(step_fn, args=(self.next_train_inputs(iterator),))
+
+
+@tf.autograph.experimental.do_not_convert
+def step(
+    task: Any,
+    inputs: Any,
+    model: tf_keras.Model,
+    optimizer: Any,
+    metrics: Any,
+    count: int,
+) -> Logs:
+    """One optimizer step of a Model Garden task, in `count` parts.
+
+    Call it where the task's `train_step` would be called. The parts are
+    unrolled: a replica's moving statistics cannot be merged with the others'
+    inside a tf.while_loop.
+
+    Args:
+      task: its `train_step` takes each part.
+      inputs: tensors whose first axis, the batch, `count` divides.
+      model: what is trained.
+      optimizer: what takes the step.
+      metrics: updated with every part.
+      count: number of micro-batches.
+
+    Returns:
+      The task's logs, the mean over the parts.
+    """
+    parts = _split(inputs, count)
+    collected = [_Collector(optimizer, part, count) for part in range(count)]
+    logs = [
+        task.train_step(part, model=model, optimizer=each, metrics=metrics)
+        for part, each in zip(parts, collected)
+    ]
+    # Grouped by variable, in the order of the first part's.
+    grouped = zip(*(each.gradients for each in collected))
+    means = [(_mean([g for g, _ in pairs]), pairs[0][1]) for pairs in grouped]
+    optimizer.apply_gradients(means)
+    return {name: _mean([each[name] for each in logs]) for name in logs[0]}
+
+
+def check(optimizer: Any, runtime: config_definitions.RuntimeConfig) -> None:
+    """Raises ValueError where gradients cannot be accumulated."""
+    count = runtime.accumulation_steps
+    scales = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
+    if count > 1 and (scales or runtime.enable_xla):
+        raise ValueError(
+            "runtime.accumulation_steps goes neither with float16's loss "
+            "scaling, use bfloat16, nor with runtime.enable_xla. Received: "
+            f"accumulation_steps={count}, mixed_precision_dtype="
+            f"{runtime.mixed_precision_dtype!r}, "
+            f"enable_xla={runtime.enable_xla}"
+        )
+
+
+class _Collector:
+    """Stands for the optimizer in one part, and keeps what it is given.
+
+    Attributes:
+      gradients: pairs of gradient and variable.
+      iterations: counts parts instead of steps, so that what is seeded by
+        it, dropout for one, is drawn anew in each.
+    """
+
+    def __init__(self, optimizer: Any, part: int, count: int):
+        self.gradients: list[tuple[Any, tf.Variable]] = []
+        self.iterations = optimizer.iterations * count + part
+
+    def apply_gradients(self, pairs: Any) -> None:
+        """Keeps the gradients for the optimizer's step."""
+        self.gradients = list(pairs)
+
+
+def _mean(values: list[Any]) -> Any:
+    if all(value is None for value in values):
+        return None
+    return tf.add_n([tf.convert_to_tensor(v) for v in values]) / len(values)
+
+
+def _split(inputs: Any, count: int) -> list[Any]:
+    flat = tf.nest.flatten(inputs)
+    split = zip(*(tf.split(tensor, count) for tensor in flat))
+    return [tf.nest.pack_sequence_as(inputs, part) for part in split]

@@ -1,0 +1,65 @@
+"""Small data sets on disk, of the digits inside scikit-learn."""
+
+import io
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from evonorm_tf.training import datasets
+
+
+def example(encoded, label):
+    """A record in the standard ImageNet layout."""
+    features = {
+        "image/encoded": tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[encoded])
+        ),
+        "image/class/label": tf.train.Feature(
+            int64_list=tf.train.Int64List(value=[label])
+        ),
+    }
+    record = tf.train.Example(features=tf.train.Features(feature=features))
+    return record.SerializeToString()
+
+
+def write_tfrecords(root, counts=(11, 5, 8), split="train", label_offset=0):
+    """Files of so many records each; returns their bytes and labels."""
+    files, labels = datasets.jpeg_digits("train")
+    begin = 0
+    for shard, count in enumerate(counts):
+        path = f"{root}/{split}-{shard:05d}-of-{len(counts):05d}"
+        with tf.io.TFRecordWriter(path) as writer:
+            for index in range(begin, begin + count):
+                label = int(labels[index]) + label_offset
+                writer.write(example(files[index], label))
+        begin += count
+    return files[:begin], labels[:begin]
+
+
+def write_folder(root, each=4):
+    """Three classes, the last of PNGs; returns the number of images."""
+    rng = np.random.default_rng(0)
+    for label, suffix in enumerate((".jpg", ".JPEG", ".png")):
+        folder = pathlib.Path(root) / f"class_{label}"
+        folder.mkdir(parents=True)
+        for index in range(each):
+            save(folder / f"{index}{suffix}", rng, 40 + 7 * index)
+        (folder / "notes.txt").write_text("no image")
+    return 3 * each
+
+
+def save(path, rng, side=40):
+    """A random image, smooth enough for a JPEG; returns its pixels."""
+    coarse = rng.integers(0, 256, (5, 6, 3), np.uint8)
+    image = Image.fromarray(coarse).resize((side + 8, side))
+    image.save(path)
+    return np.asarray(image)
+
+
+def encoded(image, kind, **options):
+    """A Pillow image as a file's bytes."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()

@@ -1,0 +1,92 @@
+"""`python -m classification.data check`: what it finds, and its status."""
+
+import tensorflow as tf
+
+from classification import check
+from evonorm_tf.training import datasets
+from tests.classification import images
+
+
+def _run(capsys, *arguments):
+    status = check.main([*arguments])
+    return status, capsys.readouterr().out
+
+
+def test_a_good_set_is_described(capsys):
+    status, out = _run(
+        capsys, "--dataset=digits", "--num_classes=10", "--split=train"
+    )
+    assert status == 0
+    assert "1,352 examples" in out and "labels 0 to 9" in out
+    assert "no problem" in out
+
+
+def test_tfrecords_whose_labels_begin_at_one(tmp_path, capsys):
+    images.write_tfrecords(tmp_path, counts=(20, 30), label_offset=1)
+    flags = ["--dataset=tfrecords", f"--path={tmp_path}/{{split}}-*"]
+    flags += ["--num_classes=10"]
+    status, out = _run(capsys, *flags)
+    assert status == 1 and "set label_offset=1" in out
+    assert "record 0 of" in out and "ms an image" in out
+    status, out = _run(capsys, *flags, "--label_offset=1")
+    assert status == 0, out
+    status, out = _run(capsys, *flags, "--label_offset=3")
+    assert status == 1 and "Received: labels -2 to 7" in out
+
+
+def test_broken_images_are_all_named(tmp_path, capsys):
+    files, _ = datasets.jpeg_digits("train")
+    with tf.io.TFRecordWriter(str(tmp_path / "train-0")) as writer:
+        for encoded in (b"text", files[0], files[1][:200]):
+            writer.write(images.example(encoded, 0))
+    status, out = _run(
+        capsys, "--dataset=tfrecords", f"--path={tmp_path}/train-*"
+    )
+    assert status == 1 and "2 problem(s)" in out
+    assert "record 0 of" in out and "record 2 of" in out
+    assert "record 1 of" not in out.split("PROBLEM", 1)[1]
+
+
+def test_records_of_another_layout(tmp_path, capsys):
+    with tf.io.TFRecordWriter(str(tmp_path / "train-0")) as writer:
+        writer.write(tf.train.Example().SerializeToString())
+    status, out = _run(
+        capsys, "--dataset=tfrecords", f"--path={tmp_path}/train-*"
+    )
+    assert status == 1 and "another layout" in out
+
+
+def test_splits_that_share_images_or_differ_in_classes(tmp_path, capsys):
+    images.write_folder(tmp_path / "train")
+    images.write_folder(tmp_path / "test")
+    (tmp_path / "test" / "class_2").rename(tmp_path / "test" / "other")
+    flags = ["--dataset=folder", f"--path={tmp_path}/{{split}}"]
+    flags += ["--num_classes=3", "--split=train", "--split=test"]
+    status, out = _run(capsys, *flags)
+    assert status == 1
+    assert "only in one of them class_2, other" in out
+    assert "12 images are in folder train and in folder test" in out
+
+
+def test_sorted_records_are_pointed_out(tmp_path, capsys):
+    files, _ = datasets.jpeg_digits("train")
+    with tf.io.TFRecordWriter(str(tmp_path / "train-0")) as writer:
+        for index in range(6):
+            writer.write(images.example(files[index], index // 3))
+    status, out = _run(
+        capsys, "--dataset=tfrecords", f"--path={tmp_path}/train-*"
+    )
+    assert status == 0 and "sorted by label" in out
+
+
+def test_data_of_an_experiment(capsys):
+    status, out = _run(capsys, "--experiment=digits_resnet")
+    assert status == 0
+    assert "digits train" in out and "digits test" in out
+
+
+def test_missing_data_is_a_problem(tmp_path, capsys):
+    status, out = _run(
+        capsys, "--dataset=cifar10", f"--tfds_data_dir={tmp_path}"
+    )
+    assert status == 1 and "tfds build cifar10" in out

@@ -1,0 +1,139 @@
+"""A recipe's training step for the TPU compiler and for a bundle."""
+
+import functools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from classification import steps, train
+from configs import tables
+from evonorm_tf.preflight import tpu
+from evonorm_tf.training import config
+
+ROW = "imagenet/effnet_b0/evonorm_b0"
+TOPOLOGY = "v5e:2x2"
+
+
+def _debug(row=ROW, **override):
+    params = config.parse(row=tables.find(row), params_override=override)
+    train.shrink(params)
+    return params
+
+
+@functools.cache
+def _module(layer):
+    return steps.preflight_module(_debug(), layer, 4)
+
+
+def test_step_of_a_recipe_needs_no_data_and_draws_without_state():
+    """Dropout, stochastic depth, weight average and RMSProp in one module."""
+    module = _module("evonorm_b0")
+    assert [v.shape for v in module.inputs] == [(4, 64, 64, 3), (4,)]
+    assert len(module.outputs) == 1
+    # A generator with a state of its own would be stablehlo.rng.
+    assert "stablehlo.rng " not in module.text
+    assert "rng_bit_generator" in module.text
+
+
+def test_bare_step_is_the_step_without_its_layers():
+    whole, bare = _module("evonorm_b0"), _module(None)
+    assert len(bare.state) < len(whole.state)
+    assert len(bare.text) < len(whole.text)
+    assert not any("norm_act" in value.name for value in bare.state)
+
+
+def test_mixed_labels_are_an_input():
+    override = {"task": {"train_data": {"mixup_alpha": 0.2}}}
+    params = _debug("imagenet/r50/bn_relu", **override)
+    module = steps.preflight_module(params, "bn_relu", 4)
+    assert module.inputs[2].shape == (4, 1000)
+
+
+def _digits(**override):
+    changes = {"task": {"train_data": {"global_batch_size": 16} | override}}
+    params = config.parse(
+        "digits_resnet", norm_act="evonorm_s0", params_override=changes
+    )
+    params.trainer.train_steps = 3
+    params.task.model.width = 0.5
+    return params
+
+
+def test_bundle_evaluates_what_counts():
+    """Sums over the examples that count, of the model as it stands."""
+    run, data = steps.bundle_run(_digits(), "run")
+    images = data["test_images"][: run.evaluate.batch]
+    labels = data["test_labels"][: run.evaluate.batch]
+    counts = np.zeros(run.evaluate.batch, np.float32)
+    both = []
+    for part in (slice(0, 100), slice(100, None)):
+        counts[:], counts[part] = 0, 1
+        both.append(run.evaluate.function(images, labels, counts))
+    whole = run.evaluate.function(images, labels, np.ones_like(counts))
+    np.testing.assert_allclose(np.sum(both, axis=0), whole, rtol=1e-5)
+    # Ten classes, an untrained network: about log 10 an example.
+    assert float(whole[1]) / run.evaluate.batch == pytest.approx(2.3, abs=0.3)
+
+
+def test_bundle_augments_by_step():
+    """The same images at another step are cropped otherwise."""
+    run, data = steps.bundle_run(_digits(), "run")
+    images = tf.constant(data["train_images"][:16])
+    labels = tf.constant(data["train_labels"][:16])
+    function = tf.function(run.train.function)
+    # The rate is 0 at step 0 of the warm-up, so that weights stay.
+    first = float(function(tf.constant(7, tf.int64), images, labels))
+    other = float(function(tf.constant(8, tf.int64), images, labels))
+    assert abs(first - other) > 1e-6
+
+
+@pytest.mark.parametrize(
+    "override", [{"dataset": "jpeg_digits"}, {"mixup_alpha": 0.2}]
+)
+def test_bundle_refuses_what_it_cannot_hold(override):
+    with pytest.raises(ValueError, match="in memory"):
+        steps.bundle_run(_digits(**override), "run")
+
+
+def test_batch_must_divide_among_the_chips():
+    params = _debug()
+    params.task.train_data.global_batch_size = 6
+    with pytest.raises(ValueError, match="among the 4 chips"):
+        steps.report(params, TOPOLOGY)
+
+
+def test_report_is_printed_and_written(tmp_path, monkeypatch, capsys):
+    """The compiler is another test's; here it says one of everything."""
+    said = dict.fromkeys(tpu._FIGURES, 1.0) | {"compile_seconds": 1.0}
+    seen = []
+
+    def compile_text(text, topology):
+        seen.append(topology)
+        fits = {"fits": len(seen) < 6, "message": "no room"}
+        return said | fits
+
+    monkeypatch.setattr(tpu, "compile_text", compile_text)
+    module = _module("evonorm_b0")
+    built = lambda params, layer, batch: module  # noqa: E731
+    monkeypatch.setattr(steps, "preflight_module", built)
+    params = _debug()
+    params.task.train_data.global_batch_size = 32
+    target = tmp_path / "report.json"
+    steps.report(params, TOPOLOGY, str(target))
+    assert "Preflight for v5e:2x2" in capsys.readouterr().out
+    report = json.loads(target.read_text())
+    assert report["batch"] == 8
+    assert set(report["steps"]) == {"evonorm_b0", "bn_relu", "no norm_act"}
+
+
+def test_command_line_takes_a_run_or_a_step(tmp_path):
+    """--model_dir, --preflight and --bundle are three different wishes."""
+    command = [sys.executable, "-m", "classification.train", f"--row={ROW}"]
+    both = [*command, "--preflight=v5e:2x2", f"--bundle={tmp_path}"]
+    done = subprocess.run(both, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "give one of --model_dir" in done.stderr + done.stdout

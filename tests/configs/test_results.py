@@ -1,0 +1,159 @@
+"""Results: a run fills its own row and no other, or is shown apart."""
+
+import json
+
+import pytest
+import tensorflow as tf
+import yaml
+
+from classification import experiment as _registers  # noqa: F401
+from classification import task
+from configs import tables
+from configs.tables import __main__ as command
+from configs.tables import report, results
+from configs.tables.classification import TOP1
+from evonorm_tf.training import config, strategy
+
+ROW = "cifar10/resnet20-b4/evonorm_s0"
+
+
+def _write(folder, accuracy, row=ROW, override="", **record):
+    """A run's folder as training leaves it, but for its checkpoints."""
+    params = config.parse(row=tables.find(row), params_override=override)
+    task.fill_in(params.task)
+    steps = tables.find(row).recipe.steps()
+    params.trainer.train_steps = params.trainer.train_steps or steps
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params.as_dict()))
+    step = record.get("step", params.trainer.train_steps)
+    lines = [
+        {"kind": "train", "step": step, "training_loss": 1.0},
+        {"kind": "eval", "step": step, "accuracy": accuracy},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text + record.get("half", ""))
+    batch = params.task.train_data.global_batch_size
+    share = record.get("share", batch)
+    devices = f"Strategy, batch {batch} ({share} a replica)"
+    about = {"devices": devices, "machine": "a machine"}
+    (folder / "run.json").write_text(json.dumps(about))
+
+
+def _sorted(folder):
+    return results.sort(results.read([str(folder)]), tables.ROWS)
+
+
+def _seed(seed):
+    return f"task.seed={seed},task.train_data.seed={seed}"
+
+
+def test_seeds_of_a_row_fill_it_with_mean_spread_and_count(tmp_path):
+    for seed, accuracy in enumerate((0.60, 0.61, 0.62)):
+        _write(tmp_path / f"seed{seed}", accuracy, override=_seed(seed))
+    found = _sorted(tmp_path)
+    assert list(found.by_row) == [ROW]
+    assert not found.trials and not found.unfinished and not found.unknown
+    # The sample's standard deviation of 60, 61, 62 is 1.
+    assert report.ours(found.by_row[ROW], TOP1) == "61.0+-1.0 (3)"
+    text = report.markdown(tables.TABLES, found, str(tmp_path))
+    line = next(x for x in text.splitlines() if x.startswith("| evonorm_s0"))
+    assert (
+        line == "| evonorm_s0 | not run | not run | not run | 61.0+-1.0 (3) |"
+    )
+    assert "- ours, 4: 25000 steps; float32; Strategy, batch 4" in text
+    assert "| bn_relu | 76.1 / not run |" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("task.schedule.epochs=1", "task.schedule.epochs"),
+        ("task.model.width=0.5", "task.model.width"),
+        ("task.weight_decay=0", "task.weight_decay"),
+        ("trainer.train_steps=100", "trainer.train_steps"),
+        ("trainer.validation_steps=2", "trainer.validation_steps"),
+        (
+            "task.train_data.global_batch_size=5",
+            "task.train_data.global_batch_size",
+        ),
+    ],
+)
+def test_a_run_at_other_settings_is_a_trial_and_says_which(
+    tmp_path, override, key
+):
+    _write(tmp_path / "run", 0.7, override=override)
+    found = _sorted(tmp_path)
+    assert not found.by_row
+    [(_, row, different)] = found.trials
+    assert row == ROW
+    assert key in different
+    text = report.markdown(tables.TABLES, found, str(tmp_path))
+    assert "## Trials" in text and key in text
+    assert "70.0 (1)" not in text
+
+
+def test_what_changes_nothing_still_fills_the_row(tmp_path):
+    override = (
+        "trainer.steps_per_loop=7,trainer.checkpoint_interval=9,"
+        "task.validation_data.global_batch_size=77,"
+        "task.train_data.tfds_data_dir=elsewhere"
+    )
+    _write(tmp_path / "run", 0.7, override=override)
+    assert list(_sorted(tmp_path).by_row) == [ROW]
+
+
+def test_batch_statistics_of_other_workers_are_a_trial(tmp_path):
+    row = "imagenet/r50-b4/bn_relu"
+    _write(tmp_path / "eight", 0.7, row, share=4)
+    assert list(_sorted(tmp_path).by_row) == [row]
+    _write(tmp_path / "one", 0.7, row, override=_seed(1), share=32)
+    [(run, _, different)] = _sorted(tmp_path).trials
+    assert run.folder.endswith("one")
+    assert different == {"images together": (4, 32)}
+
+
+def test_one_run_fills_both_rows_that_are_the_same(tmp_path):
+    # 128 images a worker is a column of the sweep and the recipe itself.
+    _write(tmp_path / "run", 0.7, "imagenet/r50/bn_relu", share=128)
+    rows = sorted(_sorted(tmp_path).by_row)
+    assert rows == ["imagenet/r50-b128/bn_relu", "imagenet/r50/bn_relu"]
+
+
+def test_the_share_of_a_replica_is_read_as_training_writes_it():
+    device = tf.distribute.OneDeviceStrategy("CPU:0")
+    for accumulation, share in ((1, 8), (2, 4)):
+        said = strategy.describe(device, 8, accumulation)
+        run = results.Run("run", {}, 1, {}, said, "a machine")
+        assert run.share() == share
+
+
+def test_unfinished_runs_and_runs_of_no_row_are_listed(tmp_path):
+    _write(tmp_path / "half", 0.7, step=24_000, half='{"kind": "ev')
+    _write(tmp_path / "other", 0.7, override="task.train_data.dataset=cifar100")
+    found = _sorted(tmp_path)
+    assert not found.by_row and not found.trials
+    assert [run.folder.split("/")[-1] for run in found.unfinished] == ["half"]
+    assert [run.folder.split("/")[-1] for run in found.unknown] == ["other"]
+    text = report.markdown(tables.TABLES, found, str(tmp_path))
+    assert "half, at step 24000" in text
+    assert str(tmp_path) not in text, "a report names no path of one machine"
+
+
+def test_one_seed_twice_and_folders_without_runs_are_refused(tmp_path):
+    _write(tmp_path / "runs/a", 0.7)
+    _write(tmp_path / "runs/b", 0.7)
+    with pytest.raises(ValueError, match="same seeds"):
+        _sorted(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit, match="no run in it"):
+        command.main(["--results", str(tmp_path / "empty")])
+
+
+def test_command_writes_the_report(tmp_path, capsys):
+    _write(tmp_path / "runs/a", 0.7)
+    target = tmp_path / "results.md"
+    runs = ["--results", str(tmp_path / "runs")]
+    command.main([*runs, "--write", str(target)])
+    assert "| 70.0 (1) |" in target.read_text()
+    command.main([ROW, *runs])
+    assert "ours 70.0 (1)" in capsys.readouterr().out

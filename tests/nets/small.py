@@ -1,0 +1,45 @@
+"""Shared by the tests of networks."""
+
+import numpy as np
+
+# The size that every recipe is tried at: one block a stage.
+DEBUG = {"width": 0.25, "max_depth": 1}
+
+
+def norm_acts(model):
+    """The NormAct layers of a model of either Keras."""
+    return [x for x in model.layers if type(x).__name__ == "NormAct"]
+
+
+def created(model):
+    """A functional model's layers, those of a class as they were made.
+
+    The models themselves order theirs by depth, each Keras in its own way.
+    """
+
+    def key(layer):
+        stem, _, number = layer.name.rpartition("_")
+        made = int(number) if stem and number.isdigit() else 0
+        return type(layer).__name__, made
+
+    return sorted(model.layers, key=key)
+
+
+def copy(source, target):
+    """Weights of one model into another, whatever Keras they are of."""
+    for a, b in zip(created(source), created(target), strict=True):
+        b.set_weights(a.get_weights())
+
+
+def disturb(model, seed=0):
+    """Draws norm weights and statistics: at their start, much looks equal."""
+    rng = np.random.default_rng(seed)
+    # Small gains, as trained residual branches have: with gains of 1 a
+    # ResNet in training mode turns a rounding of its input, 1e-7, into 1e-4
+    # of its output.
+    ranges = {"gamma": (0.2, 0.5), "v": (0.5, 1.0), "moving_variance": (0.5, 1)}
+    for layer in norm_acts(model):
+        for weight in layer.weights:
+            kind = weight.name.split("/")[-1].partition(":")[0]
+            low, high = ranges.get(kind, (-0.2, 0.2))
+            weight.assign(rng.uniform(low, high, weight.shape))

@@ -1,0 +1,130 @@
+"""Accumulated micro-batches take the step of the whole batch."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from official.core import base_task, config_definitions
+
+from evonorm_tf import legacy
+from evonorm_tf.training import accumulation, strategy
+
+X = np.random.default_rng(0).normal(size=(8, 6, 6, 4)).astype(np.float32)
+LABEL = np.arange(8, dtype=np.int32) % 3
+
+
+class _Task(base_task.Task):
+    """A classifier's loss and metrics, as the Model Garden trains them."""
+
+    def build_inputs(self, params, input_context=None):
+        raise NotImplementedError("The tests bring their own.")
+
+    def build_losses(self, labels, model_outputs, aux_losses=None):
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=labels, logits=model_outputs
+        )
+        return tf.reduce_mean(each) + tf.add_n(aux_losses)
+
+
+def _model(norm_act):
+    tf_keras.utils.set_random_seed(1)
+    layers = tf_keras.layers
+    model = tf_keras.Sequential(
+        [
+            layers.Input([6, 6, 4]),
+            layers.Conv2D(8, 3, kernel_regularizer="l2"),
+            legacy.norm_act(norm_act, groups=4),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3),
+        ]
+    )
+    return model
+
+
+def _steps(norm_act, count, devices=None):
+    """Loss, accuracy and weights after two steps in `count` parts each."""
+    devices = devices or tf.distribute.OneDeviceStrategy("CPU:0")
+    with devices.scope():
+        model = _model(norm_act)
+        optimizer = tf_keras.optimizers.legacy.SGD(0.1, 0.9, nesterov=True)
+        optimizer._create_all_weights(model.trainable_variables)
+        accuracy = tf_keras.metrics.SparseCategoricalAccuracy()
+        task = _Task(config_definitions.TaskConfig())
+    replicas = devices.num_replicas_in_sync
+    data = tf.data.Dataset.from_tensors((X, LABEL)).unbatch()
+    data = data.repeat().batch(8 // replicas, drop_remainder=True)
+    data = iter(devices.distribute_datasets_from_function(lambda _: data))
+
+    @tf.function
+    def run(inputs):
+        def one(part):
+            return accumulation.step(
+                task, part, model, optimizer, [accuracy], count
+            )[task.loss]
+
+        return devices.run(one, args=(inputs,))
+
+    with devices.scope():
+        losses = [
+            float(devices.reduce("MEAN", run(next(data)), axis=None))
+            for _ in range(2)
+        ]
+    assert int(optimizer.iterations.numpy()) == 2, "steps are the optimizer's"
+    values = {w.name: w.numpy() for w in model.weights}
+    return losses, float(accuracy.result()), values
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_equals_the_whole_batch_without_batch_statistics(count):
+    losses, accuracy, weights = _steps("evonorm_s0", 1)
+    parts = _steps("evonorm_s0", count)
+    # float32 sums in another order: some 2^-23 a sum.
+    np.testing.assert_allclose(parts[0], losses, rtol=1e-6)
+    assert parts[1] == accuracy
+    for value, got in zip(weights.values(), parts[2].values()):
+        close = {"rtol": 1e-6, "atol": 1e-6 * np.abs(value).max()}
+        np.testing.assert_allclose(got, value, **close)
+
+
+def test_under_replicas(mirrored):
+    losses, _, weights = _steps("evonorm_s0", 1)
+    parts = _steps("evonorm_s0", 2, mirrored)
+    np.testing.assert_allclose(parts[0], losses, rtol=1e-6)
+    for value, got in zip(weights.values(), parts[2].values()):
+        close = {"rtol": 1e-6, "atol": 1e-6 * np.abs(value).max()}
+        np.testing.assert_allclose(got, value, **close)
+
+
+def test_moving_statistics_move_once_a_micro_batch():
+    def moved(count):
+        found = _steps("bn_relu", count)[2]
+        (value,) = [v for k, v in found.items() if "moving_mean" in k]
+        return value
+
+    # From 0 towards much the same means, by 0.9: after 2 moves 0.19 of the
+    # way, after 4 moves 0.34.
+    ratio = np.median(moved(2) / moved(1))
+    assert 1.6 < ratio < 2.0, ratio
+
+
+def test_seeded_draws_differ_between_parts():
+    class Seen:
+        iterations = tf.constant(5, tf.int64)
+
+    counted = [accumulation._Collector(Seen(), k, 4).iterations for k in (0, 3)]
+    assert [int(n) for n in counted] == [20, 23]
+
+
+def test_refused():
+    optimizer = tf_keras.mixed_precision.LossScaleOptimizer(
+        tf_keras.optimizers.legacy.SGD(), dynamic=True
+    )
+    runtime = strategy.Runtime(accumulation_steps=2)
+    with pytest.raises(ValueError, match="bfloat16"):
+        accumulation.check(optimizer, runtime)
+    device = tf.distribute.OneDeviceStrategy("CPU:0")
+    with pytest.raises(ValueError, match="divide a replica's batch, 8"):
+        strategy.describe(device, 8, 3)
+    with pytest.raises(ValueError, match="at least 1"):
+        strategy.describe(device, 8, 0)
+    assert "4 micro-batches of 2 a step" in strategy.describe(device, 8, 4)

@@ -1,0 +1,59 @@
+"""Ctrl-C ends a run in plain words, with the shell's code for it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from evonorm_tf.training import driver, progress
+from tests.classification import small
+
+
+def test_says_how_to_go_on(tmp_path):
+    display = small.Silent()
+    stoppable = driver.stoppable(str(tmp_path), display)
+    with pytest.raises(SystemExit) as ended, stoppable:
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert "nothing was saved yet" in display.lines[-1]
+    assert "The same command goes on" in display.lines[-1]
+
+
+def test_other_errors_pass(tmp_path):
+    stoppable = driver.stoppable(str(tmp_path), small.Silent())
+    with pytest.raises(ZeroDivisionError), stoppable:
+        raise ZeroDivisionError
+
+
+def test_ctrl_c_at_a_run(tmp_path):
+    changes = "trainer.train_steps=100000,trainer.steps_per_loop=2,"
+    changes += "trainer.checkpoint_interval=2,task.model.width=0.5,"
+    changes += "task.model.max_depth=1,task.train_data.global_batch_size=8"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "classification.train"]
+        + ["--experiment=digits_resnet", f"--model_dir={tmp_path}"]
+        + [f"--params_override={changes}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while driver.latest_step(str(tmp_path)) < 4:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, (said, errors)
+    assert "Traceback" not in errors
+    step = driver.latest_step(str(tmp_path))
+    assert f"saved up to step {step}" in said.splitlines()[-1]
+    assert progress.read(str(tmp_path))[-1]["step"] >= step
