@@ -17,10 +17,7 @@ beside another; a ratio is the median over rounds of the ratio within a round.
 
 import argparse
 import gc
-import json
-import os
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
@@ -34,6 +31,7 @@ from official.vision.configs import image_classification
 from official.vision.dataloaders import classification_input, tfds_factory
 from official.vision.ops import augment
 
+from benchmarks import record
 from classification import data, garden, mixing, randaugment
 from classification.settings import Data
 
@@ -283,17 +281,7 @@ def main() -> None:
             contenders = {k: v for k, v in chosen if k[0] in args.cases}
         rows = measure(contenders, args.batch, args.batches, args.rounds)
     print(table(rows))
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "tensorflow": tf.__version__,
-        "load_average": os.getloadavg()[0],
-    }
-    print(f"\n{machine}")
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"rows": rows, "machine": machine}, indent=2)
-        args.json.write_text(text + "\n")
+    record.finish(rows, args.json)
 
 
 if __name__ == "__main__":

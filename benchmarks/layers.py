@@ -11,10 +11,7 @@ The measure of 1.0 is tf_keras BatchNormalization + ReLU, the fused kernel
 """
 
 import argparse
-import json
-import os
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -24,7 +21,7 @@ import keras
 import tensorflow as tf
 import tf_keras
 
-from benchmarks import kept
+from benchmarks import kept, record
 from evonorm_tf import catalog, legacy
 from evonorm_tf.ops import plain, settings
 from evonorm_tf.ops.plan import Plan
@@ -203,18 +200,7 @@ def main() -> None:
     for shape in SHAPES:
         rows += measure(shape, names, args.rounds, args.repeat)
     print(table(rows))
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "tensorflow": tf.__version__,
-        "load_average": os.getloadavg()[0],
-    }
-    print(f"\n{machine}")
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        document = {"rows": rows, "machine": machine}
-        args.json.write_text(json.dumps(document, indent=2) + "\n")
-        print(f"written: {args.json}")
+    record.finish(rows, args.json)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,7 @@ fused kernel in place of ours.
 import argparse
 import functools
 import gc
-import json
-import os
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -26,6 +23,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from benchmarks import record
 from evonorm_tf import catalog, legacy, nets
 
 NETWORKS = ("resnet50", "mobilenet_v2")
@@ -215,18 +213,7 @@ def main() -> None:
         "building,\ntracing, compiling and one step.\n"
         f"above {GOAL}: {', '.join(above) or 'none'}"
     )
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "tensorflow": tf.__version__,
-        "load_average": os.getloadavg()[0],
-    }
-    print(f"\n{machine}")
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        document = {"rows": rows, "machine": machine}
-        args.json.write_text(json.dumps(document, indent=2) + "\n")
-        print(f"written: {args.json}")
+    record.finish(rows, args.json)
 
 
 if __name__ == "__main__":

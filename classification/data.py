@@ -18,11 +18,23 @@ import numpy as np
 import tensorflow as tf
 
 from classification import augment, garden, mixing
-from classification.opening import beside, open_source, validate
+from classification.opening import (
+    beside,
+    open_source,
+    require_alike,
+    validate,
+)
 from classification.settings import Data
 from classification.sources import Source
 
-__all__ = ["Source", "beside", "inputs", "open_source", "validate"]
+__all__ = [
+    "Source",
+    "beside",
+    "inputs",
+    "open_source",
+    "require_alike",
+    "validate",
+]
 _FOREVER = np.iinfo(np.int64).max
 _as_written = tf.autograph.experimental.do_not_convert
 

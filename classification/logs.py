@@ -3,31 +3,22 @@
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
+from classification.settings import Task
+from configs.tables import compare, results, rows
 from evonorm_tf.training import progress
 
-# Of the config, what may differ between the runs of one figure: the layer,
-# the batch, the seed, and where and how the data are read.
-_FREE = (
-    "model.norm_act.name",
-    "seed",
-    "init_checkpoint",
-    "train_data.seed",
-    "train_data.global_batch_size",
-    "train_data.tfds_data_dir",
-    "train_data.path",
-    "train_data.shuffle_buffer_size",
-    "validation_data.seed",
-    "validation_data.global_batch_size",
-    "validation_data.tfds_data_dir",
-    "validation_data.path",
-    "validation_data.shuffle_buffer_size",
-    "schedule.validation_epochs",
+# Of what decides a run's result, what may differ between those of a figure:
+# the layer and the batch, and with the batch the rate that follows from it.
+_VARIED = (
+    "task.model.norm_act.name",
+    "task.train_data.global_batch_size",
+    "trainer.optimizer_config.learning_rate.",
+    "trainer.optimizer_config.warmup.",
 )
 _FILES = (progress.METRICS_FILE, "params.yaml", "run.json")
 # Images of whole training splits, to tell how often a run saw them.
@@ -167,49 +158,26 @@ def read(folder: str) -> Log:
 
 
 def _per_worker(devices: str, folder: str) -> int:
-    """Images that a replica sees at once, out of `strategy.describe`'s line.
-
-    Batch statistics are those of a replica's images, or of a micro-batch
-    where gradients are accumulated.
-    """
-    found = re.search(
-        r"\((\d+) a replica\)(?:, \d+ micro-batches of (\d+))?", devices
-    )
-    if not found:
+    """Images that a replica sees at once."""
+    found = results.share(devices)
+    if found is None:
         raise ValueError(
             "run.json does not say how many images a replica takes: its "
             "devices must hold '(N a replica)'. Received: "
             f"devices={devices!r} in {folder!r}"
         )
-    return int(found.group(2) or found.group(1))
+    return found
 
 
 def _settings(params: dict[str, Any]) -> dict[str, Any]:
     """Config values by full key, without those that may differ."""
-    settings = {
-        f"task.{key}": value
-        for key, value in _flat(params["task"]).items()
-        if key not in _FREE
-    }
-    config = params["trainer"]["optimizer_config"]
-    optimizer = config["optimizer"]
-    chosen = optimizer.get(optimizer["type"], {})
-    parts = {"optimizer": chosen, "ema": config.get("ema") or {}}
-    settings |= _flat(parts, "trainer.optimizer_config.")
-    settings["trainer.optimizer_config.optimizer.type"] = optimizer["type"]
-    dtype = params.get("runtime", {}).get("mixed_precision_dtype")
-    settings["runtime.mixed_precision_dtype"] = dtype or "float32"
-    return settings
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+    flat = rows.flat(params)
+    dtype = flat.get("runtime.mixed_precision_dtype")
+    return {
+        key: value
+        for key, value in compare.deciding(flat).items()
+        if not key.startswith(_VARIED)
+    } | {"runtime.mixed_precision_dtype": dtype or "float32"}
 
 
 def _refuse_twice(logs: list[Log]) -> None:
@@ -227,17 +195,15 @@ def _refuse_twice(logs: list[Log]) -> None:
 
 def _refuse_mixture(logs: list[Log]) -> None:
     """One figure compares layers, batches and seeds, and nothing else."""
-    first = logs[0]
+    first, defaults = logs[0], rows.flat({"task": Task().as_dict()})
     for log in logs[1:]:
-        for key in sorted(first.settings.keys() | log.settings.keys()):
-            one, other = first.settings.get(key), log.settings.get(key)
-            # An older run lacks what has come since, and had it not: off.
-            if one != other and (one or other):
-                raise ValueError(
-                    "The runs of one figure may differ in layer, batch and "
-                    f"seed alone; make one figure each. Received: {key}="
-                    f"{one!r} in {first.path!r}, {other!r} in {log.path!r}"
-                )
+        different = compare.differences(first.settings, log.settings, defaults)
+        for key, (one, other) in different.items():
+            raise ValueError(
+                "The runs of one figure may differ in layer, batch and "
+                f"seed alone; make one figure each. Received: {key}="
+                f"{one!r} in {first.path!r}, {other!r} in {log.path!r}"
+            )
         seen = [run.steps * run.batch for run in (first, log)]
         # Equal epochs differ by the rounding to whole steps.
         if abs(seen[0] - seen[1]) > max(first.batch, log.batch):

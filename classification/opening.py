@@ -5,6 +5,7 @@ import functools
 import math
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from classification import records
@@ -33,8 +34,8 @@ def open_source(config: Data, num_classes: int) -> Source:
     """
     validate(config)
     openers = {
-        "digits": _digits,
-        "jpeg_digits": _jpeg_digits,
+        "digits": functools.partial(_digits, num_classes),
+        "jpeg_digits": functools.partial(_jpeg_digits, num_classes),
         "tfrecords": _tfrecords,
         "folder": _folder,
     }
@@ -122,14 +123,70 @@ def beside(validation: Data, training: Data) -> Data:
     return validation.replace(**changes)
 
 
-def _digits(config: Data) -> Source:
-    return Memory(*datasets.digits(config.split), 10)
+def require_alike(
+    training: tuple[Data, Source], validation: tuple[Data, Source]
+) -> None:
+    """Refuses a validation set that the training says nothing about.
+
+    Args:
+      training: settings, and what they open.
+      validation: likewise.
+
+    Raises:
+      ValueError: other classes, or images that are read otherwise.
+    """
+    (train, trained), (test, tested) = training, validation
+    for key in ("image_size", "mean", "std", "label_offset"):
+        one, other = getattr(train, key), getattr(test, key)
+        if one != other:
+            raise _unlike(key, one, other)
+    sets = [part.dataset.split(":")[0] for part in (train, test)]
+    names = trained.class_names, tested.class_names
+    # Sets of other names may have the same classes, if they say so.
+    if names[0] != names[1] or (sets[0] != sets[1] and not names[0]):
+        differ = sorted({*names[0]} ^ {*names[1]})[:5]
+        what = f", class names in one alone: {', '.join(differ)}"
+        keys = ("dataset", "path", "split")
+        raise _unlike(
+            "the dataset (and, of a folder, the classes)",
+            *({k: getattr(part, k) for k in keys} for part in (train, test)),
+            what if differ else "",
+        )
+    if trained.shape != tested.shape:
+        raise _unlike("image_size", trained.shape, tested.shape, " as read")
 
 
-def _jpeg_digits(config: Data) -> Source:
+def _unlike(key: str, one: object, other: object, more: str = "") -> ValueError:
+    return ValueError(
+        f"Training and validation must agree in {key}: set both "
+        "task.train_data and task.validation_data. Received: "
+        f"train_data: {one}, validation_data: {other}{more}"
+    )
+
+
+def _digits(num_classes: int, config: Data) -> Source:
+    if config.image_size:
+        raise ValueError(
+            "The digits are held in memory, 8x8, and are not resized. Set "
+            "image_size=0 in task.train_data and task.validation_data, or "
+            "dataset=jpeg_digits. Received: dataset='digits', "
+            f"image_size={config.image_size}"
+        )
+    images, labels = datasets.digits(config.split)
+    few = labels < num_classes
+    return Memory(images[few], labels[few], min(num_classes, 10))
+
+
+def _jpeg_digits(num_classes: int, config: Data) -> Source:
     files, labels = datasets.jpeg_digits(config.split)
-    reader = records.Listed(tf.constant(files), tf.constant(labels), False)
-    return Records(reader, 10, config.image_size or 64)
+    few = np.flatnonzero(labels < num_classes)
+    reader = records.Listed(
+        tf.constant([files[k] for k in few], tf.string),
+        tf.constant(labels[few]),
+        False,
+    )
+    classes = min(num_classes, 10)
+    return Records(reader, classes, config.image_size or 64)
 
 
 def _location(config: Data, example: str) -> str:

@@ -1,11 +1,20 @@
 """RandAugment, arXiv:1909.13719, stateless.
 
-Operations, ranges and directions are those of the authors' released code: 16
-operations and "nothing", one magnitude for all. That code's Posterize and
-Solarize grow weaker as the magnitude grows; so do these. Translation and
-Cutout, which it gives in pixels at 224, are shares of the side here, so that
-they mean the same at any size. Uncovered pixels are grey, which the Model
-Garden's are not: it mirrors the image into them.
+The 16 operations, their ranges and directions, and one magnitude for all, are
+those of the authors' released code (tensorflow/tpu, models/official/
+efficientnet/autoaugment.py), whose Posterize and Solarize grow weaker as the
+magnitude grows. Four things are not:
+
+- a 17th choice, as likely as each of them, does nothing, as in the Model
+  Garden;
+- Contrast follows Pillow and mixes with the mean grey level; that code mixes
+  with the number of pixels over 256, white for an image of 256 x 256;
+- Translation and Cutout, there in pixels at 224, are shares of the side, so
+  that they mean the same at any size;
+- values are rounded as by Pillow; the Model Garden's differ by a level at most.
+
+Uncovered pixels are grey, as there; the Model Garden mirrors the image into
+them.
 
 `classification.garden` has the Model Garden's operations under these draws.
 """

@@ -11,12 +11,18 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 import yaml
-from official.core import exp_factory, train_utils
+from official.core import train_utils
 from official.modeling import optimization
 
-from classification import experiment as _registers  # noqa: F401
-from classification import task
-from evonorm_tf.training import best, config, progress, record
+from classification import settings, task
+from evonorm_tf.training import (
+    best,
+    config,
+    driver,
+    progress,
+    record,
+    strategy,
+)
 
 CHECKPOINTS = ("latest", "best")
 
@@ -111,7 +117,12 @@ def _read(model_dir: str) -> tuple[config.Experiment, dict[str, Any]]:
             )
         with open(path, encoding="utf-8") as file:
             found.append(file.read())
-    params = exp_factory.get_exp_config("digits_resnet")
+    # What an older config lacks has its class's default, not an experiment's.
+    params = config.Experiment(
+        task=settings.Task(),
+        trainer=driver.trainer_config(),
+        runtime=strategy.Runtime(),
+    )
     config.override(params, yaml.safe_load(found[0]))
     about = json.loads(found[1])
     if "input_shape" not in about:

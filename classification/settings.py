@@ -44,8 +44,9 @@ class Data(hyperparams.Config):
 
     Attributes:
       dataset: "digits" (inside scikit-learn), "jpeg_digits" (the same as
-        JPEG files of many sizes), "tfrecords" or "folder" (see `path`), or a
-        TFDS name, "cifar10" or with its version "cifar10:3.0.2".
+        JPEG files of many sizes; of both, those below the model's
+        num_classes), "tfrecords" or "folder" (see `path`), or a TFDS name,
+        "cifar10" or with its version "cifar10:3.0.2".
       split: in TFDS's notation, the newest version's; "train" or "test" for
         digits; what stands for {split} in `path`.
       path: of "tfrecords", a file pattern in the standard ImageNet layout,

@@ -129,7 +129,10 @@ class Records:
             if config.is_training and config.augmentation != "none":
                 image = self._random_part(encoded, name, config, position)
             else:
-                image = decode.window(encoded, name, augment.center_window)
+                choose = functools.partial(
+                    augment.center_window, size=self.size
+                )
+                image = decode.window(encoded, name, choose)
                 image = augment.resize(image, self.size)
             image = tf.ensure_shape(image, self.shape)
             if config.is_training and config.randaugment_layers:

@@ -1,26 +1,23 @@
-"""A classifier's steps as functions of tensors, for `evonorm_tf.preflight`.
+"""A classifier's training step as a function of tensors; --preflight.
 
 `preflight_module` is the step as it trains, without its data: what compiles,
-fits and costs does not depend on them. `bundle_run` is a whole small run,
-augmentation included, for a machine with JAX and no TensorFlow.
+fits and costs does not depend on them.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 from official.modeling import optimization, performance
 
-from classification import augment, settings, task
-from classification.sources import Memory, pad_crop_flip
+from classification import settings, task
 from evonorm_tf import nets, preflight
 from evonorm_tf.preflight import tpu
-from evonorm_tf.training import config, progress, schedule
+from evonorm_tf.training import accumulation, config, progress, schedule
 
 _EXAMPLES = 1_281_167  # The schedule's constants are no part of the cost.
-_EVAL_BATCH = 500
 
 
 class _Task(task.Task):
@@ -60,7 +57,7 @@ def preflight_module(
         data.dataset, data.split, data.path = "jpeg_digits", split, ""
         data.image_size = side
     made = _Task(one, bare=layer is None)
-    step, _, _ = _train_step(params, made, _EXAMPLES)
+    step, _ = train_step(params, made, _EXAMPLES)
     images = tf.TensorSpec([batch, side, side, 3], tf.float32)
     labels = tf.TensorSpec([batch], tf.int32)
     data = one.train_data
@@ -72,16 +69,24 @@ def preflight_module(
     return module
 
 
-def _train_step(
+def train_step(
     params: config.Experiment, made: task.Task, examples: int
-) -> tuple[Any, tf_keras.Model, Any]:
-    """(step, model, optimizer); the step takes images, labels, targets."""
-    schedule.resolve(
-        params.trainer,
-        params.task.schedule,
-        examples,
-        params.task.train_data.global_batch_size,
-    )
+) -> tuple[Callable[..., tf.Tensor], tf_keras.Model]:
+    """The step as the trainer takes it on one device.
+
+    Args:
+      params: the resolved experiment; its schedule is filled in.
+      made: its task.
+      examples: size of the training set, for the schedule.
+
+    Returns:
+      f(images, labels, [mixed labels]) -> loss, and the model it trains.
+
+    Raises:
+      ValueError: a batch that the micro-batches cannot share.
+    """
+    batch = params.task.train_data.global_batch_size
+    schedule.resolve(params.trainer, params.task.schedule, examples, batch)
     precision = params.runtime.mixed_precision_dtype or "float32"
     before = tf_keras.mixed_precision.global_policy()
     performance.set_mixed_precision_policy(precision)
@@ -97,96 +102,24 @@ def _train_step(
         optimizer.shadow_copy(model)  # As the trainer does.
     create = getattr(optimizer, "_create_all_weights", None)
     (create or optimizer.build)(model.trainable_variables)
+    parts = params.runtime.accumulation_steps
 
     def step(images, labels, *targets):
-        weight = tf.ones(tf.shape(labels)[:1])
-        given = {"label": labels, "weight": weight}
+        if images.shape[0] % parts:
+            raise ValueError(
+                "The batch of a chip must divide into the micro-batches. "
+                f"Received: batch={images.shape[0]}, "
+                f"accumulation_steps={parts}"
+            )
+        given = {"label": labels, "weight": tf.ones(labels.shape)}
         given |= dict(zip(["target"], targets))
-        return made.train_step((images, given), model, optimizer)[made.loss]
+        inputs = (images, given)
+        if parts == 1:
+            return made.train_step(inputs, model, optimizer)[made.loss]
+        logs = accumulation.step(made, inputs, model, optimizer, None, parts)
+        return logs[made.loss]
 
-    return step, model, optimizer
-
-
-def bundle_run(
-    params: config.Experiment, name: str
-) -> tuple[preflight.Run, dict[str, np.ndarray]]:
-    """A whole run on images held in memory, and its data.
-
-    The order of the examples is the runner's own, so the run equals one of
-    `classification.train` in its recipe and not in its draws.
-
-    Args:
-      params: the resolved experiment.
-      name: of the run.
-
-    Raises:
-      ValueError: a set that is not held in memory, or a recipe whose
-        augmentation needs more than a crop and a flip.
-    """
-    made = task.Task(params.task)
-    train, test = made.source(training=True), made.source(training=False)
-    data = params.task.train_data
-    strong = data.randaugment_layers or data.mixup_alpha or data.cutmix_alpha
-    if not isinstance(train, Memory) or strong:
-        raise ValueError(
-            "A bundle holds its images in memory and augments them by crop "
-            "and flip. Use a set of small images of one size (cifar10, "
-            "digits) and no RandAugment, MixUp or CutMix. Received: "
-            f"dataset={data.dataset!r}, image_size={data.image_size}"
-        )
-    step, model, _ = _train_step(params, made, train.examples)
-    batch, shape = data.global_batch_size, train.shape
-
-    def train_step(number, images, labels):
-        seed = tf.stack([tf.constant(data.seed, tf.int64), number])
-        images = pad_crop_flip(images, data.augmentation, seed)
-        return step(augment.normalize(images, data.mean, data.std), labels)
-
-    def evaluate(images, labels, counts):
-        images = augment.normalize(images, data.mean, data.std)
-        logits = model(images, training=False)
-        right = tf.cast(tf.argmax(logits, -1, tf.int32) == labels, tf.float32)
-        each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return tf.reduce_sum(counts * right), tf.reduce_sum(counts * each)
-
-    feed = preflight.Feed
-    count = min(_EVAL_BATCH, test.examples)
-    one = preflight.Step(
-        train_step,
-        (
-            feed("step", (), "int64"),
-            feed("data", (batch, *shape), "uint8", "train_images"),
-            feed("data", (batch,), "int32", "train_labels"),
-        ),
-        batch,
-        train.examples,
-    )
-    other = preflight.Step(
-        evaluate,
-        (
-            feed("data", (count, *shape), "uint8", "test_images"),
-            feed("data", (count,), "int32", "test_labels"),
-            feed("count", (count,), "float32"),
-        ),
-        count,
-        test.examples,
-        ("accuracy", "cross_entropy"),
-    )
-    layer = params.task.model.norm_act.name
-    about = (
-        f"{params.task.model.network} x {params.task.model.width:g}, {layer}, "
-        f"{data.dataset}, batch {batch}, seed {params.task.seed}"
-    )
-    run = preflight.Run(
-        name, one, params.trainer.train_steps, data.seed, about, other
-    )
-    arrays = {
-        "train_images": train.images,
-        "train_labels": train.labels,
-        "test_images": test.images,
-        "test_labels": test.labels,
-    }
-    return run, arrays
+    return step, model
 
 
 def report(
@@ -219,16 +152,3 @@ def report(
     if json_file:
         text = json.dumps(found, indent=1) + "\n"
         progress.write_atomically(json_file, text)
-
-
-def write(params: config.Experiment, folder: str) -> None:
-    """Adds the experiment to a bundle, named by layer, batch and seed."""
-    batch = params.task.train_data.global_batch_size
-    layer = params.task.model.norm_act.name
-    name = f"{layer}-b{batch}-seed{params.task.seed}"
-    run, arrays = bundle_run(params, name)
-    home = preflight.write(folder, run, arrays)
-    print(
-        f"{home}: {run.steps} steps. Carry {folder} to a machine with jax and "
-        "run `python run.py` in it."
-    )

@@ -9,6 +9,7 @@ from official.core import base_task, task_factory
 
 from classification import data, settings
 from classification import experiment as _registers  # noqa: F401
+from classification.sources import Records
 from evonorm_tf import legacy, nets
 from evonorm_tf.training import average, config, noise, schedule
 
@@ -89,6 +90,11 @@ class Task(base_task.Task):
     def class_names(self) -> tuple[str, ...]:
         """Of the validation set; () where it does not say."""
         return tuple(self.source(training=False).class_names)
+
+    @property
+    def resized(self) -> bool:
+        """Whether images are cut out of files of any size, and resized."""
+        return isinstance(self.source(training=False), Records)
 
     @_as_written
     def build_model(self) -> tf_keras.Model:
@@ -224,10 +230,15 @@ def prepare(params: config.Experiment) -> Task:
       params: the experiment's config, changed in place.
 
     Raises:
-      ValueError: data, network or schedule that cannot be.
+      ValueError: data, network or schedule that cannot be; training and
+        validation data that do not belong together.
     """
     task = Task(params.task)
     train = params.task.train_data
+    data.require_alike(
+        (train, task.source(training=True)),
+        (params.task.validation_data, task.source(training=False)),
+    )
     schedule.resolve(
         params.trainer,
         params.task.schedule,

@@ -17,25 +17,29 @@ there; --bundle writes the run for a machine without TensorFlow.
 
 from absl import app, flags
 
-from classification import steps, task
+from classification import bundle, steps, task
 from configs import tables
+from evonorm_tf.preflight import tpu
 from evonorm_tf.training import config, driver, strategy
 from evonorm_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
+_DEBUG_BATCH = 4  # images a replica and micro-batch
 _DEBUG_SIZE = 64  # pixels; five halvings leave 2x2
 
 
-def shrink(params: config.Experiment) -> str:
+def shrink(params: config.Experiment, replicas: int = 1) -> str:
     """Makes any experiment take seconds, without its data: --debug.
 
-    One block a stage at a quarter of the width, two steps of four images,
-    one batch of evaluation. The code path stays that of the whole run, but
-    the images are scikit-learn's digits: as JPEG files where the experiment
-    reads files, in memory where its images are small and of one size.
+    One block a stage at a quarter of the width, two steps of four images a
+    replica and micro-batch, one batch of evaluation. The code path stays that
+    of the whole run, but the images are scikit-learn's digits: as JPEG files
+    where the experiment reads files, in memory where its images are small and
+    of one size.
 
     Args:
       params: the experiment, changed in place.
+      replicas: how many share a step.
 
     Returns:
       What this did to the data, in one line for the screen.
@@ -47,13 +51,14 @@ def shrink(params: config.Experiment) -> str:
     asked = train.dataset
     for data, split in ((train, "train"), (test, "test")):
         data.split, data.path = split, ""
-        data.global_batch_size = 4
+        data.global_batch_size = _DEBUG_BATCH * replicas
         data.shuffle_buffer_size = 16
         if data.image_size:
             data.dataset = "jpeg_digits"
             data.image_size = min(data.image_size, _DEBUG_SIZE)
         else:
             data.dataset, data.mean, data.std = "digits", [0.5], [0.25]
+    train.global_batch_size *= params.runtime.accumulation_steps
     params.trainer.train_steps = 2
     params.trainer.steps_per_loop = 1
     params.trainer.validation_steps = 1
@@ -66,16 +71,18 @@ def shrink(params: config.Experiment) -> str:
 def main(_: list[str]) -> None:
     """Runs what the flags ask for."""
     params = training_flags.parse(tables.find)
-    if FLAGS.debug:
-        print(shrink(params))
     # Workers and logical CPUs come before TensorFlow's first operation.
-    strategy.build(params.runtime)
+    replicas = strategy.build(params.runtime).num_replicas_in_sync
+    if FLAGS.preflight:
+        replicas = tpu.chips(FLAGS.preflight)
+    if FLAGS.debug:
+        print(shrink(params, replicas))
     if FLAGS.preflight:
         steps.report(params, FLAGS.preflight, FLAGS.preflight_json)
         return
     prepared = task.prepare(params)
     if FLAGS.bundle:
-        steps.write(params, FLAGS.bundle)
+        bundle.write(params, FLAGS.bundle)
         return
     driver.run(params, prepared, FLAGS.mode, FLAGS.model_dir)
 

@@ -153,10 +153,12 @@ def _tfds(data: Data, split: str) -> Images:
 
 def _encoding(builder: Any, split: str) -> str:
     """How the images are stored: JPEG alone moves a distance a lot."""
+    import tensorflow_datasets as tfds  # Only TFDS sets need it.
+
     stored = builder.as_dataset(
         split,
         shuffle_files=False,
-        decoders={"image": datasets.skip_decoding()},
+        decoders={"image": tfds.decode.SkipDecoding()},
     )
     start = next(iter(stored))["image"].numpy()[:4]
     known = {b"\xff\xd8": "JPEG", b"\x89P": "PNG"}

@@ -55,7 +55,7 @@ def run(
       display: where progress is shown; one of its own when None.
 
     Raises:
-      ValueError: a config that cannot be, another model in `model_dir`,
+      ValueError: a config that cannot be, another run in `model_dir`,
         nothing to evaluate.
       FloatingPointError: a loss or a weight is no longer finite.
       SystemExit: Ctrl-C, with the shell's code for it, 130.
@@ -71,13 +71,19 @@ def run(
             "There is no checkpoint to evaluate; train first. "
             f"Received: model_dir={model_dir!r}"
         )
-    if start:
+    if start and mode == "eval":
         record.check_model(params, model_dir)
+    elif start:
+        record.check_run(params, model_dir, start)
     devices = strategy.build(params.runtime)
     built, about = build(params, devices, start)
     os.makedirs(model_dir, exist_ok=True)
+    total = params.trainer.train_steps
     if mode != "eval":
-        record.save(params, model_dir, about)
+        record.save(params, model_dir, about, finished=start >= total)
+    if mode == "train_and_eval" and start == total:
+        # What is finished and recorded is looked at, and left as it is.
+        mode = "eval" if progress.evaluated(model_dir, start) else mode
     display = display or progress.Display(params.task.model.norm_act.name)
     with (
         display,
@@ -85,14 +91,14 @@ def run(
         driver.stoppable(model_dir, display),
         iterators.released(built),
     ):
-        total = params.trainer.train_steps
         where = f"{total} steps, into {model_dir}"
         if start:
             where = f"Going on from step {start} of {total} in {model_dir}"
         display.say(f"{about}. {where}")
         task = params.task
         images = task.train_data.global_batch_size * task.discriminator_steps
-        seen = watch.Watch(display, model_dir, (start, total), images)
+        writes = mode != "eval"
+        seen = watch.Watch(display, model_dir, (start, total), images, writes)
         seen.look_at(_LOSSES, ["generator", "discriminator"])
         seen.trainer = built
         controller = _controller(params, (built, seen), devices, model_dir)
@@ -126,10 +132,10 @@ def build(
             "runtime.accumulation_steps="
             f"{params.runtime.accumulation_steps}"
         )
-    if params.runtime.mixed_precision_dtype:
-        performance.set_mixed_precision_policy(
-            params.runtime.mixed_precision_dtype
-        )
+    # Always: a run before this one in the process may have set another.
+    performance.set_mixed_precision_policy(
+        params.runtime.mixed_precision_dtype or "float32"
+    )
     images = data.open_images(task.train_data, task.model)
 
     def inputs(context: tf.distribute.InputContext) -> tf.data.Dataset:

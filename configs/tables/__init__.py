@@ -6,9 +6,11 @@
     rows.py            what a table is made of
     classification.py  the tables of the classification head
     results.py         which run is which row, and what it reached
+    compare.py         whether two configs are those of one experiment
     report.py          rows and tables as text
 
-A head's tables are one more module with a list `TABLES`, added here.
+A head's tables are one more module with a list `TABLES`, added here; results
+are read with the help of `HEAD.task.fill_in`.
 """
 
 from configs.tables import classification
@@ -33,7 +35,7 @@ def find(row_id: str) -> Row:
     recipe, _, layer = row_id.rpartition("/")
     for row in ROWS.values():
         if row.recipe.id == recipe and layer in catalog.names():
-            return Row(row.recipe, layer, dict.fromkeys(row.paper, ()))
+            return row.outside(layer)
     raise ValueError(
         f"There is no such row. {nearest(row_id, list(ROWS))}. "
         "`python -m configs.tables` lists them; their recipes take any layer "

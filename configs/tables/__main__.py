@@ -30,27 +30,33 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.write and given.prefix:
         parser.error("--write writes all tables; leave the prefix out")
-    chosen = [
-        row for row in tables.ROWS.values() if row.id.startswith(given.prefix)
-    ]
+    if given.write and given.results is None:
+        parser.error(
+            "--write without --results would write every row as not run; give "
+            f"the folders of the runs. Received: write={given.write!r}"
+        )
+    known, found = dict(tables.ROWS), None
     try:
+        if given.results is not None:
+            runs = results.read(given.results)
+            found = results.sort(runs, tables.ROWS)
+            # Of a table's recipe, with a layer that the table has not.
+            for row_id in found.by_row:
+                known.setdefault(row_id, tables.find(row_id))
+        chosen = [x for x in known.values() if x.id.startswith(given.prefix)]
         if not chosen:
             near = rows.nearest(given.prefix, list(tables.ROWS))
             raise ValueError(
                 f"No row's id starts so. {near}. "
                 f"Received: prefix={given.prefix!r}"
             )
-        found = None
-        if given.results is not None:
-            runs = results.read(given.results)
-            found = results.sort(runs, tables.ROWS)
     except ValueError as error:
         sys.exit(f"configs.tables: {error}")
     if given.write is None:
         print(report.listing(chosen, found))
         return
     folder = os.path.dirname(given.write)
-    text = report.markdown(tables.TABLES, found or results.Results(), folder)
+    text = report.markdown(tables.TABLES, found, folder)
     with open(given.write, "w", encoding="utf-8") as file:
         file.write(text)
     print(f"Written: {given.write}")

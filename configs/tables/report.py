@@ -64,8 +64,9 @@ def markdown(tables: Iterable[Table], results: Results, folder: str) -> str:
       results: the runs, sorted.
       folder: where the report will be; figures are looked for from there.
     """
+    tables = list(tables)
     parts = [_HEAD, *(_section(table, results, folder) for table in tables)]
-    parts += _others(results)
+    parts += _outside(tables, results) + _others(results)
     return "\n".join(parts)
 
 
@@ -111,6 +112,28 @@ def _conditions(table: Table, results: Results) -> list[str]:
     return ["", *lines] if lines else []
 
 
+def _outside(tables: list[Table], results: Results) -> list[str]:
+    """Runs of the tables' recipes with layers that no table has."""
+    lines, inside = [], set()
+    metrics: dict[str, dict[Metric, None]] = {}
+    for table in tables:
+        for layer, column, _ in table.cells():
+            inside.add(f"{column.recipe.id}/{layer}")
+            metrics.setdefault(column.recipe.id, {})[column.metric] = None
+    for row_id, runs in results.by_row.items():
+        if row_id in inside:
+            continue
+        how = "; ".join(dict.fromkeys(run.conditions() for run in runs))
+        for metric in metrics[row_id.rpartition("/")[0]]:
+            cells = [f"`{row_id}`", metric.name, ours(runs, metric), how]
+            lines.append(_line(cells))
+    if not lines:
+        return []
+    head = [_line(["row", "metric", "ours", "how"]), _line(["---"] * 4)]
+    title = "## Rows of a table's recipe with another layer"
+    return ["\n".join([title, "", *head, *lines, ""])]
+
+
 def _others(results: Results) -> list[str]:
     """Runs that fill no row, and why."""
     parts = []
@@ -123,22 +146,27 @@ def _others(results: Results) -> list[str]:
                 f"{key} {other} for {value}"
                 for key, (value, other) in different.items()
             )
-            reached = ", ".join(
-                f"{name} {value:.4g}"
-                for name, value in run.reached.items()
-                if name not in ("kind", "step", "steps_per_second")
-            )
-            lines.append(_line([run.folder, row_id, reached, how]))
+            lines.append(_line([run.folder, row_id, _reached(run), how]))
         parts.append("\n".join([*lines, ""]))
     for title, runs in (
         ("Unfinished runs", results.unfinished),
-        ("Runs of no row's layer, network and data set", results.unknown),
+        ("Runs of no row's network and data set", results.unknown),
     ):
         if runs:
             lines = [f"## {title}", ""]
-            lines += [f"- {run.folder}, at step {run.step}" for run in runs]
+            for run in runs:
+                reached = _reached(run) if run.finished else "unfinished"
+                lines.append(f"- {run.folder}, at step {run.step}: {reached}")
             parts.append("\n".join([*lines, ""]))
     return parts
+
+
+def _reached(run: Run) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}"
+        for name, value in run.reached.items()
+        if name not in ("kind", "step", "steps_per_second")
+    )
 
 
 def _line(cells: list[str]) -> str:

@@ -1,13 +1,15 @@
 """Which run is which row, and what it reached.
 
 A run is a folder with `params.yaml`, the resolved config, and `metrics.jsonl`.
-It is a row's when every setting that the row names is the run's, and it was
-trained and evaluated to the end. What agrees in layer, network and data set
-but not in all else is a trial: shown apart, with what differs, never in the
-row's place.
+It is a row's when its config is the row's, whole and resolved, but for seeds,
+places and the like, and it was trained and evaluated to the end. What agrees
+in network and data set but not in all else is a trial: shown apart, with what
+differs, never in the row's place.
 """
 
 import dataclasses
+import functools
+import importlib
 import json
 import math
 import os
@@ -17,24 +19,16 @@ from typing import Any
 
 import yaml
 
-from configs.tables.rows import LAYER_KEY, Row, flat
-from evonorm_tf import nets
+from configs.tables import compare
+from configs.tables.rows import LAYER_KEY, Recipe, Row, flat
 
 _DATASET = "task.train_data.dataset"
 _NETWORK = "task.model.network"
 _BATCH = "task.train_data.global_batch_size"
 _STEPS = "trainer.train_steps"
-_IDENTITY = (LAYER_KEY, _DATASET, _NETWORK)
-# What a row may name and a run may change without becoming another one.
-_FREE = (
-    "task.validation_data.global_batch_size",
-    "task.schedule.validation_epochs",
-    "trainer.steps_per_loop",
-    "trainer.checkpoint_interval",
-    "trainer.validation_interval",
-)
-# What every row means without naming it.
-_WHOLE = {"trainer.validation_steps": -1}
+_IDENTITY = (_DATASET, _NETWORK)
+# Beside what decides of the task and the optimizer.
+_WHOLE = (_STEPS, "trainer.validation_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +63,8 @@ class Run:
         return tuple(self.settings.get(key) for key in keys)
 
     def share(self) -> int | None:
-        """Images whose batch statistics are taken together: a replica's, or
-        a micro-batch of them; None where the run did not say.
-        """
-        whole = re.search(r"\((\d+) a replica", self.devices)
-        part = re.search(r"micro-batches of (\d+)", self.devices)
-        found = part or whole
-        return int(found.group(1)) if found else None
+        """See `share`."""
+        return share(self.devices)
 
     def conditions(self) -> str:
         """Steps, precision, devices: what a number must be read with."""
@@ -89,10 +78,12 @@ class Results:
     """Runs sorted by what they are.
 
     Attributes:
-      by_row: finished runs of each row, by its id.
+      by_row: finished runs of each row, by its id; also of rows that are in
+        no table, recipes with another layer.
       trials: a run, the id of the row it is nearest to, and what differs.
       unfinished: runs that are not at their end.
-      unknown: runs of no row's layer, network and data set.
+      unknown: runs of no row's network and data set, or of a layer that is
+        not in the catalog.
     """
 
     by_row: dict[str, list[Run]] = dataclasses.field(default_factory=dict)
@@ -101,6 +92,20 @@ class Results:
     )
     unfinished: list[Run] = dataclasses.field(default_factory=list)
     unknown: list[Run] = dataclasses.field(default_factory=list)
+
+
+def share(devices: str) -> int | None:
+    """Images whose batch statistics are taken together.
+
+    A replica's, or a micro-batch of them; None where it does not say.
+
+    Args:
+      devices: as `evonorm_tf.training.strategy.describe` puts them.
+    """
+    whole = re.search(r"\((\d+) a replica", devices)
+    part = re.search(r"micro-batches of (\d+)", devices)
+    found = part or whole
+    return int(found.group(1)) if found else None
 
 
 def read(roots: Iterable[str]) -> list[Run]:
@@ -156,28 +161,46 @@ def sort(runs: Iterable[Run], rows: dict[str, Row]) -> Results:
       ValueError: two runs of one row with the same seeds.
     """
     results = Results()
-    identities = {
-        row_id: [_expected(row).get(key) for key in _IDENTITY]
-        for row_id, row in rows.items()
-    }
+    recipes = {row.recipe.id: row for row in rows.values()}
+    whole = functools.cache(lambda name: complete(recipes[name].recipe))
     for run in runs:
-        own = [run.settings.get(key) for key in _IDENTITY]
         alike = [
-            (differences(rows[row_id], run), row_id)
-            for row_id, identity in identities.items()
-            if identity == own
+            (differences(row, run, whole(row.recipe.id)), row.id)
+            for row in _alike(run, recipes)
         ]
         if not alike:
             results.unknown.append(run)
         elif not run.finished:
             results.unfinished.append(run)
         elif all(different for different, _ in alike):
-            nearest = min(alike, key=lambda pair: len(pair[0]))
+            nearest = min(alike, key=lambda pair: _distance(pair[0]))
             results.trials.append((run, nearest[1], nearest[0]))
         for different, row_id in alike:
             if not different and run.finished:
                 _add(results.by_row.setdefault(row_id, []), run, row_id)
     return results
+
+
+def _alike(run: Run, recipes: dict[str, Row]) -> list[Row]:
+    """Rows of the run's layer, network and data set, one a recipe."""
+    from evonorm_tf import catalog  # It brings TensorFlow, which is slow.
+
+    layer = run.settings.get(LAYER_KEY)
+    if layer not in catalog.names():
+        return []
+    own = [run.settings.get(key) for key in _IDENTITY]
+    found = []
+    for row in recipes.values():
+        settings = row.settings()
+        if [settings.get(key) for key in _IDENTITY] == own:
+            found.append(row.outside(layer))
+    return found
+
+
+def _distance(different: dict[str, tuple[Any, Any]]) -> tuple[int, float]:
+    """How far a run is from a row: settings, then the ratio of batches."""
+    one, other = different.get(_BATCH, (1, 1))
+    return len(different), abs(math.log(one / other))
 
 
 def _add(runs: list[Run], run: Run, row_id: str) -> None:
@@ -191,48 +214,53 @@ def _add(runs: list[Run], run: Run, row_id: str) -> None:
     runs.append(run)
 
 
-def differences(row: Row, run: Run) -> dict[str, tuple[Any, Any]]:
-    """Where a run is not what the row says: key, the row's, the run's."""
-    expected, found = _expected(row), {}
-    for key, value in expected.items():
-        other = run.settings.get(key)
-        if key not in _FREE and not _same(value, other):
-            found[key] = (value, other)
-    workers, share = row.recipe.workers, run.share()
+def differences(
+    row: Row, run: Run, whole: tuple[dict[str, Any], dict[str, Any]]
+) -> dict[str, tuple[Any, Any]]:
+    """Where a run is not what the row says: key, the row's, the run's.
+
+    Args:
+      row: the row.
+      run: the run.
+      whole: `complete` of the row's recipe.
+    """
+    expected, defaults = whole
+    expected = expected | {LAYER_KEY: row.layer}
+    found = compare.differences(
+        compare.deciding(expected), compare.deciding(run.settings), defaults
+    )
+    # Every record has these, however old.
+    found |= {
+        key: (expected[key], run.settings[key])
+        for key in _WHOLE
+        if expected[key] != run.settings[key]
+    }
+    workers, together = row.recipe.workers, run.share()
     # Batch statistics are those of one replica's images.
-    if workers and share and share * workers != expected[_BATCH]:
-        found["images together"] = (expected[_BATCH] // workers, share)
+    if workers and together and together * workers != expected[_BATCH]:
+        found["images together"] = (expected[_BATCH] // workers, together)
     return found
 
 
-def _expected(row: Row) -> dict[str, Any]:
-    """`row`'s settings, complete: what is the network's own filled in."""
-    settings = _WHOLE | row.settings()
-    steps = row.recipe.steps()
-    if steps:
-        settings[_STEPS] = steps
-    name = settings.get(_NETWORK)
-    if name in nets.names():
-        network = nets.get(name)
-        own = {
-            "task.model.dropout": network.dropout,
-            "task.model.stochastic_depth": network.stochastic_depth,
-            "task.train_data.image_size": network.image_size,
-            "task.validation_data.image_size": network.image_size,
-        }
-        for key, value in own.items():
-            if key in settings and settings[key] is None:
-                settings[key] = value
-    return settings
+def complete(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config that a run of a recipe records, but for its layer.
 
+    Imports the recipe's head, and so TensorFlow: not for a plain listing.
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    numbers = [
-        isinstance(x, (int, float)) and not isinstance(x, bool)
-        for x in (one, other)
-    ]
-    if all(numbers):
-        return math.isclose(one, other, rel_tol=1e-9)
-    return one == other
+    Returns:
+      The resolved config and the defaults of the task's classes, both by
+      dotted key.
+    """
+    head = importlib.import_module(f"{recipe.head}.task")
+    from evonorm_tf.training import config, schedule
+
+    params = config.parse(row=Row(recipe, "bn_relu", {}))
+    head.fill_in(params.task)
+    schedule.resolve(
+        params.trainer,
+        params.task.schedule,
+        recipe.examples,
+        params.task.train_data.global_batch_size,
+    )
+    defaults = flat({"task": type(params.task)().as_dict()})
+    return flat(params.as_dict()), defaults

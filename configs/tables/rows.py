@@ -140,6 +140,10 @@ class Row:
         """See `Recipe.changes`."""
         return self.recipe.changes()
 
+    def outside(self, layer: str) -> "Row":
+        """This recipe with another layer, of which the paper says nothing."""
+        return Row(self.recipe, layer, dict.fromkeys(self.paper, ()))
+
     def settings(self) -> dict[str, Any]:
         """Everything that tells this row from others, by dotted key."""
         return self.recipe.settings() | {LAYER_KEY: self.layer}

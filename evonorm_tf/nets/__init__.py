@@ -156,7 +156,6 @@ def classifier(
     layers: ModuleType,
     classes: int,
     dropout: float = 0.0,
-    seed: int | None = None,
 ) -> Any:
     """Global average pooling, dropout and a linear layer.
 
@@ -165,14 +164,13 @@ def classifier(
       layers: the Keras layers module to build with.
       classes: how many to tell apart.
       dropout: rate before the linear layer; 0 for none.
-      seed: of the dropout.
 
     Returns:
       Logits [N, classes], float32 in mixed precision as well.
     """
     x = layers.GlobalAveragePooling2D()(features)
     if dropout:
-        x = layers.Dropout(dropout, seed=seed)(x)
+        x = layers.Dropout(dropout)(x)
     return layers.Dense(
         classes,
         kernel_initializer={

@@ -15,6 +15,7 @@ other; they must train on the same data.
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -103,17 +104,19 @@ def write(
 
     Args:
       folder: the bundle.
-      run: what to add; a run of its name is written anew.
+      run: what to add; written anew where it is there already.
       data: arrays that its feeds name, [examples, ...].
 
     Returns:
       The run's folder.
 
     Raises:
-      ValueError: other data than the bundle's, an evaluation that reads what
-        the training does not keep.
+      ValueError: a name that is no folder's, or another run's; other data
+        than the bundle's; an evaluation that reads what the training does
+        not keep.
     """
     folder = pathlib.Path(folder)
+    _check_name(folder, run)
     module, kept = lowering.lower(
         run.train.function, *(feed.spec for feed in run.train.feeds)
     )
@@ -145,6 +148,21 @@ def write(
     np.savez(home / "state.npz", **values)
     (home / "plan.json").write_text(json.dumps(plan, indent=1))
     return home
+
+
+def _check_name(folder: pathlib.Path, run: Run) -> None:
+    if not re.fullmatch(r"[\w][\w.\-]*", run.name):
+        raise ValueError(
+            "A run's name is a folder's: letters, digits, '_', '-', '.'. "
+            f"Received: name={run.name!r}"
+        )
+    path = folder / "runs" / run.name / "plan.json"
+    held = json.loads(path.read_text())["about"] if path.exists() else run.about
+    if held != run.about:
+        raise ValueError(
+            "The bundle has another run of that name. Received: "
+            f"name={run.name!r}, about={run.about!r}, there is {held!r}"
+        )
 
 
 def _plan(step: Step) -> dict[str, Any]:

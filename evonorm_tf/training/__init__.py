@@ -10,11 +10,12 @@
     watch.py     what a loop or an evaluation returns: guard, show, record
     best.py      the best checkpoint
     accumulation.py  one optimizer step from several micro-batches
-    workers.py   checkpoints of workers that are not the chief
+    workers.py   checkpoints of workers that are not the chief, one start
     iterators.py     data iterators that end without keeping a run waiting
     record.py    what a run leaves behind, and the guard of its weights
     datasets.py  the embedded digits, TFDS sets
     driver.py    one run: build, resume, train, evaluate, record
+    echo.py      what a run says of itself before its first step
     plots.py     how figures look: one colour and marker a layer
 
 Built on the Model Garden (`official`) and tf_keras.

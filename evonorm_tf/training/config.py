@@ -205,7 +205,9 @@ def _as_dict(changes: str | dict | None) -> dict:
     if not isinstance(content, dict):
         raise TypeError(
             "params_override must be `a.b=c,...`, a YAML mapping or the path "
-            f"of a YAML file. Received: params_override={changes!r}"
+            "of a YAML file. Quote a value that holds a bracket or a comma: "
+            "\"a.split='train[:50%]'\". Received: "
+            f"params_override={changes!r}"
         )
     return content
 

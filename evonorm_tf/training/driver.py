@@ -22,6 +22,7 @@ from evonorm_tf.training import (
     accumulation,
     best,
     config,
+    echo,
     iterators,
     progress,
     record,
@@ -87,38 +88,51 @@ def run(
         step that the run goes on from, before its inputs are built; its
         `seed` seeds the weights.
       mode: one of `flags.MODES`; "eval_best" evaluates the best checkpoint.
-      model_dir: checkpoints, `metrics.jsonl`, `params.yaml`, `run.json`.
+        An evaluation alone leaves the run's record as it is.
+      model_dir: checkpoints, `metrics.jsonl`, `params.yaml`, `run.json`;
+        several workers share one.
       display: where progress is shown; a bar of its own when None.
 
     Raises:
-      ValueError: `model_dir` holds another model; nothing to evaluate.
+      ValueError: `model_dir` holds another run, or workers see different
+        ones; nothing to evaluate.
       FloatingPointError: the loss or a weight is no longer finite.
       SystemExit: Ctrl-C, with the shell's code for it, 130.
     """
     os.makedirs(model_dir, exist_ok=True)
-    start = latest_step(model_dir)
+    start, total = latest_step(model_dir), params.trainer.train_steps
     found = _found(params, mode, model_dir)
     devices = strategy.build(params.runtime)
-    if params.runtime.mixed_precision_dtype:
-        performance.set_mixed_precision_policy(
-            params.runtime.mixed_precision_dtype
-        )
+    # Always: a run before this one in the process may have set another.
+    performance.set_mixed_precision_policy(
+        params.runtime.mixed_precision_dtype or "float32"
+    )
     batch = params.task.train_data.global_batch_size
     about = strategy.describe(devices, batch, params.runtime.accumulation_steps)
-    if found:
+    workers.require_one_step(devices, start, model_dir)
+    if found and "train" in mode:
+        record.check_run(params, model_dir, start)
+    elif found:
         record.check_model(params, model_dir)
     chief = devices.extended.should_checkpoint
-    total = params.trainer.train_steps
+    saves = chief and "train" in mode
+    if mode == "train_and_eval" and start == total:
+        # What is finished and recorded is looked at, and left as it is.
+        mode = "eval" if progress.evaluated(model_dir, start) else mode
     display = display or progress.Display(params.task.model.norm_act.name)
     with display, progress.quiet_orbit(), stoppable(model_dir, display):
-        display.say(f"{about}. {_where(start, total, model_dir)}")
+        display.say(f"{about}. {echo.place(start, total, model_dir)}")
+        display.say(echo.settings(params))
         task.start_step = start
-        writes = chief and mode != "eval_best"
+        writes = chief and "train" in mode
         seen = watch.Watch(display, model_dir, (start, total), batch, writes)
         with _runner(params, task, mode, model_dir, (devices, seen)) as runner:
-            if "train" in mode and chief:
+            if saves:
                 facts = _facts(task, runner.trainer.model)
-                record.save(params, model_dir, about, facts)
+                path = record.save(
+                    params, model_dir, about, facts, start >= total
+                )
+                display.say(f"The whole config is in {path}")
             if mode == "eval_best":
                 _restore_best(runner, found)
             metrics = _execute(runner, params, mode, model_dir)
@@ -159,14 +173,12 @@ def _facts(task: Any, model: tf_keras.Model) -> dict[str, Any]:
     shape = getattr(model, "input_shape", None)
     if isinstance(shape, tuple):
         facts["input_shape"] = list(shape[1:])
+    if hasattr(task, "resized"):
+        facts["resized"] = task.resized
+    if hasattr(task, "resized"):
+        facts["resized"] = task.resized
     names = getattr(task, "class_names", ())
     return facts | ({"classes": list(names)} if names else {})
-
-
-def _where(start: int, total: int, model_dir: str) -> str:
-    if not start:
-        return f"{total} steps, into {model_dir}"
-    return f"Going on from step {start} of {total} in {model_dir}"
 
 
 @contextlib.contextmanager
@@ -239,7 +251,7 @@ def _runner(params, task, mode, model_dir, parts) -> Iterator[Any]:
         mode,
         params,
         model_dir,
-        save_summary=chief and mode != "eval_best",
+        save_summary=chief and "train" in mode,
         trainer=trainer,
         train_actions=[seen.trained],
         eval_actions=[evaluated],
@@ -270,7 +282,7 @@ def _execute(
         if "train" in mode and 0 < step < total:
             every = settings.validation_interval or total
             # Killed between a checkpoint and the evaluation that follows it.
-            if step % every == 0 and not _evaluated(model_dir, step):
+            if step % every == 0 and not progress.evaluated(model_dir, step):
                 controller.evaluate(settings.validation_steps)
         while "train" in mode and step < total:
             every = settings.validation_interval or total
@@ -283,8 +295,3 @@ def _execute(
         if metrics is None:
             metrics = controller.evaluate(settings.validation_steps)
     return progress.scalars(metrics or {})
-
-
-def _evaluated(model_dir: str, step: int) -> bool:
-    lines = progress.read(model_dir)
-    return any(x["kind"] == "eval" and x["step"] == step for x in lines)

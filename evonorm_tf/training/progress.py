@@ -59,6 +59,12 @@ def read(model_dir: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole]
 
 
+def evaluated(model_dir: str, step: int) -> bool:
+    """Whether `metrics.jsonl` has an evaluation at `step`."""
+    lines = read(model_dir)
+    return any(x["kind"] == "eval" and x["step"] == step for x in lines)
+
+
 def write_atomically(path: str, text: str) -> None:
     """Writes a file so that a kill leaves the old one or the new one."""
     temporary = f"{path}.{os.getpid()}.tmp"

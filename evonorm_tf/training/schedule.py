@@ -23,7 +23,9 @@ class Schedule(hyperparams.Config):
       base_learning_rate: rate at a global batch of `base_batch_size`; the
         rate used is this * global_batch_size / base_batch_size.
       base_batch_size: see above.
-      warmup_epochs: linear warm-up from 0, part of `epochs`.
+      warmup_epochs: linear warm-up from 0, part of `epochs`; at most half
+        of the run, which a short trial of a long recipe would else not
+        survive.
       decay: "cosine" to 0; "stepwise": /10 at each of `boundaries`;
         "exponential": times `decay_rate` every `decay_epochs`, at once.
       boundaries: fractions of the run, for "stepwise"; 30, 60 and 80 of
@@ -31,8 +33,9 @@ class Schedule(hyperparams.Config):
       decay_rate: for "exponential".
       decay_epochs: for "exponential".
       validation_epochs: epochs from one evaluation, and one checkpoint, to
-        the next, whatever the batch; 0 leaves `trainer.validation_interval`
-        and `trainer.checkpoint_interval` as they are.
+        the next, whatever the batch. `trainer.validation_interval` and
+        `trainer.checkpoint_interval`, where they are set, stand instead;
+        0 leaves them alone.
     """
 
     epochs: float = 90.0
@@ -81,8 +84,10 @@ def resolve(
     trainer.summary_interval = trainer.steps_per_loop
     if schedule.validation_epochs:
         interval = max(round(schedule.validation_epochs * steps_per_epoch), 1)
-        trainer.validation_interval = interval
-        trainer.checkpoint_interval = interval
+        unset = config_definitions.TrainerConfig()
+        for key in ("validation_interval", "checkpoint_interval"):
+            if getattr(trainer, key) == getattr(unset, key):
+                setattr(trainer, key, interval)
     if trainer.optimizer_config.learning_rate.type is not None:
         return
     if schedule.decay not in _DECAYS:

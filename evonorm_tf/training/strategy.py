@@ -54,9 +54,7 @@ def build(runtime: Runtime) -> tf.distribute.Strategy:
     if runtime.cpu_replicas:
         return _mirrored_cpus(kind, runtime.cpu_replicas)
     if kind == "tpu" or (kind == "auto" and runtime.tpu):
-        return distribute_utils.get_distribution_strategy(
-            "tpu", tpu_address=runtime.tpu or "local"
-        )
+        return _tpu(runtime.tpu or "local")
     if kind == "multi_worker_mirrored" or (kind == "auto" and _workers() > 1):
         return _multi_worker()
     return _local(kind, runtime.num_gpus)
@@ -66,6 +64,14 @@ def _workers() -> int:
     """How many processes of TF_CONFIG train."""
     cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
     return len(cluster.get("chief", [])) + len(cluster.get("worker", []))
+
+
+@functools.cache
+def _tpu(address: str) -> tf.distribute.Strategy:
+    """The TPU of this name; set up anew, it would lose what lies on it."""
+    return distribute_utils.get_distribution_strategy(
+        "tpu", tpu_address=address
+    )
 
 
 @functools.cache

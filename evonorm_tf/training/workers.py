@@ -26,6 +26,35 @@ class Runner(train_lib.OrbitExperimentRunner):
         return self._manager
 
 
+def require_one_step(
+    devices: tf.distribute.Strategy, step: int, model_dir: str
+) -> None:
+    """Refuses workers that would go on from different steps.
+
+    Each reads where to go on from; the chief alone writes it.
+
+    Args:
+      devices: of this run; only several workers have anything to compare.
+      step: where this process goes on from.
+      model_dir: where it read that.
+
+    Raises:
+      ValueError: on every worker, where they disagree.
+    """
+    if not isinstance(devices, tf.distribute.MultiWorkerMirroredStrategy):
+        return
+    own = devices.experimental_distribute_values_from_function(
+        lambda _: tf.constant([step])
+    )
+    steps = devices.gather(own, axis=0).numpy().tolist()
+    if len(set(steps)) > 1:
+        raise ValueError(
+            "The workers go on from different steps. All of them need one "
+            "model_dir, on storage that they share. Received: "
+            f"model_dir={model_dir!r}, step by replica={steps}"
+        )
+
+
 def aside(model_dir: str) -> str:
     """Where a worker saves that is not the chief, with a copy to go on from.
 

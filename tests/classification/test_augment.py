@@ -141,11 +141,19 @@ def test_inception_windows_have_the_papers_areas_and_aspects():
 @pytest.mark.parametrize("height, width", [(300, 400), (7, 5), (1, 9)])
 def test_center_window_is_central_and_square(height, width):
     top, left, side, other = augment.center_window(
-        tf.constant([height, width, 3])
+        tf.constant([height, width, 3]), 224
     ).numpy()
+    # 224 / (224 + 32): the 87.5 % of ResNet's public code.
     assert side == other == max(int(min(height, width) * 0.875), 1)
     assert abs(top - (height - side) / 2) < 1
     assert abs(left - (width - side) / 2) < 1
+
+
+@pytest.mark.parametrize("size, side", [(32, 262), (224, 262), (600, 284)])
+def test_center_window_grows_with_the_image_size(size, side):
+    window = augment.center_window(tf.constant([300, 400, 3]), size)
+    # 300 size / (size + 32), cut off: 262.5 and 284.8; never below 7/8.
+    assert window[2:].numpy().tolist() == [side, side]
 
 
 def _one_colour_each(count, size=(20, 24)):

@@ -83,6 +83,29 @@ def test_data_of_an_experiment(capsys):
     status, out = _run(capsys, "--experiment=digits_resnet")
     assert status == 0
     assert "digits train" in out and "digits test" in out
+    # Held in memory: the first training image is a 0 of 0 to 15 sixteenths.
+    assert "first image: label 0, 8 x 8 pixels, levels 0 to" in out
+
+
+def test_an_experiments_size_is_its_networks(capsys):
+    override = "task: {model: {network: efficientnet_b1}"
+    for part in ("train", "validation"):
+        override += f", {part}_data: {{dataset: jpeg_digits, split: test}}"
+    flags = ["--experiment=imagenet", "--limit=3"]
+    _, out = _run(capsys, *flags, f"--params_override={override}}}")
+    assert out.count("trained at 240") == 2
+    override = "task: {train_data: {mean: [0.1]}}"
+    flags = ["--experiment=digits_resnet", f"--params_override={override}"]
+    status, out = _run(capsys, *flags)
+    assert status == 1 and "must agree in mean" in out
+
+
+def test_data_of_a_row(tmp_path, capsys):
+    flags = ["--row=imagenet/r50/evonorm_s0", "--params_override"]
+    flags += [f"task.train_data.tfds_data_dir={tmp_path}"]
+    status, out = _run(capsys, *flags)
+    assert status == 1
+    assert "imagenet2012 validation" in out and "2 problem(s)" in out
 
 
 def test_missing_data_is_a_problem(tmp_path, capsys):

@@ -63,10 +63,23 @@ def test_a_label_outside_the_classes_names_its_record(tmp_path):
         list(data.inputs(source, config).take(6))
 
 
-def test_a_label_of_a_known_set_is_refused_at_once():
-    config = Data(dataset="digits")
-    with pytest.raises(ValueError, match=r"num_classes=10.*label=9"):
-        data.open_source(config, 9)
+def test_a_label_of_a_known_set_is_refused_at_once(tmp_path):
+    images.write_folder(tmp_path / "train")
+    config = Data(dataset="folder", path=f"{tmp_path}/{{split}}")
+    with pytest.raises(ValueError, match=r"num_classes=3.*label=2"):
+        data.open_source(config, 2)
+
+
+@pytest.mark.parametrize("name", ["digits", "jpeg_digits"])
+def test_digits_stand_in_for_a_model_of_fewer_classes(name):
+    """--debug and --preflight put them in the place of any data."""
+    config = Data(dataset=name, is_training=False, global_batch_size=100)
+    config = config.replace(mean=[0.5], std=[0.25])
+    source = data.open_source(config, 3)
+    _, expected = datasets.digits("train")
+    found = [y["label"].numpy() for _, y in data.inputs(source, config)]
+    found = np.concatenate(found)[: source.examples]
+    np.testing.assert_array_equal(found, expected[expected < 3])
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty"])
@@ -241,6 +254,7 @@ def test_missing_directory_says_what_to_do(tmp_path):
         ({"mixup_alpha": -1.0}, "mixup_alpha=-1"),
         ({"randaugment_layers": 1}, "colour"),
         ({"path": "/x"}, "tfrecords and folder alone"),
+        ({"image_size": 32}, "not resized.*image_size=32"),
         ({"dataset": "folder"}, "needs a path"),
         ({"dataset": "tfrecords", "path": "/none/*"}, "No file matches"),
     ],

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from classification import task, train
 from evonorm_tf.training import best, config, driver, progress, record
@@ -125,18 +126,96 @@ def test_model_dir_of_another_model_is_refused(unbroken, tmp_path):
         small.run(folder, small.parameters("bn_relu"))
 
 
-def test_nan_loss_stops_and_names_the_last_good_checkpoint(tmp_path):
-    small.run(tmp_path, small.parameters(train_steps=6))
-    params = small.parameters()
-    params.task.train_data.std = [1e-38]  # Images of 1e38: inf inside.
+def _copied(unbroken, folder, step=12):
+    """A copy of the unbroken run, as it was at `step`."""
+    shutil.copytree(unbroken[0], folder)
+    tf.compat.v1.train.update_checkpoint_state(
+        str(folder), str(folder / f"ckpt-{step}")
+    )
+    return folder
+
+
+def _record(folder):
+    names = ("metrics.jsonl", "params.yaml", "run.json")
+    return {name: (folder / name).read_text() for name in names}
+
+
+def test_an_evaluation_leaves_the_record_as_it_is(unbroken, tmp_path):
+    # Of a run that still trains: its lines are ahead of its checkpoint.
+    folder = _copied(unbroken, tmp_path / "copy", step=6)
+    before = _record(folder)
+    assert progress.read(str(folder))[-1]["step"] == 12
+    params = small.parameters(validation_steps=1)
+    params.task.validation_data.split = "train"
+    assert small.run(folder, params, "eval").step == 6
+    assert _record(folder) == before
+    assert not list((folder / "validation").glob("events*"))
+
+
+def test_a_finished_run_is_evaluated_once_and_not_relabelled(
+    unbroken, tmp_path
+):
+    folder = _copied(unbroken, tmp_path / "copy")
+    before = _record(folder)
+    result = small.run(folder, small.parameters(), "train_and_eval")
+    after = _record(folder)
+    assert after["metrics.jsonl"].count('"eval"') == 1
+    again = small.parameters(validation_steps=1, validation_interval=6)
+    again.task.train_data.tfds_data_dir = "moved"
+    again.runtime.cpu_replicas = 2
+    assert small.run(folder, again, "train_and_eval").step == result.step
+    assert _record(folder) == after
+    for name in ("params.yaml", "run.json"):
+        assert after[name] == before[name]
+    again.task.seed = 7
+    with pytest.raises(ValueError, match=r"task\.seed=7 \(recorded: 0\)"):
+        small.run(folder, again, "train_and_eval")
+    assert _record(folder) == after
+
+
+def test_bfloat16_ends_with_its_run(tmp_path):
+    policy = tf_keras.mixed_precision.global_policy
+    params = small.parameters(train_steps=2)
+    params.runtime.mixed_precision_dtype = "bfloat16"
+    try:
+        small.run(tmp_path / "bfloat16", params)
+        assert policy().name == "mixed_bfloat16"
+        display = small.Silent()
+        params = small.parameters(train_steps=2)
+        small.run(tmp_path / "float32", params, display=display)
+        assert policy().name == "float32"
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    # What was resolved is said before the first step.
+    said = "\n".join(display.lines[:3])
+    for words in (
+        f"{params.task.model.network}, evonorm_s0, batch 8, 2 steps, sgd, ",
+        "cosine learning rate",
+        f"tensorflow {tf.__version__}",
+        os.path.join(str(tmp_path / "float32"), "params.yaml"),
+    ):
+        assert words in said
+
+
+def test_nan_loss_stops_and_names_the_last_good_checkpoint(
+    unbroken, tmp_path, monkeypatch
+):
+    folder = _copied(unbroken, tmp_path / "copy", step=6)
+    whole = task.Task.build_losses
+    monkeypatch.setattr(
+        task.Task,
+        "build_losses",
+        lambda *given, **named: np.nan * whole(*given, **named),
+    )
     with pytest.raises(FloatingPointError, match=r"ckpt-6\b"):
-        small.run(tmp_path, params)
-    assert driver.latest_step(str(tmp_path)) == 6, "saved a broken model"
+        small.run(folder, small.parameters())
+    assert driver.latest_step(str(folder)) == 6, "saved a broken model"
 
 
 def test_nan_before_any_checkpoint(tmp_path):
     params = small.parameters(steps_per_loop=1)
-    params.task.train_data.std = [1e-38]
+    for data in (params.task.train_data, params.task.validation_data):
+        data.std = [1e-38]  # Images of 1e38: inf inside.
     with pytest.raises(FloatingPointError, match="none was saved yet"):
         small.run(tmp_path, params)
 

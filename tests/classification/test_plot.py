@@ -42,10 +42,11 @@ def make_run(root, layer, batch, seed, **changes):
         "weight_decay": 1e-4,
         "seed": seed,
     }
-    sgd = {"type": "sgd", "sgd": {"momentum": 0.9}, "adam": {"beta_1": seed}}
+    sgd = {"type": "sgd", "sgd": {"momentum": 0.9}}
+    rate = {"type": "constant", "constant": {"learning_rate": batch / 1280}}
     trainer = {
         "train_steps": steps,
-        "optimizer_config": {"optimizer": sgd},
+        "optimizer_config": {"optimizer": sgd, "learning_rate": rate},
         "steps_per_loop": seed,
     }
     lines = []
@@ -165,6 +166,7 @@ def test_no_run_and_half_a_copy_are_named(tmp_path):
         ),
         ("workers", {"replicas": 2}),
         ("task.label_smoothing", {"label_smoothing": 0.1}),
+        ("task.init_checkpoint", {"init_checkpoint": "of another run"}),
     ],
 )
 def test_runs_that_differ_in_more_are_refused(tmp_path, key, changes):
@@ -174,10 +176,16 @@ def test_runs_that_differ_in_more_are_refused(tmp_path, key, changes):
         logs.find([str(tmp_path)])
 
 
-def test_a_setting_that_came_later_is_off_in_an_older_run(tmp_path):
+def test_a_setting_that_came_later_is_off_or_at_its_default(tmp_path):
     make_run(tmp_path, "bn_relu", 8, 0)
-    make_run(tmp_path, "frn", 8, 1, label_smoothing=0.0, mixup=None)
-    assert len(logs.find([str(tmp_path)])) == 2
+    path = make_run(tmp_path, "frn", 8, 1, mixup=None) / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for magnitude in (9.0, 8.0):
+        assert len(logs.find([str(tmp_path)])) == 2
+        params["task"]["train_data"]["randaugment_magnitude"] = magnitude
+        path.write_text(yaml.safe_dump(params))
+    with pytest.raises(ValueError, match=r"randaugment_magnitude=.*8\.0"):
+        logs.find([str(tmp_path)])
 
 
 def test_other_data_length_or_a_run_twice_is_refused(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -110,6 +111,37 @@ def test_a_row_runs_and_evaluates_from_the_command_line(tmp_path):
     about = (tmp_path / "params.yaml").read_text()
     assert "name: evonorm_b0" in about
     assert "mixed_precision_dtype: bfloat16" in about
+
+
+@pytest.mark.parametrize(
+    ("preflight", "batches"),
+    [
+        # Three replicas of two micro-batches; 16 chips.
+        (None, (24, 12)),
+        ("v5e:4x4", (128, 64)),
+    ],
+)
+def test_debug_batch_divides_among_replicas_and_micro_batches(
+    preflight, batches, monkeypatch
+):
+    ran = []
+    params = config.parse("digits_resnet")
+    params.runtime.accumulation_steps = 2
+    asked = types.SimpleNamespace(
+        **{"debug": True, "preflight": preflight, "preflight_json": None},
+        **{"bundle": None, "mode": "train", "model_dir": "there"},
+    )
+    monkeypatch.setattr(train, "FLAGS", asked)
+    monkeypatch.setattr(train.training_flags, "parse", lambda find: params)
+    replicas = types.SimpleNamespace(num_replicas_in_sync=3)
+    monkeypatch.setattr(train.strategy, "build", lambda runtime: replicas)
+    monkeypatch.setattr(train.task, "prepare", lambda params: None)
+    monkeypatch.setattr(train.driver, "run", lambda *a: ran.append("run"))
+    monkeypatch.setattr(train.steps, "report", lambda *a: ran.append("report"))
+    train.main([])
+    assert ran == ["report" if preflight else "run"]
+    data = params.task.train_data, params.task.validation_data
+    assert tuple(part.global_batch_size for part in data) == batches
 
 
 def test_rmsprop_is_tensorflows_with_epsilon_inside_the_root():

@@ -5,9 +5,7 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-import tensorflow as tf
 
 from classification import steps, train
 from configs import tables
@@ -53,52 +51,6 @@ def test_mixed_labels_are_an_input():
     assert module.inputs[2].shape == (4, 1000)
 
 
-def _digits(**override):
-    changes = {"task": {"train_data": {"global_batch_size": 16} | override}}
-    params = config.parse(
-        "digits_resnet", norm_act="evonorm_s0", params_override=changes
-    )
-    params.trainer.train_steps = 3
-    params.task.model.width = 0.5
-    return params
-
-
-def test_bundle_evaluates_what_counts():
-    """Sums over the examples that count, of the model as it stands."""
-    run, data = steps.bundle_run(_digits(), "run")
-    images = data["test_images"][: run.evaluate.batch]
-    labels = data["test_labels"][: run.evaluate.batch]
-    counts = np.zeros(run.evaluate.batch, np.float32)
-    both = []
-    for part in (slice(0, 100), slice(100, None)):
-        counts[:], counts[part] = 0, 1
-        both.append(run.evaluate.function(images, labels, counts))
-    whole = run.evaluate.function(images, labels, np.ones_like(counts))
-    np.testing.assert_allclose(np.sum(both, axis=0), whole, rtol=1e-5)
-    # Ten classes, an untrained network: about log 10 an example.
-    assert float(whole[1]) / run.evaluate.batch == pytest.approx(2.3, abs=0.3)
-
-
-def test_bundle_augments_by_step():
-    """The same images at another step are cropped otherwise."""
-    run, data = steps.bundle_run(_digits(), "run")
-    images = tf.constant(data["train_images"][:16])
-    labels = tf.constant(data["train_labels"][:16])
-    function = tf.function(run.train.function)
-    # The rate is 0 at step 0 of the warm-up, so that weights stay.
-    first = float(function(tf.constant(7, tf.int64), images, labels))
-    other = float(function(tf.constant(8, tf.int64), images, labels))
-    assert abs(first - other) > 1e-6
-
-
-@pytest.mark.parametrize(
-    "override", [{"dataset": "jpeg_digits"}, {"mixup_alpha": 0.2}]
-)
-def test_bundle_refuses_what_it_cannot_hold(override):
-    with pytest.raises(ValueError, match="in memory"):
-        steps.bundle_run(_digits(**override), "run")
-
-
 def test_batch_must_divide_among_the_chips():
     params = _debug()
     params.task.train_data.global_batch_size = 6
@@ -137,3 +89,15 @@ def test_command_line_takes_a_run_or_a_step(tmp_path):
     done = subprocess.run(both, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "give one of --model_dir" in done.stderr + done.stdout
+
+
+def test_accumulation_cuts_the_batch():
+    """Two micro-batches of half the size, one step of the optimizer."""
+    params = _debug("imagenet/r50/bn_relu")
+    whole = steps.preflight_module(params, "evonorm_s0", 4)
+    params.runtime.accumulation_steps = 2
+    cut = steps.preflight_module(params, "evonorm_s0", 4)
+    assert cut.inputs == whole.inputs
+    assert cut.text.count("convolution") > whole.text.count("convolution")
+    with pytest.raises(ValueError, match="accumulation_steps=2"):
+        steps.preflight_module(params, "evonorm_s0", 3)

@@ -9,7 +9,7 @@ from classification import task
 from evonorm_tf import legacy, names
 from evonorm_tf.nets import resnet
 from evonorm_tf.training import progress
-from tests.classification import small
+from tests.classification import images, small
 
 
 def _model(norm_act):
@@ -132,6 +132,46 @@ def test_smoothing_and_mixing_give_the_cross_entropy_of_those_labels():
         expected = -(target * log_share).sum(1).mean()
         np.testing.assert_allclose(loss(labels), expected, rtol=1e-5)
         prepared.task_config.label_smoothing = 0.1
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"dataset": "jpeg_digits"}, "agree in the dataset"),
+        ({"mean": [0.25]}, r"agree in mean: .*\[0.25\].*\[0.5\]"),
+        ({"std": [0.5]}, "agree in std"),
+        ({"label_offset": 1}, "agree in label_offset"),
+        ({"dataset": "jpeg_digits", "image_size": 16}, "agree in image_size"),
+    ],
+)
+def test_training_and_validation_that_do_not_belong_together(changes, message):
+    params = small.parameters()
+    params.task.train_data.override(changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        task.prepare(params)
+    assert "set both task.train_data and task.val" in str(caught.value)
+
+
+def _folders(tmp_path, renamed):
+    for split in ("train", "test"):
+        images.write_folder(tmp_path / split)
+    (tmp_path / "test" / "class_2").rename(tmp_path / "test" / renamed)
+    params = small.parameters()
+    for part in (params.task.train_data, params.task.validation_data):
+        part.override({"dataset": "folder", "image_size": 16})
+    params.task.train_data.path = f"{tmp_path}/{{split}}"
+    params.task.model.num_classes = 3
+    return params
+
+
+def test_other_classes_are_refused(tmp_path):
+    params = _folders(tmp_path, "class_3")
+    with pytest.raises(ValueError, match="alone: class_2, class_3"):
+        task.prepare(params)
+    (tmp_path / "test" / "class_3").rename(tmp_path / "test" / "class_2")
+    # Names of three classes, files of any size.
+    assert task.prepare(params).resized
+    assert not task.prepare(small.parameters()).resized
 
 
 @pytest.mark.parametrize("name", ["bn_relu", "evonorm_b0", "evonorm_s0"])

@@ -1,6 +1,7 @@
 """Results: a run fills its own row and no other, or is shown apart."""
 
 import json
+import pathlib
 
 import pytest
 import tensorflow as tf
@@ -10,19 +11,23 @@ from classification import experiment as _registers  # noqa: F401
 from classification import task
 from configs import tables
 from configs.tables import __main__ as command
-from configs.tables import report, results
+from configs.tables import compare, report, results
 from configs.tables.classification import TOP1
-from evonorm_tf.training import config, strategy
+from evonorm_tf.training import config, schedule, strategy
 
+RECORDED = pathlib.Path(__file__).parents[2] / "docs/runs/cifar10-small-batch"
 ROW = "cifar10/resnet20-b4/evonorm_s0"
 
 
 def _write(folder, accuracy, row=ROW, override="", **record):
     """A run's folder as training leaves it, but for its checkpoints."""
+    recipe = tables.find(row).recipe
     params = config.parse(row=tables.find(row), params_override=override)
+    batch = params.task.train_data.global_batch_size
     task.fill_in(params.task)
-    steps = tables.find(row).recipe.steps()
-    params.trainer.train_steps = params.trainer.train_steps or steps
+    schedule.resolve(
+        params.trainer, params.task.schedule, recipe.examples, batch
+    )
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params.as_dict()))
     step = record.get("step", params.trainer.train_steps)
@@ -32,7 +37,6 @@ def _write(folder, accuracy, row=ROW, override="", **record):
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text + record.get("half", ""))
-    batch = params.task.train_data.global_batch_size
     share = record.get("share", batch)
     devices = f"Strategy, batch {batch} ({share} a replica)"
     about = {"devices": devices, "machine": "a machine"}
@@ -76,6 +80,33 @@ def test_seeds_of_a_row_fill_it_with_mean_spread_and_count(tmp_path):
             "task.train_data.global_batch_size=5",
             "task.train_data.global_batch_size",
         ),
+        # What no recipe names, and decides all the same.
+        ("task.label_smoothing=0.3", "task.label_smoothing"),
+        ("task.train_data.augmentation=none", "task.train_data.augmentation"),
+        ("task.train_data.mixup_alpha=0.4", "task.train_data.mixup_alpha"),
+        ("task.validation_data.split=train", "task.validation_data.split"),
+        ("task.init_checkpoint=there", "task.init_checkpoint"),
+        (
+            "task.model.norm_act.momentum=0.5",
+            "task.model.norm_act.momentum",
+        ),
+        (
+            "trainer.optimizer_config.optimizer.type=rmsprop",
+            "trainer.optimizer_config.optimizer.type",
+        ),
+        (
+            "trainer.optimizer_config.optimizer.sgd.momentum=0.8",
+            "trainer.optimizer_config.optimizer.sgd.momentum",
+        ),
+        (
+            # The class's default: no older record, but an average.
+            "trainer.optimizer_config.ema.average_decay=0.99",
+            "trainer.optimizer_config.ema.average_decay",
+        ),
+        (
+            "trainer.optimizer_config.learning_rate.type=constant",
+            "trainer.optimizer_config.learning_rate.type",
+        ),
     ],
 )
 def test_a_run_at_other_settings_is_a_trial_and_says_which(
@@ -92,11 +123,64 @@ def test_a_run_at_other_settings_is_a_trial_and_says_which(
     assert "70.0 (1)" not in text
 
 
+def test_a_rows_average_is_missed_where_a_run_has_none(tmp_path):
+    row = "imagenet/mnasnet_b1/bn_relu"
+    _write(tmp_path / "with", 0.7, row)
+    off = {"trainer": {"optimizer_config": {"ema": None}}}
+    _write(tmp_path / "without", 0.7, row, override=off)
+    found = _sorted(tmp_path)
+    assert [run.folder[-4:] for run in found.by_row[row]] == ["with"]
+    [(_, _, different)] = found.trials
+    key = "trainer.optimizer_config.ema.average_decay"
+    assert different[key] == (0.9999, None)
+
+
+def test_runs_of_an_older_version_fill_their_rows():
+    """Recorded when half of today's settings did not exist."""
+    found = results.sort(results.read([str(RECORDED)]), tables.ROWS)
+    assert not found.trials and not found.unfinished and not found.unknown
+    assert sum(map(len, found.by_row.values())) >= 13
+    for row, runs in found.by_row.items():
+        for run in runs:
+            _, layer, batch, _ = run.folder.split("/")
+            assert row == f"cifar10/resnet20-{batch}/{layer}"
+
+
+def test_a_key_that_a_record_lacks_is_off_or_at_its_default():
+    row = {"task.new": 0.5, "task.off": None, "task.ema.decay": 0.9}
+    old = {"task.ema": None}
+    defaults = {"task.new": 0.5, "task.ema.decay": 0.9}
+    # A section that is off is recorded, and not at its default.
+    assert compare.differences(row, old, defaults) == {
+        "task.ema.decay": (0.9, None)
+    }
+    assert set(compare.differences(row, old)) == {"task.new", "task.ema.decay"}
+    # The other way round: what a run had and the row has not.
+    assert compare.differences({}, {"task.new": 0.5, "task.off": 0}) == {
+        "task.new": (None, 0.5)
+    }
+
+
+def test_a_layer_that_the_table_lacks_is_listed_with_its_number(
+    tmp_path, capsys
+):
+    row = "imagenet/r50/evonorm_s0"
+    assert row not in tables.ROWS
+    _write(tmp_path / "run", 0.7, row, share=128)
+    found = _sorted(tmp_path)
+    assert row in found.by_row and not found.unknown and not found.trials
+    text = report.markdown(tables.TABLES, found, str(tmp_path))
+    assert f"| `{row}` | top-1 % | 70.0 (1) | 112603 steps;" in text
+    command.main([row, "--results", str(tmp_path)])
+    assert "ours 70.0 (1)" in capsys.readouterr().out
+
+
 def test_what_changes_nothing_still_fills_the_row(tmp_path):
     override = (
         "trainer.steps_per_loop=7,trainer.checkpoint_interval=9,"
         "task.validation_data.global_batch_size=77,"
-        "task.train_data.tfds_data_dir=elsewhere"
+        "task.train_data.tfds_data_dir=elsewhere,"
+        "task.train_data.shuffle_buffer_size=5,task.name=mine"
     )
     _write(tmp_path / "run", 0.7, override=override)
     assert list(_sorted(tmp_path).by_row) == [ROW]
@@ -135,7 +219,8 @@ def test_unfinished_runs_and_runs_of_no_row_are_listed(tmp_path):
     assert [run.folder.split("/")[-1] for run in found.unfinished] == ["half"]
     assert [run.folder.split("/")[-1] for run in found.unknown] == ["other"]
     text = report.markdown(tables.TABLES, found, str(tmp_path))
-    assert "half, at step 24000" in text
+    assert "half, at step 24000: unfinished" in text
+    assert "other, at step 25000: accuracy 0.7" in text
     assert str(tmp_path) not in text, "a report names no path of one machine"
 
 
@@ -157,3 +242,12 @@ def test_command_writes_the_report(tmp_path, capsys):
     assert "| 70.0 (1) |" in target.read_text()
     command.main([ROW, *runs])
     assert "ours 70.0 (1)" in capsys.readouterr().out
+
+
+def test_command_does_not_write_every_row_as_not_run(tmp_path, capsys):
+    target = tmp_path / "results.md"
+    target.write_text("measured")
+    with pytest.raises(SystemExit):
+        command.main(["--write", str(target)])
+    assert "--write without --results" in capsys.readouterr().err
+    assert target.read_text() == "measured"

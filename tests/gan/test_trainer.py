@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from evonorm_tf.ops import settings
-from evonorm_tf.training import config, driver, progress
+from evonorm_tf.training import config, driver, progress, watch
 from gan import evaluation, experiment, restore, run, sampling, train
 from tests.gan import small
 
@@ -179,13 +179,14 @@ def test_checkpoints_that_are_not_there(unbroken, tmp_path):
 def test_guard_says_which_loss_and_which_network(tmp_path):
     network = types.SimpleNamespace(weights=[tf.Variable(1.0, name="w")])
     broken = types.SimpleNamespace(weights=[tf.Variable(np.nan, name="v")])
-    watch = run._Watch(small.Silent(), str(tmp_path), 0, small.parameters())
-    watch.trainer = types.SimpleNamespace(
+    seen = watch.Watch(small.Silent(), str(tmp_path), (0, 10), 8)
+    seen.look_at({}, ["generator", "discriminator"])
+    seen.trainer = types.SimpleNamespace(
         generator=network, discriminator=broken, global_step=tf.Variable(7)
     )
     logs = {"discriminator_loss_real": 1.0, "generator_loss": np.inf}
     with pytest.raises(FloatingPointError) as caught:
-        watch.trained({k: tf.constant(v) for k, v in logs.items()})
+        seen.trained({k: tf.constant(v) for k, v in logs.items()})
     message = str(caught.value)
     assert "generator_loss is inf" in message
     assert "discriminator_loss_real" not in message

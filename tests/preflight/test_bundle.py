@@ -131,6 +131,19 @@ def test_other_data_in_one_bundle_are_refused(tmp_path):
         preflight.write(tmp_path, _run(small.network(), "second"), other)
 
 
+@pytest.mark.parametrize("name", ["a/b", "/tmp/x", "..", ""])
+def test_name_that_leaves_the_folder_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="a folder's"):
+        preflight.write(tmp_path, _run(small.network(), name), small.data())
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_run_of_the_same_name_is_refused(bundle):
+    run = dataclasses.replace(_run(small.network()), about="another")
+    with pytest.raises(ValueError, match="another run"):
+        preflight.write(bundle[0], run, small.data())
+
+
 def test_evaluation_of_another_model_is_refused(tmp_path):
     run = dataclasses.replace(
         _run(small.network()), evaluate=_evaluation(small.network())

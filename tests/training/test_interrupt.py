@@ -40,6 +40,8 @@ def test_ctrl_c_at_a_run(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+        # A shell's background job is started deaf to it, and its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120

@@ -1,0 +1,192 @@
+"""What there is to say about one split of a data set, before training."""
+
+import collections
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from classification import decode, opening
+from classification.records import Shards
+from classification.settings import Data
+from classification.sources import Memory, Records, Source
+
+SHOWN = 5  # Of each kind of problem.
+_SMALL = 32
+
+
+@dataclasses.dataclass
+class Report:
+    """What was found in one split.
+
+    Attributes:
+      lines: facts.
+      advice: what might be wrong.
+      problems: what is.
+      digests: name of each image looked at, by a digest of its bytes.
+      source: what was opened; None where nothing was.
+    """
+
+    lines: list[str] = dataclasses.field(default_factory=list)
+    advice: list[str] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
+    digests: dict[bytes, str] = dataclasses.field(default_factory=dict)
+    source: Source | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the labels, where they are known."""
+        return self.source.class_names if self.source else ()
+
+
+def examine(settings: Data, num_classes: int, limit: int) -> Report:
+    """Looks at one split.
+
+    Args:
+      settings: names it.
+      num_classes: classes that the model tells apart.
+      limit: look at so many images of a set that is not in memory; 0: all.
+    """
+    settings = settings.replace(is_training=False)
+    report = Report()
+    try:
+        source = opening.open_source(settings, num_classes)
+    except ValueError as error:
+        report.problems.append(str(error))
+        return report
+    report.source = source
+    kind = "in memory" if isinstance(source, Memory) else "read in training"
+    report.lines.append(f"{source.examples:,} examples, {kind}")
+    if source.class_names:
+        names = source.class_names
+        shown = ", ".join(names[:3] + ("...",) * (len(names) > 3))
+        report.lines.append(f"{len(names):,} classes: {shown}")
+    if isinstance(source, Memory):
+        labels = _look_at_memory(source, report)
+    else:
+        labels = _look_at_records(source, settings, limit, report)
+    if labels:
+        _look_at_labels(labels, source, settings, report)
+    return report
+
+
+def _look_at_memory(source: Memory, report: Report) -> list[int]:
+    for index, image in enumerate(source.images):
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        report.digests.setdefault(digest, f"image {index}")
+    height, width, channels = source.shape
+    first = source.images[0]
+    report.lines.append(
+        f"first image: label {source.labels[0]}, {height} x {width} pixels, "
+        f"levels {first.min()} to {first.max()}"
+    )
+    report.lines.append(
+        f"images of {height} x {width} x {channels}, mean "
+        f"{source.images.mean() / 255:.3f}, std {source.images.std() / 255:.3f}"
+    )
+    return source.labels.tolist()
+
+
+def _records(
+    source: Records, settings: Data, limit: int, report: Report
+) -> Iterator[tuple[bytes, int, str]]:
+    """(encoded, label, name) of the first records, or what stops them."""
+    stream = source.epoch(settings, tf.constant(0, tf.int64))
+    read = stream.map(source.reader.read)
+    try:
+        for encoded, label, name in read.take(limit or -1):
+            yield encoded.numpy(), int(label), name.numpy().decode()
+    except tf.errors.OpError as error:
+        report.problems.append(
+            "Reading stops at an error. A file that is cut off must be copied "
+            "again; records without image/encoded or image/class/label are "
+            f"of another layout. TensorFlow says: {error.message[:300]}"
+        )
+
+
+def _look_at_records(
+    source: Records, settings: Data, limit: int, report: Report
+) -> list[int]:
+    labels, sizes, seconds, broken = [], [], 0.0, 0
+    for encoded, label, name in _records(source, settings, limit, report):
+        labels.append(label)
+        digest = hashlib.blake2b(encoded, digest_size=16).digest()
+        report.digests.setdefault(digest, name)
+        begun = time.perf_counter()
+        try:
+            image = decode.whole(tf.constant(encoded), tf.constant(name))
+        except (tf.errors.OpError, ValueError):
+            broken += 1
+            if broken <= SHOWN:
+                report.problems.append(
+                    f"{name} cannot be decoded: mend or remove it. "
+                    f"Received: {len(encoded)} bytes, the first "
+                    f"{encoded[:8]!r}"
+                )
+            continue
+        seconds += time.perf_counter() - begun
+        sizes.append(image.shape[:2])
+        if len(sizes) == 1:
+            height, width = image.shape[:2]
+            report.lines.append(
+                f"first image: {name}, label {label}, {height} x {width} "
+                f"pixels, {len(encoded):,} bytes"
+            )
+    if broken > SHOWN:
+        report.problems.append(f"{broken:,} images cannot be decoded")
+    report.lines.append(f"looked at {len(labels):,}")
+    if sizes:
+        _look_at_sizes(np.array(sizes), source.size, report)
+        speed = seconds / len(sizes) * 1e3
+        report.lines.append(f"decoding: {speed:.1f} ms an image on one core")
+    return labels
+
+
+def _look_at_sizes(sizes: np.ndarray, wanted: int, report: Report) -> None:
+    shorter = sizes.min(1)
+    report.lines.append(
+        f"shorter side: {shorter.min()} to {shorter.max()} pixels, median "
+        f"{np.median(shorter):.0f}; trained at {wanted}"
+    )
+    if np.median(shorter) < wanted / 2 and wanted > _SMALL:
+        report.advice.append(
+            "Most images are enlarged more than twice. A smaller image_size "
+            f"costs less: {int(np.median(shorter))} or so"
+        )
+
+
+def _look_at_labels(
+    labels: list[int], source: Source, settings: Data, report: Report
+) -> None:
+    counts = collections.Counter(labels)
+    low, high = min(counts), max(counts)
+    report.lines.append(f"labels {low} to {high}, {len(counts):,} of them")
+    ranked = counts.most_common()
+    (most, top), (least, bottom) = ranked[0], ranked[-1]
+    report.lines.append(
+        f"most often label {most} ({top:,}), least often {least} ({bottom:,})"
+    )
+    outside = sum(n for k, n in counts.items() if not 0 <= k < source.classes)
+    if outside:
+        way_out = f"Mend them, or set num_classes={high + 1}"
+        if low == 1 and high == source.classes:
+            way_out = "They begin at 1: set label_offset=1"
+        elif low < 0:
+            way_out = "A label below 0 says that the split has none"
+            if settings.label_offset:
+                way_out = "Set label_offset=0"
+        report.problems.append(
+            f"{outside:,} labels are outside the classes, 0 to "
+            f"{source.classes - 1}. {way_out}. Received: labels {low} to {high}"
+        )
+    # One class after the other, in the order of the files.
+    in_order = len(labels) > 1 and min(np.diff(labels)) >= 0
+    if in_order and isinstance(getattr(source, "reader", None), Shards):
+        report.advice.append(
+            "The records are sorted by label, and a buffer of "
+            f"{settings.shuffle_buffer_size} shuffles neighbours alone: write "
+            "them in random order, or raise shuffle_buffer_size"
+        )

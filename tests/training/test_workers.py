@@ -1,0 +1,53 @@
+"""Workers that see different runs stop, all of them, in plain words."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+_WORKER = """
+import sys
+from evonorm_tf.training import strategy, workers
+devices = strategy.build(strategy.Runtime())
+workers.require_one_step(devices, 4, "shared")
+workers.require_one_step(devices, int(sys.argv[1]), "its-own")
+"""
+
+
+@pytest.mark.slow
+def test_workers_that_go_on_from_different_steps_are_refused():
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("localhost", 0))
+        other.bind(("localhost", 0))
+        hosts = [f"localhost:{s.getsockname()[1]}" for s in (one, other)]
+    cluster = {"worker": hosts}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORKER, str(4 * index)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+            | {
+                "TF_CONFIG": json.dumps(
+                    {
+                        "cluster": cluster,
+                        "task": {"type": "worker", "index": index},
+                    }
+                )
+            },
+        )
+        for index in range(2)
+    ]
+    try:
+        errors = [each.communicate(timeout=120)[1] for each in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for text in errors:
+        assert "model_dir='its-own', step by replica=[0, 4]" in text
+        assert "storage that they share" in text
