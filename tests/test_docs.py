@@ -28,6 +28,6 @@ def _snippets():
                 yield pytest.param(code, id=f"{page.name}-{index}")
 
 
-@pytest.mark.parametrize("code", _snippets())
+@pytest.mark.parametrize("code", list(_snippets()))
 def test_snippets_run(code):
     exec(compile(code, "snippet", "exec"), {})
