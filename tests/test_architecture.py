@@ -19,7 +19,9 @@ LEGACY = ("evonorm_tf/legacy.py", "evonorm_tf/models.py")
 LEGACY += ("evonorm_tf/conversion.py", "evonorm_tf/training/")
 LEGACY += ("evonorm_tf/search/", "benchmarks/", *(f"{h}/" for h in HEADS))
 GARDEN = ("evonorm_tf/training/", "benchmarks/", *(f"{h}/" for h in HEADS))
+JAX = ("evonorm_tf/preflight/",)
 ALLOWED = {"keras": KERAS3, "tf_keras": LEGACY, "official": GARDEN}
+ALLOWED |= {"jax": JAX, "jaxlib": JAX}
 # Inside the library: a part may import the parts before it.
 ORDER = ("ops", "catalog", "graphs", "validation", "mixin", "layers")
 

@@ -94,6 +94,11 @@ def _define_step_flags() -> None:
         lambda given: sum(v is not None for v in given.values()) == 1,
         "give one of --model_dir, --preflight and --bundle",
     )
+    flags.register_multi_flags_validator(
+        ["preflight_json", "preflight"],
+        lambda given: given["preflight"] or not given["preflight_json"],
+        "--preflight_json goes with --preflight",
+    )
 
 
 def parse(

@@ -86,9 +86,18 @@ def test_command_line_takes_a_run_or_a_step(tmp_path):
     """--model_dir, --preflight and --bundle are three different wishes."""
     command = [sys.executable, "-m", "classification.train", f"--row={ROW}"]
     both = [*command, "--preflight=v5e:2x2", f"--bundle={tmp_path}"]
+    both += ["--preflight_json=report.json"]
     done = subprocess.run(both, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "give one of --model_dir" in done.stderr + done.stdout
+
+
+def test_report_file_without_a_report_is_an_error(tmp_path):
+    command = [sys.executable, "-m", "classification.train", f"--row={ROW}"]
+    command += [f"--model_dir={tmp_path}", "--preflight_json=report.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "goes with --preflight" in done.stderr + done.stdout
 
 
 def test_accumulation_cuts_the_batch():
