@@ -11,6 +11,7 @@ The measure of 1.0 is tf_keras BatchNormalization + ReLU, the fused kernel
 """
 
 import argparse
+import importlib.util
 import pathlib
 import statistics
 import time
@@ -32,6 +33,12 @@ UNFUSED = "keras 3 BatchNormalization + ReLU"
 # Full-size reads and writes of the three-step form: 2 + 1 forward, 4 + 1 back.
 PASSES = 8
 
+# PyPI's other EvoNorms: name -> (groups, our row of the same layer).
+PEERS = {
+    "keras_cv_attention_models B0": (-1, "evonorm_b0"),
+    "keras_cv_attention_models S0": (32, "evonorm_s0"),
+}
+
 Step = Callable[[tf.Tensor, tf.Tensor], Any]
 
 
@@ -48,6 +55,23 @@ class Normalized:
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.relu(self.norm(x, training=True))
+
+
+class Peer:
+    """EvoNormalization of keras_cv_attention_models, in tf_keras.
+
+    Its B0 needs `in_train_phase`, which Keras 3 no longer has.
+    """
+
+    def __init__(self, groups: int, channels: int):
+        from keras_cv_attention_models import common_layers
+
+        self.layer = common_layers.EvoNormalization(num_groups=groups)
+        self.layer.build((None, None, None, channels))
+        self.weights = self.layer.trainable_variables
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        return self.layer(x, training=True)
 
 
 class Ours:
@@ -111,6 +135,9 @@ def measure(
     channels = shape[-1]
     layers = {BASELINE: Normalized(tf_keras, channels)}
     layers[UNFUSED] = Normalized(keras, channels)
+    peers = _peers(names)
+    for peer in peers:
+        layers[peer] = Peer(PEERS[peer][0], channels)
     for name in names:
         layers[name] = Ours(name, channels)
         layers[f"{name} autodiff"] = Autodiff(name, channels)
@@ -129,7 +156,7 @@ def measure(
         return statistics.median(p / q for p, q in zip(times[a], times[b]))
 
     rows = []
-    for name in (BASELINE, UNFUSED, *names):
+    for name in (BASELINE, UNFUSED, *peers, *names):
         autodiff = f"{name} autodiff"
         # A copy moves two arrays; forward and backward move PASSES.
         fraction = PASSES / 2 / ratio(name, "copy")
@@ -151,6 +178,14 @@ def measure(
             }
         )
     return rows
+
+
+def _peers(names: list[str]) -> list[str]:
+    """Other packages' layers, where installed and asked for."""
+    if importlib.util.find_spec("keras_cv_attention_models") is None:
+        print("keras_cv_attention_models is not installed: not measured")
+        return []
+    return [peer for peer, (_, ours) in PEERS.items() if ours in names]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
