@@ -31,6 +31,11 @@ class Activation(NamedTuple):
     partial: Callable[..., Sequence[Tensor]] = lambda z, dy, *c: []
 
 
+def _keep(condition: Tensor, dy: Tensor) -> Tensor:
+    # A scalar zero: see evonorm_b.py.
+    return tf.where(condition, dy, tf.zeros([], dy.dtype))
+
+
 def _swish_slope(z, dy, v):
     gate = tf.sigmoid(v * z)
     return dy * gate * (1.0 + v * z * (1.0 - gate))
@@ -42,9 +47,7 @@ def _swish_partial(z, dy, v):
 
 
 LINEAR = Activation(lambda z: z, lambda z, dy: dy)
-RELU = Activation(
-    tf.nn.relu, lambda z, dy: tf.where(z > 0.0, dy, tf.zeros_like(dy))
-)
+RELU = Activation(tf.nn.relu, lambda z, dy: _keep(z > 0.0, dy))
 SWISH = Activation(
     lambda z, v: z * tf.sigmoid(v * z), _swish_slope, _swish_partial
 )
@@ -53,8 +56,8 @@ SILU = Activation(
 )
 TLU = Activation(
     tf.maximum,
-    lambda z, dy, v: tf.where(z >= v, dy, tf.zeros_like(dy)),
-    lambda z, dy, v: [tf.where(z >= v, tf.zeros_like(dy), dy)],
+    lambda z, dy, v: _keep(z >= v, dy),
+    lambda z, dy, v: [_keep(tf.logical_not(z >= v), dy)],
 )
 
 

@@ -22,7 +22,7 @@ Tensor = tf.Tensor
 
 def _family(
     bound: Callable[..., Tensor],
-    partials: Callable[..., Sequence[Tensor]],
+    partials: Callable[..., Sequence[Tensor | float]],
 ) -> Pointwise:
     """Builds the family of one r(x).
 
@@ -41,7 +41,9 @@ def _family(
         inverse = 1.0 / tf.maximum(s, r)
         t = dy * x * inverse
         # As tf.maximum's own gradient: at a tie the first argument has it.
-        zero = tf.zeros_like(t)
+        # Scalars, here and below: TensorFlow's XLA bridge computes constants
+        # of full size when it compiles, and holds those of a whole network.
+        zero = tf.zeros([], t.dtype)
         inside = tf.where(r > s, t, zero)
         slopes = [inside * inverse * p for p in partials(x, *extra)]
         return [t, dy, tf.where(r > s, zero, t), *slopes]
@@ -63,7 +65,7 @@ def _family(
 
 B0 = _family(
     bound=lambda x, q, v: v * x + q,
-    partials=lambda x, q, v: [tf.ones_like(x), x],
+    partials=lambda x, q, v: [1.0, x],
 )
 B1 = _family(
     bound=lambda x, q: (x + 1.0) * q,
@@ -71,5 +73,5 @@ B1 = _family(
 )
 B2 = _family(
     bound=lambda x, q: q - x,
-    partials=lambda x, q: [tf.ones_like(x)],
+    partials=lambda x, q: [1.0],
 )

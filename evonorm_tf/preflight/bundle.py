@@ -145,7 +145,7 @@ def write(
     shutil.copyfile(pjrt.__file__, folder / "run.py")
     for name, text in texts.items():
         (home / name).write_text(text, encoding="utf-8")
-    np.savez(home / "state.npz", **values)
+    np.savez_compressed(home / "state.npz", **values)
     (home / "plan.json").write_text(json.dumps(plan, indent=1))
     return home
 

@@ -24,6 +24,12 @@ from typing import Any
 # Memory of one chip in GiB, from Google Cloud's page of each TPU version.
 CHIP_MEMORY = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
 EXAMPLES = ("v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2")
+# No TPU is looked for, neither by libtpu nor by JAX, so none is locked either.
+_WITHOUT_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "JAX_PLATFORMS": "cpu",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 _FIGURES = (
     "flops",
     "bytes_accessed",
@@ -122,9 +128,7 @@ def _compile_apart(text: str, topology: str) -> dict[str, Any]:
         command += [f"--topology={topology}", f"--output={answer}"]
         done = subprocess.run(
             command,
-            # No TPU is looked for, neither by libtpu nor by JAX.
-            env=os.environ
-            | {"TPU_SKIP_MDS_QUERY": "1", "JAX_PLATFORMS": "cpu"},
+            env=os.environ | _WITHOUT_TPU,
             capture_output=True,
             text=True,
             check=False,
@@ -197,8 +201,7 @@ def main() -> None:
     parser.add_argument("--topology", default="v5e:2x2")
     parser.add_argument("--output", help="JSON file; standard output if none")
     given = parser.parse_args()
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ |= _WITHOUT_TPU
     text = pathlib.Path(given.module).read_text(encoding="utf-8")
     answer = json.dumps(_compile_here(text, given.topology), indent=2)
     if given.output:

@@ -1,0 +1,150 @@
+"""The goals of performance, and how far the figures on disk reach them."""
+
+import json
+import pathlib
+from typing import Any
+
+EVONORMS = tuple(f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2"))
+NOT_RUN = "*not run*"
+
+
+def preflights(runs: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """ResNet-50's preflights by layer: tpu-r50-LAYER.json."""
+    names = ("bn_relu", "evonorm_b0", "evonorm_s0")
+    files = {name: runs / f"tpu-r50-{name}.json" for name in names}
+    return {
+        name: json.loads(path.read_text())
+        for name, path in files.items()
+        if path.exists()
+    }
+
+
+def steps(documents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The compiled steps of all preflights, by layer."""
+    found: dict[str, dict[str, Any]] = {}
+    for document in documents.values():
+        found |= document["steps"]
+    return dict(sorted(found.items()))
+
+
+def _verdict(values: dict[str, float], goal: float, least: bool) -> list[str]:
+    """What was reached, and whether that is the goal."""
+    if not values:
+        return [NOT_RUN, ""]
+    met = [v >= goal if least else v <= goal for v in values.values()]
+    said = ", ".join(f"{name} {v:.3f}" for name, v in values.items())
+    return [said, "reached" if all(met) else "**missed**"]
+
+
+def _tpu(runs: pathlib.Path, key: str) -> dict[str, float]:
+    found = steps(preflights(runs))
+    base = found.get("bn_relu")
+    if base is None:
+        return {}
+    return {
+        name: found[name][key] / base[key] for name in EVONORMS if name in found
+    }
+
+
+def _largest(runs: pathlib.Path) -> dict[str, float]:
+    found = {
+        name: document["largest_batch"]["batch"]
+        for name, document in preflights(runs).items()
+        if "largest_batch" in document
+    }
+    base = found.pop("bn_relu", None)
+    return {name: v / base for name, v in found.items()} if base else {}
+
+
+def _chain(runs: pathlib.Path, key: str) -> dict[str, float]:
+    path = runs / "tpu-chain.json"
+    if not path.exists():
+        return {}
+    return {
+        row["layer"]: row[f"{key}_ratio"]
+        for row in json.loads(path.read_text())["rows"]
+        if row["layer"] in EVONORMS and row["dtype"] == "bfloat16"
+    }
+
+
+def _cpu(runs: pathlib.Path) -> dict[str, float]:
+    path = runs / "layers-cpu.json"
+    found: dict[str, float] = {}
+    for row in json.loads(path.read_text())["rows"] if path.exists() else []:
+        if row["layer"] in EVONORMS:
+            ratio = max(found.get(row["layer"], 0.0), row["ratio_to_bn_relu"])
+            found[row["layer"]] = ratio
+    return found
+
+
+def _gpu(runs: pathlib.Path, kind: str, key: str) -> dict[str, float]:
+    path = runs / "gpu.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    return {
+        row["layer"]: row[key]
+        for row in rows
+        if row["kind"] == kind and row["layer"] in EVONORMS and key in row
+    }
+
+
+def rows(runs: pathlib.Path) -> list[list[str]]:
+    """Measure, goal, reached, verdict.
+
+    Args:
+      runs: where the benchmarks' JSON lies.
+    """
+    measured = (
+        (
+            "CPU, one layer, forward + backward, time to tf_keras "
+            "BatchNormalization + ReLU, the worse of two sizes",
+            1.5,
+            False,
+            _cpu(runs),
+        ),
+        (
+            "TPU compiler, ResNet-50 step, batch 128, bf16: bytes accessed "
+            "to bn_relu",
+            1.02,
+            False,
+            _tpu(runs, "bytes_accessed"),
+        ),
+        ("the same: temporaries", 1.02, False, _tpu(runs, "temporary_bytes")),
+        (
+            "the same for all six, in a chain of convolutions: bytes accessed",
+            1.02,
+            False,
+            _chain(runs, "bytes_accessed"),
+        ),
+        (
+            "the chain: temporaries",
+            1.02,
+            False,
+            _chain(runs, "temporary_bytes"),
+        ),
+        (
+            "largest ResNet-50 batch on one v5e, to bn_relu",
+            0.98,
+            True,
+            _largest(runs),
+        ),
+        (
+            "GPU, ResNet-50 step, batch 128, bf16: time to bn_relu",
+            1.05,
+            False,
+            _gpu(runs, "resnet50", "ratio"),
+        ),
+        (
+            "GPU, one layer: fraction of copy bandwidth",
+            0.7,
+            True,
+            _gpu(runs, "layer", "bandwidth_fraction"),
+        ),
+    )
+    return [
+        [
+            what,
+            f"at {'least' if least else 'most'} {goal:g}",
+            *_verdict(values, goal, least),
+        ]
+        for what, goal, least, values in measured
+    ]

@@ -1,0 +1,239 @@
+"""Writes docs/performance.md and benchmarks/README.md from docs/runs.
+
+    python -m benchmarks.report [--runs docs/runs]
+
+Every figure comes from a JSON file that a benchmark wrote; what was not run
+is said to be *not run*, and a goal that was missed to be missed. README's
+table of layers is renewed too.
+"""
+
+import argparse
+import ast
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks import goals
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+LAYERS = "layers-cpu.json"
+NETWORKS = ("networks-cpu.json", "networks-mobilenet-cpu.json")
+INPUT = "input-cpu.json"
+CHAIN = "tpu-chain.json"
+GPU = "gpu.json"
+# README's table: which rows, of the many.
+_SHOWN = ["tf_keras BatchNormalization + ReLU"]
+_SHOWN += [f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2")]
+_SHOWN += ["bn_relu", "bn_silu", "gn_relu", "gn_silu"]
+_SHOWN += [f"keras_cv_attention_models {k}" for k in ("B0", "S0")]
+_BEGIN, _END = "<!-- layers: begin -->", "<!-- layers: end -->"
+
+
+def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def read(runs: pathlib.Path, name: str) -> dict[str, Any] | None:
+    """A run's document, or None where there is none."""
+    path = runs / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def layers(document: dict[str, Any], shown: list[str] | None = None) -> str:
+    """Time and memory of single layers on CPU."""
+    rows = document["rows"]
+    shapes = list(dict.fromkeys(tuple(row["shape"]) for row in rows))
+    found = {(row["layer"], tuple(row["shape"])): row for row in rows}
+    base = {s: found[_SHOWN[0], s]["kept_bytes"] for s in shapes}
+    lines = []
+    for name in shown or dict.fromkeys(row["layer"] for row in rows):
+        each = [found[name, shape] for shape in shapes]
+        faster = [r["ratio_to_autodiff"] for r in each]
+        kept = [r["kept_bytes"] / base[tuple(r["shape"])] for r in each]
+        others = [
+            r["kept_bytes_autodiff"] and r["kept_bytes_autodiff"] / base[s]
+            for r, s in zip(each, shapes, strict=True)
+        ]
+        lines.append(
+            [
+                name,
+                *(f"{r['ratio_to_bn_relu']:.2f}" for r in each),
+                ", ".join(f"{1 / f:.1f}x" for f in faster if f),
+                f"{max(kept):.3f}",
+                f"{max(others):.1f}" if all(others) else "",
+            ]
+        )
+    head = ["layer", *(f"time, {list(s)}" for s in shapes)]
+    head += ["faster than autodiff", "kept", "autodiff keeps"]
+    return markdown(head, lines)
+
+
+def networks(documents: list[dict[str, Any]]) -> str:
+    """Training steps of whole networks on CPU."""
+    lines = [
+        [
+            row["network"],
+            str(row["shape"]),
+            row["layer"],
+            f"{row['ratio_to_bn_relu']:.2f}",
+            f"{row['lowest']:.2f} to {row['highest']:.2f}",
+        ]
+        for document in documents
+        for row in document["rows"]
+    ]
+    return markdown(["network", "batch", "layer", "ratio", "rounds"], lines)
+
+
+def pipeline(document: dict[str, Any]) -> str:
+    """Images a second of the training input."""
+    lines = [
+        [
+            row["case"],
+            row["whose"],
+            f"{row['images_per_second']:.0f}",
+            f"{row['ratio_to_model_garden']:.2f}",
+        ]
+        for row in document["rows"]
+    ]
+    return markdown(["input", "whose", "images/s", "ratio"], lines)
+
+
+def chain(document: dict[str, Any]) -> str:
+    """The TPU compiler's figures of a chain of convolutions and layers."""
+    lines = [
+        [
+            row["layer"],
+            row["dtype"],
+            f"{row['bytes_accessed'] / 1e9:.2f} GB",
+            f"{row['bytes_accessed_ratio']:.3f}",
+            f"{row['temporary_bytes'] / 1e6:.0f} MB",
+            f"{row['temporary_bytes_ratio']:.3f}",
+            f"{row['seconds_estimate_ratio']:.3f}",
+        ]
+        for row in document["rows"]
+    ]
+    head = ["layer", "dtype", "accessed", "ratio", "temporaries", "ratio"]
+    return markdown([*head, "estimate, ratio"], lines)
+
+
+def preflights(documents: dict[str, dict[str, Any]]) -> str:
+    """The TPU compiler's figures of whole ResNet-50 steps."""
+    steps = goals.steps(documents)
+    if "bn_relu" not in steps:
+        return "*Not run.*"
+    base = steps["bn_relu"]
+    lines = []
+    for name, step in steps.items():
+        largest = documents.get(name, {}).get("largest_batch")
+        lines.append(
+            [
+                name,
+                f"{step['bytes_accessed'] / 1e9:.1f} GB",
+                f"{step['bytes_accessed'] / base['bytes_accessed']:.3f}",
+                f"{step['temporary_bytes'] / 2**30:.2f} GiB",
+                f"{step['temporary_bytes'] / base['temporary_bytes']:.3f}",
+                f"{step['seconds_estimate'] / base['seconds_estimate']:.3f}",
+                str(largest["batch"]) if largest else "",
+            ]
+        )
+    head = ["layer", "accessed", "ratio", "temporaries", "ratio"]
+    return markdown([*head, "estimate, ratio", "largest batch"], lines)
+
+
+def gpu(document: dict[str, Any] | None) -> str:
+    """What ran on a GPU."""
+    if document is None:
+        return "*Not run.*"
+    lines = [
+        [
+            row["run"],
+            row["device"],
+            f"{row['ms']:.2f} ms",
+            f"{row['ratio']:.3f}" if "ratio" in row else "",
+            f"{row['bandwidth_fraction']:.2f}"
+            if "bandwidth_fraction" in row
+            else "",
+        ]
+        for row in document["rows"]
+    ]
+    head = ["run", "device", "time", "to its bn_relu", "of copy bandwidth"]
+    return markdown(head, lines)
+
+
+def machine(document: dict[str, Any]) -> str:
+    """Where a CPU benchmark ran."""
+    found = document["machine"]
+    return (
+        f"{found['cores']} cores, {found['processor']}, TensorFlow "
+        f"{found['tensorflow']}, load average {found['load_average']:.1f}."
+    )
+
+
+def page(runs: pathlib.Path) -> str:
+    """docs/performance.md."""
+    single = read(runs, LAYERS)
+    whole = [d for name in NETWORKS if (d := read(runs, name))]
+    six = read(runs, CHAIN)
+    steps = goals.preflights(runs)
+    text = (ROOT / "benchmarks" / "performance.md.in").read_text()
+    parts = {
+        "goals": markdown(["measure", "goal", "reached", ""], goals.rows(runs)),
+        "layers": layers(single),
+        "layers_machine": machine(single),
+        "networks": networks(whole),
+        "networks_machine": machine(whole[0]),
+        "input": pipeline(read(runs, INPUT)),
+        "chain": chain(six),
+        "chain_what": f"{six['topology']}, {six['shape']}, "
+        f"libtpu {six['libtpu']}",
+        "preflights": preflights(steps),
+        "gpu": gpu(read(runs, GPU)),
+    }
+    for name, value in parts.items():
+        text = text.replace(f"@{name}@", value)
+    return text
+
+
+def commands() -> str:
+    """benchmarks/README.md: each benchmark's own words and command."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Each writes JSON with `--json`; `python -m benchmarks.report` makes "
+        "[docs/performance.md](../docs/performance.md), this page and README's "
+        "table of them. Run on an idle machine: ratios within one run bear "
+        "some load, milliseconds none.",
+    ]
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        about = ast.get_docstring(ast.parse(path.read_text())) or ""
+        if f"python -m benchmarks.{path.stem}" not in about:
+            continue
+        title, _, rest = about.partition("\n\n")
+        block = rest.partition("\n\n")[0]
+        command = "\n".join(line.strip() for line in block.splitlines())
+        lines += ["", f"**{path.stem}**: {title}", "", "```", command, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Writes all three."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--runs", type=pathlib.Path, default=ROOT / "docs" / "runs"
+    )
+    given = parser.parse_args()
+    (ROOT / "docs" / "performance.md").write_text(page(given.runs))
+    (ROOT / "benchmarks" / "README.md").write_text(commands())
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    before, _, rest = text.partition(_BEGIN)
+    after = rest.partition(_END)[2]
+    table = layers(read(given.runs, LAYERS), _SHOWN)
+    readme.write_text(f"{before}{_BEGIN}\n{table}\n{_END}{after}")
+
+
+if __name__ == "__main__":
+    main()
