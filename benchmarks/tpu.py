@@ -23,7 +23,9 @@ import tf_keras
 from benchmarks.layers import Autodiff, Normalized, Ours
 from evonorm_tf import preflight
 
-SHAPE = (64, 28, 28, 256)
+# Arrays of 103 MB: of smaller ones the compiler copies some to a chip's fast
+# memory and back, and its choices outweigh the layers (docs/performance.md).
+SHAPE = (256, 28, 28, 256)
 CONVOLUTIONS = 6
 ROWS = ("bn_relu", "bn_silu", "gn_silu")
 ROWS += tuple(f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2"))
