@@ -20,6 +20,7 @@ VISION = [
     "tensorflow-datasets",
     "keras-cv",
     "pycocotools",
+    "faster-coco-eval",
     "scikit-learn",
     "matplotlib",
     "rich",

@@ -57,6 +57,9 @@ def preflight_module(
         data.dataset, data.split, data.path = "jpeg_digits", split, ""
         data.image_size = side
     made = _Task(one, bare=layer is None)
+    # The order of a module's text goes by the layers' names: equal programs
+    # are to be equal texts, whatever was built before.
+    tf_keras.backend.reset_uids()
     step, _ = train_step(params, made, _EXAMPLES)
     images = tf.TensorSpec([batch, side, side, 3], tf.float32)
     labels = tf.TensorSpec([batch], tf.int32)

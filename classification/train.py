@@ -88,5 +88,5 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    training_flags.define_flags(rows=True, steps=True)
+    training_flags.define_flags(rows=True, steps=True, bundles=True)
     app.run(main)

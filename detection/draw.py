@@ -1,19 +1,23 @@
-"""Pictures of detections: boxes, masks, names and scores on a PNG."""
+"""Pictures of detections: boxes, masks, names and scores."""
 
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from matplotlib import colors, figure, patches
+from matplotlib.backends import backend_agg
 from official.core import input_reader
 from official.vision.dataloaders import tf_example_decoder
 from pycocotools import coco
-from pycocotools import mask as mask_api
 
-from detection import evaluate
+from detection import masks
 
+Entries = Sequence[Mapping[str, Any]]
 # Okabe and Ito's colour-blind safe set.
 _COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7")
+_INCH = 100  # pixels
 
 
 def read_images(records: str, count: int) -> dict[int, np.ndarray]:
@@ -32,9 +36,17 @@ def read_images(records: str, count: int) -> dict[int, np.ndarray]:
     }
 
 
+def names(annotations: coco.COCO) -> dict[int, str]:
+    """Category ids to names, of annotations."""
+    return {
+        number: str(category.get("name", number))
+        for number, category in annotations.cats.items()
+    }
+
+
 def overview(
-    images: dict[int, np.ndarray],
-    results: evaluate.Results,
+    images: Mapping[int, np.ndarray],
+    results: Entries,
     annotations: coco.COCO,
     path: str,
     threshold: float = 0.5,
@@ -56,52 +68,128 @@ def overview(
     rows = ("annotated", f"found, score {threshold:g} or more")
     for title, row in zip(rows, axes):
         row[0].set_ylabel(title)
+    called = names(annotations)
     for (image_id, image), above, below in zip(images.items(), *axes):
-        truth = annotations.imgToAnns[image_id]
-        found = [
-            entry
-            for entry in results
-            if entry["image_id"] == image_id and entry["score"] >= threshold
-        ]
-        for axis, entries in ((above, truth), (below, found)):
-            _panel(axis, image, entries, annotations)
+        panel(above, image, annotations.imgToAnns[image_id], called)
+        panel(below, image, _found(results, image_id, threshold), called)
         above.set_title(f"image {image_id}", fontsize=8)
+    save(sheet, path)
+
+
+def summaries(
+    directory: str,
+    step: int,
+    images: Mapping[int, np.ndarray],
+    results: Entries,
+    annotations: coco.COCO,
+    threshold: float = 0.5,
+) -> None:
+    """Writes pictures for TensorBoard: annotated left, found right.
+
+    One picture an image, under "detections/<image id>"; to be called after
+    an evaluation, with `read_images(validation_data.input_path, 4)` and the
+    collector's `results`, which it does not change.
+
+    Args:
+      directory: of the event files, such as <model_dir>/pictures.
+      step: the global step.
+      images: id to [H, W, 3], uint8.
+      results: COCO results.
+      annotations: what is there.
+      threshold: least score that is drawn.
+    """
+    called = names(annotations)
+    with tf.summary.create_file_writer(directory).as_default(step):
+        for image_id, image in images.items():
+            sheet = _sheet(image, panels=2)
+            left, right = sheet.subplots(1, 2)
+            panel(left, image, annotations.imgToAnns[image_id], called)
+            panel(right, image, _found(results, image_id, threshold), called)
+            drawn = pixels(sheet)[np.newaxis]
+            tf.summary.image(f"detections/{image_id}", drawn)
+        tf.summary.flush()
+
+
+def picture(
+    image: np.ndarray, entries: Entries, called: Mapping[int, str], path: str
+) -> None:
+    """One image at its own size with boxes, masks, names and scores.
+
+    Args:
+      image: [H, W, 3], uint8.
+      entries: COCO results or annotations of it.
+      called: category ids to names; an id without one is drawn as it is.
+      path: of the PNG.
+    """
+    sheet = _sheet(image, panels=1)
+    panel(sheet.add_axes((0, 0, 1, 1)), image, entries, called)
+    save(sheet, path)
+
+
+def _sheet(image: np.ndarray, panels: int) -> figure.Figure:
+    """A figure for an image: at least 640 pixels a panel, for the text."""
+    height, width = image.shape[:2]
+    scale = max(1.0, 640 / max(height, width)) / _INCH
+    size = (panels * width * scale, height * scale)
+    return figure.Figure(size, dpi=_INCH)
+
+
+def save(sheet: figure.Figure, path: str) -> None:
+    """Writes a figure as a PNG, and the directory that it goes to."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    sheet.savefig(path, dpi=130)
+    sheet.savefig(path, format="png", dpi=1.3 * _INCH)
 
 
-def _panel(axis, image: np.ndarray, entries: list[dict], truth) -> None:
-    """One image with its boxes, masks, names and scores."""
+def pixels(sheet: figure.Figure) -> np.ndarray:
+    """A figure as [H, W, 3], uint8."""
+    canvas = backend_agg.FigureCanvasAgg(sheet)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _found(results: Entries, image_id: int, threshold: float) -> Entries:
+    return [
+        entry
+        for entry in results
+        if entry["image_id"] == image_id and entry["score"] >= threshold
+    ]
+
+
+def panel(
+    axis: Any, image: np.ndarray, entries: Entries, called: Mapping[int, str]
+) -> None:
+    """Draws an image on matplotlib axes; arguments as of `picture`."""
     tinted = image.astype(np.float32) / 255
     for index, entry in enumerate(entries):
         colour = colors.to_rgb(_COLOURS[index % len(_COLOURS)])
         if "segmentation" in entry:
-            mask = _mask(entry, image.shape, truth)
-            tinted[mask] = 0.45 * tinted[mask] + 0.55 * np.array(colour)
-        x, y, width, height = entry["bbox"]
-        axis.add_patch(
-            patches.Rectangle(
-                (x - 0.5, y - 0.5), width, height, fill=False, ec=colour, lw=1.4
-            )
-        )
-        text = str(truth.cats[entry["category_id"]].get("name", ""))
-        if "score" in entry:
-            text += f" {entry['score']:.2f}"
-        axis.text(
-            x,
-            y - 2,
-            text,
-            fontsize=7,
-            va="bottom",
-            bbox={"fc": colour, "ec": "none", "pad": 0.8},
-        )
+            code = masks.rle(entry["segmentation"], *image.shape[:2])
+            inside = masks.decode(code).astype(bool)
+            tinted[inside] = 0.45 * tinted[inside] + 0.55 * np.array(colour)
+        _box(axis, entry, colour, called)
     axis.imshow(tinted, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
 
 
-def _mask(entry: dict, shape: tuple, truth: coco.COCO) -> np.ndarray:
-    """[H, W], bool, of RLE or polygons."""
-    if "id" in entry:
-        return truth.annToMask(entry).astype(bool)
-    code = entry["segmentation"]
-    return mask_api.decode(code).astype(bool).reshape(shape[:2])
+def _box(axis, entry: Mapping, colour: tuple, called: Mapping) -> None:
+    x, y, width, height = entry["bbox"]
+    # Pixel k covers k - 0.5 to k + 0.5 of the axes.
+    axis.add_patch(
+        patches.Rectangle(
+            (x - 0.5, y - 0.5), width, height, fill=False, ec=colour, lw=1.4
+        )
+    )
+    text = called.get(entry["category_id"], str(entry["category_id"]))
+    if "score" in entry:
+        text += f" {entry['score']:.2f}"
+    # Above the box, or inside where the image ends.
+    above = y >= 10
+    axis.text(
+        max(x, 0),
+        y - 2 if above else max(y, 0) + 2,
+        text,
+        fontsize=7,
+        va="bottom" if above else "top",
+        clip_on=True,
+        bbox={"fc": colour, "ec": "none", "pad": 0.8, "alpha": 0.85},
+    )

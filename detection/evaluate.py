@@ -7,15 +7,21 @@ COCO defines it, each entry with image_id, category_id, score and bbox,
 segmentation (RLE) or both. Masks are scored with their own areas, not with
 those of the boxes, as in files that hold masks alone.
 
+--backend=faster_coco_eval, where it is installed, takes a fraction of the
+time. Its figures differ in the sixteenth digit alone: pycocotools adds a
+rounding unit to every denominator.
+
 A figure over some of the images is not COCO's: images without a result are
 an error until --missing says what they are.
 """
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -28,6 +34,7 @@ FIGURES = (
     *("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl"),
 )
 PARTIAL = "partial_"
+BACKENDS = ("pycocotools", "faster_coco_eval")
 _KINDS = {"bbox": ("", "bbox"), "segm": ("mask_", "segmentation")}
 
 
@@ -57,6 +64,7 @@ def score(
     annotations: coco.COCO,
     images: Iterable[int] | None = None,
     per_category: bool = False,
+    backend: str = "pycocotools",
 ) -> dict[str, float]:
     """COCO's figures, over all images or those given.
 
@@ -68,15 +76,18 @@ def score(
       images: ids of the images to score over, when not all of them: each
         figure's name then begins with "partial_".
       per_category: AP of each category as well, as "AP/<name>".
+      backend: one of `BACKENDS`.
 
     Returns:
       Figures in [0, 1], -1 where there is nothing to find; those of masks,
       if the results have any, begin with "mask_".
 
     Raises:
-      ValueError: duplicates, results of unknown images or categories.
+      ValueError: duplicates, results of unknown images or categories; a
+        backend that is not installed.
     """
     check(results, annotations)
+    toolkit = _toolkit(backend)
     everything = set(annotations.getImgIds())
     chosen = everything if images is None else set(images)
     label = "" if chosen == everything else PARTIAL
@@ -85,25 +96,45 @@ def score(
         mine = [entry for entry in results if field in entry]
         if results and not mine:
             continue
-        run = _run(mine, annotations, kind, sorted(chosen))
-        named = dict(zip(FIGURES, run.stats.tolist()))
+        run = _run(mine, toolkit(annotations), kind, sorted(chosen))
+        named = dict(zip(FIGURES, np.asarray(run.stats).tolist()))
         if per_category:
             named |= _by_category(run, annotations)
         figures |= {label + prefix + k: v for k, v in named.items()}
     return figures
 
 
-def _run(
-    results: Results, annotations: coco.COCO, kind: str, images: list[int]
-) -> cocoeval.COCOeval:
-    """One evaluation; pycocotools prints, and this does not."""
+def _toolkit(backend: str) -> Any:
+    """Makes (annotations, evaluation class) of annotations."""
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"backend must be one of {BACKENDS}. Received: backend={backend!r}"
+        )
+    if backend == "pycocotools":
+        return lambda annotations: (annotations, cocoeval.COCOeval)
+    if importlib.util.find_spec(backend) is None:
+        raise ValueError(
+            "faster-coco-eval is not installed: pip install faster-coco-eval, "
+            f"or backend='pycocotools'. Received: backend={backend!r}"
+        )
+    import faster_coco_eval
+
+    return lambda annotations: (
+        faster_coco_eval.COCO(annotations.dataset),
+        faster_coco_eval.COCOeval_faster,
+    )
+
+
+def _run(results: Results, tools: tuple, kind: str, images: list[int]) -> Any:
+    """One evaluation; the packages print, and this does not."""
+    annotations, evaluation = tools
     fields = ("image_id", "category_id", "score", _KINDS[kind][1])
-    # Copies, for pycocotools adds to them; of one geometry, for it takes
-    # the areas from the boxes where it finds both.
+    # Copies, for loadRes adds to them; of one geometry, for it takes the
+    # areas from the boxes where it finds both.
     bare = [{field: entry[field] for field in fields} for entry in results]
     with contextlib.redirect_stdout(io.StringIO()):
-        found = annotations.loadRes(bare) if bare else coco.COCO()
-        run = cocoeval.COCOeval(annotations, found, kind)
+        found = annotations.loadRes(bare) if bare else type(annotations)()
+        run = evaluation(annotations, found, kind)
         run.params.imgIds = images
         run.evaluate()
         run.accumulate()
@@ -111,9 +142,7 @@ def _run(
     return run
 
 
-def _by_category(
-    run: cocoeval.COCOeval, annotations: coco.COCO
-) -> dict[str, float]:
+def _by_category(run: Any, annotations: coco.COCO) -> dict[str, float]:
     """AP of each category: the mean over IoU and recall, -1 for none."""
     # [IoU, recall, category, area, detections]: all areas, most detections.
     precision = run.eval["precision"][:, :, :, 0, -1]
@@ -130,10 +159,12 @@ def check(results: Results, annotations: coco.COCO) -> None:
     """Refuses results that pycocotools would score wrongly or not at all.
 
     Raises:
-      ValueError: duplicates, results of unknown images or categories.
+      ValueError: duplicates, results of unknown images or categories, that
+        lack something, or some of which have masks and some none.
     """
     seen = set()
     for entry in results:
+        _check_fields(entry, results[0])
         image, category = entry["image_id"], entry["category_id"]
         if image not in annotations.imgs or category not in annotations.cats:
             raise ValueError(
@@ -141,6 +172,7 @@ def check(results: Results, annotations: coco.COCO) -> None:
                 "do not have. Received: "
                 f"image_id={image!r}, category_id={category!r}"
             )
+        _check_size(entry, annotations.imgs[image])
         place = entry.get("bbox") or str(entry.get("segmentation"))
         key = (image, category, entry["score"], str(place))
         if key in seen:
@@ -153,12 +185,37 @@ def check(results: Results, annotations: coco.COCO) -> None:
         seen.add(key)
 
 
+def _check_fields(entry: dict, first: dict) -> None:
+    """Refuses an entry that is not whole, or not like the first."""
+    missing = {"image_id", "category_id", "score"} - set(entry)
+    kinds = [{"bbox", "segmentation"} & set(one) for one in (entry, first)]
+    if missing or not kinds[0] or kinds[0] != kinds[1]:
+        raise ValueError(
+            "A result needs image_id, category_id, score, and bbox or "
+            "segmentation, all results the same of these two. "
+            f"Received: {str(entry)[:120]}"
+        )
+
+
+def _check_size(entry: dict, image: dict) -> None:
+    """Refuses a mask that is not of its image: pycocotools does not."""
+    code = entry.get("segmentation")
+    size = [image["height"], image["width"]]
+    if isinstance(code, dict) and list(code.get("size", ())) != size:
+        raise ValueError(
+            f"A result's mask is not of its image's size, expected {size}. "
+            f"Received: image_id={image['id']}, size={code.get('size')}"
+        )
+
+
 def without_results(results: Results, annotations: coco.COCO) -> list[int]:
     """Ids of the annotated images that no result is of."""
     return sorted(set(annotations.imgs) - {r["image_id"] for r in results})
 
 
-def score_file(results: str, annotations: str, missing: str) -> dict:
+def score_file(
+    results: str, annotations: str, missing: str, backend: str = "pycocotools"
+) -> dict[str, float]:
     """The figures of a file.
 
     Args:
@@ -166,6 +223,7 @@ def score_file(results: str, annotations: str, missing: str) -> dict:
       annotations: path of the annotations.
       missing: images without a result are an "error", "empty" (nothing was
         found in them) or to "skip" (the figures are labelled partial).
+      backend: one of `BACKENDS`.
 
     Raises:
       ValueError: files that do not fit, images without a result.
@@ -193,14 +251,15 @@ def score_file(results: str, annotations: str, missing: str) -> dict:
     images = None
     if missing == "skip":
         images = set(truth.imgs) - set(lacking)
-    return score(found, truth, images, per_category=True)
+    return score(found, truth, images, per_category=True, backend=backend)
 
 
 def table(figures: dict[str, float]) -> str:
     """The figures as text, boxes beside masks."""
     partial = any(name.startswith(PARTIAL) for name in figures)
     label = PARTIAL if partial else ""
-    names = [*FIGURES, *(n for n in figures if n.startswith("AP/"))]
+    named = [name.removeprefix(label) for name in figures]
+    names = [*FIGURES, *(name for name in named if name.startswith("AP/"))]
     lines = [f"{'':12}{'box':>10}{'mask':>10}"]
     for name in names:
         pair = (figures.get(label + name), figures.get(f"{label}mask_{name}"))
@@ -214,7 +273,10 @@ def table(figures: dict[str, float]) -> str:
 def main(_: list[str]) -> None:
     """Prints the figures of a file."""
     flag = flags.FLAGS
-    print(table(score_file(flag.results, flag.annotations, flag.missing)))
+    figures = score_file(
+        flag.results, flag.annotations, flag.missing, flag.backend
+    )
+    print(table(figures))
 
 
 if __name__ == "__main__":
@@ -226,5 +288,6 @@ if __name__ == "__main__":
         ("error", "empty", "skip"),
         "What images without a result are.",
     )
+    flags.DEFINE_enum("backend", BACKENDS[0], BACKENDS, "What computes them.")
     flags.mark_flags_as_required(["results", "annotations"])
     app.run(main)

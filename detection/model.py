@@ -1,5 +1,6 @@
 """Mask R-CNN (arXiv:1703.06870) with one `norm_act` everywhere.
 
+A ResNet with a feature pyramid, or a SpineNet, which is its own pyramid.
 Composed around the Model Garden's MaskRCNNModel: backbone, pyramid and heads
 are ours, what has no normalization (anchors, proposals, sampling, ROIAlign,
 detections) is its own.
@@ -15,18 +16,17 @@ from official.vision.modeling.layers import (
     mask_sampler,
     roi_aligner,
     roi_generator,
-    roi_sampler,
 )
 
-from detection import experiment, heads, pyramid
+from detection import heads, pyramid, sampling, settings
 from evonorm_tf import legacy
-from evonorm_tf.nets import resnet
+from evonorm_tf.nets import spinenet
 from evonorm_tf.training import config
 
 NormActFn = Callable[..., Any]
 
 
-def build(params: experiment.Model) -> maskrcnn_model.MaskRCNNModel:
+def build(params: settings.Model) -> maskrcnn_model.MaskRCNNModel:
     """Builds the model, all weights made.
 
     Args:
@@ -38,13 +38,15 @@ def build(params: experiment.Model) -> maskrcnn_model.MaskRCNNModel:
     _check(params)
     norm_act = params.norm_act.bind(legacy)
     levels = range(params.min_level, params.max_level + 1)
-    size = resnet.scaled(
-        resnet.SIZES[params.network], params.width, params.max_depth
-    )
+    size = pyramid.scaled(params.network, params.width, params.max_depth)
     backbone = pyramid.backbone(params.input_size, norm_act, size, levels)
+    decoder = None  # A SpineNet's outputs are a pyramid already.
+    if not isinstance(size, spinenet.Size):
+        shapes = {level: x.shape for level, x in backbone.output.items()}
+        decoder = pyramid.fpn(shapes, norm_act, params.fpn_filters, levels)
     model = maskrcnn_model.MaskRCNNModel(
         backbone=backbone,
-        decoder=pyramid.fpn(backbone, norm_act, params.fpn_filters, levels),
+        decoder=decoder,
         class_agnostic_bbox_pred=params.detection_head.class_agnostic_bbox_pred,
         min_level=params.min_level,
         max_level=params.max_level,
@@ -57,23 +59,25 @@ def build(params: experiment.Model) -> maskrcnn_model.MaskRCNNModel:
     return model
 
 
-def _make_weights(model: tf_keras.Model, params: experiment.Model) -> None:
+def _make_weights(model: tf_keras.Model, params: settings.Model) -> None:
     """Calls the heads on symbolic features, so that they make their weights.
 
     The heads alone: a call of the model traces the suppression of overlaps
     once a class, half a minute for COCO's.
     """
-    layers, filters = tf_keras.layers, params.fpn_filters
-    model.rpn_head(model.decoder.output)
+    layers = tf_keras.layers
+    features = (model.decoder or model.backbone).output
+    model.rpn_head(features)
+    filters = features[str(params.min_level)].shape[-1]
     side = params.roi_aligner.crop_size
     model.detection_head[0](layers.Input([1, side, side, filters]))
     if model.mask_head is not None:
         side = params.mask_roi_aligner.crop_size
-        features = layers.Input([1, side, side, filters])
-        model.mask_head([features, layers.Input([1], dtype="int32")])
+        boxes = layers.Input([1, side, side, filters])
+        model.mask_head([boxes, layers.Input([1], dtype="int32")])
 
 
-def _box_parts(params: experiment.Model, norm_act: NormActFn) -> dict:
+def _box_parts(params: settings.Model, norm_act: NormActFn) -> dict:
     """What finds boxes, and the layers between, by argument name."""
     head = params.detection_head.as_dict()
     del head["cascade_class_ensemble"]
@@ -94,7 +98,7 @@ def _box_parts(params: experiment.Model, norm_act: NormActFn) -> dict:
         "roi_generator": roi_generator.MultilevelROIGenerator(
             **params.roi_generator.as_dict()
         ),
-        "roi_sampler": roi_sampler.ROISampler(**sampler),
+        "roi_sampler": sampling.ROISampler(**sampler),
         "roi_aligner": roi_aligner.MultilevelROIAligner(
             **params.roi_aligner.as_dict()
         ),
@@ -104,7 +108,7 @@ def _box_parts(params: experiment.Model, norm_act: NormActFn) -> dict:
     }
 
 
-def _mask_parts(params: experiment.Model, norm_act: NormActFn) -> dict:
+def _mask_parts(params: settings.Model, norm_act: NormActFn) -> dict:
     """What finds masks, by argument name; nothing for a Faster R-CNN."""
     if not params.include_mask:
         return {}
@@ -123,9 +127,9 @@ def _mask_parts(params: experiment.Model, norm_act: NormActFn) -> dict:
     }
 
 
-def _check(params: experiment.Model) -> None:
-    if params.network not in resnet.SIZES:
-        near = config.nearest(params.network, resnet.SIZES)
+def _check(params: settings.Model) -> None:
+    if params.network not in pyramid.SIZES:
+        near = config.nearest(params.network, pyramid.SIZES)
         raise ValueError(
             f"Unknown network. {near}. Received: network={params.network!r}"
         )

@@ -1,18 +1,33 @@
-"""Backbone and feature pyramid: images to {level: features}.
+"""Backbones and the feature pyramid: images to {level: features}.
 
-Level l has stride 2^l. Both are functional tf_keras models whose inputs and
+Level l has stride 2^l. All are functional tf_keras models whose inputs and
 outputs are what `MaskRCNNModel` hands from one to the other.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tf_keras
 
-from evonorm_tf.nets import resnet
+from evonorm_tf.nets import parts, resnet, spinenet
 
 Features = dict[str, Any]
+Size = resnet.Size | spinenet.Size
+SIZES: dict[str, Size] = resnet.SIZES | spinenet.SIZES
+
+
+def scaled(name: str, width: float = 1.0, max_depth: int = 0) -> Size:
+    """A network's shape at another size.
+
+    Args:
+      name: a key of `SIZES`.
+      width: multiplier of the channels, above 0.
+      max_depth: at most so many blocks a stage or node; 0 keeps them all.
+    """
+    size = SIZES[name]
+    family = spinenet if isinstance(size, spinenet.Size) else resnet
+    return family.scaled(size, width, max_depth)
 
 
 def stage_levels(size: resnet.Size) -> list[int]:
@@ -25,44 +40,51 @@ def stage_levels(size: resnet.Size) -> list[int]:
 
 
 def backbone(
-    input_size: list[int],
+    input_size: Iterable[int],
     norm_act: Callable[..., Any],
-    size: resnet.Size,
+    size: Size,
     levels: range,
 ) -> tf_keras.Model:
-    """A ResNet without its classifier: [N, H, W, 3] to {level: features}.
+    """A network without a classifier: [N, H, W, 3] to {level: features}.
 
-    It is pre-activation, so a stage's output has no norm_act after it. Each
-    that goes to the pyramid gets one, for the pyramid's first convolutions
-    are to see what every other convolution sees.
+    A stage of a pre-activation ResNet has no norm_act after it. Each that
+    goes to the pyramid gets one, for the pyramid's first convolutions are to
+    see what every other convolution sees.
 
     Args:
       input_size: [H, W, 3].
       norm_act: makes one normalization-activation layer a call.
-      size: which ResNet.
-      levels: of the pyramid; the stages outside it are left out.
+      size: which network.
+      levels: of the pyramid; a ResNet's stages outside it are left out.
 
     Raises:
-      ValueError: the ResNet has no stage at the finest level.
+      ValueError: a network that has no such level, or images that it cannot
+        halve.
     """
     images = tf_keras.layers.Input(input_size)
+    if isinstance(size, spinenet.Size):
+        features = spinenet.spinenet(
+            images, tf_keras.layers, norm_act, size, levels
+        )
+        return tf_keras.Model(images, features, name="backbone")
     outputs = resnet.stages(images, tf_keras.layers, norm_act, size)
-    found = {
+    features = {
         str(level): output
         for level, output in zip(stage_levels(size), outputs)
         if level in levels
     }
-    if str(levels[0]) not in found:
+    if str(levels[0]) not in features:
         raise ValueError(
             "The backbone has no stage at min_level; expected one of "
             f"{stage_levels(size)}. Received: min_level={levels[0]}"
         )
-    features = {level: norm_act()(x) for level, x in found.items()}
+    if size.preactivation:
+        features = {level: norm_act()(x) for level, x in features.items()}
     return tf_keras.Model(images, features, name="backbone")
 
 
 def fpn(
-    backbone_model: tf_keras.Model,
+    shapes: Mapping[str, Any],
     norm_act: Callable[..., Any],
     filters: int,
     levels: range,
@@ -75,17 +97,16 @@ def fpn(
     Model Garden has a bare ReLU; levels 2 to 6 have none of these).
 
     Args:
-      backbone_model: whose outputs the pyramid reads.
+      shapes: of the backbone's outputs, {level: [N, H, W, C]}.
       norm_act: makes one normalization-activation layer a call.
       filters: channels of every level.
       levels: to make.
     """
     layers = tf_keras.layers
     inputs = {
-        level: layers.Input(output.shape[1:])
-        for level, output in backbone_model.output.items()
+        level: layers.Input(tuple(shape)[1:]) for level, shape in shapes.items()
     }
-    top = max(int(level) for level in inputs)
+    top = min(max(int(level) for level in inputs), levels[-1])
     features: Features = {}
     above = None
     for level in range(top, levels[0] - 1, -1):
@@ -93,7 +114,7 @@ def fpn(
             filters, 1, padding="same", name=f"lateral_{level}"
         )(inputs[str(level)])
         if above is not None:
-            up = layers.UpSampling2D(2, interpolation="nearest")(above)
+            up = parts.upsample(layers, above, 2)
             merged = layers.Add()([up, merged])
         above = merged
         features[str(level)] = _conv3(filters, 1, f"post_hoc_{level}")(merged)

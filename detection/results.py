@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from official.vision.ops import mask_ops
-from pycocotools import mask as mask_api
 
-from detection import evaluate
+from detection import evaluate, masks
 from detection.inputs import PADDING
 from evonorm_tf.training import progress
 
@@ -129,15 +128,9 @@ def to_coco(image: Arrays, image_id: int) -> evaluate.Results:
             }
         )
     if count and "detection_masks" in image:
-        masks = mask_ops.paste_instance_masks(
+        pasted = mask_ops.paste_instance_masks(
             image["detection_masks"][:count], boxes, int(height), int(width)
         )
-        for entry, mask in zip(results, masks):
-            entry["segmentation"] = encode(mask)
+        for entry, mask in zip(results, pasted):
+            entry["segmentation"] = masks.encode(mask)
     return results
-
-
-def encode(mask: np.ndarray) -> dict:
-    """[H, W] of 0 and 1 as the compressed RLE that JSON can hold."""
-    code = mask_api.encode(np.asfortranarray(mask, np.uint8))
-    return {"size": code["size"], "counts": code["counts"].decode()}

@@ -18,8 +18,9 @@ import numpy as np
 import tensorflow as tf
 from official.modeling import hyperparams
 from official.vision.data import tf_example_builder
-from pycocotools import mask as mask_api
 from sklearn import datasets
+
+from detection.masks import encode
 
 CATEGORIES = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
 _SPLITS = ("train", "validation")
@@ -203,17 +204,13 @@ def _write(directory: str, split: str, scenes: Iterator[Scene]) -> None:
 def _annotations(scene: Scene, image_id: int) -> Iterator[dict]:
     """COCO annotations, without ids, masks as compressed RLE."""
     for label, mask, box in zip(scene.labels, scene.masks, scene.boxes):
-        code = mask_api.encode(np.asfortranarray(mask))
         yield {
             "image_id": image_id,
             "category_id": label,
             "bbox": box.tolist(),
             "area": int(mask.sum()),
             "iscrowd": 0,
-            "segmentation": {
-                "size": code["size"],
-                "counts": code["counts"].decode(),
-            },
+            "segmentation": encode(mask),
         }
 
 

@@ -3,7 +3,8 @@
 Subclasses its MaskRCNNTask and closes the traps that make its numbers wrong
 without a word: the RPN loss's normalizer, class ids outside the classes,
 images scored in part or twice, stale annotations, a validation loss that is
-always 0, augmentation that moves the pixels and leaves the boxes.
+always 0, augmentation that moves the pixels and leaves the boxes. What a step
+draws is a function of (seed, step), so that a resumed run is the unbroken one.
 """
 
 import os
@@ -16,14 +17,23 @@ from official.core import task_factory
 from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
 
-from detection import evaluate, experiment, inputs, model, results, scenes
-from evonorm_tf.training import config
+from detection import (
+    check_config,
+    inputs,
+    model,
+    reading,
+    results,
+    scenes,
+    settings,
+    transfer,
+)
+from detection import experiment as _registers  # noqa: F401
+from evonorm_tf.training import config, noise
 
 RESULTS_FILE = "results.json"
-_NORMALIZERS = ("rpn_batch_size", "model_garden")
 
 
-@task_factory.register_task_cls(experiment.Task)
+@task_factory.register_task_cls(settings.Task)
 class Task(maskrcnn.MaskRCNNTask):
     """Boxes, classes and masks.
 
@@ -32,14 +42,15 @@ class Task(maskrcnn.MaskRCNNTask):
       start_step: global step that a run goes on from.
     """
 
-    def __init__(self, params: experiment.Task, **settings: Any):
-        super().__init__(params, **settings)
+    def __init__(self, params: settings.Task, **others: Any):
+        super().__init__(params, **others)
         self.seed = params.seed
         self.start_step = 0
 
     def build_model(self) -> tf_keras.Model:
         """Builds the model, with weight decay as a loss of its own."""
-        built = model.build(self.task_config.model)
+        with noise.seedable():
+            built = model.build(self.task_config.model)
         if self.task_config.freeze_backbone:
             built.backbone.trainable = False
         decay = self.task_config.losses.l2_weight_decay
@@ -53,17 +64,37 @@ class Task(maskrcnn.MaskRCNNTask):
             )
         return built
 
+    def initialize(self, model: tf_keras.Model) -> None:
+        """Takes the backbone of a classifier, where one is named.
+
+        Prints which weights were taken and which were not.
+        """
+        run = self.task_config.init_checkpoint
+        if run:
+            print(transfer.backbone(model, self.task_config.model, run))
+
     def build_inputs(
         self,
-        params: experiment.Data,
+        params: settings.Data,
         input_context: tf.distribute.InputContext | None = None,
         dataset_fn: Any = None,
     ) -> tf.data.Dataset:
-        """Batches of (images, labels): ids checked, evaluation filled up."""
-        batches = super().build_inputs(params, input_context, dataset_fn)
-        batches = inputs.checked(batches, self.task_config.model.num_classes)
+        """Batches of (images, labels): ids checked, evaluation filled up.
+
+        Training goes on from `start_step`.
+        """
+        classes = self.task_config.model.num_classes
         if params.is_training:
-            return batches
+            batches = reading.training(
+                self.task_config.model,
+                params,
+                self.seed,
+                self.start_step,
+                input_context,
+            )
+            return inputs.checked(batches, classes)
+        batches = super().build_inputs(params, input_context, dataset_fn)
+        batches = inputs.checked(batches, classes)
         return inputs.whole(
             batches,
             params.num_examples,
@@ -97,6 +128,17 @@ class Task(maskrcnn.MaskRCNNTask):
             self.task_config.per_category_metrics,
         )
 
+    def train_step(
+        self,
+        inputs: Any,
+        model: tf_keras.Model,
+        optimizer: Any,
+        metrics: Any = None,
+    ) -> dict[str, tf.Tensor]:
+        """One step, as the Model Garden takes it, with its draws seeded."""
+        noise.seed(model, self.seed, optimizer.iterations)
+        return super().train_step(inputs, model, optimizer, metrics)
+
     def validation_step(
         self, inputs: Any, model: tf_keras.Model, metrics: Any = None
     ) -> dict[str, Any]:
@@ -117,45 +159,16 @@ def prepare(params: config.Experiment, model_dir: str) -> Task:
       ValueError: data or options that cannot be.
     """
     task = params.task
-    if task.rpn_score_normalizer not in _NORMALIZERS:
-        raise ValueError(
-            f"rpn_score_normalizer must be one of {_NORMALIZERS}. Received: "
-            f"rpn_score_normalizer={task.rpn_score_normalizer!r}"
-        )
-    if task.train_data.parser.aug_type is not None:
-        raise ValueError(
-            "aug_type moves the pixels and leaves boxes and masks where they "
-            "were. Use aug_rand_hflip, aug_scale_min and aug_scale_max. "
-            f"Received: aug_type={task.train_data.parser.aug_type}"
-        )
+    check_config.options(params)
     if task.scenes.train and not task.train_data.input_path:
         _use_scenes(task, model_dir)
-    _check_annotations(task)
+    task.validation_data.num_examples = check_config.annotations(task)
     return Task(task, logging_dir=model_dir)
 
 
-def _use_scenes(task: experiment.Task, model_dir: str) -> None:
+def _use_scenes(task: settings.Task, model_dir: str) -> None:
     made = scenes.ensure(task.scenes, model_dir)
     task.train_data.input_path = os.path.join(made, "train.tfrecord")
     task.validation_data.input_path = os.path.join(made, "validation.tfrecord")
     task.annotation_file = os.path.join(made, "validation.json")
-
-
-def _check_annotations(task: experiment.Task) -> None:
-    if not task.train_data.input_path or not task.annotation_file:
-        raise ValueError(
-            "A run needs TFRecords and annotations to be scored against: set "
-            "task.train_data.input_path, task.validation_data.input_path and "
-            "task.annotation_file. Received: "
-            f"input_path={task.train_data.input_path!r}, "
-            f"annotation_file={task.annotation_file!r}"
-        )
-    found = evaluate.load_annotations(task.annotation_file)
-    task.validation_data.num_examples = len(found.imgs)
-    highest = max(found.cats)
-    if highest >= task.model.num_classes:
-        raise ValueError(
-            "model.num_classes must be above every category id (0 is the "
-            f"background). Expected at least {highest + 1}. Received: "
-            f"num_classes={task.model.num_classes}"
-        )
+    task.train_data.num_examples = task.scenes.train

@@ -1,45 +1,78 @@
 """Trains Mask R-CNN, evaluates it and draws what it finds.
 
-    python -m detection.train --experiment=scenes_maskrcnn --debug \
-        --norm_act=evonorm_s0 --model_dir=runs/scenes-s0
+    python -m detection.train --debug
+    python -m detection.train --row=coco/r50_fpn/evonorm_s0 \
+        --params_override=task.train_data.input_path=DIR/train*,...
+    python -m detection.train --row=coco/r50_fpn/evonorm_s0 \
+        --preflight=v5e:2x2
 
-A run that was stopped goes on from its last checkpoint, by the same command.
-Beside the checkpoints, `model_dir` gets `results.json` (COCO results of the
-last evaluation) and `predictions.png`.
+The first trains on scenes of scikit-learn's digits, in minutes. A row of the
+tables (`python -m configs.tables coco` lists them) stands for its experiment,
+recipe and layer. A run that was stopped goes on where it was, by the same
+command. Beside the checkpoints, `model_dir` gets `results.json` (COCO results
+of the last evaluation), `predictions.png` and pictures for TensorBoard.
 """
 
 import os
 
 from absl import app, flags
 
-from detection import draw, evaluate, experiment, task
-from evonorm_tf.training import config, driver, progress
+from configs import tables
+from detection import draw, evaluate, experiment, scenes, steps, task
+from evonorm_tf.preflight import tpu
+from evonorm_tf.training import config, driver, progress, strategy
 from evonorm_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 PICTURE = "predictions.png"
+PICTURES = "pictures"  # For TensorBoard.
 _DRAWN = 6
+_DEBUG_SCENES = scenes.Scenes(train=16, validation=8)
+_DEBUG_STEPS = 4
+_SCENES_STEPS = 200  # On scenes of digits, enough to find something.
 
 
-def shrink(params: config.Experiment) -> None:
-    """Makes any experiment small: --debug.
+def shrink(params: config.Experiment, replicas: int = 1) -> str:
+    """Makes any experiment small, without its data: --debug.
 
-    A small network, few boxes and at most 200 steps: on the digit scenes
-    enough to find something. The code path stays that of the whole run.
+    One block a stage at a quarter of the width, 128 pixels, few boxes. An
+    experiment without data of its own gets a few scenes of digits and four
+    steps; the one on scenes keeps them and takes 200. The code path stays
+    that of the whole run.
+
+    Args:
+      params: the experiment, changed in place.
+      replicas: how many share a step.
+
+    Returns:
+      What this did, in one line for the screen.
     """
-    model = params.task.model
-    classes = model.num_classes
-    experiment.small_model(model)
-    model.num_classes = classes
-    for data in (params.task.train_data, params.task.validation_data):
-        data.global_batch_size = min(8, data.global_batch_size)
+    one, trainer = params.task, params.trainer
+    most = _SCENES_STEPS
+    if not one.scenes.train:
+        most = _DEBUG_STEPS
+        one.model.width *= 0.25
+        one.model.max_depth = 1
+        if not one.train_data.input_path:
+            one.scenes = _DEBUG_SCENES.replace()
+        one.train_data.num_examples = -1
+    experiment.small_parts(one.model)
+    batch = 8 if most == _SCENES_STEPS else 2
+    for data in (one.train_data, one.validation_data):
+        data.global_batch_size = min(batch * replicas, data.global_batch_size)
         data.shuffle_buffer_size = min(64, data.shuffle_buffer_size)
-    trainer = params.trainer
-    trainer.train_steps = min(200, trainer.train_steps)
-    trainer.steps_per_loop = min(25, trainer.steps_per_loop)
+        data.parser.mask_crop_size = min(56, data.parser.mask_crop_size)
+    one.train_data.global_batch_size *= params.runtime.accumulation_steps
+    trainer.train_steps = min(most, trainer.train_steps)
+    trainer.steps_per_loop = min(max(most // 8, 1), trainer.steps_per_loop)
     trainer.summary_interval = trainer.steps_per_loop
     trainer.checkpoint_interval = min(50, trainer.train_steps)
     trainer.validation_interval = trainer.train_steps
+    where = one.train_data.input_path or "scenes of scikit-learn's digits"
+    return (
+        f"DEBUG: {trainer.train_steps} steps of a shrunken network on {where}; "
+        "its figures mean nothing."
+    )
 
 
 def run(
@@ -60,27 +93,42 @@ def run(
     prepared = task.prepare(params, model_dir)
     result = driver.run(params, prepared, mode, model_dir, display)
     if "eval" in mode and params.task.use_coco_metrics:
-        picture = os.path.join(model_dir, PICTURE)
-        data = params.task.validation_data
-        draw.overview(
-            draw.read_images(data.input_path, _DRAWN),
-            prepared.coco_metric.results,
-            evaluate.load_annotations(params.task.annotation_file),
-            picture,
-        )
-        print(evaluate.table(prepared.coco_metric.figures))
-        print(f"Picture: {picture}")
+        _draw(params.task, prepared.coco_metric, model_dir, result.step)
     return result
+
+
+def _draw(one: task.Task, metric, model_dir: str, step: int) -> None:
+    """The last evaluation, printed and as pictures."""
+    picture = os.path.join(model_dir, PICTURE)
+    images = draw.read_images(one.validation_data.input_path, _DRAWN)
+    truth = evaluate.load_annotations(one.annotation_file)
+    draw.overview(images, metric.results, truth, picture)
+    folder = os.path.join(model_dir, PICTURES)
+    draw.summaries(folder, step, images, metric.results, truth)
+    print(evaluate.table(metric.figures))
+    print(f"Picture: {picture}")
 
 
 def main(_: list[str]) -> None:
     """Runs what the flags ask for."""
-    params = training_flags.parse()
+    params = training_flags.parse(tables.find)
+    # Logical CPUs come before TensorFlow's first operation.
+    replicas = strategy.build(params.runtime).num_replicas_in_sync
+    if FLAGS.preflight:
+        replicas = tpu.chips(FLAGS.preflight)
     if FLAGS.debug:
-        shrink(params)
-    run(params, FLAGS.mode, FLAGS.model_dir)
+        print(shrink(params, replicas))
+    if FLAGS.preflight:
+        steps.report(params, FLAGS.preflight, FLAGS.preflight_json)
+        return
+    model_dir = FLAGS.model_dir
+    if FLAGS.row and not FLAGS["model_dir"].present:
+        model_dir = os.path.join("runs", FLAGS.row)
+    run(params, FLAGS.mode, model_dir)
 
 
 if __name__ == "__main__":
-    training_flags.define_flags()
+    training_flags.define_flags(
+        "scenes_maskrcnn", os.path.join("runs", "scenes"), rows=True, steps=True
+    )
     app.run(main)

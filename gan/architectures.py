@@ -1,10 +1,10 @@
 """The networks as data: one row a resolution.
 
-BigGAN, appendix B of arXiv:1809.11096, as its author's PyTorch code has it.
-Widths are multiples of `ch`, the base width. A generator starts at 4x4 pixels
-and each of its blocks doubles the side; the first `pooled` blocks of a
-discriminator halve it. BigGAN-deep has other blocks, and needs rows of its
-own.
+BigGAN and BigGAN-deep, appendix B of arXiv:1809.11096, as their author's
+PyTorch code has them. Widths are multiples of `ch`, the base width. A
+generator starts at 4x4 pixels and each of its stages doubles the side; the
+first `pooled` stages of a discriminator halve it. A stage is one block, and
+two bottleneck blocks in BigGAN-deep.
 """
 
 import dataclasses
@@ -20,12 +20,14 @@ class Architecture:
 
     Attributes:
       resolution: pixels a side.
-      generator: multiples of ch: what enters the first block, then what
+      generator: multiples of ch: what enters the first stage, then what
         leaves each.
-      discriminator: multiples of ch that leave each block.
-      pooled: how many of the discriminator's blocks halve the side.
+      discriminator: multiples of ch that leave each stage; of a deep one,
+        what leaves the first convolution comes before them.
+      pooled: how many of the discriminator's stages halve the side.
       generator_attention: pixels a side after which it attends; 0 never.
       discriminator_attention: likewise.
+      deep: bottleneck blocks, and the whole latent to each of them.
     """
 
     resolution: int
@@ -34,6 +36,7 @@ class Architecture:
     pooled: int
     generator_attention: int = 0
     discriminator_attention: int = 0
+    deep: bool = False
 
 
 ARCHITECTURES = {
@@ -60,6 +63,15 @@ ARCHITECTURES = {
         pooled=5,
         generator_attention=64,
         discriminator_attention=64,
+    ),
+    "biggan_deep128": Architecture(
+        resolution=128,
+        generator=(16, 16, 8, 4, 2, 1),
+        discriminator=(1, 2, 4, 8, 16, 16),
+        pooled=5,
+        generator_attention=64,
+        discriminator_attention=64,
+        deep=True,
     ),
     "biggan256": Architecture(
         resolution=256,

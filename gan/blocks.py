@@ -123,12 +123,12 @@ class GeneratorBlock(Layer):
     ) -> Tensor:
         """[N, H, W, C] and a condition to [N, 2H, 2W, units]."""
         h = self._norms[0](inputs, condition, training=training)
-        h = self._convs[0](_upsample(h), training=training)
+        h = self._convs[0](upsample(h), training=training)
         h = self._norms[1](h, condition, training=training)
         h = self._convs[1](h, training=training)
         # A 1x1 convolution commutes with upsampling and costs a quarter here.
         shortcut = self._shortcut(inputs, training=training)
-        return h + _upsample(shortcut)
+        return h + upsample(shortcut)
 
 
 class DiscriminatorBlock(Layer):
@@ -167,13 +167,13 @@ class DiscriminatorBlock(Layer):
         h = self._convs[1](tf.nn.relu(h), training=training)
         x = inputs
         if self._pooled:
-            h, x = _average_pool(h), _average_pool(x)
+            h, x = average_pool(h), average_pool(x)
         if self._shortcut is not None:
             x = self._shortcut(x, training=training)
         return h + x
 
 
-def _upsample(x: Tensor) -> Tensor:
+def upsample(x: Tensor) -> Tensor:
     """Nearest neighbour, [N, H, W, C] to [N, 2H, 2W, C].
 
     Tiling's gradient is a sum in a fixed order; that of a resize is not on
@@ -185,7 +185,8 @@ def _upsample(x: Tensor) -> Tensor:
     return tf.reshape(x, [-1, 2 * height, 2 * width, channels])
 
 
-def _average_pool(x: Tensor) -> Tensor:
+def average_pool(x: Tensor) -> Tensor:
+    """[N, H, W, C] to [N, H/2, W/2, C]."""
     return tf.nn.avg_pool2d(x, 2, 2, "VALID")
 
 

@@ -1,13 +1,15 @@
 """The real images: batch k of a run is a pure function of (seed, k)."""
 
 import dataclasses
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from evonorm_tf.training import datasets
-from gan import architectures
+from gan import architectures, stream
 from gan.experiment import Data, Model
 
 _FOREVER = np.iinfo(np.int64).max
@@ -22,14 +24,50 @@ class Images:
       name: data set, split and how the pixels were made, for reports.
       pixels: [n, S, S, 3], uint8.
       labels: [n], int32.
+      classes: labels are below it.
     """
 
     name: str
     pixels: np.ndarray
     labels: np.ndarray
+    classes: int
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def side(self) -> int:
+        """Pixels of an image, either way."""
+        return self.pixels.shape[1]
+
+    def epoch(self, seed: int, number: tf.Tensor) -> tf.data.Dataset:
+        """Every image's index, in the order of an epoch."""
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(self)), seed=tf.stack([seed, number])
+        )
+        return tf.data.Dataset.from_tensor_slices((order,))
+
+    def load(self, stream: tf.data.Dataset, batch: int) -> tf.data.Dataset:
+        """Batches of `epoch`'s elements as (pixels, labels).
+
+        Returns:
+          Of [batch, S, S, 3], uint8, and [batch], int32.
+        """
+        del batch  # As it comes.
+        pixels, labels = tf.constant(self.pixels), tf.constant(self.labels)
+
+        def gather(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return tf.gather(pixels, index), tf.gather(labels, index)
+
+        return stream.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def in_order(self, batch: int) -> Iterator[np.ndarray]:
+        """All pixels once, [at most batch, S, S, 3], uint8."""
+        for first in range(0, len(self), batch):
+            yield self.pixels[first : first + batch]
+
+
+Source = Images | stream.Stream
 
 
 def to_float(pixels: tf.Tensor) -> tf.Tensor:
@@ -44,7 +82,7 @@ def to_uint8(images: tf.Tensor) -> tf.Tensor:
 
 
 def inputs(
-    images: Images,
+    images: Source,
     seed: int,
     batch: int,
     start_step: int = 0,
@@ -65,30 +103,24 @@ def inputs(
     replicas = context.num_replicas_in_sync
     here = replicas // context.num_input_pipelines
     first, skipped = divmod(start_step * replicas * batch, len(images))
-    pixels, labels = tf.constant(images.pixels), tf.constant(images.labels)
 
-    def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(images)), seed=tf.stack([seed, number])
-        )
-        return tf.data.Dataset.from_tensor_slices(order)
-
-    def is_here(number: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    def is_here(number: tf.Tensor, _: Any) -> tf.Tensor:
         return number % replicas // here == context.input_pipeline_id
 
-    def load(_: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return to_float(tf.gather(pixels, index)), tf.gather(labels, index)
-
-    stream = tf.data.Dataset.range(first, _FOREVER).flat_map(epoch)
-    stream = stream.skip(skipped).batch(batch, drop_remainder=True)
+    epochs = tf.data.Dataset.range(first, _FOREVER)
+    indices = epochs.flat_map(lambda number: images.epoch(seed, number))
+    indices = indices.skip(skipped).batch(batch, drop_remainder=True)
     # Each step's batches, a replica's each, are dealt out to the pipelines.
-    stream = stream.enumerate().filter(is_here)
-    stream = stream.map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    return stream.prefetch(tf.data.AUTOTUNE)
+    indices = indices.enumerate().filter(is_here).map(lambda _, x: x)
+    loaded = images.load(indices, batch).map(
+        lambda pixels, labels: (to_float(pixels), labels),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return loaded.prefetch(tf.data.AUTOTUNE)
 
 
-def open_images(data: Data, model: Model, split: str = "") -> Images:
-    """Opens a split of a data set, decoded and of the network's size.
+def open_images(data: Data, model: Model, split: str = "") -> Source:
+    """Opens a split of a data set, of the network's size and classes.
 
     Args:
       data: names the set.
@@ -96,10 +128,37 @@ def open_images(data: Data, model: Model, split: str = "") -> Images:
       split: instead of `data.split`.
 
     Raises:
-      ValueError: no such data, or images or labels that do not fit.
+      ValueError: no such data, or images or classes that do not fit.
+    """
+    side = architectures.get(model.architecture).resolution
+    images = open_set(data, side, split)
+    if images.side != side:
+        raise ValueError(
+            f"{model.architecture} makes images [{side}, {side}, 3]; those "
+            f"of {data.dataset} are {images.side} px. Choose the architecture "
+            f"of their size. Received: dataset={data.dataset!r}"
+        )
+    if images.classes != model.num_classes:
+        raise ValueError(
+            f"{data.dataset} has other classes than the model makes. Set "
+            f"task.model.num_classes={images.classes}. "
+            f"Received: num_classes={model.num_classes}"
+        )
+    return images
+
+
+def open_set(data: Data, side: int, split: str = "") -> Source:
+    """Opens a split of a data set.
+
+    Args:
+      data: names the set.
+      side: pixels that images of no fixed size are brought to.
+      split: instead of `data.split`.
+
+    Raises:
+      ValueError: no such data, or labels that cannot be.
     """
     split = split or data.split
-    side = architectures.get(model.architecture).resolution
     if not data.dataset:
         raise ValueError(
             "No data set is named. Give a recipe, such as "
@@ -107,48 +166,55 @@ def open_images(data: Data, model: Model, split: str = "") -> Images:
             "task.train_data.dataset."
         )
     if data.dataset == "digits":
-        images = _digits(split, side)
-    else:
-        images = _tfds(data, split)
-    shape = images.pixels.shape[1:]
-    if shape != (side, side, 3):
-        raise ValueError(
-            f"{model.architecture} makes images [{side}, {side}, 3]; those "
-            f"of {data.dataset} are {list(shape)}. Choose the architecture "
-            f"of their size. Received: dataset={data.dataset!r}"
+        return _digits(split, side)
+    if data.dataset == "jpeg_digits":
+        files, labels = datasets.jpeg_digits(split)
+        reader = stream.Encoded(files, labels)
+        return stream.Stream(
+            _named("jpeg_digits", split, side), reader, side, 10
         )
-    classes = int(images.labels.max()) + 1
-    if images.labels.min() < 0 or classes > model.num_classes:
-        raise ValueError(
-            f"{data.dataset} has labels outside the model's classes, 0 to "
-            f"{model.num_classes - 1}. Set task.model.num_classes={classes}. "
-            f"Received: labels {images.labels.min()} to {classes - 1}"
-        )
-    return images
+    return _tfds(data, split, side)
+
+
+def _named(name: str, split: str, side: int) -> str:
+    return f"{name}/{split}, JPEG, centre square, area to {side} px"
 
 
 def _digits(split: str, side: int) -> Images:
     scans, labels = datasets.digits(split)
     pixels = tf.image.resize(scans, (side, side)).numpy().round()
     pixels = np.repeat(pixels.astype(np.uint8), 3, axis=-1)
-    return Images(f"digits/{split}, bilinear to {side} px", pixels, labels)
+    return Images(f"digits/{split}, bilinear to {side} px", pixels, labels, 10)
 
 
-def _tfds(data: Data, split: str) -> Images:
-    """A TFDS set whose images share one size, as its files decode."""
+def _tfds(data: Data, split: str, side: int) -> Source:
+    """A TFDS set: in memory where its images share a size and fit."""
     builder, examples = datasets.tfds_builder(
         data.dataset, split, data.tfds_data_dir
     )
-    shape = builder.info.features["image"].shape
+    name, features = builder.info.full_name, builder.info.features
+    shape, classes = features["image"].shape, features["label"].num_classes
     if None in shape or examples * np.prod(shape) > _MEMORY_LIMIT:
+        reader = stream.Shards(
+            tuple(datasets.tfds_shards(builder, split)),
+            functools.partial(datasets.tfds_parse, builder),
+            examples,
+            data.shuffle_buffer_size,
+        )
+        return stream.Stream(_named(name, split, side), reader, side, classes)
+    if shape[0] != shape[1] or shape[2] != 3:
         raise ValueError(
-            "Images must share one size and fit in memory, "
-            f"{_MEMORY_LIMIT / 2**30:g} GiB. Received: "
-            f"dataset={data.dataset!r}, {examples} images of {shape}"
+            "Images must be square and have three channels. Received: "
+            f"dataset={data.dataset!r} of {list(shape)}"
         )
     pixels, labels = datasets.in_memory(builder, split, examples)
-    name = f"{builder.info.full_name}/{split}, {_encoding(builder, split)}"
-    return Images(name, pixels, labels)
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"{name} has labels outside its {classes} classes; prepare it "
+            f"anew. Received: labels {labels.min()} to {labels.max()}"
+        )
+    name = f"{name}/{split}, {_encoding(builder, split)}"
+    return Images(name, pixels, labels, classes)
 
 
 def _encoding(builder: Any, split: str) -> str:

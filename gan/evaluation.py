@@ -1,4 +1,4 @@
-"""Measures the averaged generator: samples, distance, class score."""
+"""Measures the averaged generator: samples, distances, class score."""
 
 import json
 import os
@@ -11,9 +11,7 @@ import tensorflow as tf
 
 from evonorm_tf.training import config, progress
 from gan import data, experiment, networks, sampling
-from gan.metrics import classifier, extractor, frechet
-from gan.metrics.moments import Moments
-from gan.metrics.score import ClassScore
+from gan.metrics import classifier, extractor, measure, reference
 
 CLASSIFIER_FILE = "classifier.keras"
 RESULT_FILE = "evaluation.json"
@@ -22,7 +20,7 @@ _REAL_BATCH = 500
 
 
 class Evaluator(orbit.AbstractEvaluator):
-    """Evaluates a generator against the images of its own training split.
+    """Evaluates a generator against real images.
 
     Attributes:
       about: how the numbers were made, in words; "" before the first.
@@ -50,11 +48,11 @@ class Evaluator(orbit.AbstractEvaluator):
         self._sampler = sampling.Sampler(generator, params.task, strategy)
         self._model_dir, self._step = model_dir, step
         self._extract: extractor.Extractor | None = None
-        self._real: Moments | None = None
+        self._real: measure.Statistics | None = None
         self.about = ""
 
     def evaluate(self, num_steps: Any) -> dict[str, float]:
-        """Settles the average, writes a grid of samples, measures.
+        """Settles the average, draws samples, measures.
 
         Args:
           num_steps: Orbit's; the number of samples is the config's.
@@ -62,17 +60,25 @@ class Evaluator(orbit.AbstractEvaluator):
         del num_steps
         self._prepare()
         self._sampler.settle()
-        step = self._step()
-        grid = self._sampler.grid(self._task.evaluation.grid_rows)
+        step, settings = self._step(), self._task.evaluation
         folder = os.path.join(self._model_dir, SAMPLES)
         os.makedirs(folder, exist_ok=True)
-        sampling.write_png(grid, os.path.join(folder, f"step-{step:07d}.png"))
-        tf.summary.image("samples", grid[np.newaxis], step=step)
+        for name, picture in (
+            ("step", self._sampler.grid(settings.grid_rows)),
+            ("truncation", self._sampler.truncation(settings.truncations)),
+            ("interpolation", self._sampler.interpolation()),
+        ):
+            path = os.path.join(folder, f"{name}-{step:07d}.png")
+            sampling.write_png(picture, path)
+            title = "samples" if name == "step" else name
+            tf.summary.image(title, picture[np.newaxis], step=step)
         metrics = self._measure()
         result = {"step": step, "norm_act": self._norm_act, **metrics}
+        facts = {"real": self._real.facts, "made": self._made_facts()}
+        result |= {"about": self.about, "facts": facts}
         progress.write_atomically(
             os.path.join(self._model_dir, RESULT_FILE),
-            json.dumps({**result, "about": self.about}, indent=2) + "\n",
+            json.dumps(result, indent=2) + "\n",
         )
         return metrics
 
@@ -81,48 +87,53 @@ class Evaluator(orbit.AbstractEvaluator):
         if self._real is not None:
             return
         task, settings = self._task, self._task.evaluation
-        images = data.open_images(task.train_data, task.model)
-        self._extract = self._open_extractor(images)
-        if settings.samples <= self._extract.size:
-            raise ValueError(
-                "A covariance of as many features as samples is singular. "
-                f"Set task.evaluation.samples above {self._extract.size}. "
-                f"Received: samples={settings.samples}"
-            )
-        moments = Moments(self._extract.size)
-        for first in range(0, len(images), _REAL_BATCH):
-            pixels = images.pixels[first : first + _REAL_BATCH]
-            moments.update(self._extract(pixels)[0])
-        self._real = moments
-        self.about = (
-            f"{settings.samples} images made of the averaged generator's "
-            f"classes in turn, no truncation, seed {settings.seed}, against "
-            f"{moments.count} of {images.name}; {self._extract.about}; score "
-            f"over {settings.splits} shuffled splits"
-        )
+        images = data.open_images(task.train_data, task.model, settings.split)
+        extract = self._extract = self._open_extractor()
+        measure.require_enough(settings.samples, extract, "made images")
+        name = f"{images.name}, {images.side} px"
+        facts = measure.facts(name, len(images), extract, settings)
+        path = settings.reference or reference.path_in(self._model_dir, facts)
 
-    def _open_extractor(self, images: data.Images) -> extractor.Extractor:
-        path = self._task.evaluation.classifier
-        if path:
-            return extractor.load(path)
+        def make() -> measure.Statistics:
+            return measure.measure(
+                images.in_order(_REAL_BATCH),
+                extract,
+                settings,
+                name,
+                len(images),
+            )
+
+        self._real = reference.cached(path, facts, make)
+
+    def _open_extractor(self) -> extractor.Extractor:
+        task, settings = self._task, self._task.evaluation
+        if settings.extractor != "own":
+            return measure.open_extractor(settings)
         path = os.path.join(self._model_dir, CLASSIFIER_FILE)
         if not os.path.exists(path):
-            classes = self._task.model.num_classes
-            classifier.save(classifier.train(images, classes), path)
-        return extractor.load(path)
+            images = data.open_images(task.train_data, task.model)
+            trained = classifier.train(images, settings.classifier_steps)
+            classifier.save(trained, path)
+        return extractor.load(path, settings.sha256)
+
+    def _made_facts(self) -> dict[str, str]:
+        settings = self._task.evaluation
+        name = (
+            "made of the averaged generator's classes in turn, no "
+            f"truncation, seed {settings.seed}"
+        )
+        count = settings.samples
+        return measure.facts(name, count, self._extract, settings)
 
     def _measure(self) -> dict[str, float]:
-        """Distance and score of fresh samples, in one pass."""
-        settings, extract = self._task.evaluation, self._extract
-        made = Moments(extract.size)
-        score = ClassScore(settings.samples, extract.classes, settings.splits)
-        for pixels in self._sampler.images(settings.samples):
-            features, logits = extract(pixels)
-            made.update(features)
-            score.update(logits)
-        mean, deviation = score.result()
-        return {
-            f"{extract.prefix}_distance": frechet.distance(self._real, made),
-            f"{extract.prefix}_score": mean,
-            f"{extract.prefix}_score_std": deviation,
-        }
+        """Distances and score of fresh samples, in one pass."""
+        settings = self._task.evaluation
+        made = measure.measure(
+            self._sampler.images(settings.samples),
+            self._extract,
+            settings,
+            self._made_facts()["images"],
+            settings.samples,
+        )
+        self.about = measure.about(self._real, made, settings)
+        return measure.compare(self._real, made, self._extract, settings)

@@ -20,7 +20,8 @@ class Model(hyperparams.Config):
       latent_size: entries of z.
       class_embedding: entries of the class embedding that all the
         generator's norms share; 0 gives each a table of its own.
-      hierarchical: each block gets a part of z, beside the embedding.
+      hierarchical: each block gets a part of z, beside the embedding; in
+        BigGAN-deep the whole of it.
       num_classes: classes to make.
       initializer: "orthogonal" or "normal", of standard deviation 0.02.
       norm_act: the generator's layer; the discriminator has none.
@@ -44,11 +45,15 @@ class Data(hyperparams.Config):
     """The real images.
 
     Attributes:
-      dataset: "digits" (inside scikit-learn) or a TFDS name.
+      dataset: "digits" or "jpeg_digits" (inside scikit-learn; the second as
+        image files), or a TFDS name. A set whose images have no fixed size,
+        or that does not fit in memory, is decoded while training.
       split: in TFDS's notation.
       tfds_data_dir: the directory that holds <dataset>/<version>/;
         ~/tensorflow_datasets when empty.
       global_batch_size: images of one optimizer step, over all replicas.
+      shuffle_buffer_size: image files that are shuffled among each other,
+        where a set is too large for memory.
       seed: of their order.
     """
 
@@ -56,6 +61,7 @@ class Data(hyperparams.Config):
     split: str = "train"
     tfds_data_dir: str = ""
     global_batch_size: int = 256
+    shuffle_buffer_size: int = 8192
     seed: int = 0
 
 
@@ -82,25 +88,45 @@ class Evaluation(hyperparams.Config):
 
     Attributes:
       samples: images made.
+      split: of the real images that they are measured against; the training
+        split when empty.
       batch_size: images at once on a replica.
       splits: of the class score, over which its mean and deviation are.
+      kernel_block: features a block of the kernel distance; 0 for none.
+      kernel_blocks: blocks, at most; fewer where there are fewer samples.
       standing_batches: batches that layers with batch statistics average
         theirs over before images are made.
       settle_iterations: of the power method on the averaged weights.
-      classifier: path of a tf_keras classifier, the extractor. Empty trains
-        a small one on the run's own data.
+      extractor: "own", a small classifier trained on the run's own data;
+        "classifier", any that tf_keras saved; or "inception", for FID.
+      path: the extractor's file or folder; none for "own".
+      classifier_steps: that the run's own classifier is trained for.
+      sha256: what its hash must be, or begin with; anything when empty.
+      reference: file of the real images' statistics, made where it is not
+        there; in the run's folder when empty.
       seed: of the latents.
       grid_rows: images a class in the grid of samples.
+      truncations: thresholds of the sweep, a row of pictures each.
     """
 
     samples: int = 50_000
+    split: str = ""
     batch_size: int = 100
     splits: int = 10
+    kernel_block: int = 1000
+    kernel_blocks: int = 10
     standing_batches: int = 16
     settle_iterations: int = 50
-    classifier: str = ""
+    extractor: str = "own"
+    path: str = ""
+    classifier_steps: int = 600
+    sha256: str = ""
+    reference: str = ""
     seed: int = 1
     grid_rows: int = 8
+    truncations: list[float] = field(
+        default_factory=lambda: [2.0, 1.0, 0.7, 0.5, 0.3, 0.1]
+    )
 
 
 @dataclasses.dataclass
@@ -112,6 +138,9 @@ class Task(config_definitions.TaskConfig):
       accumulation: parts that a batch is cut into; gradients are their mean.
       average_decay: of the averaged generator.
       average_start: step before which the average is a copy.
+      sigma_limit: a kernel's largest singular value that stops the run: they
+        explode where a GAN collapses (arXiv:1809.11096, section 4). 0 for
+        none. The value is ours.
       seed: of weights and latents.
     """
 
@@ -125,6 +154,7 @@ class Task(config_definitions.TaskConfig):
     accumulation: int = 1
     average_decay: float = 0.9999
     average_start: int = 20_000
+    sigma_limit: float = 1000.0
     seed: int = 0
     evaluation: Evaluation = field(default_factory=Evaluation)
 

@@ -42,3 +42,25 @@ def truncated(seed: Tensor, count: int, size: int, threshold: float) -> Tensor:
         return tf.random.stateless_normal([count, size], seed)
     z = tf.random.stateless_truncated_normal([count, size], seed)
     return threshold * z
+
+
+def between(one: Tensor, other: Tensor, count: int) -> Tensor:
+    """Latents on the way from one to another, [N, count, size].
+
+    Along the arc: on the straight way the middle is shorter than a normal
+    latent of many entries ever is.
+
+    Args:
+      one: [N, size].
+      other: [N, size].
+      count: both ends among them.
+    """
+    share = tf.linspace(0.0, 1.0, count)[tf.newaxis, :, tf.newaxis]
+    units = [tf.math.l2_normalize(z, axis=-1) for z in (one, other)]
+    cosine = tf.reduce_sum(units[0] * units[1], axis=-1)
+    angle = tf.acos(cosine)[:, tf.newaxis, tf.newaxis]
+    parts = (
+        tf.sin((1.0 - share) * angle) * one[:, tf.newaxis],
+        tf.sin(share * angle) * other[:, tf.newaxis],
+    )
+    return (parts[0] + parts[1]) / tf.sin(angle)

@@ -1,15 +1,18 @@
 """BigGAN's generator and discriminator, arXiv:1809.11096, appendix B."""
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from evonorm_tf import legacy
-from gan import architectures, blocks, experiment, spectral
+from gan import architectures, blocks, deep, experiment, spectral
 
 Tensor = tf.Tensor
+NormAct = Callable[..., Any]
 
 INITIALIZERS = {
     "orthogonal": tf_keras.initializers.Orthogonal,
@@ -24,14 +27,18 @@ class Generator(tf_keras.Model):
 
     Args:
       model: the pair's config.
+      norm_act: makes a layer; that of the config when None.
     """
 
-    def __init__(self, model: experiment.Model):
+    def __init__(
+        self, model: experiment.Model, norm_act: NormAct | None = None
+    ):
         super().__init__(name="generator", dtype="float32")
         row = architectures.get(model.architecture)
         first, *widths = (model.generator_width * m for m in row.generator)
         initializer = INITIALIZERS[model.initializer]
-        norm_act = model.norm_act.bind(legacy)
+        norm_act = norm_act or model.norm_act.bind(legacy)
+        self._deep = row.deep
         self._chunks = _chunks(model, len(widths))
         shape = (architectures.START, architectures.START, first)
         self._start = tf_keras.layers.Reshape(shape)
@@ -42,22 +49,17 @@ class Generator(tf_keras.Model):
             self._shared = blocks.Table(
                 model.num_classes, model.class_embedding, initializer()
             )
-        self._blocks = []
+        stage = _deep_stage if row.deep else _stage
+        # Blocks by stage, and an attention after one of them.
+        self._stages, self._attention, self._attends = [], None, -1
         for index, (entering, units) in enumerate(
             zip([first, *widths], widths)
         ):
-            norms = [
-                blocks.ConditionalNormAct(
-                    norm_act(affine=False), _linear(model, channels)
-                )
-                for channels in (entering, units)
-            ]
-            self._blocks.append(
-                blocks.GeneratorBlock(units, initializer, norms)
-            )
+            self._stages.append(stage(model, norm_act, entering, units))
             side = architectures.START << (index + 1)
             if side == row.generator_attention:
-                self._blocks.append(blocks.Attention(units, initializer))
+                self._attention = blocks.Attention(units, initializer)
+                self._attends = index
         self._norm_act = norm_act()
         self._image = spectral.Conv(3, 3, initializer())
 
@@ -69,25 +71,33 @@ class Generator(tf_keras.Model):
           labels: [N], integers.
           training: batch statistics, and `u` and moving ones written.
         """
-        parts = tf.split(z, self._chunks, axis=-1)
-        x = self._start(self._linear(parts[0], training=training))
-        parts = iter(parts[1:])
-        if self._shared is not None:
-            shared = self._shared(labels)
-        for block in self._blocks:
-            if isinstance(block, blocks.Attention):
-                x = block(x, training=training)
-                continue
-            condition = labels
-            if self._shared is not None:
-                part = next(parts, None)
-                condition = shared
-                if part is not None:
-                    condition = tf.concat([shared, part], axis=-1)
-            x = block(x, condition, training=training)
+        start, conditions = self._conditions(z, labels)
+        x = self._start(self._linear(start, training=training))
+        for index, (stage, condition) in enumerate(
+            zip(self._stages, conditions)
+        ):
+            for block in stage:
+                x = block(x, condition, training=training)
+            if index == self._attends:
+                x = self._attention(x, training=training)
         x = self._norm_act(x, training=training)
         x = self._image(x, training=training)
         return tf.tanh(tf.cast(x, tf.float32))
+
+    def _conditions(
+        self, z: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Iterator[Tensor]]:
+        """What the first layer gets, and then each stage's norms."""
+        if self._shared is None:
+            return z, itertools.repeat(labels)
+        shared = self._shared(labels)
+        if self._deep:
+            whole = tf.concat([shared, z], axis=-1)
+            return whole, itertools.repeat(whole)
+        first, *parts = tf.split(z, self._chunks, axis=-1)
+        if not parts:
+            return first, itertools.repeat(shared)
+        return first, iter([tf.concat([shared, p], axis=-1) for p in parts])
 
 
 class Discriminator(tf_keras.Model):
@@ -101,17 +111,25 @@ class Discriminator(tf_keras.Model):
         super().__init__(name="discriminator", dtype="float32")
         row = architectures.get(model.architecture)
         initializer = INITIALIZERS[model.initializer]
+        widths = [model.discriminator_width * m for m in row.discriminator]
         self._blocks, side = [], row.resolution
-        for index, multiple in enumerate(row.discriminator):
+        if row.deep:
+            self._blocks.append(spectral.Conv(widths.pop(0), 3, initializer()))
+        for index, units in enumerate(widths):
             pooled = index < row.pooled
-            units = model.discriminator_width * multiple
-            self._blocks.append(
-                blocks.DiscriminatorBlock(
-                    units, initializer, index == 0, pooled
+            if row.deep:
+                self._blocks += [
+                    deep.DiscriminatorBlock(units, pooled, initializer),
+                    deep.DiscriminatorBlock(units, False, initializer),
+                ]
+            else:
+                self._blocks.append(
+                    blocks.DiscriminatorBlock(
+                        units, initializer, index == 0, pooled
+                    )
                 )
-            )
             side = side // 2 if pooled else side
-            # Once, right after the block that arrives at that size.
+            # Once, right after the stage that arrives at that size.
             if pooled and side == row.discriminator_attention:
                 self._blocks.append(blocks.Attention(units, initializer))
         self._linear = spectral.Dense(1, initializer(), dtype="float32")
@@ -139,13 +157,20 @@ class Discriminator(tf_keras.Model):
 
 
 @tf.autograph.experimental.do_not_convert
-def build(model: experiment.Model) -> tuple[Generator, Discriminator]:
+def build(
+    model: experiment.Model, norm_act: NormAct | None = None
+) -> tuple[Generator, Discriminator]:
     """A pair of networks with their weights.
+
+    Args:
+      model: their config.
+      norm_act: see `Generator`.
 
     Raises:
       ValueError: a config that no network fits.
     """
-    generator, discriminator = build_generator(model), Discriminator(model)
+    generator = build_generator(model, norm_act)
+    discriminator = Discriminator(model)
     side = architectures.get(model.architecture).resolution
     discriminator(
         tf_keras.Input((side, side, 3)), tf_keras.Input((), dtype=tf.int32)
@@ -154,18 +179,24 @@ def build(model: experiment.Model) -> tuple[Generator, Discriminator]:
 
 
 @tf.autograph.experimental.do_not_convert
-def build_generator(model: experiment.Model) -> Generator:
-    """A generator alone, with its weights."""
-    _check(model)
-    generator = Generator(model)
+def build_generator(
+    model: experiment.Model, norm_act: NormAct | None = None
+) -> Generator:
+    """A generator alone, with its weights; as `build`."""
+    check(model)
+    generator = Generator(model, norm_act)
     generator(
         tf_keras.Input((model.latent_size,)), tf_keras.Input((), dtype=tf.int32)
     )
     return generator
 
 
-def _check(model: experiment.Model) -> None:
-    """Raises ValueError for what no network can be."""
+def check(model: experiment.Model) -> None:
+    """Refuses what no network can be.
+
+    Raises:
+      ValueError: says what, and the way out.
+    """
     if model.initializer not in INITIALIZERS:
         raise ValueError(
             f"Unknown initializer. Expected one of {sorted(INITIALIZERS)}. "
@@ -178,11 +209,53 @@ def _check(model: experiment.Model) -> None:
             "hierarchical=false. Received: hierarchical=True, "
             f"class_embedding={model.class_embedding}"
         )
+    if architectures.get(model.architecture).deep and not model.hierarchical:
+        raise ValueError(
+            "BigGAN-deep gives the latent to every block; set "
+            "hierarchical=true, or take another architecture. Received: "
+            f"architecture={model.architecture!r}, hierarchical=False"
+        )
+
+
+def _stage(
+    model: experiment.Model, norm_act: NormAct, entering: int, units: int
+) -> list[tf_keras.layers.Layer]:
+    """BigGAN's block that doubles the side."""
+    norms = [
+        blocks.ConditionalNormAct(norm_act(affine=False), _linear(model, width))
+        for width in (entering, units)
+    ]
+    initializer = INITIALIZERS[model.initializer]
+    return [blocks.GeneratorBlock(units, initializer, norms)]
+
+
+def _deep_stage(
+    model: experiment.Model, norm_act: NormAct, entering: int, units: int
+) -> list[tf_keras.layers.Layer]:
+    """BigGAN-deep's two: one of the same shape, one that doubles the side."""
+    inside, made = entering // deep.RATIO, []
+    for width, upsampled in ((entering, False), (units, True)):
+        norms = [
+            blocks.ConditionalNormAct(
+                norm_act(affine=False), _linear(model, channels)
+            )
+            for channels in (entering, *[inside] * (deep.NORMS - 1))
+        ]
+        made.append(
+            deep.GeneratorBlock(
+                entering,
+                width,
+                upsampled,
+                INITIALIZERS[model.initializer],
+                norms,
+            )
+        )
+    return made
 
 
 def _chunks(model: experiment.Model, count: int) -> list[int]:
-    """Sizes of the latent's parts: the first layer's, then each block's."""
-    if not model.hierarchical:
+    """Sizes of the latent's parts: the first layer's, then each stage's."""
+    if not model.hierarchical or architectures.get(model.architecture).deep:
         return [model.latent_size]
     parts = count + 1
     if model.latent_size % parts:

@@ -70,8 +70,17 @@ def restore(checkpoint: str, params_override: str | None = None) -> Restored:
     with devices.scope():
         generator = networks.build_generator(params.task.model)
         step = tf.Variable(0, dtype=tf.int64)
-    status = tf.train.Checkpoint(average=generator, global_step=step).restore(
-        path
-    )
-    status.expect_partial().assert_existing_objects_matched()
+    reader = tf.train.Checkpoint(average=generator, global_step=step)
+    try:
+        status = reader.restore(path).expect_partial()
+        status.assert_existing_objects_matched()
+    # What TensorFlow raises on other shapes and on missing weights.
+    except (AssertionError, ValueError) as error:
+        model = params.task.model
+        raise ValueError(
+            "The checkpoint holds another network than the config beside it "
+            f"says, {model.architecture} with {model.norm_act.name}: "
+            f"{str(error).strip().splitlines()[0]} Put back the params.yaml "
+            f"it was trained with. Received: checkpoint={checkpoint!r}"
+        ) from error
     return Restored(params, generator, devices, int(step.numpy()), model_dir)

@@ -125,7 +125,7 @@ def build(
     batch = task.train_data.global_batch_size
     about = strategy.describe(devices, batch)
     per_replica = batch // devices.num_replicas_in_sync
-    _check_task(task, per_replica)
+    check_task(task, per_replica)
     if params.runtime.accumulation_steps != 1:
         raise ValueError(
             "A GAN step accumulates by task.accumulation. Received: "
@@ -148,7 +148,16 @@ def build(
     return trainer.Trainer(params, devices, dataset), about
 
 
-def _check_task(task: experiment.Task, per_replica: int) -> None:
+def check_task(task: experiment.Task, per_replica: int) -> None:
+    """Refuses steps that cannot be.
+
+    Args:
+      task: the task.
+      per_replica: images of one step on one replica.
+
+    Raises:
+      ValueError: less than one step or part, or parts that do not divide.
+    """
     for name in ("discriminator_steps", "accumulation"):
         if getattr(task, name) < 1:
             raise ValueError(

@@ -1,7 +1,12 @@
-"""Draws a grid of samples: a class a column.
+"""Draws samples of a trained generator.
 
-python -m gan.sample --checkpoint=runs/gan-digits --output=digits.png
-python -m gan.sample --checkpoint=runs/gan-digits --truncation=0.5
+    python -m gan.sample --checkpoint=runs/gan-digits --output=digits.png
+    python -m gan.sample --checkpoint=runs/gan-digits --truncation=0.5
+    python -m gan.sample --checkpoint=runs/gan-digits --kind=truncation
+    python -m gan.sample --checkpoint=runs/gan-digits --kind=interpolation
+
+A grid has a class a column; a truncation sweep a threshold a row; an
+interpolation goes from one latent to another, a class a row.
 """
 
 import os
@@ -22,12 +27,18 @@ def main(_: list[str]) -> None:
         found.generator, found.params.task, found.strategy
     )
     sampler.settle()
-    path = FLAGS.output
-    if not path:
+    if FLAGS.kind == "grid":
         name = f"grid-{found.step:07d}-truncation-{FLAGS.truncation:g}.png"
-        path = os.path.join(found.model_dir, "samples", name)
+        picture = sampler.grid(FLAGS.rows, FLAGS.truncation)
+    elif FLAGS.kind == "truncation":
+        name = f"truncation-{found.step:07d}.png"
+        picture = sampler.truncation(found.params.task.evaluation.truncations)
+    else:
+        name = f"interpolation-{found.step:07d}.png"
+        picture = sampler.interpolation()
+    path = FLAGS.output or os.path.join(found.model_dir, "samples", name)
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    sampling.write_png(sampler.grid(FLAGS.rows, FLAGS.truncation), path)
+    sampling.write_png(picture, path)
     print(path)
 
 
@@ -38,11 +49,17 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "output", "", "PNG to write; a name in the run's samples/ when empty."
     )
-    flags.DEFINE_integer("rows", 8, "Images of each class.", lower_bound=1)
+    flags.DEFINE_enum(
+        "kind", "grid", ["grid", "truncation", "interpolation"], "What to draw."
+    )
+    flags.DEFINE_integer(
+        "rows", 8, "Images of each class in a grid.", lower_bound=1
+    )
     flags.DEFINE_float(
         "truncation",
         0.0,
-        "Latents are normals within 2 deviations times this; 0: plain normals.",
+        "Of a grid: latents are normals within 2 deviations times this; 0: "
+        "plain normals. A sweep's are task.evaluation.truncations.",
         lower_bound=0.0,
     )
     flags.DEFINE_string(

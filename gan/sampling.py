@@ -1,6 +1,6 @@
 """Images from a generator's averaged weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -87,17 +87,50 @@ class Sampler:
           rows: images of each class.
           truncation: threshold of the latents; 0 for none.
         """
-        classes = min(self._model.num_classes, 10)
-        seed = latent.key(self._settings.seed, _GRID)
-        z = latent.truncated(
-            seed, rows * classes, self._model.latent_size, truncation
-        )
-        labels = tf.tile(tf.range(classes), [rows])
+        size, classes = self._model.latent_size, self._columns()
+        z = latent.truncated(self._seed(), rows * classes, size, truncation)
+        return self._picture(z, tf.tile(tf.range(classes), [rows]), rows)
+
+    def truncation(self, thresholds: Sequence[float]) -> np.ndarray:
+        """One picture: a threshold a row, a class and a latent a column.
+
+        Args:
+          thresholds: that a column's truncated normals are multiplied by.
+        """
+        size, classes = self._model.latent_size, self._columns()
+        z = latent.truncated(self._seed(), classes, size, 1.0)
+        z = tf.concat([threshold * z for threshold in thresholds], axis=0)
+        rows = len(thresholds)
+        return self._picture(z, tf.tile(tf.range(classes), [rows]), rows)
+
+    def interpolation(self, columns: int = 9) -> np.ndarray:
+        """One picture: a class a row, from one latent to another.
+
+        Args:
+          columns: images on the way, both ends among them.
+        """
+        size, classes = self._model.latent_size, self._columns()
+        ends = latent.truncated(self._seed(), 2 * classes, size, 0.0)
+        z = latent.between(ends[:classes], ends[classes:], columns)
+        labels = tf.repeat(tf.range(classes), columns)
+        return self._picture(tf.reshape(z, [-1, size]), labels, classes)
+
+    def _columns(self) -> int:
+        """Classes in a picture."""
+        return min(self._model.num_classes, 10)
+
+    def _seed(self) -> tf.Tensor:
+        return latent.key(self._settings.seed, _GRID)
+
+    def _picture(
+        self, z: tf.Tensor, labels: tf.Tensor, rows: int
+    ) -> np.ndarray:
+        """Images of latents and labels, set into so many rows."""
         pixels = data.to_uint8(self._generator(z, labels, training=False))
-        side = pixels.shape[1]
-        pixels = tf.reshape(pixels, [rows, classes, side, side, 3])
+        side, columns = pixels.shape[1], len(labels) // rows
+        pixels = tf.reshape(pixels, [rows, columns, side, side, 3])
         pixels = tf.transpose(pixels, [0, 2, 1, 3, 4])
-        return tf.reshape(pixels, [rows * side, classes * side, 3]).numpy()
+        return tf.reshape(pixels, [rows * side, columns * side, 3]).numpy()
 
     @tf.autograph.experimental.do_not_convert
     def _make_batches(self, first: tf.Tensor) -> tf.Tensor:

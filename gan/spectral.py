@@ -185,6 +185,12 @@ def layers(model: tf_keras.Model) -> list[Spectral]:
     return [x for x in model._flatten_layers() if isinstance(x, Spectral)]
 
 
+def largest(model: tf_keras.Model) -> tuple[Tensor, Tensor]:
+    """The largest singular value in a model, and which of `layers` has it."""
+    values = tf.stack([layer.sigma() for layer in layers(model)])
+    return tf.reduce_max(values), tf.argmax(values)
+
+
 def settle(model: tf_keras.Model, iterations: int = 50) -> None:
     """`Spectral.settle` for a whole model, such as an average of weights."""
     for layer in layers(model):

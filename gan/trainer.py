@@ -4,7 +4,6 @@ A step is one of the generator. It takes its images in one fetch and cuts
 them up for the discriminator's steps, which come first.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import orbit
@@ -12,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from evonorm_tf.training import config
-from gan import experiment, latent, networks
+from gan import experiment, latent, networks, spectral
 
 Tensor = tf.Tensor
 METRICS = (
@@ -41,6 +40,7 @@ class Trainer(orbit.StandardTrainer):
         params: config.Experiment,
         strategy: tf.distribute.Strategy,
         dataset: Any,
+        norm_act: networks.NormAct | None = None,
     ):
         """Builds networks and optimizers in the scope of `strategy`.
 
@@ -48,6 +48,8 @@ class Trainer(orbit.StandardTrainer):
           params: the experiment.
           strategy: where it runs.
           dataset: of (images, labels), a step's worth a replica.
+          norm_act: makes the generator's layers; those of the config when
+            None.
         """
         super().__init__(
             dataset, orbit.StandardTrainerOptions(use_tf_while_loop=True)
@@ -57,8 +59,8 @@ class Trainer(orbit.StandardTrainer):
         self._replicas = strategy.num_replicas_in_sync
         model = self._task.model
         with strategy.scope():
-            self.generator, self.discriminator = networks.build(model)
-            self.average = networks.build_generator(model)
+            self.generator, self.discriminator = networks.build(model, norm_act)
+            self.average = networks.build_generator(model, norm_act)
             self.average.set_weights(self.generator.get_weights())
             self._optimizers = [
                 _adam(self._task.generator_optimizer, self.generator),
@@ -83,47 +85,95 @@ class Trainer(orbit.StandardTrainer):
             mean.reset_state()
 
     def train_loop_end(self) -> dict[str, Tensor]:
-        """Means over the loop's steps."""
-        return {name: mean.result() for name, mean in self._means.items()}
+        """Means over the loop's steps, and each network's largest sigma.
+
+        Raises:
+          FloatingPointError: a sigma is above its limit; before anything is
+            saved.
+        """
+        logs = {name: mean.result() for name, mean in self._means.items()}
+        limit = self._task.sigma_limit
+        for name in ("generator", "discriminator"):
+            network = getattr(self, name)
+            sigma, index = spectral.largest(network)
+            logs[f"{name}_sigma"] = sigma
+            if limit and float(sigma) > limit:
+                layer = spectral.layers(network)[int(index)]
+                raise FloatingPointError(
+                    f"The {name} collapses by step "
+                    f"{int(self.global_step.numpy())}: the kernel of "
+                    f"{layer.kernel.name!r} {list(layer.kernel.shape)} has "
+                    "outgrown its limit. Go on from an earlier checkpoint at "
+                    "a lower rate, or raise task.sigma_limit (0: none). "
+                    f"Received: sigma={float(sigma):.4g}, sigma_limit={limit}"
+                )
+        return logs
 
     def train_step(self, iterator: Any) -> None:
         """One step, in cross-replica context."""
-        self._strategy.run(self._replica_step, args=next(iterator))
+        self._strategy.run(self.replica_step, args=next(iterator))
         self.global_step.assign_add(1)
 
     # Nothing here hangs on a tensor's value: AutoGraph would only read every
     # layer's source, for a quarter of the time that tracing takes.
     @tf.autograph.experimental.do_not_convert
-    def _replica_step(self, images: Tensor, labels: Tensor) -> None:
+    def replica_step(self, images: Tensor, labels: Tensor) -> None:
         """The discriminator's steps, the generator's, the average's."""
         task = self._task
         context = tf.distribute.get_replica_context()
         replica = context.replica_id_in_sync_group
         parts = task.discriminator_steps * task.accumulation
         pieces = list(zip(tf.split(images, parts), tf.split(labels, parts)))
-
-        def key(substep: int) -> Tensor:
-            return latent.key(task.seed, self.global_step, replica, substep)
-
+        keys = [
+            latent.key(task.seed, self.global_step, replica, substep)
+            for substep in range(parts + task.accumulation)
+        ]
         for first in range(0, parts, task.accumulation):
+            last = first + task.accumulation
+            self.discriminator_step(pieces[first:last], keys[first:last])
+        self.generator_step(pieces[0][1].shape[0], keys[parts:])
+        self.average_step()
 
-            def discriminate(k: int, first: int = first) -> list[Tensor]:
-                return self._discriminate(*pieces[first + k], key(first + k))
+    def discriminator_step(
+        self, pieces: list[tuple[Tensor, Tensor]], keys: list[Tensor]
+    ) -> Tensor:
+        """One step of the discriminator, in replica context: its loss.
 
-            self._apply(discriminate, self.discriminator, 1)
-        count = pieces[0][1].shape[0]
-        self._apply(
-            lambda k: self._generate(count, key(parts + k)), self.generator, 0
+        Args:
+          pieces: (images, labels) of each part of the batch.
+          keys: of its random numbers.
+        """
+        losses, gradients = zip(
+            *(self._discriminate(*piece, k) for piece, k in zip(pieces, keys))
         )
+        self._apply(gradients, self.discriminator, 1)
+        return tf.add_n(losses) / len(losses)
+
+    def generator_step(self, count: int, keys: list[Tensor]) -> Tensor:
+        """One step of the generator, in replica context: its loss.
+
+        Args:
+          count: images of each part of the batch.
+          keys: of its random numbers.
+        """
+        losses, gradients = zip(*(self._generate(count, k) for k in keys))
+        self._apply(gradients, self.generator, 0)
+        return tf.add_n(losses) / len(losses)
+
+    def average_step(self) -> None:
+        """Moves the average, in replica context."""
         decay = tf.where(
-            self.global_step < task.average_start, 0.0, task.average_decay
+            self.global_step < self._task.average_start,
+            0.0,
+            self._task.average_decay,
         )
+        context = tf.distribute.get_replica_context()
         context.merge_call(self._move_average, args=(decay,))
 
     def _discriminate(
         self, images: Tensor, labels: Tensor, key: Tensor
-    ) -> list[Tensor]:
-        """The discriminator's gradients on real and made images."""
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The discriminator's loss and gradients on real and made images."""
         model = self._task.model
         count = labels.shape[0]
         z, classes = latent.draw(
@@ -139,15 +189,17 @@ class Trainer(orbit.StandardTrainer):
             fake, real = tf.split(scores, 2)
             loss_real = tf.reduce_mean(tf.nn.relu(1.0 - real))
             loss_fake = tf.reduce_mean(tf.nn.relu(1.0 + fake))
-            loss = (loss_real + loss_fake) / self._replicas
+            loss = loss_real + loss_fake
+            scaled = loss / self._replicas
         self._means["discriminator_loss_real"].update_state(loss_real)
         self._means["discriminator_loss_fake"].update_state(loss_fake)
         self._means["score_real"].update_state(real)
         self._means["score_fake"].update_state(fake)
-        return tape.gradient(loss, self.discriminator.trainable_variables)
+        variables = self.discriminator.trainable_variables
+        return loss, tape.gradient(scaled, variables)
 
-    def _generate(self, count: int, key: Tensor) -> list[Tensor]:
-        """The generator's gradients."""
+    def _generate(self, count: int, key: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The generator's loss and gradients."""
         model = self._task.model
         z, classes = latent.draw(
             key, count, model.latent_size, model.num_classes
@@ -159,21 +211,19 @@ class Trainer(orbit.StandardTrainer):
             loss = -tf.reduce_mean(scores)
             scaled = loss / self._replicas
         self._means["generator_loss"].update_state(loss)
-        return tape.gradient(scaled, self.generator.trainable_variables)
+        variables = self.generator.trainable_variables
+        return loss, tape.gradient(scaled, variables)
 
     def _apply(
         self,
-        gradients: Callable[[int], list[Tensor]],
+        gradients: tuple[list[Tensor], ...],
         network: tf_keras.Model,
         which: int,
     ) -> None:
         """One optimizer step on the mean gradient of the batch's parts."""
-        parts = self._task.accumulation
+        parts = len(gradients)
         # A table's gradient is a set of rows; all are made whole, to add up.
-        each = [
-            [tf.convert_to_tensor(g) for g in gradients(k)]
-            for k in range(parts)
-        ]
+        each = [[tf.convert_to_tensor(g) for g in part] for part in gradients]
         mean = [tf.add_n(parts_of_one) / parts for parts_of_one in zip(*each)]
         self._optimizers[which].apply_gradients(
             zip(mean, network.trainable_variables)

@@ -5,6 +5,8 @@
 
     rows.py            what a table is made of
     classification.py  the tables of the classification head
+    detection.py       and of the detection head
+    gan.py             and of the image-synthesis head
     results.py         which run is which row, and what it reached
     compare.py         whether two configs are those of one experiment
     report.py          rows and tables as text
@@ -13,10 +15,10 @@ A head's tables are one more module with a list `TABLES`, added here; results
 are read with the help of `HEAD.task.fill_in`.
 """
 
-from configs.tables import classification
+from configs.tables import classification, detection, gan
 from configs.tables.rows import Row, collect, nearest
 
-TABLES = [*classification.TABLES]
+TABLES = [*classification.TABLES, *detection.TABLES, *gan.TABLES]
 ROWS: dict[str, Row] = collect(TABLES)
 
 

@@ -12,6 +12,10 @@ _SECTIONS = ("task.", "trainer.optimizer_config.")
 _FREE = {
     "task.name",
     "task.seed",
+    "task.annotation_file",
+    "task.init_checkpoint",
+    "task.evaluation.path",
+    "task.evaluation.reference",
     "task.allow_image_summary",
     "task.schedule.validation_epochs",
     "task.validation_data.global_batch_size",
@@ -19,7 +23,7 @@ _FREE = {
         f"task.{split}.{key}"
         for split in ("train_data", "validation_data")
         for key in (
-            *("seed", "path", "tfds_data_dir"),
+            *("seed", "path", "tfds_data_dir", "input_path"),
             *("examples", "shuffle_buffer_size"),
         )
     ),

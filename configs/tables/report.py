@@ -93,6 +93,8 @@ def _section(table: Table, results: Results, folder: str) -> str:
 def _cell(
     column: Column, layer: str, value: Value | None, results: Results
 ) -> str:
+    if value is not None and not column.metric.key:
+        return value.printed  # What runs do not measure.
     runs = results.by_row.get(f"{column.recipe.id}/{layer}", [])
     mine = ours(runs, column.metric)
     return mine if value is None else f"{value.printed} / {mine}"

@@ -251,16 +251,18 @@ def complete(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
       The resolved config and the defaults of the task's classes, both by
       dotted key.
     """
-    head = importlib.import_module(f"{recipe.head}.task")
+    importlib.import_module(f"{recipe.head}.experiment")  # Registers them.
     from evonorm_tf.training import config, schedule
 
     params = config.parse(row=Row(recipe, "bn_relu", {}))
-    head.fill_in(params.task)
-    schedule.resolve(
-        params.trainer,
-        params.task.schedule,
-        recipe.examples,
-        params.task.train_data.global_batch_size,
-    )
+    if hasattr(params.task, "schedule"):  # Others count steps, not epochs.
+        head = importlib.import_module(f"{recipe.head}.task")
+        head.fill_in(params.task)
+        schedule.resolve(
+            params.trainer,
+            params.task.schedule,
+            recipe.examples,
+            params.task.train_data.global_batch_size,
+        )
     defaults = flat({"task": type(params.task)().as_dict()})
     return flat(params.as_dict()), defaults

@@ -77,8 +77,10 @@ class Recipe:
         return merged | self.overrides
 
     def steps(self) -> int:
-        """Length of the run; 0 where the recipe gives no epochs."""
+        """Length of the run; 0 where the recipe gives no length."""
         settings = self.settings()
+        if "trainer.train_steps" in settings:
+            return settings["trainer.train_steps"]
         epochs = settings.get("task.schedule.epochs")
         if not epochs or not self.examples:
             return 0

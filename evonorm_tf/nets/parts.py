@@ -53,6 +53,22 @@ def depthwise(layers: ModuleType, kernel: int, stride: int = 1) -> Any:
     )
 
 
+def upsample(layers: ModuleType, x: Any, times: int) -> Any:
+    """Nearest neighbours, [N, H, W, C] to [N, times * H, times * W, C].
+
+    By copies and reshapes: the gradient of Keras's UpSampling2D is an
+    operation that no TPU has. Where H or W is not known it is used all the
+    same, for a TPU runs no such model.
+    """
+    _, height, width, count = x.shape
+    if height is None or width is None:
+        return layers.UpSampling2D(times, interpolation="nearest")(x)
+    x = layers.Concatenate(axis=-1)([x] * times)
+    x = layers.Reshape((height, 1, width * times * count))(x)
+    x = layers.Concatenate(axis=2)([x] * times)
+    return layers.Reshape((height * times, width * times, count))(x)
+
+
 def residual(
     layers: ModuleType, branch: Any, shortcut: Any, rate: float
 ) -> Any:

@@ -126,9 +126,9 @@ def scaled(size: Size, width: float = 1.0, max_depth: int = 0) -> Size:
     )
 
 
-def _convolutions(size: Size, filters: int, stride: int) -> list[tuple]:
+def convolutions(bottleneck: bool, filters: int, stride: int) -> list[tuple]:
     """(channels, kernel, stride) of a block's convolutions."""
-    if size.bottleneck:
+    if bottleneck:
         return [(filters, 1, 1), (filters, 3, stride), (4 * filters, 1, 1)]
     return [(filters, 3, stride), (filters, 3, 1)]
 
@@ -154,7 +154,7 @@ def _preactivation(
     return residual(layers, h, shortcut, rate)
 
 
-def _postactivation(
+def postactivation(
     x: Any,
     layers: ModuleType,
     norm_act: NormAct,
@@ -162,7 +162,16 @@ def _postactivation(
     stride: int,
     rate: float,
 ) -> Any:
-    """As `_preactivation`."""
+    """One residual block: [N, H, W, C] to [N, H/stride, W/stride, C'].
+
+    Args:
+      x: what enters the block.
+      layers: the Keras layers module to build with.
+      norm_act: makes one normalization-activation layer a call.
+      convs: as of `convolutions`.
+      stride: of the shortcut.
+      rate: share of the samples that skip the block in training.
+    """
     filters = convs[-1][0]
     shortcut = x
     if stride != 1 or x.shape[-1] != filters:
@@ -204,14 +213,14 @@ def stages(
       One [N, H', W', C'] a stage, the highest resolution first.
     """
     x = _stem(inputs, layers, norm_act, size)
-    block = _preactivation if size.preactivation else _postactivation
+    block = _preactivation if size.preactivation else postactivation
     outputs, built, blocks = [], 0, sum(size.depths)
     for depth, filters, stride in zip(
         size.depths, size.filters, size.strides, strict=True
     ):
         for index in range(depth):
             step = stride if index == 0 else 1
-            convs = _convolutions(size, filters, step)
+            convs = convolutions(size.bottleneck, filters, step)
             rate = drop_rate(size.stochastic_depth, built, blocks)
             x = block(x, layers, norm_act, convs, step, rate)
             built += 1

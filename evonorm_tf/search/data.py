@@ -50,6 +50,18 @@ def load(settings: Settings) -> Images:
     return Images(images[rest], labels[rest], images[held], labels[held])
 
 
+def batches(settings: Settings, examples: int, steps: int) -> np.ndarray:
+    """Rows of every batch, and where it is cropped: [steps, batch, 3]."""
+    rng = np.random.default_rng(settings.seed)
+    count = steps * settings.batch
+    epochs = -(-count // examples)
+    rows = [rng.permutation(examples) for _ in range(epochs)]
+    rows = np.concatenate(rows)[:count]
+    corners = rng.random((count, 2))
+    table = np.concatenate([rows[:, None], corners], 1)
+    return table.reshape(steps, settings.batch, 3).astype(np.float32)
+
+
 def _averaged(images: np.ndarray, size: int) -> np.ndarray:
     """Images [N, H, W, C], each block of pixels averaged into one."""
     n, height, width, channels = images.shape

@@ -1,5 +1,6 @@
 """The driver: proposes trials, hands out stages, writes what comes back."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -26,6 +27,7 @@ class Driver:
         self._results: dict[int, dict] = {}
         self.evolution = Evolution(settings)
         self.trials = 0
+        self._cpu = 0.0
         self._replay()
 
     def _replay(self) -> None:
@@ -45,21 +47,22 @@ class Driver:
                 graph = parse(trial.graph)
                 self.evolution.tell(trial.number, graph, found)
         self.trials = len(trials)
+        self._cpu = sum(stage.cpu for stage in self._journal.stages())
 
     def run(self, pool, watch: Callable[[], None] = lambda: None) -> None:
-        """Goes on until `trials` are done or `seconds` have passed.
+        """Goes on until `trials` are done or `seconds` or `cpu` have passed.
 
         Args:
           pool: the workers: `free`, `submit(task)`, `wait(seconds)`.
           watch: called after everything that changed something, and about
             every second.
         """
-        limit = self._settings.seconds or float("inf")
-        end = time.monotonic() + limit
+        end = time.monotonic() + (self._settings.seconds or math.inf)
+        most = self._settings.cpu or math.inf
         for trial in self._graphs:
             pool.submit(self._next(trial))
         while True:
-            late = time.monotonic() > end
+            late = time.monotonic() > end or self._cpu > most
             while pool.free > 0 and not late and self._begin(pool):
                 pass
             if not self._graphs or late:
@@ -74,6 +77,8 @@ class Driver:
             return False
         number = self.trials
         proposal = self.evolution.ask(number)
+        if proposal is None:  # The space has no more.
+            return False
         self._journal.propose(number, proposal)
         self.trials += 1
         self._graphs[number] = proposal.graph
@@ -91,7 +96,11 @@ class Driver:
         trial, stage, _ = outcome.task
         reason = stages.objection(outcome, self._settings)
         last = stage == self._stages[-1]
+        if self._settings.algorithm == "exhaustive":
+            # A table has all results; what rejects a layer stands in them.
+            last, reason = last or bool(outcome.error), outcome.error
         self._journal.record(outcome, reason, last)
+        self._cpu += outcome.cpu
         self._results[trial][stage] = outcome.result
         if not (reason or last):
             pool.submit(self._next(trial))

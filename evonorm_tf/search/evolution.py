@@ -1,4 +1,4 @@
-"""What to try next: ageing tournaments, or random search.
+"""What to try next: ageing tournaments, random search, or every graph.
 
 Ask and tell. What `ask` proposes follows from the seed, the trial's number,
 the graphs that earlier trials claimed and the order in which layers were
@@ -6,22 +6,26 @@ accepted: all of it stands in the journal, so a run that was killed goes on
 as itself.
 
 A parent is the winner of a tournament among the newest accepted layers
-(Section 3.4, arXiv:2004.02967). A graph whose expression or function was
-tried before is drawn again: it is not trained twice, and it does not enter
-the population a second time, which would soon hold little else.
+(Section 3.4, arXiv:2004.02967). A graph whose expression, function or
+training was tried before (`fingerprint`) is drawn again: it is not trained
+twice, and it does not enter the population a second time, which would soon
+hold little else.
 """
 
 import collections
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from evonorm_tf.graphs.canonical import key
 from evonorm_tf.graphs.graph import Graph
-from evonorm_tf.search import filters, space
+from evonorm_tf.search import filters, fingerprint, space
 from evonorm_tf.search.settings import Settings
 
 _MOST_DRAWS = 200_000
+# After so many draws in vain another parent is taken: all that lies around
+# this one may have been tried.
+_DRAWS_A_PARENT = 500
 
 
 class Proposal(NamedTuple):
@@ -70,30 +74,34 @@ class Evolution:
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._space = space.get(settings.space)
+        self._space = space.get(settings.space, settings.nodes)
+        self._every = None
+        if settings.algorithm == "exhaustive":
+            self._every = space.every_graph(self._space)
         self._filters = settings.cheap
         self._keys: dict[str, int] = {}
-        self._functions = filters.Functions()
+        self._functions = fingerprint.Functions()
+        self._trainings = fingerprint.Functions()
         self.population: collections.deque[Member] = collections.deque(
             maxlen=settings.population
         )
 
-    def ask(self, trial: int) -> Proposal:
-        """The graph of that trial; claims it.
+    def ask(self, trial: int) -> Proposal | None:
+        """The graph of that trial; claims it. None: the space has no more.
 
         Raises:
           RuntimeError: if nothing new is found in 200,000 draws.
         """
         rng = space.generator(self._settings.seed, trial)
-        parent = self._parent(rng)
         rejected: collections.Counter[str] = collections.Counter()
-        for _ in range(_MOST_DRAWS):
-            graph = self._draw(rng, parent)
+        for graph, parent in self._draws(rng):
             reason = self._reject(graph)
             if reason is None:
-                self.claim(trial, graph)
+                self._remember(trial, graph)
                 return Proposal(graph, parent and parent.trial, dict(rejected))
             rejected[reason] += 1
+        if self._every is not None:
+            return None
         raise RuntimeError(
             f"No new graph in {_MOST_DRAWS} draws: the space around the "
             "population is used up. Start a run with another seed, a larger "
@@ -102,13 +110,22 @@ class Evolution:
         )
 
     def claim(self, trial: int, graph: Graph) -> None:
-        """Remembers that `graph` is being tried, or was."""
+        """Remembers that `graph` was proposed, by a driver that ended."""
+        if self._every is not None:
+            # Go on behind it: what it was drawn after is counted already.
+            next(other for other in self._every if other == graph)
+        self._remember(trial, graph)
+
+    def _remember(self, trial: int, graph: Graph) -> None:
         if not self._settings.dedup:
             return
         self._keys[key(graph)] = trial
-        _, values = filters.numeric(graph, filters.Filters.none())
-        if values is not None and self._functions.find(values) is None:
-            self._functions.add(values, str(trial))
+        for known, values in (
+            (self._functions, fingerprint.function(graph)),
+            (self._trainings, fingerprint.training(graph)),
+        ):
+            if values is not None:
+                known.add(values, str(trial))
 
     def tell(self, trial: int, graph: Graph, scores: Mapping[str, float]):
         """An accepted layer, to be a parent from now on.
@@ -125,7 +142,7 @@ class Evolution:
         settings = self._settings
         # Drawn first and always: a trial's numbers depend on nothing else.
         fresh, members = rng.random(), list(self.population)
-        if settings.algorithm == "random" or fresh < settings.fresh:
+        if settings.algorithm != "evolution" or fresh < settings.fresh:
             return None
         size = max(1, round(settings.tournament * settings.population))
         if len(members) < size:
@@ -134,6 +151,18 @@ class Evolution:
         if settings.criterion == "average":
             return max(chosen, key=mean)
         return _pick(rng, front(chosen))
+
+    def _draws(
+        self, rng: random.Random
+    ) -> Iterator[tuple[Graph, Member | None]]:
+        """Graphs to consider, each with its parent."""
+        if self._every is not None:
+            yield from ((graph, None) for graph in self._every)
+            return
+        for count in range(_MOST_DRAWS):
+            if count % _DRAWS_A_PARENT == 0:
+                parent = self._parent(rng)
+            yield self._draw(rng, parent), parent
 
     def _draw(self, rng: random.Random, parent: Member | None) -> Graph:
         if parent is None:
@@ -155,8 +184,13 @@ class Evolution:
         reason, values = filters.numeric(graph, self._filters)
         if reason:
             return reason
-        if dedup and values is not None and self._functions.find(values):
+        if not dedup or values is None:
+            return None
+        if self._functions.find(values):
             return "same function"
+        values = fingerprint.training(graph)
+        if values is not None and self._trainings.find(values):
+            return "same training"
         return None
 
 

@@ -27,6 +27,8 @@ from evonorm_tf.graphs.graph import OUTPUT, Graph, X
 from evonorm_tf.graphs.primitives import PRIMITIVES
 
 GROUPS = 4
+# Of a probe: images, pixels, channels.
+SHAPE = (4, 16, 8)
 _BATCH, _SPACE, _CHANNEL = 1, 2, 4
 _ALL = _BATCH | _SPACE | _CHANNEL
 # What an aggregation makes constant; channels differ between groups.
@@ -99,7 +101,7 @@ def structural(graph: Graph, flags: Filters) -> str | None:
 def _probe(seed: int, scale: float, tails: float) -> list[np.ndarray]:
     """x [4, 16, 8], zero, v0 and v1: unlike channels, images and signs."""
     rng = np.random.default_rng(seed)
-    x = rng.standard_normal((4, 16, 8))
+    x = rng.standard_normal(SHAPE)
     x = x * np.abs(x) ** tails * np.exp(0.5 * rng.standard_normal((4, 1, 1)))
     x = x * np.exp(0.5 * rng.standard_normal(8)) + rng.standard_normal(8)
     v0 = 0.5 * rng.standard_normal((1, 1, 8))
@@ -108,12 +110,12 @@ def _probe(seed: int, scale: float, tails: float) -> list[np.ndarray]:
     return [scale * x, np.zeros((1, 1, 1)), v0, v1]
 
 
-_PROBES = (_probe(1, 1.0, 0.0), _probe(2, 3.0, 0.5))
+PROBES = (_probe(1, 1.0, 0.0), _probe(2, 3.0, 0.5))
 _DIRECTIONS = [
-    np.random.default_rng(3 + i).standard_normal((4, 16, 8)) for i in range(2)
+    np.random.default_rng(3 + i).standard_normal(SHAPE) for i in range(2)
 ]
 # Outputs that tell functions apart: 48 of each probe's 512.
-_SAMPLE = np.random.default_rng(5).permutation(512)[:48]
+SAMPLE = np.random.default_rng(5).permutation(512)[:48]
 
 
 def numeric(
@@ -127,12 +129,12 @@ def numeric(
     """
     outputs = []
     with np.errstate(all="ignore"):
-        for given, direction in zip(_PROBES, _DIRECTIONS):
+        for given, direction in zip(PROBES, _DIRECTIONS):
             y = evaluate_numpy(graph, given, GROUPS)
             reason = _objection(graph, y, given, direction, flags)
             if reason:
                 return reason, None
-            outputs.append(np.broadcast_to(y, (4, 16, 8)).ravel()[_SAMPLE])
+            outputs.append(np.broadcast_to(y, SHAPE).ravel()[SAMPLE])
     values = np.concatenate(outputs)
     return None, values if np.isfinite(values).all() else None
 
@@ -159,42 +161,3 @@ def _objection(graph, y, given, direction, flags: Filters) -> str | None:
         if not np.isfinite(slope) or slope <= _NO_SLOPE * size:
             return "gradient"
     return None
-
-
-class Functions:
-    """Finds functions that were seen before, under another expression.
-
-    Two graphs count as one function where their outputs on the probes differ
-    by at most 1e-3 of their size. Candidates for that are found in buckets
-    of two random projections; a neighbour may have fallen over the border.
-    """
-
-    _CELL = 0.02
-    _SAME = 1e-3
-
-    def __init__(self) -> None:
-        rng = np.random.default_rng(11)
-        size = 2 * len(_SAMPLE)
-        self._projections = rng.standard_normal((size, 2)) / np.sqrt(size)
-        self._buckets: dict[tuple[int, int], list] = {}
-
-    def _place(self, values: np.ndarray) -> tuple[float, tuple[int, int]]:
-        size = float(np.abs(values).max())
-        cells = values @ self._projections / (max(size, 1e-30) * self._CELL)
-        return size, (int(cells[0] // 1), int(cells[1] // 1))
-
-    def find(self, values: np.ndarray) -> str | None:
-        """The name under which this function was added, or None."""
-        size, (row, column) = self._place(values)
-        for i in (row - 1, row, row + 1):
-            for j in (column - 1, column, column + 1):
-                for other, name in self._buckets.get((i, j), ()):
-                    gap = float(np.abs(values - other).max())
-                    if gap <= self._SAME * size:
-                        return name
-        return None
-
-    def add(self, values: np.ndarray, name: str) -> None:
-        """Remembers a function by its outputs on the probes."""
-        _, place = self._place(values)
-        self._buckets.setdefault(place, []).append((values, name))

@@ -18,7 +18,7 @@ from evonorm_tf.search.stages import Outcome
 
 # Of what a graph, a move, a filter and a stage mean: another version's
 # trials are not comparable.
-VERSION = 1
+VERSION = 2
 FILE = "journal.sqlite"
 
 _SCHEMA = """
@@ -63,6 +63,15 @@ class Trial(NamedTuple):
     verdict: str | None
     reason: str
     results: dict[str, dict[str, Any]]
+
+
+class Stage(NamedTuple):
+    """A finished stage: why it ended its trial, or "", and CPU seconds."""
+
+    trial: int
+    name: str
+    reason: str
+    cpu: float
 
 
 class Journal:
@@ -184,11 +193,12 @@ class Journal:
             for number, graph, parent, rejected, verdict, reason in rows
         ]
 
-    def failures(self) -> list[tuple[str, str, str, float]]:
-        """Of every finished stage: name, reason or "", result, CPU seconds."""
-        return self._db.execute(
-            "SELECT name, reason, result, cpu FROM stage"
-        ).fetchall()
+    def stages(self) -> list[Stage]:
+        """Every finished stage, in the order of their endings."""
+        rows = self._db.execute(
+            "SELECT trial, name, reason, cpu FROM stage ORDER BY rowid"
+        )
+        return [Stage(*row) for row in rows]
 
     def close(self) -> None:
         """Closes the file and lets another driver have it."""

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from evonorm_tf.catalog import Row
+from evonorm_tf.search import data as data_lib
 from evonorm_tf.search.anchors import Network
 from evonorm_tf.search.data import Images
 from evonorm_tf.search.settings import Settings
@@ -26,6 +27,10 @@ from evonorm_tf.search.settings import Settings
 Tensor = tf.Tensor
 _MOMENTUM = 0.9
 _MOVING_DECAY = 0.9
+# A training whose mean loss over these steps is no better than a guess among
+# ten classes is given up after them, where `early_exit` says so.
+EARLY = (20, 40)
+GUESS = math.log(10)
 
 
 class Training(NamedTuple):
@@ -35,11 +40,13 @@ class Training(NamedTuple):
       accuracy: on the validation images, with moving statistics.
       loss: of the last batch; not finite where the training broke off.
       steps: taken.
+      early: mean loss over the steps EARLY; 0 if it did not get there.
     """
 
     accuracy: float
     loss: float
     steps: int
+    early: float
 
 
 class Stability(NamedTuple):
@@ -67,34 +74,43 @@ class Proxy:
     """
 
     def __init__(self, settings: Settings, images: Images):
-        self._settings, self._images = settings, images
+        # Tensors from here on: a copy for every candidate would take longer
+        # than some of their trainings.
+        self._settings = settings
+        self._images = Images(*(tf.constant(part) for part in images))
 
     def train(self, row: Row, anchor: str, steps: int) -> Training:
         """Trains an anchor from its seeded start, and validates it."""
         settings, images = self._settings, self._images
         network = self._network(row, anchor)
         weights, moving, decays = self._draw(network)
-        batches = _batches(settings, len(images.train), steps)
+        batches = data_lib.batches(settings, len(images.train), steps)
         rates = np.full(steps, settings.rate, np.float32)
         if settings.cosine and steps == settings.fitness_steps:
             rates *= 0.5 * (1 + np.cos(np.pi * np.arange(steps) / steps))
 
         def run(data, held, weights, moving):
             train = _Step(network, decays, settings)
-            step, loss, weights, moving = _loop(train, data, weights, moving)
-            pixels, labels = held
-            logits, _ = network(weights, moving, pixels, training=False)
-            right = tf.argmax(logits, 1, tf.int32) == labels
-            right &= tf.reduce_all(tf.math.is_finite(logits), 1)
-            accuracy = tf.reduce_mean(tf.cast(right, tf.float32))
-            return accuracy, loss, step
+            step, loss, early, *after = _loop(train, data, weights, moving)
+
+            def validate():
+                pixels, labels = held
+                logits, _ = network(*after, pixels, training=False)
+                right = tf.argmax(logits, 1, tf.int32) == labels
+                right &= tf.reduce_all(tf.math.is_finite(logits), 1)
+                return tf.reduce_mean(tf.cast(right, tf.float32))
+
+            # Most candidates break off; there is nothing to validate then.
+            whole = tf.math.is_finite(loss) & (step == steps)
+            accuracy = tf.cond(whole, validate, lambda: tf.constant(0.0))
+            return accuracy, loss, step, early
 
         data = images.train, images.train_labels, batches, rates
         held = images.validation, images.validation_labels
-        accuracy, loss, step = _once(run, data, held, weights, moving)
-        if not np.isfinite(loss):
-            accuracy = 0.0
-        return Training(float(accuracy), float(loss), int(step))
+        found = _once(run, data, held, weights, moving)
+        accuracy, loss, step, early = (value.numpy() for value in found)
+        early = float(early) if int(step) >= EARLY[1] else 0.0
+        return Training(float(accuracy), float(loss), int(step), early)
 
     def stability(self, row: Row) -> Stability:
         """Climbs to the largest gradient norm, on the first anchor.
@@ -144,7 +160,7 @@ class Proxy:
         return Network(anchor, row, settings.width, settings.groups)
 
     def _draw(self, network: Network):
-        shape = self._images.train.shape[1:]
+        shape = tuple(self._images.train.shape[1:])
         if self._settings.crop:
             shape = (self._settings.crop, self._settings.crop, shape[-1])
         return network.draw(self._settings.seed, shape)
@@ -171,18 +187,6 @@ def _once(function: Callable[..., Any], *inputs: Any) -> Any:
     # Called through its one trace: a new function for every candidate is
     # what TensorFlow warns of, and what is meant here.
     return traced.get_concrete_function(*inputs)(*inputs)
-
-
-def _batches(settings: Settings, examples: int, steps: int) -> np.ndarray:
-    """Rows of every batch, and where it is cropped: [steps, batch, 3]."""
-    rng = np.random.default_rng(settings.seed)
-    count = steps * settings.batch
-    epochs = -(-count // examples)
-    rows = [rng.permutation(examples) for _ in range(epochs)]
-    rows = np.concatenate(rows)[:count]
-    corners = rng.random((count, 2))
-    table = np.concatenate([rows[:, None], corners], 1)
-    return table.reshape(steps, settings.batch, 3).astype(np.float32)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -247,30 +251,46 @@ class _Step:
     def crop(self) -> int:
         return self._settings.crop
 
+    @property
+    def gives_up(self) -> bool:
+        return self._settings.early_exit and self._settings.rejection
+
 
 def _loop(train: _Step, data, weights, moving):
-    """All steps, or those up to the first loss that is not finite."""
+    """All steps, or those up to where it is hopeless.
+
+    Returns:
+      Steps taken, the last loss, the mean loss over EARLY (once they are
+      over), weights, moving statistics.
+    """
     pixels, labels, batches, rates = data
     velocities = [tf.zeros_like(w) for w in weights]
+    first, last = EARLY
 
-    def body(step, loss, weights, velocities, moving):
-        del loss
+    def body(step, loss, early, weights, velocities, moving):
         rows = tf.cast(batches[step, :, 0], tf.int32)
         images = tf.gather(pixels, rows)
         if train.crop:
             images = _crop(images, batches[step, :, 1:], train.crop)
         batch = images, tf.gather(labels, rows)
-        after = train(batch, rates[step], weights, velocities, moving)
-        return step + 1, *after
+        loss, *after = train(batch, rates[step], weights, velocities, moving)
+        counts = tf.cast((step >= first) & (step < last), tf.float32)
+        return step + 1, loss, early + counts * loss / (last - first), *after
 
-    def goes_on(step, loss, *state):
-        del step, state
-        return tf.math.is_finite(loss)
+    def goes_on(step, loss, early, *state):
+        del state
+        finite = tf.math.is_finite(loss)
+        if not train.gives_up:
+            return finite
+        return finite & ((step != last) | (early < GUESS))
 
-    step, loss, weights, _, moving = tf.while_loop(
+    step, loss, early, weights, _, moving = tf.while_loop(
         goes_on,
         body,
-        [tf.constant(0), tf.constant(0.0), weights, velocities, moving],
+        [
+            *(tf.constant(0), tf.constant(0.0), tf.constant(0.0)),
+            *(weights, velocities, moving),
+        ],
         maximum_iterations=tf.shape(rates)[0],
     )
-    return step, loss, weights, moving
+    return step, loss, early, weights, moving

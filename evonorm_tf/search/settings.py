@@ -15,16 +15,19 @@ from evonorm_tf.search import space as space_lib
 from evonorm_tf.search.filters import Filters
 
 ANCHORS = ("resnet", "mobilenet", "efficientnet")
-RUNTIME = ("trials", "seconds", "workers", "timeout", "data_dir")
+RUNTIME = (
+    *("trials", "seconds", "cpu", "workers", "timeout", "memory"),
+    "data_dir",
+)
 
 _AT_LEAST_0 = (
     *("fresh", "image_size", "crop", "examples", "decay", "quality"),
-    *("seconds", "workers", "seed"),
+    *("seconds", "workers", "seed", "memory", "cpu"),
 )
 _AT_LEAST_1 = (
     *("population", "mutations", "width", "groups", "batch", "validation"),
     *("quality_steps", "fitness_steps", "stability_steps"),
-    *("stability_batch", "trials"),
+    *("stability_batch", "trials", "nodes"),
 )
 _ABOVE_0 = ("tournament", "rate", "stability_rate", "stability", "timeout")
 
@@ -36,7 +39,9 @@ class Settings:
     Attributes:
       space: "b" or "s".
       seed: of everything random.
-      algorithm: "evolution" or "random".
+      nodes: computing nodes that are drawn; those before are filled up.
+      algorithm: "evolution", "random", or "exhaustive": every graph of the
+        space in turn, through all stages whatever they find.
       criterion: what wins a tournament: "average" of the anchors'
         accuracies, or a random member of their "pareto" front.
       rejection: reject by quality and stability; False is the ablation's
@@ -63,19 +68,25 @@ class Settings:
       quality: least validation accuracy there, on every anchor.
       fitness_steps: steps before the accuracy that a layer is ranked by;
         when equal to quality_steps, the quality test's accuracy is that.
+      early_exit: end a training whose loss is still that of a guess after
+        40 steps; False in the strict replica.
       stability_steps: steps of gradient ascent on the weights.
       stability_batch: images of it.
       stability_rate: a step's length, relative to the weights'.
       stability: largest norm of the gradient that is accepted.
       trials: stop after so many trials.
       seconds: start nothing new after so many seconds; 0 for no limit.
+      cpu: start nothing new after so many seconds of processor time, of all
+        workers together since the journal began; 0 for no limit.
       workers: processes; 0 for one a core.
       timeout: seconds that a stage may take.
+      memory: gigabytes that a worker may allocate; 0 for no limit.
       data_dir: holds cifar10/ as TFDS lays it out.
     """
 
     space: str = "b"
     seed: int = 0
+    nodes: int = 10
     algorithm: str = "evolution"
     criterion: str = "pareto"
     rejection: bool = True
@@ -100,19 +111,22 @@ class Settings:
     quality_steps: int = 100
     quality: float = 0.2
     fitness_steps: int = 1000
+    early_exit: bool = True
     stability_steps: int = 100
     stability_batch: int = 32
     stability_rate: float = 0.05
     stability: float = 1e8
     trials: int = 10000
     seconds: float = 0.0
+    cpu: float = 0.0
     workers: int = 0
     timeout: float = 600.0
+    memory: float = 8.0
     data_dir: str = "~/tensorflow_datasets"
 
     def __post_init__(self) -> None:
-        space_lib.get(self.space)
-        _choice(self, "algorithm", ("evolution", "random"))
+        space_lib.get(self.space, self.nodes)
+        _choice(self, "algorithm", ("evolution", "random", "exhaustive"))
         _choice(self, "criterion", ("average", "pareto"))
         _choice(self, "dataset", ("digits", "cifar10"))
         object.__setattr__(self, "anchors", tuple(self.anchors))

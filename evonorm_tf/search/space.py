@@ -9,18 +9,37 @@ uniformly; so a mutation may change nothing, and often changes no value.
 
 import dataclasses
 import hashlib
+import itertools
 import random
+from collections.abc import Iterator
 
-from evonorm_tf.graphs.graph import FIRST, SIZE, Graph, Node
+from evonorm_tf.graphs.graph import FIRST, SIZE, Graph, Node, padded
 from evonorm_tf.graphs.primitives import PRIMITIVES, Primitive
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """What a graph may be made of."""
+    """What a graph may be made of, and how many nodes of it are drawn."""
 
     name: str
     primitives: tuple[Primitive, ...]
+    nodes: int = SIZE - FIRST
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.nodes <= SIZE - FIRST:
+            raise ValueError(
+                f"`nodes` must be from 1 to {SIZE - FIRST}. "
+                f"Received: nodes={self.nodes}"
+            )
+
+    @property
+    def places(self) -> range:
+        """The nodes that are drawn: the last ones."""
+        return range(SIZE - self.nodes, SIZE)
+
+    def sources(self, number: int) -> list[int]:
+        """What a node may be applied to."""
+        return [*range(FIRST), *range(self.places[0], number)]
 
 
 SPACES = {
@@ -29,18 +48,18 @@ SPACES = {
 }
 
 
-def get(name: str) -> Space:
-    """The space of that name.
+def get(name: str, nodes: int = SIZE - FIRST) -> Space:
+    """The space of that name, with so many nodes.
 
     Raises:
-      ValueError: for an unknown name.
+      ValueError: for an unknown name, or another number of nodes.
     """
     if name not in SPACES:
         raise ValueError(
             "`space` must be 'b' (all primitives) or 's' (none over the "
             f"batch). Received: space={name!r}"
         )
-    return SPACES[name]
+    return dataclasses.replace(SPACES[name], nodes=nodes)
 
 
 def generator(seed: int, trial: int) -> random.Random:
@@ -56,18 +75,37 @@ def _below(rng: random.Random, count: int) -> int:
 
 def _draw(rng: random.Random, space: Space, number: int) -> Node:
     primitive = space.primitives[_below(rng, len(space.primitives))]
-    inputs = tuple(_below(rng, number) for _ in range(primitive.arity))
+    sources = space.sources(number)
+    inputs = tuple(
+        sources[_below(rng, len(sources))] for _ in range(primitive.arity)
+    )
     return Node(primitive.name, inputs)
 
 
 def random_graph(rng: random.Random, space: Space) -> Graph:
-    """A graph whose ten nodes are drawn in order."""
-    return Graph(tuple(_draw(rng, space, i) for i in range(FIRST, SIZE)))
+    """A graph whose nodes are drawn in order."""
+    return padded([_draw(rng, space, i) for i in space.places])
 
 
 def mutate(rng: random.Random, graph: Graph, space: Space) -> Graph:
     """`graph` with one node, uniformly chosen, drawn anew."""
-    number = FIRST + _below(rng, SIZE - FIRST)
+    number = space.places[_below(rng, space.nodes)]
     nodes = list(graph.nodes)
     nodes[number - FIRST] = _draw(rng, space, number)
     return Graph(tuple(nodes))
+
+
+def every_graph(space: Space) -> Iterator[Graph]:
+    """All graphs of a space, in a fixed order; for few nodes only."""
+
+    def fill(number: int, nodes: list[Node]) -> Iterator[Graph]:
+        if number == SIZE:
+            yield padded(nodes)
+            return
+        sources = space.sources(number)
+        for primitive in space.primitives:
+            for inputs in itertools.product(sources, repeat=primitive.arity):
+                node = Node(primitive.name, inputs)
+                yield from fill(number + 1, [*nodes, node])
+
+    return fill(space.places[0], [])

@@ -75,7 +75,7 @@ def objection(outcome: Outcome, settings: Settings) -> str:
             )
     elif stage.startswith("quality/"):
         if result["steps"] < settings.quality_steps:
-            return f"loss {result['loss']} at step {result['steps']}"
+            return f"loss {result['loss']:.3g} at step {result['steps']}"
         if result["accuracy"] < settings.quality:
             return f"accuracy {result['accuracy']:.3f}"
     return ""

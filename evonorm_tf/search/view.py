@@ -1,46 +1,13 @@
 """What a search shows of itself: its funnel and its best layers."""
 
-import collections
 import time
 
 from rich import console, live, table, text
 
 from evonorm_tf import graphs
-from evonorm_tf.search import evolution, filters, stages
+from evonorm_tf.search import history, stages
 from evonorm_tf.search.journal import Journal, Trial
 from evonorm_tf.search.settings import Settings
-
-_FILTERS = (*filters.Filters.__dataclass_fields__, "duplicate", "same function")
-
-
-def accepted(trials: list[Trial], settings: Settings) -> list[tuple]:
-    """(mean accuracy, accuracies by anchor, trial), the best first."""
-    rows = []
-    for trial in trials:
-        if trial.verdict == "accepted":
-            found = stages.scores(trial.results, settings)
-            rows.append((sum(found.values()) / len(found), found, trial))
-    return sorted(rows, key=lambda row: (-row[0], row[2].number))
-
-
-def funnel(
-    journal: Journal, trials: list[Trial], settings: Settings
-) -> list[tuple[str, int, int]]:
-    """(stage, how many it rejected, how many were left), in order."""
-    drawn = collections.Counter()
-    for trial in trials:
-        drawn.update(trial.rejected)
-    left = sum(drawn.values()) + len(trials)
-    rows = [("drawn", 0, left)]
-    for name in _FILTERS:
-        left -= drawn[name]
-        rows.append((name, drawn[name], left))
-    failed, passed = collections.Counter(), collections.Counter()
-    for name, reason, _, _ in journal.failures():
-        (failed if reason else passed)[name] += 1
-    for name in stages.names(settings):
-        rows.append((name, failed[name], passed[name]))
-    return rows
 
 
 def show_funnel(journal: Journal, settings: Settings) -> table.Table:
@@ -49,7 +16,7 @@ def show_funnel(journal: Journal, settings: Settings) -> table.Table:
     for name in ("stage", "rejected", "left"):
         shown.add_column(name, justify="left" if name == "stage" else "right")
     trials = journal.trials()
-    for name, rejected, left in funnel(journal, trials, settings):
+    for name, rejected, left in history.funnel(journal, trials, settings):
         shown.add_row(name, f"{rejected:,}" if rejected else "", f"{left:,}")
     return shown
 
@@ -66,8 +33,8 @@ def show_best(
     for name in ("id", "mean", *settings.anchors):
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("layer, before * gamma + beta", overflow="fold")
-    rows = accepted(journal.trials(), settings)
-    front = _front(rows)
+    rows = history.accepted(journal.trials(), settings)
+    front = history.front(rows)
     for mean, found, trial in rows[:count]:
         mark = "*" if trial.number in front else ""
         values = [f"{value:.3f}" for value in found.values()]
@@ -76,17 +43,8 @@ def show_best(
     return shown
 
 
-def _front(rows: list[tuple]) -> set[int]:
-    """The trials on the Pareto front of what `accepted` gave."""
-    members = [
-        evolution.Member(trial.number, None, tuple(found.values()))
-        for _, found, trial in rows
-    ]
-    return {member.trial for member in evolution.front(members)}
-
-
 class Watch:
-    """A line that follows the run: in place on a terminal, else now and then.
+    """Follows the run: in place on a terminal, else a line now and then.
 
     Use as a context manager; call after every change.
     """
@@ -115,25 +73,32 @@ class Watch:
             return
         self._last = now
         line = self._line(now - self._start)
-        if terminal:
-            self._live.update(text.Text(line), refresh=True)
-        else:
+        if not terminal:
             self._console.print(line, highlight=False, soft_wrap=True)
+            return
+        shown = console.Group(
+            text.Text(line),
+            show_funnel(self._journal, self._settings),
+            show_best(self._journal, self._settings, 5),
+        )
+        self._live.update(shown, refresh=True)
 
     def _line(self, seconds: float) -> str:
         trials = self._journal.trials()
-        ended = [trial for trial in trials if trial.verdict]
-        best = accepted(trials, self._settings)
-        rate = 3600 * (len(trials) - self._before) / max(seconds, 1.0)
+        best = history.accepted(trials, self._settings)
+        points = history.progress(self._journal, trials, self._settings)
+        rate = 3600 / max(seconds, 1.0)
         line = (
-            f"{seconds:4.0f} s | trials {len(trials)} ({rate:.0f}/h) | ended "
-            f"{len(ended)} | accepted {len(best)}"
+            f"{seconds:4.0f} s | trials {len(trials)} "
+            f"({rate * (len(trials) - self._before):.0f}/h) | ended "
+            f"{len(points)} | accepted {len(best)}"
         )
         if best:
             mean, _, trial = best[0]
-            on_front = len(_front(best))
+            on_front = len(history.front(best))
             line += f" | best {mean:.3f} (id {trial.number})"
             line += f" | front of {on_front}"
+            line += f" | lineages {points[-1].lineages:.0%}"
         return line
 
 

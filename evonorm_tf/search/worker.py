@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -18,11 +19,15 @@ from typing import Any
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome, Task, steps
 
-_ATTEMPTS = 2
+ATTEMPTS = 2
 # TensorFlow keeps something of each function; a new process keeps nothing.
-_STAGES_A_PROCESS = 30
+STAGES_A_PROCESS = 100
 # Seconds that importing TensorFlow may take before the first stage.
-_STARTUP = 60.0
+STARTUP = 60.0
+
+
+class NoProxyError(RuntimeError):
+    """The proxy task cannot be made: not the fault of any candidate."""
 
 
 def run(task: Task, proxy, settings: Settings) -> Outcome:
@@ -44,9 +49,12 @@ def run(task: Task, proxy, settings: Settings) -> Outcome:
     return Outcome(task, result, error, time.process_time() - start)
 
 
-def work(connection, settings: Settings) -> None:
-    """A worker's life: takes tasks until the driver is gone."""
-    end_with_parent()
+def prepare(settings: Settings):
+    """The proxy task of a process that runs stages and nothing else.
+
+    Raises:
+      NoProxyError: there are no images.
+    """
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # After the variables, which are read when TensorFlow is imported.
@@ -54,7 +62,36 @@ def work(connection, settings: Settings) -> None:
     from evonorm_tf.search.proxy import Proxy, configure_process
 
     configure_process()
-    proxy = Proxy(settings, data.load(settings))
+    try:
+        images = data.load(settings)
+    except (ValueError, OSError) as error:
+        raise NoProxyError(str(error)) from error
+    if settings.memory:
+        limit_memory(settings.memory)
+    return Proxy(settings, images)
+
+
+def limit_memory(gigabytes: float) -> None:
+    """What a process allocates beyond that fails: a verdict, no full machine.
+
+    Args:
+      gigabytes: on top of what the process has by now.
+    """
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[5])  # Data and stack.
+    has = pages * resource.getpagesize()
+    limit = has + int(gigabytes * 1e9)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def work(connection, settings: Settings) -> None:
+    """A worker's life: takes tasks until the driver is gone."""
+    end_with_parent()
+    try:
+        proxy = prepare(settings)
+    except NoProxyError as error:
+        connection.send(error)
+        return
     while True:
         try:
             task = connection.recv()
@@ -163,11 +200,13 @@ class LocalPool:
         if outcome is None:
             worker.process.join(5.0)  # The pipe closes before the process.
             code = worker.process.exitcode
-            return self._lose(worker, f"worker died (exit {code})", _ATTEMPTS)
+            return self._lose(worker, f"worker died (exit {code})", ATTEMPTS)
+        if isinstance(outcome, NoProxyError):
+            raise outcome
         worker.task = None
         worker.stages += 1
         self._attempts.pop(outcome.task, None)
-        if worker.stages >= _STAGES_A_PROCESS:
+        if worker.stages >= STAGES_A_PROCESS:
             self._replace(worker)
         return [outcome]
 
@@ -191,7 +230,7 @@ class LocalPool:
             if worker.task is None and self._waiting:
                 task = self._waiting.pop(0)
                 worker.task = task
-                spare = 0.0 if worker.stages else _STARTUP
+                spare = 0.0 if worker.stages else STARTUP
                 worker.deadline = (
                     time.monotonic() + self._settings.timeout + spare
                 )

@@ -19,6 +19,7 @@ def define_flags(
     model_dir: str | None = None,
     rows: bool = False,
     steps: bool = False,
+    bundles: bool = False,
 ) -> None:
     """Defines the flags; a head's `train.py` calls this once.
 
@@ -26,7 +27,8 @@ def define_flags(
       experiment: what runs when none is named; without it, one must be.
       model_dir: where to, likewise.
       rows: whether the head's experiments are rows of `configs.tables`.
-      steps: whether the head takes --preflight and --bundle.
+      steps: whether the head takes --preflight.
+      bundles: whether it takes --bundle, too.
     """
     flags.DEFINE_string(
         "experiment", experiment, "Name of a registered experiment."
@@ -55,7 +57,7 @@ def define_flags(
     flags.DEFINE_string("tpu", None, "TPU name, or 'local'.")
     flags.DEFINE_bool("debug", False, "Shrink the experiment to a few seconds.")
     if steps:
-        _define_step_flags()
+        _define_step_flags(model_dir, bundles)
     else:
         flags.mark_flag_as_required("model_dir")
     if not rows:
@@ -74,7 +76,7 @@ def define_flags(
     )
 
 
-def _define_step_flags() -> None:
+def _define_step_flags(model_dir: str | None, bundles: bool) -> None:
     """Flags of what is done with a training step instead of a run."""
     flags.DEFINE_string(
         "preflight",
@@ -83,16 +85,26 @@ def _define_step_flags() -> None:
         "v5e:2x2 for example, without a TPU, and report.",
     )
     flags.DEFINE_string("preflight_json", None, "Write the report here too.")
-    flags.DEFINE_string(
-        "bundle",
-        None,
-        "Instead of training: add the run to this folder, for a machine with "
-        "JAX and no TensorFlow.",
-    )
+    names = ["model_dir", "preflight"]
+    if bundles:
+        names.append("bundle")
+        flags.DEFINE_string(
+            "bundle",
+            None,
+            "Instead of training: add the run to this folder, for a machine "
+            "with JAX and no TensorFlow.",
+        )
+
+    def one(given):
+        wishes = [
+            name
+            for name, value in given.items()
+            if value is not None and (name, value) != ("model_dir", model_dir)
+        ]
+        return len(wishes) == 1 or (not wishes and model_dir is not None)
+
     flags.register_multi_flags_validator(
-        ["model_dir", "preflight", "bundle"],
-        lambda given: sum(v is not None for v in given.values()) == 1,
-        "give one of --model_dir, --preflight and --bundle",
+        names, one, f"give one of --{', --'.join(names)}"
     )
     flags.register_multi_flags_validator(
         ["preflight_json", "preflight"],

@@ -12,19 +12,18 @@ import tf_keras
 
 from gan import data
 
-STEPS = 600
 BATCH = 64
 _WIDTHS = (16, 32, 64)
 
 
-def train(images: data.Images, classes: int) -> tf_keras.Model:
+def train(images: data.Source, steps: int) -> tf_keras.Model:
     """Trains the classifier: three strided convolutions, 64 features.
 
     Args:
       images: what to learn from.
-      classes: to tell apart.
+      steps: of 64 images.
     """
-    model = _network(images.pixels.shape[1:], classes)
+    model = _network((images.side, images.side, 3), images.classes)
     optimizer = tf_keras.optimizers.Adam(1e-3, jit_compile=False)
     optimizer.build(model.trainable_variables)
 
@@ -38,7 +37,7 @@ def train(images: data.Images, classes: int) -> tf_keras.Model:
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables))
 
-    for pixels, labels in data.inputs(images, 0, BATCH).take(STEPS):
+    for pixels, labels in data.inputs(images, 0, BATCH).take(steps):
         step(pixels, labels)
     return model
 

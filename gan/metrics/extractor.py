@@ -1,5 +1,6 @@
 """Features and logits of images."""
 
+import dataclasses
 import hashlib
 import os
 from typing import Protocol
@@ -13,18 +14,28 @@ from gan import data
 Array = np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """What numbers through an extractor are called."""
+
+    distance: str
+    score: str
+    kernel: str
+
+
 class Extractor(Protocol):
     """What a distance and a score are measured through.
 
     Attributes:
-      prefix: what their names begin with.
-      about: name, hash and resize: without them a number means nothing.
+      names: of the numbers; only one network's distance is FID.
+      facts: extractor, sha256 and resize: without them a number means
+        nothing.
       classes: of the logits.
       size: of the features.
     """
 
-    prefix: str
-    about: str
+    names: Names
+    facts: dict[str, str]
     classes: int
     size: int
 
@@ -39,7 +50,9 @@ class KerasClassifier:
     called FID: they compare with nothing but each other.
     """
 
-    prefix = "classifier"
+    names = Names(
+        "classifier_distance", "classifier_score", "classifier_kernel_distance"
+    )
 
     def __init__(self, model: tf_keras.Model, name: str):
         """Cuts the model at its last layer.
@@ -61,7 +74,11 @@ class KerasClassifier:
         self._last = last
         self._side = model.input_shape[1]
         self.classes, self.size = last.units, last.input.shape[-1]
-        self.about = f"{name} (sha256 {digest(model)[:12]}), no resize"
+        self.facts = {
+            "extractor": name,
+            "sha256": digest(model),
+            "resize": "no resize",
+        }
         self._run = tf.function(self._compute, reduce_retracing=True)
 
     def __call__(self, pixels: Array) -> tuple[Array, Array]:
@@ -70,7 +87,7 @@ class KerasClassifier:
         Raises:
           ValueError: images of another size than the classifier's.
         """
-        if pixels.shape[1] != self._side:
+        if self._side is not None and pixels.shape[1] != self._side:
             raise ValueError(
                 f"The classifier reads images of {self._side} px. "
                 f"Received: shape={list(pixels.shape)}"
@@ -81,23 +98,39 @@ class KerasClassifier:
     def _compute(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features = self._trunk(data.to_float(pixels), training=False)
         # Whatever the layer's own activation: a softmax is no logit.
-        return features, features @ self._last.kernel + self._last.bias
+        logits = features @ self._last.kernel
+        if self._last.use_bias:
+            logits += self._last.bias
+        return features, logits
 
 
-def load(path: str) -> KerasClassifier:
+def about(facts: dict[str, str]) -> str:
+    """An extractor's facts in words."""
+    return (
+        f"{facts['extractor']} (sha256 {facts['sha256'][:12]}), "
+        f"{facts['resize']}"
+    )
+
+
+def load(path: str, sha256: str = "") -> KerasClassifier:
     """Reads a classifier that tf_keras saved.
 
+    Args:
+      path: its file.
+      sha256: what the hash of its weights must be, or begin with.
+
     Raises:
-      ValueError: there is none.
+      ValueError: there is none, or one of another hash.
     """
     if not os.path.exists(path):
         raise ValueError(
-            "There is no classifier; give a model that tf_keras saved, or an "
-            "empty path to train a small one. Received: "
-            f"task.evaluation.classifier={path!r}"
+            "There is no classifier; give a model that tf_keras saved. "
+            f"Received: path={path!r}"
         )
     model = tf_keras.models.load_model(path, compile=False)
-    return KerasClassifier(model, os.path.basename(path))
+    found = KerasClassifier(model, os.path.basename(path))
+    check_digest(found.facts["sha256"], sha256, path)
+    return found
 
 
 def digest(model: tf_keras.Model) -> str:
@@ -107,3 +140,17 @@ def digest(model: tf_keras.Model) -> str:
         result.update(f"{weight.dtype}{weight.shape}".encode())
         result.update(np.ascontiguousarray(weight).tobytes())
     return result.hexdigest()
+
+
+def check_digest(found: str, expected: str, path: str) -> None:
+    """Refuses a network of another hash than was asked for.
+
+    Raises:
+      ValueError: `found` does not begin with `expected`.
+    """
+    if not found.startswith(expected.lower()):
+        raise ValueError(
+            "The extractor is not the one that was asked for. Get the right "
+            f"file, or give this one's hash. Received: sha256={expected!r}, "
+            f"that of {path!r} is {found}"
+        )

@@ -50,9 +50,9 @@ def _debug(row):
 
 def test_the_rows_below_have_every_recipe_and_every_layer():
     chosen = [tables.find(row) for row in ROWS]
-    assert {r.layer for r in chosen} == {
-        row.layer for row in tables.ROWS.values()
-    }
+    head = chosen[0].recipe.head
+    mine = [row for row in tables.ROWS.values() if row.recipe.head == head]
+    assert {r.layer for r in chosen} == {row.layer for row in mine}
 
     def kinds(rows):
         """Networks and files; a sweep differs in the batch alone."""
@@ -62,7 +62,7 @@ def test_the_rows_below_have_every_recipe_and_every_layer():
             if "task.model.network" in r.settings()
         }
 
-    assert kinds(chosen) == kinds(tables.ROWS.values())
+    assert kinds(chosen) == kinds(mine)
 
 
 @pytest.mark.parametrize("row", ROWS)

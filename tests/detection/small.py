@@ -1,7 +1,16 @@
-"""The smallest detector and data set that still have every part."""
+"""The smallest detector and data set that still have every part.
 
-from detection import task
-from evonorm_tf.training import config
+    python -m tests.detection.small MODEL_DIR
+
+trains it for six steps, for a test that kills it.
+"""
+
+import io
+import sys
+
+import evonorm_tf
+from detection import task, train
+from evonorm_tf.training import config, progress
 
 _HEAD = {"num_filters": 16, "num_convs": 1}
 _MODEL = {
@@ -45,3 +54,43 @@ def parameters(norm_act="evonorm_s0", model=None, **changes):
 def prepared(directory, norm_act="evonorm_s0", **changes):
     """The task of `parameters`, its scenes in `directory`."""
     return task.prepare(parameters(norm_act, **changes), str(directory))
+
+
+class Silent(progress.Display):
+    """Keeps what a run says."""
+
+    def __init__(self):
+        super().__init__("run", io.StringIO())
+        self.lines = []
+
+    def say(self, text):
+        """Keeps a line."""
+        self.lines.append(text)
+
+
+def run(model_dir, params=None, mode="train", display=None):
+    """A run of `parameters`, or others, with nothing compiled.
+
+    Compilation, tested with the layers, would be half of the time.
+    """
+    params = params or parameters()
+    with evonorm_tf.using(xla=False):
+        return train.run(params, mode, str(model_dir), display or Silent())
+
+
+def six_steps():
+    """Of `parameters`, with augmentation, saved after each two."""
+    params = parameters(
+        trainer={
+            **{"train_steps": 6, "checkpoint_interval": 2},
+            "validation_interval": 6,
+        }
+    )
+    parser = params.task.train_data.parser
+    parser.aug_rand_hflip = True
+    parser.aug_scale_min, parser.aug_scale_max = 0.8, 1.25
+    return params
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], six_steps())

@@ -8,7 +8,8 @@ import pytest
 from pycocotools import coco, cocoeval
 
 from detection import evaluate, inputs, scenes
-from detection.results import Collector, encode
+from detection.masks import encode
+from detection.results import Collector
 
 _FILES = scenes.Scenes(train=1, validation=6)
 
@@ -195,3 +196,87 @@ def test_part_of_an_evaluation_is_labelled_and_the_whole_is_not(
     figures = collector.result()
     assert not any(n.startswith("partial_") for n in figures)
     assert evaluate.score_file(path, annotations, "empty") == figures
+
+
+def test_the_written_file_gives_the_printed_figures(annotations, tmp_path):
+    """As someone with pycocotools alone would score the file."""
+    worse = _worse(_perfect(annotations))
+    path = str(tmp_path / "results.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(worse, file)
+    figures = evaluate.score_file(path, annotations, "empty")
+    printed = {
+        line.split()[0]: line.split()[1:]
+        for line in evaluate.table(figures).splitlines()[1:]
+    }
+    truth = coco.COCO(annotations)
+    for column, kind in enumerate(("bbox", "segm")):
+        run = cocoeval.COCOeval(truth, truth.loadRes(path), kind)
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+        for name, value in zip(evaluate.FIGURES, run.stats, strict=True):
+            # pycocotools sorts masks into sizes by their boxes' areas
+            # where a file has both.
+            if column == 0 or name[-1] not in "sml":
+                assert printed[name][column] == f"{value:.4f}"
+
+
+def test_the_faster_package_gives_the_same_figures(annotations):
+    pytest.importorskip("faster_coco_eval")
+    truth = evaluate.load_annotations(annotations)
+    for results in (_worse(_perfect(annotations)), []):
+        for images in (None, [1, 2, 4]):
+            ours, faster = (
+                evaluate.score(results, truth, images, True, backend)
+                for backend in evaluate.BACKENDS
+            )
+            assert ours.keys() == faster.keys()
+            for name, value in ours.items():
+                # pycocotools adds 2e-16 to each precision's denominator.
+                assert faster[name] == pytest.approx(value, abs=1e-15)
+    with pytest.raises(ValueError, match=r"must be one of.*fastest"):
+        evaluate.score([], truth, backend="fastest")
+
+
+def test_a_backend_that_is_not_installed_is_said(annotations, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    truth = evaluate.load_annotations(annotations)
+    with pytest.raises(ValueError, match="pip install faster-coco-eval"):
+        evaluate.score([], truth, backend="faster_coco_eval")
+
+
+def test_per_category_does_something(annotations):
+    """The Model Garden's switch of this name does nothing."""
+    figures = {}
+    for switch in (True, False):
+        collector = Collector(annotations, None, per_category=switch)
+        collector.update_state(None, _predictions([1, 2, 3, 4, 5, 6]))
+        figures[switch] = collector.result()
+    extra = figures[True].keys() - figures[False].keys()
+    assert extra == {f"{p}AP/{d}" for p in ("", "mask_") for d in range(10)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": None}, "needs image_id"),
+        ({"segmentation": None}, "all results the same"),
+        ({"segmentation": {"size": [9, 9], "counts": "d0"}}, "image's size"),
+    ],
+)
+def test_results_that_would_be_scored_wrongly_are_refused(
+    change, message, annotations, tmp_path
+):
+    results = _perfect(annotations)
+    results[1] |= change
+    for key in [key for key, value in change.items() if value is None]:
+        del results[1][key]
+    with pytest.raises(ValueError, match=message):
+        _score_file(results, annotations, tmp_path)
+
+
+def test_partial_figures_keep_their_categories(annotations, tmp_path):
+    results = [r for r in _perfect(annotations) if r["image_id"] != 2]
+    part = _score_file(results, annotations, tmp_path, missing="skip")
+    assert "AP/3" in evaluate.table(part)

@@ -1,27 +1,30 @@
-"""Every norm site accounted for, and parameters against the paper's table."""
-
-import functools
+"""Every norm site accounted for; models that are refused; the decay."""
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from official.vision.modeling import maskrcnn_model
 
-from detection import experiment, model
+from detection import model
 from evonorm_tf import legacy
-from tests.detection import small
+from tests.detection import full, small
 
-
-@functools.cache
-def _r50_fpn(norm_act):
-    """The recipe's R-50-FPN at full size."""
-    params = experiment.coco_maskrcnn().task.model
-    params.norm_act.name = norm_act
-    return model.build(params)
-
-
-def _trained(built):
-    return sum(int(np.prod(w.shape)) for w in built.trainable_weights)
+NETWORKS = ("resnet50_postact", "resnet50", "spinenet49")
+# (with activation, without) in the backbone.
+BACKBONE = {
+    # The stem's, two of each of 16 bottlenecks; their last and, at the four
+    # stages' first, that of the projection.
+    "resnet50_postact": (1 + 2 * 16, 16 + 4),
+    # Three of each, and one at each of the levels 2 to 5.
+    "resnet50": (3 * 16 + 4, 0),
+    # Counted in tests/nets/test_spinenet.py, here with one block a node.
+    "spinenet49": (1 + 2 * 2 + 30 + 16 + 11 * 2 + 4 + 5, 2 + 1 + 30 + 11 + 4),
+}
+# ReLUs that belong to no norm: after sums (a SpineNet's nodes have one before
+# their blocks too), and the dense layer's of the box head.
+RELUS = {"resnet50_postact": 16 + 1, "resnet50": 1, "spinenet49": 2 + 30 + 1}
+LAYERS = tf_keras.layers
 
 
 def _sites(part):
@@ -31,59 +34,46 @@ def _sites(part):
     return active, len(found) - active
 
 
-def test_r50_fpn_has_a_norm_act_at_every_site():
-    built = _r50_fpn("evonorm_b0")
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_site_is_a_norm_act(network):
+    built = full.built(network, "evonorm_b0")
     assert isinstance(built, maskrcnn_model.MaskRCNNModel)
-    # 16 bottlenecks of 3, and one at each of the levels 2 to 5.
-    assert _sites(built.backbone) == (52, 0)
-    # Levels 2 to 6, each without activation.
-    assert _sites(built.decoder) == (0, 5)
-    # One convolution, a norm_act for each level.
+    assert _sites(built.backbone) == BACKBONE[network]
+    if network == "spinenet49":
+        assert built.decoder is None
+    else:  # Levels 2 to 6, each without activation.
+        assert _sites(built.decoder) == (0, 5)
+    # One convolution, a norm_act for each of five levels.
     assert _sites(built.rpn_head) == (5, 0)
     # Four convolutions; the dense layer has a ReLU and no norm (rank 3).
     assert _sites(built.detection_head[0]) == (4, 0)
     # Four convolutions and the transposed one.
     assert _sites(built.mask_head) == (5, 0)
-    assert _sites(built) == (66, 5)
+    parts = [built.backbone, built.decoder, built.rpn_head, built.mask_head]
+    parts = [*parts, *built.detection_head]
+    total = np.sum([_sites(part) for part in parts if part], axis=0)
+    assert _sites(built) == tuple(total)
 
 
-def test_no_other_normalization_is_left():
-    kinds = [type(layer) for layer in _r50_fpn("evonorm_b0")._flatten_layers()]
-    normalizations = [
-        kind
-        for kind in kinds
-        if issubclass(
-            kind,
-            (
-                tf_keras.layers.BatchNormalization,
-                tf_keras.layers.LayerNormalization,
-                tf_keras.layers.GroupNormalization,
-            ),
-        )
-    ]
-    assert not normalizations
-    activations = [
-        kind
-        for kind in kinds
-        if kind in (tf_keras.layers.ReLU, tf_keras.layers.Activation)
-    ]
-    # The one dense layer's.
-    assert activations == [tf_keras.layers.ReLU]
-
-
-def test_r50_fpn_has_the_parameters_of_the_paper():
-    # 46.37 M in Table 4, arXiv:2004.02967. Of the difference of 9 k, 4,096
-    # are the pre-activation backbone's and 2,048 the dense layer's BatchNorm.
-    counts = {n: _trained(_r50_fpn(n)) for n in ("bn_relu", "evonorm_b0")}
-    assert counts["bn_relu"] == 46_360_945
-    assert counts["bn_relu"] / 46.37e6 == pytest.approx(1, abs=5e-4)
-    # EvoNorm-B0 has v1 beside gamma and beta where there is an activation.
-    channels = sum(
-        site.gamma.shape[0]
-        for site in model.norm_sites(_r50_fpn("evonorm_b0"))
-        if site.activation
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_other_normalization_is_left(network):
+    every = list(full.built(network, "evonorm_b0")._flatten_layers())
+    normalizations = (
+        LAYERS.BatchNormalization,
+        LAYERS.LayerNormalization,
+        LAYERS.GroupNormalization,
+        LAYERS.UnitNormalization,
     )
-    assert counts["evonorm_b0"] - counts["bn_relu"] == channels == 28_096
+    assert not [x for x in every if isinstance(x, normalizations)]
+    relus = [x for x in every if isinstance(x, LAYERS.ReLU)]
+    assert len(relus) == RELUS[network]
+    assert not [x for x in every if isinstance(x, LAYERS.Activation)]
+    # What the Model Garden's heads put behind a layer of norm_act.
+    built = full.built(network, "evonorm_b0")
+    heads = (built.rpn_head, *built.detection_head, built.mask_head)
+    x = tf.constant([-1.0, 2.0])
+    for head in heads:
+        np.testing.assert_array_equal(head._activation(x), x)
 
 
 def test_the_settings_reach_every_site():
@@ -95,8 +85,38 @@ def test_the_settings_reach_every_site():
     assert {site.epsilon for site in sites} == {1e-3}
 
 
+def test_spinenets_heads_see_the_channels_of_its_levels():
+    params = small.parameters(
+        "bn_relu",
+        model={
+            "network": "spinenet49",
+            "width": 0.125,
+            "input_size": [128, 128, 3],
+            "min_level": 3,
+            "max_level": 7,
+        },
+    ).task.model
+    with tf.Graph().as_default():
+        built = model.build(params)
+        levels = list(built.backbone.output.values())
+        weights = built.backbone.trainable_weights
+        gradients = tf.gradients(levels, weights)
+    # Nothing was made that no level depends on.
+    assert None not in gradients
+    shapes = {k: tuple(x.shape) for k, x in built.backbone.output.items()}
+    assert shapes == {
+        str(level): (None, 128 >> level, 128 >> level, 32)
+        for level in range(3, 8)
+    }
+    # Not fpn_filters, 16, which are a ResNet's.
+    heads = (built.rpn_head, *built.detection_head, built.mask_head)
+    for head in heads:
+        first = head._convs[0].kernel
+        assert first.shape[2] == 32
+
+
 def test_weight_decay_is_of_kernels_alone():
-    built = _r50_fpn("evonorm_b0")
+    built = full.built("resnet50_postact", "evonorm_b0")
     decayed = {id(weight) for weight in model.decayed_weights(built)}
     kernels = {
         id(layer.kernel)
@@ -117,8 +137,10 @@ def test_weight_decay_is_of_kernels_alone():
     ("changes", "message"),
     [
         ({"network": "resnet5"}, "Nearest: resnet50"),
+        ({"network": "spinenet94"}, "Nearest: spinenet9"),
         ({"input_size": [100, 64, 3]}, "multiples of 16"),
         ({"network": "resnet20_cifar"}, "no stage at min_level"),
+        ({"network": "spinenet49"}, "multiples of 128"),
         ({"roi_sampler": {"cascade_iou_thresholds": [0.6]}}, "Cascade"),
     ],
 )

@@ -1,28 +1,32 @@
 """A whole run: trains, evaluates, draws, and goes on where it was."""
 
-import io
-import os
+import glob
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
+import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras
 
 import evonorm_tf
-from detection import evaluate, train
-from evonorm_tf.training import config, driver, progress
+from detection import evaluate, task, train
+from evonorm_tf.training import config, driver, progress, strategy
 from tests.detection import small
 
 
-def _run(model_dir, mode, **trainer):
-    params = small.parameters(trainer=trainer)
-    # Compilation, tested with the layers, would be half of the time.
-    with evonorm_tf.using(xla=False):
-        display = progress.Display("run", io.StringIO())
-        result = train.run(params, mode, str(model_dir), display)
-    return params, result
+def _metrics(directory):
+    lines = progress.read(str(directory))
+    trained = [line for line in lines if line["kind"] == "train"]
+    return trained, next(line for line in lines if line["kind"] == "eval")
 
 
-def test_a_run_trains_evaluates_draws_and_goes_on(tmp_path, capsys):
-    params, result = _run(tmp_path, "train_and_eval")
+def test_a_run_trains_evaluates_and_draws(tmp_path, capsys):
+    params = small.parameters()
+    result = small.run(tmp_path, params, "train_and_eval")
     assert result.step == 2
     trained, evaluated = _metrics(tmp_path)
     assert [line["step"] for line in trained] == [1, 2]
@@ -39,36 +43,94 @@ def test_a_run_trains_evaluates_draws_and_goes_on(tmp_path, capsys):
         )
     assert cv2.imread(str(tmp_path / train.PICTURE)).shape[2] == 3
     assert "Picture:" in capsys.readouterr().out
-    _, result = _run(tmp_path, "train", train_steps=3)
-    assert result.step == 3 == driver.latest_step(str(tmp_path))
-    assert [line["step"] for line in _metrics(tmp_path)[0]] == [1, 2, 3]
+    (events,) = glob.glob(str(tmp_path / train.PICTURES / "events*"))
+    drawn = [
+        (event.step, value.tag)
+        for event in tf.compat.v1.train.summary_iterator(events)
+        for value in event.summary.value
+    ]
+    assert drawn and all(step == 2 for step, _ in drawn)
 
 
-def _metrics(directory):
-    lines = progress.read(str(directory))
-    trained = [line for line in lines if line["kind"] == "train"]
-    return trained, next(line for line in lines if line["kind"] == "eval")
+def _saved(folder):
+    """Everything in the last checkpoint, by name: slots and steps as well."""
+    reader = tf.train.load_checkpoint(str(folder))
+    names = [k for k in reader.get_variable_to_shape_map() if "/.ATTR" in k]
+    # How many checkpoints were saved is not the run's state.
+    names = [name for name in names if not name.startswith("save_counter")]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def test_run_killed_without_warning_ends_as_the_unbroken_one(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    small.run(whole, small.six_steps())
+    command = [sys.executable, "-m", "tests.detection.small", str(killed)]
+    with subprocess.Popen(command) as process:
+        deadline = time.monotonic() + 400
+        while driver.latest_step(str(killed)) < 2:
+            assert process.poll() is None, "ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    start = driver.latest_step(str(killed))
+    assert 2 <= start < 6
+    display = small.Silent()
+    small.run(killed, small.six_steps(), display=display)
+    assert f"Going on from step {start} of 6" in display.lines[0]
+    one, other = _saved(whole), _saved(killed)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        # Bit for bit: the same operations on the same numbers, whichever
+        # examples, anchors and boxes were drawn among them.
+        np.testing.assert_array_equal(value, other[name], name)
 
 
 @pytest.mark.parametrize("experiment", ["coco_maskrcnn", "scenes_maskrcnn"])
 def test_debug_makes_any_experiment_small(experiment):
     params = config.parse(experiment)
     classes = params.task.model.num_classes
-    train.shrink(params)
+    said = train.shrink(params, replicas=3)
     assert params.task.model.num_classes == classes
     assert params.task.model.input_size == [128, 128, 3]
-    assert params.trainer.train_steps <= 200
-    assert params.task.train_data.global_batch_size <= 8
+    # Scenes are there for either, and those of the one are its own.
+    assert params.task.scenes.train == {"c": 16, "s": 512}[experiment[0]]
+    steps = {"c": 4, "s": 200}[experiment[0]]
+    assert params.trainer.train_steps == steps
+    assert f"DEBUG: {steps} steps" in said and "digits" in said
+    batch = {"c": 6, "s": 8}[experiment[0]]
+    assert params.task.train_data.global_batch_size == batch
 
 
-def test_recipes_are_the_papers():
-    folder = os.path.join(os.path.dirname(train.__file__), "..", "configs")
-    for name, network in (("r50_fpn", "resnet50"), ("r101_fpn", "resnet101")):
-        path = os.path.join(folder, "detection", f"{name}.yaml")
-        params = config.parse("coco_maskrcnn", [path], norm_act="evonorm_b0")
-        model, trainer = params.task.model, params.trainer
-        assert (model.network, model.input_size) == (network, [1024, 1024, 3])
-        assert params.task.train_data.global_batch_size == 64
-        assert trainer.train_steps == 135_000
-        stepwise = trainer.optimizer_config.learning_rate.stepwise
-        assert list(stepwise.boundaries) == [120_000, 125_000]
+def test_two_replicas_stay_in_step_with_each_other(tmp_path):
+    params = small.parameters("bn_relu")
+    params.runtime.cpu_replicas = 2
+    params.task.train_data.global_batch_size = 4
+    devices = strategy.build(params.runtime)
+    assert devices.num_replicas_in_sync == 2
+    prepared = task.prepare(params, str(tmp_path))
+    data = params.task.train_data
+    batches = devices.distribute_datasets_from_function(
+        lambda context: prepared.build_inputs(data, context)
+    )
+    with devices.scope():
+        built = prepared.build_model()
+        optimizer = tf_keras.optimizers.Adam(1e-2)
+        optimizer.build(built.trainable_variables)
+    batch = next(iter(batches))
+    images = devices.experimental_local_results(batch[0])
+    assert [image.shape for image in images] == [(2, 64, 64, 3)] * 2
+    assert not np.array_equal(*images)
+    kernel = built.backbone.trainable_weights[0]
+    before = kernel.numpy()
+    # Eagerly: a graph of two replicas takes minutes to trace.
+    with evonorm_tf.using(xla=False):
+        logs = devices.run(prepared.train_step, (batch, built, optimizer))
+    losses = devices.experimental_local_results(logs[prepared.loss])
+    assert all(np.isfinite(loss) for loss in losses)
+    assert not np.array_equal(before, kernel.numpy())
+    for weight in built.weights:
+        one, two = (value.numpy() for value in weight.values)
+        assert np.isfinite(one).all(), weight.name
+        # Parameters by the summed gradient, statistics by their mean.
+        np.testing.assert_array_equal(one, two, weight.name)

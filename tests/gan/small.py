@@ -53,6 +53,8 @@ def parameters(norm_act="evonorm_b0", task=None, **trainer):
         "average_start": 1,
         "average_decay": 0.5,
         "evaluation": {
+            "kernel_block": 20,
+            "classifier_steps": 40,
             "samples": 100,
             "batch_size": 20,
             "standing_batches": 2,

@@ -1,16 +1,19 @@
 """Batches as a function of (seed, step); real sets and their errors."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from gan import data, experiment, latent
+from gan import data, experiment, latent, stream
 
 
 def _numbered(count):
     pixels = np.zeros((count, 2, 2, 3), np.uint8)
     pixels[:, 0, 0, 0] = np.arange(count)
-    return data.Images("numbered", pixels, np.arange(count, dtype=np.int32))
+    labels = np.arange(count, dtype=np.int32)
+    return data.Images("numbered", pixels, labels, count)
 
 
 def _join(parts):
@@ -72,8 +75,9 @@ def test_digits_are_resized_and_split():
     assert train.pixels.shape == (1352, 32, 32, 3)
     assert len(train) + len(test) == 1797
     assert (train.pixels.min(), train.pixels.max()) == (0, 255)
-    with pytest.raises(ValueError, match="num_classes=10"):
-        data.open_images(settings, _model().replace(num_classes=9))
+    for classes in (9, 11):
+        with pytest.raises(ValueError, match="num_classes=10"):
+            data.open_images(settings, _model().replace(num_classes=classes))
 
 
 def test_cifar10_in_the_layout_of_tfds(data_dir):
@@ -89,6 +93,74 @@ def test_cifar10_in_the_layout_of_tfds(data_dir):
     settings.split = "dev"
     with pytest.raises(ValueError, match="'test', 'train'"):
         data.open_images(settings, _model())
+
+
+def test_files_are_cut_to_the_centre_and_averaged():
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, 20:60] = np.arange(40)[:, np.newaxis, np.newaxis] * 6
+    picture[:, :20] = 255  # What a centre square of 40 leaves out.
+    encoded = tf.io.encode_png(picture)  # No loss, and by the other decoder.
+    found = stream.centre(encoded, tf.constant("one"), 20).numpy()
+    assert found.shape == (20, 20, 3)
+    # The mean of each two rows.
+    np.testing.assert_array_equal(found[:, 0, 0], np.arange(20) * 12 + 3)
+    assert (found == found[:, :1]).all()
+    jpeg = tf.io.encode_jpeg(picture, quality=100, chroma_downsampling=False)
+    close = stream.centre(jpeg, tf.constant("one"), 20).numpy()
+    # A JPEG rounds, most at the edge that the square's border is on.
+    assert np.abs(close[:, 2:-2].astype(int) - found[:, 2:-2]).max() <= 8
+    with pytest.raises(Exception, match="record 7 of x is no image"):
+        stream.centre(tf.constant(b"GIF89a"), tf.constant("record 7 of x"), 8)
+
+
+def test_stream_of_files_resumes_and_shares_out():
+    settings = experiment.Data(dataset="jpeg_digits")
+    images = data.open_images(settings, _model())
+    assert (len(images), images.side, images.classes) == (1352, 32, 10)
+
+    def take(count, *args):
+        batches = data.inputs(images, 3, *args).take(count)
+        return [(x.numpy(), y.numpy()) for x, y in batches]
+
+    # 1352 / 8 = 169 steps an epoch: the third step here begins another.
+    whole = take(4, 8, 167)
+    later = take(2, 8, 169)
+    for (x, y), (x_later, y_later) in zip(whole[2:], later, strict=True):
+        np.testing.assert_array_equal(x, x_later)
+        np.testing.assert_array_equal(y, y_later)
+    halves = [
+        take(1, 4, 167, tf.distribute.InputContext(2, pipeline, 2))
+        for pipeline in (0, 1)
+    ]
+    joined = np.concatenate([half[0][0] for half in halves])
+    np.testing.assert_array_equal(joined, whole[0][0])
+    assert whole[0][0].dtype == np.float32
+    assert -1 <= whole[0][0].min() < -0.9 < 0.5 < whole[0][0].max() <= 1
+    in_order = np.concatenate(list(images.in_order(500)))
+    assert in_order.shape == (1352, 32, 32, 3)
+
+
+def test_imagenet_in_the_layout_of_tfds(data_dir):
+    root = str(data_dir / "tfds")
+    if not os.path.isdir(os.path.join(root, "imagenet2012")):
+        pytest.skip("no ImageNet images")
+    settings = experiment.Data(
+        dataset="imagenet2012", split="train", tfds_data_dir=root
+    )
+    settings.shuffle_buffer_size = 16
+    model = experiment.Model()
+    images = data.open_images(settings, model)
+    assert (images.side, images.classes) == (128, 1000)
+
+    def take(count, start):
+        return [
+            x.numpy() for x, _ in data.inputs(images, 0, 4, start).take(count)
+        ]
+
+    whole, later = take(3, 0), take(1, 2)
+    assert whole[0].shape == (4, 128, 128, 3)
+    np.testing.assert_array_equal(whole[2], later[0])
+    assert np.abs(whole[0] - whole[1]).mean() > 0.1
 
 
 def test_missing_set_says_how_to_make_it(tmp_path):
@@ -116,3 +188,15 @@ def test_truncated_latents_stay_within():
     assert 0.9 < float(tf.reduce_max(tf.abs(z))) <= 1.0
     plain = latent.truncated(key, 1000, 4, 0.0)
     assert float(tf.reduce_max(tf.abs(plain))) > 2.5
+
+
+def test_way_between_latents_keeps_their_length():
+    one = latent.truncated(latent.key(0, 1), 3, 64, 0.0)
+    other = latent.truncated(latent.key(0, 2), 3, 64, 0.0)
+    way = latent.between(one, other, 5)
+    assert way.shape == [3, 5, 64]
+    np.testing.assert_allclose(way[:, 0], one, atol=1e-6)
+    np.testing.assert_allclose(way[:, -1], other, atol=1e-5)
+    middle = tf.norm(way[:, 2], axis=-1)
+    # Straight on, it would be 0.7 of that.
+    assert float(tf.reduce_min(middle / tf.norm(one, axis=-1))) > 0.85

@@ -177,8 +177,9 @@ def test_extractor_cuts_a_classifier_before_its_last_layer():
     assert (features.shape, extract.size, extract.classes) == ((3, 5), 5, 4)
     expected = model(data.to_float(pixels))
     np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-6)
-    assert extractor.digest(model)[:12] in extract.about
-    assert "fid" not in (extract.prefix + extract.about).lower()
+    about = extractor.about(extract.facts)
+    assert extractor.digest(model)[:12] in about
+    assert "fid" not in (str(extract.names) + about).lower()
     with pytest.raises(ValueError, match="8 px"):
         extract(np.zeros((1, 9, 9, 3), np.uint8))
 

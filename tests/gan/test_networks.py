@@ -1,13 +1,16 @@
 """Exact parameter counts, the conditional gain, errors that say the way out."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
-import yaml
+import tf_keras
 
+from configs import tables
 from evonorm_tf import legacy
 from evonorm_tf.training import config
-from gan import blocks, experiment, networks, spectral
+from gan import architectures, blocks, deep, experiment, networks, spectral
 from tests.gan import small
 
 
@@ -50,23 +53,155 @@ def test_biggan256_has_the_published_counts():
     assert _count(discriminator.trainable_variables) == 99_225_890
 
 
+def _conv(entering, units, size):
+    return entering * units * size**2 + units
+
+
+def _deep_generator(ch, latent, classes, shared=128):
+    """BigGAN-deep's table at 128 px, added up by hand."""
+    condition = latent + shared
+
+    def block(entering, units):
+        inside = entering // 4
+        convs = _conv(entering, inside, 1) + 2 * _conv(inside, inside, 3)
+        norms = 2 * condition * (entering + 3 * inside)
+        return convs + _conv(inside, units, 1) + norms
+
+    wide = [16, 16, 8, 4, 2, 1]
+    stages = sum(
+        block(ch * a, ch * a) + block(ch * a, ch * b)
+        for a, b in itertools.pairwise(wide)
+    )
+    start = condition * 16 * 16 * ch + 16 * 16 * ch
+    ends = classes * shared + start + 2 * ch + _conv(ch, 3, 3)
+    return stages + _attention(2 * ch) + ends
+
+
+def _deep_discriminator(ch, classes):
+    def block(entering, units):
+        inside = units // 4
+        convs = _conv(entering, inside, 1) + 2 * _conv(inside, inside, 3)
+        missing = units - entering
+        shortcut = _conv(entering, missing, 1) if missing else 0
+        return convs + _conv(inside, units, 1) + shortcut
+
+    wide = [1, 2, 4, 8, 16, 16]
+    stages = sum(
+        block(ch * a, ch * b) + block(ch * b, ch * b)
+        for a, b in itertools.pairwise(wide)
+    )
+    ends = _conv(3, ch, 3) + 16 * ch + 1 + classes * 16 * ch
+    return stages + _attention(2 * ch) + ends
+
+
+def _attention(channels):
+    return 2 * channels * (channels // 8) + 2 * channels * (channels // 2) + 1
+
+
+def test_biggan_deep_has_the_counts_of_its_table():
+    row = tables.find("imagenet128/biggan_deep/evonorm_s0")
+    model = config.parse(row=row).task.model
+    assert (model.generator_width, model.latent_size) == (128, 128)
+    generator, discriminator = _build(model)
+    # v: both blocks of a stage have C + 3 C / 4 channels; and the last layer.
+    v = 2 * (7 * 128 * (16 + 16 + 8 + 4 + 2)) // 4 + 128
+    found = _count(generator.trainable_variables)
+    assert found == _deep_generator(128, 128, 1000) + v == 50_244_484 + v
+    found = _count(discriminator.trainable_variables)
+    assert found == _deep_discriminator(128, 1000) == 34_590_210
+    norms = [
+        layer
+        for layer in generator._flatten_layers()
+        if isinstance(layer, legacy.NormAct)
+    ]
+    assert len(norms) == 5 * 2 * 4 + 1
+
+
+def test_deep_blocks_keep_what_they_pass_on():
+    def zeros():
+        return tf_keras.initializers.Zeros()
+
+    x = tf.random.stateless_normal([2, 4, 4, 16], [0, 1])
+    block = deep.DiscriminatorBlock(
+        24, True, networks.INITIALIZERS["orthogonal"]
+    )
+    block(x)
+    block._convs[-1].kernel.assign(tf.ones_like(block._convs[-1].kernel))
+    y = block(x)
+    assert y.shape == [2, 2, 2, 24]
+    made = y - tf.concat(
+        [blocks.average_pool(x), block._missing(blocks.average_pool(x))], -1
+    )
+    # A kernel of ones gives every channel the same.
+    np.testing.assert_allclose(made, made[..., :1] + 0 * made, atol=1e-5)
+    norms = [
+        blocks.ConditionalNormAct(
+            legacy.norm_act("gn_relu", groups=2, affine=False),
+            lambda width=width: blocks.Table(3, width, zeros()),
+        )
+        for width in (16, 4, 4, 4)
+    ]
+    block = deep.GeneratorBlock(
+        16, 8, True, networks.INITIALIZERS["orthogonal"], norms
+    )
+    block(x, tf.constant([0, 2]))
+    block._convs[-1].kernel.assign(tf.ones_like(block._convs[-1].kernel))
+    made = block(x, tf.constant([0, 2])) - blocks.upsample(x[..., :8])
+    assert made.shape == [2, 8, 8, 8]
+    np.testing.assert_allclose(made, made[..., :1] + 0 * made, atol=1e-5)
+
+
+def test_deep_generator_gives_the_latent_to_every_stage():
+    row = architectures.Architecture(
+        resolution=8,
+        generator=(4, 4),
+        discriminator=(2, 4),
+        pooled=1,
+        deep=True,
+    )
+    architectures.ARCHITECTURES["tiny_deep"] = row
+    try:
+        model = small.parameters().task.model.replace(architecture="tiny_deep")
+        generator, discriminator = networks.build(model)
+        shallow = model.replace(hierarchical=False)
+        with pytest.raises(ValueError, match="hierarchical=true"):
+            networks.build(shallow)
+    finally:
+        del architectures.ARCHITECTURES["tiny_deep"]
+    z = tf.random.stateless_normal([2, 8], [0, 1])
+    image = generator(z, tf.constant([3, 3]))
+    assert image.shape == [2, 8, 8, 3]
+    assert discriminator(image, tf.constant([3, 3])).shape == [2]
+    (stage,) = generator._stages
+    for block in stage:
+        for norm in block._norms:
+            assert norm._gain.kernel.shape[0] == 8 + 8  # class and latent
+
+
+@pytest.mark.parametrize(
+    "name, side, latent", [("biggan64", 64, 20), ("biggan32", 32, 20)]
+)
+def test_other_sizes_make_images_of_theirs(name, side, latent):
+    model = _model(
+        architecture=name,
+        latent_size=latent,
+        generator_width=8,
+        discriminator_width=8,
+        num_classes=10,
+    )
+    with tf.Graph().as_default():
+        z, labels = tf.zeros([1, latent]), tf.zeros([1], tf.int32)
+        generator, discriminator = networks.build(model)
+        image = generator(z, labels)
+        assert image.shape == [1, side, side, 3]
+        assert discriminator(image, labels).shape == [1]
+
+
 def test_cifar10_recipe_has_the_published_counts():
     params = config.parse("biggan", ["configs/gan/cifar10.yaml"], "bn_relu")
     generator, discriminator = _build(params.task.model)
     assert _count(generator.trainable_variables) == 4_304_387
     assert _count(discriminator.trainable_variables) == 4_207_361
-
-
-@pytest.mark.parametrize("name", ["cifar10", "cifar10_small"])
-def test_recipes_change_what_they_name(name):
-    path = f"configs/gan/{name}.yaml"
-    with open(path, encoding="utf-8") as file:
-        recipe = yaml.safe_load(file)
-    task = config.parse("biggan", [path]).task
-    assert (
-        task.model.generator_width == recipe["task"]["model"]["generator_width"]
-    )
-    assert task.train_data.dataset == "cifar10"
 
 
 def test_gain_is_centred_at_one():

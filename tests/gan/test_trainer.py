@@ -1,16 +1,16 @@
 """Real steps: finite, in the order they should be, resumed to the bit."""
 
+import json
 import os
 import shutil
-import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from evonorm_tf.ops import settings
-from evonorm_tf.training import config, driver, progress, watch
-from gan import evaluation, experiment, restore, run, sampling, train
+from evonorm_tf.training import driver, progress
+from gan import evaluation, restore, sampling, spectral
 from tests.gan import small
 
 
@@ -147,6 +147,13 @@ def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
         assert sum(len(b) for b in sampler.images(30)) == 30
     np.testing.assert_array_equal(grids[0], grids[1])
     np.testing.assert_array_equal(grids[0], grids[2])
+    # Every sample is counted, whatever the classifier; and how, beside it.
+    with open(folder / evaluation.RESULT_FILE, encoding="utf-8") as file:
+        written = json.load(file)
+    assert written["facts"]["made"]["count"] == "100"
+    assert written["facts"]["real"]["count"] == "1352"
+    for kind in ("truncation", "interpolation"):
+        assert (folder / "samples" / f"{kind}-0000002.png").exists()
     task.evaluation.samples = 64
     few = evaluation.Evaluator(
         found.params, average, found.strategy, str(folder), lambda: 2
@@ -176,56 +183,42 @@ def test_checkpoints_that_are_not_there(unbroken, tmp_path):
         restore.restore(str(tmp_path / "ckpt-2"))
 
 
-def test_guard_says_which_loss_and_which_network(tmp_path):
-    network = types.SimpleNamespace(weights=[tf.Variable(1.0, name="w")])
-    broken = types.SimpleNamespace(weights=[tf.Variable(np.nan, name="v")])
-    seen = watch.Watch(small.Silent(), str(tmp_path), (0, 10), 8)
-    seen.look_at({}, ["generator", "discriminator"])
-    seen.trainer = types.SimpleNamespace(
-        generator=network, discriminator=broken, global_step=tf.Variable(7)
-    )
-    logs = {"discriminator_loss_real": 1.0, "generator_loss": np.inf}
-    with pytest.raises(FloatingPointError) as caught:
-        seen.trained({k: tf.constant(v) for k, v in logs.items()})
-    message = str(caught.value)
-    assert "generator_loss is inf" in message
-    assert "discriminator_loss_real" not in message
-    assert "1 of the discriminator's 1 weights" in message
-    assert "by step 7" in message
-    assert progress.read(str(tmp_path)) == []
+def test_checkpoint_of_another_network_is_refused(unbroken, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(unbroken[0], folder)
+    path = folder / "params.yaml"
+    text = path.read_text()
+    for old, new in (
+        ("name: evonorm_b0", "name: bn_relu"),
+        ("generator_width: 4", "generator_width: 8"),
+    ):
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+        if new == "name: bn_relu":
+            # Its moving mean was never saved.
+            with pytest.raises(ValueError, match=r"another network.*bn_relu"):
+                restore.restore(str(folder))
+        else:
+            with pytest.raises(ValueError, match="another network"):
+                restore.restore(str(folder))
 
 
-@pytest.mark.parametrize(
-    "task, message",
-    [
-        ({"accumulation": 3}, "accumulation=3, batch=8"),
-        ({"discriminator_steps": 0}, "at least 1"),
-        ({"train_data": {"global_batch_size": 8, "dataset": ""}}, "recipe"),
-        ({"train_data": {"split": "all"}}, "train and test"),
-    ],
-)
-def test_settings_that_cannot_be(task, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        small.make(tmp_path, small.parameters(task=task))
-
-
-def test_paper_defaults_need_a_recipe():
-    params = config.parse("biggan")
-    assert isinstance(params.task, experiment.Task)
-    with pytest.raises(ValueError, match="No data set is named"):
-        run.build(params, tf.distribute.OneDeviceStrategy("CPU:0"), 0)
-
-
-@pytest.mark.parametrize(
-    "experiment_name, steps", [("digits_biggan", 300), ("biggan", 2)]
-)
-def test_debug_shrinks_any_experiment(experiment_name, steps):
-    params = config.parse(experiment_name)
-    train.shrink(params)
-    assert params.trainer.train_steps == steps
-    assert steps % params.trainer.steps_per_loop == 0
-    assert params.task.model.generator_width == 8
-    assert params.task.train_data.global_batch_size == 32
+def test_sigma_above_its_limit_stops_and_names_the_kernel(unbroken):
+    _, trainer = unbroken
+    logs = trainer.train_loop_end()
+    assert 0.5 < float(logs["generator_sigma"]) < 10
+    layer = spectral.layers(trainer.discriminator)[2]
+    kernel, u = layer.kernel.numpy(), layer.u.numpy()
+    try:
+        layer.kernel.assign(kernel * 1e5)
+        layer.settle(20)
+        with pytest.raises(FloatingPointError, match="discriminator") as caught:
+            trainer.train_loop_end()
+    finally:
+        layer.kernel.assign(kernel)
+        layer.u.assign(u)
+    assert layer.kernel.name in str(caught.value)
+    assert "sigma_limit=1000" in str(caught.value)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Shared by the tests of networks."""
 
 import numpy as np
+import tensorflow as tf
 
 # The size that every recipe is tried at: one block a stage.
 DEBUG = {"width": 0.25, "max_depth": 1}
@@ -23,6 +24,37 @@ def created(model):
         return type(layer).__name__, made
 
     return sorted(model.layers, key=key)
+
+
+def in_order(build):
+    """A model of tf_keras, and its weights by kind, each kind as it was made.
+
+    A functional model orders its layers by depth, where branches tie.
+    """
+    made = []
+
+    def record(creator, **settings):
+        made.append(creator(**settings))
+        return made[-1]
+
+    with tf.variable_creator_scope(record):
+        model = build()
+    kept, kinds = {w.ref() for w in model.weights}, {}
+    for weight in made:
+        if weight.ref() in kept:  # The rest feed nothing that comes out.
+            kind = weight.name.split("/")[-1].partition(":")[0]
+            kinds.setdefault(kind, []).append(weight)
+    assert sum(map(len, kinds.values())) == len(kept)
+    return model, kinds
+
+
+def copy_kinds(source, target):
+    """Weights of one model into another, both as `in_order` has them."""
+    assert source.keys() == target.keys()
+    for kind, weights in source.items():
+        for a, b in zip(weights, target[kind], strict=True):
+            assert a.shape == b.shape, f"{a.name} {b.name}"
+            b.assign(a)
 
 
 def copy(source, target):

@@ -13,8 +13,8 @@ import pytest
 
 from evonorm_tf import catalog, graphs
 from evonorm_tf.search import __main__ as command
+from evonorm_tf.search import commands, stages
 from evonorm_tf.search import settings as settings_lib
-from evonorm_tf.search import stages
 from evonorm_tf.search.anchors import ANCHORS
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal
@@ -45,7 +45,7 @@ def test_status_adds_up(finished, capsys):
     shown = capsys.readouterr().out
     rows = dict(re.findall(r"│ ([\w/ ]+?) +│.*│ +([\d,]+) │", shown))
     counts = {k: int(v.replace(",", "")) for k, v in rows.items()}
-    assert counts["same function"] == 40  # What was left is what was tried.
+    assert counts["same training"] == 40  # What was left is what was tried.
     assert counts["quality/efficientnet"] == len(accepted(finished)) > 0
     assert counts["drawn"] > counts["ancestor"] > counts["axes"]
 
@@ -120,7 +120,7 @@ def test_a_full_disk_ends_the_run_with_the_way_out(
         def close(self):
             pass
 
-    monkeypatch.setattr(command, "LocalPool", lambda settings: Pool())
+    monkeypatch.setattr(commands, "LocalPool", lambda settings: Pool())
     monkeypatch.setattr(Journal, "record", full)
     assert command.main(["--debug", f"--output={tmp_path}"]) == 1
     assert "disk is full. Everything finished is kept" in (

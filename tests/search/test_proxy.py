@@ -76,6 +76,18 @@ def test_a_training_that_diverges_stops_there():
     assert f"at step {found.steps}" in objection("quality/resnet", found)
 
 
+def test_a_training_that_learns_nothing_is_given_up_early():
+    # Sigmoid without normalisation stays at a guess; the digits' is ln 10.
+    row = graphs.row(graphs.parse("n13=sigmoid(x)"))
+    found = PROXY.train(row, "resnet", 100)
+    assert found.steps == proxy.EARLY[1]
+    assert found.early > proxy.GUESS
+    assert "at step 40" in objection("quality/resnet", found)
+    patient = settings_lib.make(settings_lib.DEBUG, {"early_exit": False})
+    found = proxy.Proxy(patient, IMAGES).train(row, "resnet", 60)
+    assert found.steps == 60
+
+
 # -- arithmetic ---------------------------------------------------------------
 
 
@@ -114,11 +126,11 @@ def test_steps_are_kerass_nesterov_with_weight_decay():
     row = graphs.row(graphs.NAMED["evonorm_b0"])
     network = Network("resnet", row)
     weights, moving, decays = network.draw(0, (8, 8, 1))
-    batches = proxy._batches(settings, len(IMAGES.train), 3)
+    batches = data.batches(settings, len(IMAGES.train), 3)
     rates = np.full(3, 0.1, np.float32)
     inputs = IMAGES.train, IMAGES.train_labels, batches, rates
     train = proxy._Step(network, decays, settings)
-    step, _, got, got_moving = proxy._once(
+    step, _, _, got, got_moving = proxy._once(
         lambda *state: proxy._loop(train, *state), inputs, weights, moving
     )
     assert step == 3
@@ -173,7 +185,7 @@ def test_crops_are_parts_of_their_images():
 
 
 def test_every_epoch_has_every_image_once():
-    batches = proxy._batches(SETTINGS, 128, 4)
+    batches = data.batches(SETTINGS, 128, 4)
     rows = batches[:, :, 0].ravel()
     for epoch in np.split(rows, 2):
         assert sorted(epoch) == list(range(128))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy
 import pytest
 
 from evonorm_tf import graphs
@@ -29,6 +30,9 @@ def play(connection, settings):
         if task.stage == "die once" and not os.path.exists(task.graph):
             open(task.graph, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
+        if task.stage == "grow":
+            worker.limit_memory(0.2)
+            numpy.ones(10**9)
         result = {"pid": os.getpid()}
         connection.send(Outcome(task, result, "", 0.0))
 
@@ -68,7 +72,7 @@ def test_a_dead_worker_is_replaced_and_its_stage_tried_again(opened, tmp_path):
 
 
 def test_a_stage_that_hangs_is_given_up(opened, monkeypatch):
-    monkeypatch.setattr(worker, "_STARTUP", 0.0)
+    monkeypatch.setattr(worker, "STARTUP", 0.0)
     pool = opened(small(workers=1, timeout=1.5))
     pool.submit(Task(0, "hang", ""))
     (outcome,) = finished(pool, 1)
@@ -78,13 +82,35 @@ def test_a_stage_that_hangs_is_given_up(opened, monkeypatch):
 
 
 def test_a_worker_is_renewed_before_it_grows(opened, monkeypatch):
-    monkeypatch.setattr(worker, "_STAGES_A_PROCESS", 2)
+    monkeypatch.setattr(worker, "STAGES_A_PROCESS", 2)
     pool = opened(small(workers=1))
     pids = []
     for number in range(4):
         pool.submit(Task(number, "ok", ""))
         pids += [o.result["pid"] for o in finished(pool, 1)]
     assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+def test_a_candidate_that_takes_all_memory_is_a_verdict(opened):
+    pool = opened(small(workers=1))
+    pool.submit(Task(0, "grow", ""))
+    (outcome,) = finished(pool, 1)
+    assert "worker died" in outcome.error
+    pool.submit(Task(1, "ok", ""))
+    assert finished(pool, 1)[0].error == ""
+
+
+def test_images_that_are_not_there_end_the_run_and_blame_no_candidate(
+    tmp_path,
+):
+    missing = {"dataset": "cifar10", "data_dir": str(tmp_path)}
+    pool = LocalPool(small(workers=1, **missing), worker.work)
+    try:
+        pool.submit(Task(0, "quality/resnet", S0))
+        with pytest.raises(worker.NoProxyError, match="tfds build cifar10"):
+            finished(pool, 1)
+    finally:
+        pool.close()
 
 
 def test_what_a_candidate_raises_is_a_verdict():

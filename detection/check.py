@@ -1,0 +1,200 @@
+"""Looks at a detection data set before training.
+
+    python -m detection.data check --annotations=instances_val2017.json \
+        --images=val2017 --records='DIR/val/*.tfrecord' --picture=val.png
+
+Reads the annotations, the images, the records that were made of them, or
+what of these is given, and compares them. The picture shows boxes and masks
+as training gets them. The exit status is 1 where training or its evaluation
+would go wrong.
+"""
+
+import argparse
+import collections
+import itertools
+import os
+
+import numpy as np
+import tensorflow as tf
+from matplotlib import figure
+
+from detection import draw, instances, masks, records
+from detection.index import Index
+from detection.recheck import DRAWN, SHOWN, Drawn, Report, compare
+
+# A mask may be a little off its box, COCO's are; not another object's.
+_LEAST_OVERLAP = 0.5
+
+
+def examine(
+    index: Index, folder: str | None, num_classes: int, limit: int
+) -> tuple[Report, Drawn]:
+    """Looks at annotations and images.
+
+    Args:
+      index: the annotations.
+      folder: of the images; None looks at the annotations alone.
+      num_classes: of the model, background included; 0 for any.
+      limit: images to look at; 0 for all.
+
+    Returns:
+      What was found, and a few images with their annotations.
+    """
+    report, drawn = Report(), []
+    _categories(report, index, num_classes)
+    counts, used = instances.Counts(), collections.Counter()
+    problems = []
+    for image, annotations in itertools.islice(index, limit or None):
+        try:
+            pixels = _pixels(image, folder) if folder else None
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            problems.append(str(error))
+            continue
+        found = instances.read(
+            image, annotations, index.categories, True, counts, True
+        )
+        used.update(one.label for one in found)
+        for one in found:
+            _compare_mask(one, counts, f"image_id={image['id']}")
+        if pixels is not None and found and len(drawn) < DRAWN:
+            drawn.append((pixels, annotations))
+    report.problems += problems[:SHOWN]
+    if len(problems) > SHOWN:
+        report.problems.append(f"and {len(problems) - SHOWN:,} more images")
+    looked = min(limit or len(index), len(index))
+    report.lines.append(
+        f"{len(index):,} images, {index.annotations:,} annotations; looked at "
+        f"{looked:,} images with {counts['objects']:,} objects of "
+        f"{len(used)} categories, {counts['crowds']:,} of them crowds"
+    )
+    _say(report, counts)
+    return report, drawn
+
+
+def _categories(report: Report, index: Index, num_classes: int) -> None:
+    numbers = sorted(index.categories)
+    needed = numbers[-1] + 1
+    unused = needed - 1 - len(numbers)
+    report.lines.append(
+        f"{len(numbers)} categories with ids {numbers[0]} to {numbers[-1]}, "
+        f"{unused} ids between them unused: model.num_classes={needed}, the "
+        "highest id and the background"
+    )
+    if num_classes and num_classes < needed:
+        report.problems.append(
+            f"model.num_classes must be {needed} or more, the highest category "
+            "id and 1, however many categories there are. "
+            f"Received: num_classes={num_classes}"
+        )
+    elif num_classes > needed:
+        report.advice.append(
+            f"num_classes={num_classes}, and {needed} would do."
+        )
+
+
+def _pixels(image: dict, folder: str) -> np.ndarray:
+    """An image as training decodes it, which the header alone is not."""
+    encoded, _ = records.read_image(image, folder)
+    decoded = tf.io.decode_image(encoded, channels=3).numpy()
+    size = (image["height"], image["width"])
+    if decoded.shape[:2] != size:
+        raise ValueError(
+            "An image is of another size than its annotation says. Received: "
+            f"image id={image['id']}, {decoded.shape[:2]}, annotated {size}"
+        )
+    return decoded
+
+
+def _compare_mask(
+    one: instances.Instance, counts: instances.Counts, where: str
+) -> None:
+    rows, columns = masks.decode(one.mask).nonzero()
+    if not rows.size:
+        counts.note("empty_masks", f"{where}, box={one.box}")
+        return
+    left, top, right, bottom = one.box
+    mine = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    width = min(right, mine[2]) - max(left, mine[0])
+    height = min(bottom, mine[3]) - max(top, mine[1])
+    both = max(width, 0) * max(height, 0)
+    area = (mine[2] - mine[0]) * (mine[3] - mine[1])
+    union = area + (right - left) * (bottom - top) - both
+    if both < _LEAST_OVERLAP * union:
+        counts.note("mask_elsewhere", f"{where}, box={one.box}, mask {mine}")
+
+
+def _say(report: Report, counts: instances.Counts) -> None:
+    texts = {
+        instances.INVALID: (report.problems, "annotations are invalid"),
+        instances.DROPPED: (report.advice, "boxes have no area in the image"),
+        instances.CLIPPED: (
+            report.lines,
+            "boxes are less than a pixel outside: conversion clips them",
+        ),
+        instances.FAR: (
+            report.advice,
+            "boxes are further outside their images; conversion clips them",
+        ),
+        "empty_masks": (report.advice, "masks are too thin for a pixel"),
+        "mask_elsewhere": (
+            report.advice,
+            "masks overlap their boxes by less than half",
+        ),
+    }
+    for name, (lines, text) in texts.items():
+        if counts[name]:
+            first = counts.first[name]
+            lines.append(f"{counts[name]:,} {text}. The first: {first}")
+
+
+def _sheet(drawn: Drawn, called: dict[int, str], path: str) -> None:
+    """The drawn images on one picture."""
+    columns = min(2, len(drawn))
+    rows = -(-len(drawn) // columns)
+    sheet = figure.Figure((6 * columns, 5 * rows), layout="constrained")
+    axes = sheet.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(drawn) :]:
+        axis.axis("off")
+    for axis, (pixels, entries) in zip(axes, drawn):
+        draw.panel(axis, pixels, entries, called)
+    draw.save(sheet, path)
+
+
+def main(arguments: list[str]) -> int:
+    """Prints what it finds; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m detection.data check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--annotations", help="COCO's JSON")
+    parser.add_argument("--images", help="directory of its images")
+    parser.add_argument("--records", help="pattern of TFRecords")
+    parser.add_argument("--num_classes", type=int, default=0)
+    parser.add_argument("--limit", type=int, default=500, help="0 for all")
+    parser.add_argument("--picture", help="PNG to draw")
+    given = parser.parse_args(arguments)
+    if not (given.annotations or given.records):
+        parser.error("give --annotations, --records or both")
+    return _run(given)
+
+
+def _run(given: argparse.Namespace) -> int:
+    index = Index(given.annotations) if given.annotations else None
+    called = index.categories if index else {}
+    status, drawn = 0, []
+    if index:
+        report, drawn = examine(
+            index, given.images, given.num_classes, given.limit
+        )
+        print(report.text())
+        status |= bool(report.problems)
+    if given.records:
+        # What training gets is what is drawn.
+        report, drawn = compare(index, given.records, given.limit)
+        print(report.text())
+        status |= bool(report.problems)
+    if given.picture and drawn:
+        _sheet(drawn, called, given.picture)
+        print(f"Picture: {os.path.abspath(given.picture)}")
+    return int(status)

@@ -1,0 +1,256 @@
+"""COCO's JSON and images as TFRecords that the Model Garden's decoder reads.
+
+    python -m detection.data convert --annotations=instances_train2017.json \
+        --images=train2017 --output=DIR/train
+
+The JSON is never held (see `detection.index`) and images are read as they
+are written, so that memory does not grow with them. The output is a
+directory that takes its name when it is whole: what a killed conversion
+leaves is called `DIR/train.unfinished`, and the next one removes it. Beside
+the shards, `conversion.json` says what was converted and what was met.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from detection import instances, records
+from detection.index import Index
+from evonorm_tf.training import progress
+
+ABOUT_FILE = "conversion.json"
+UNFINISHED = ".unfinished"
+_SAID_EVERY = 10.0  # seconds, where there is no bar
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """What to convert.
+
+    Attributes:
+      annotations: COCO's JSON.
+      images: directory of its images.
+      output: directory to make.
+      shards: files to write; at most one an image.
+      masks: whether to write the objects' masks.
+      workers: threads that read and encode.
+      skip_invalid: leave invalid annotations out instead of stopping.
+    """
+
+    annotations: str
+    images: str
+    output: str
+    shards: int = 32
+    masks: bool = True
+    workers: int = os.cpu_count() or 1
+    skip_invalid: bool = False
+
+
+def convert(
+    job: Conversion, display: progress.Display, overwrite: bool = False
+) -> dict[str, Any]:
+    """Writes the records.
+
+    Image k goes to shard k modulo their number, whatever `workers` is.
+
+    Args:
+      job: what to convert.
+      display: shows how far it is.
+      overwrite: replace an output that is there, when the new one is whole.
+
+    Returns:
+      What `conversion.json` holds.
+
+    Raises:
+      ValueError: an output that is there, an invalid file or annotation;
+        the message names both.
+    """
+    job = dataclasses.replace(job, output=job.output.rstrip("/"))
+    if job.shards < 1 or job.workers < 1:
+        raise ValueError(
+            "shards and workers must be positive. Received: "
+            f"shards={job.shards}, workers={job.workers}"
+        )
+    if os.path.exists(job.output) and not overwrite:
+        raise ValueError(
+            "The output is there already; give --overwrite or another. "
+            f"Received: output={job.output!r}"
+        )
+    unfinished = job.output + UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    os.makedirs(unfinished)
+    with Index(job.annotations) as index:
+        about = _write(job, index, unfinished, display)
+    progress.write_atomically(
+        os.path.join(unfinished, ABOUT_FILE), json.dumps(about, indent=2) + "\n"
+    )
+    if os.path.exists(job.output):
+        shutil.rmtree(job.output)
+    os.rename(unfinished, job.output)
+    return about
+
+
+def _write(
+    job: Conversion, index: Index, folder: str, display: progress.Display
+) -> dict[str, Any]:
+    """All shards; what `conversion.json` is to hold."""
+    shards = min(job.shards, len(index))
+    name = os.path.basename(job.output)
+    writers = [
+        tf.io.TFRecordWriter(
+            f"{folder}/{name}-{shard:05d}-of-{shards:05d}.tfrecord"
+        )
+        for shard in range(shards)
+    ]
+    counts = instances.Counts()
+    clock = _Clock(len(index), display)
+    for done, (record, met) in enumerate(_examples(job, index)):
+        writers[done % shards].write(record)
+        counts.update(met)
+        counts.first = met.first | counts.first
+        clock.tick(done + 1)
+    for writer in writers:
+        writer.close()
+    return {
+        "annotations": os.path.abspath(job.annotations),
+        "images": len(index),
+        "annotated": index.annotations,
+        "categories": index.categories,
+        "masks": job.masks,
+        "shards": shards,
+        "counts": dict(counts),
+        "first": counts.first,
+        "seconds": round(clock.seconds(), 1),
+    }
+
+
+def _examples(
+    job: Conversion, index: Index
+) -> Iterator[tuple[bytes, instances.Counts]]:
+    """Serialized tf.Examples in the index's order, a few ahead."""
+    with concurrent.futures.ThreadPoolExecutor(job.workers) as pool:
+        ahead: collections.deque = collections.deque()
+        try:
+            for image, annotations in index:
+                ahead.append(
+                    pool.submit(_example, job, index, image, annotations)
+                )
+                if len(ahead) > 2 * job.workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _example(
+    job: Conversion, index: Index, image: dict, annotations: list[dict]
+) -> tuple[bytes, instances.Counts]:
+    """One image; errors name the file."""
+    counts = instances.Counts()
+    counts["without_objects"] += not annotations
+    try:
+        encoded, kind = records.read_image(image, job.images)
+        found = instances.read(
+            image,
+            annotations,
+            index.categories,
+            job.masks,
+            counts,
+            job.skip_invalid,
+        )
+    except ValueError as error:
+        raise ValueError(f"{job.annotations}: {error}") from error
+    builder = records.example(image, encoded, kind, found, job.masks)
+    names = [index.categories[one.label].encode() for one in found]
+    builder.add_bytes_feature("image/object/class/text", names)
+    return builder.example.SerializeToString(), counts
+
+
+class _Clock:
+    """Says how far a conversion is: often on a bar, else now and then."""
+
+    def __init__(self, images: int, display: progress.Display):
+        self._images, self._display = images, display
+        self._start = self._said = time.monotonic()
+
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._start
+
+    def tick(self, done: int) -> None:
+        """`done` images are written."""
+        now = time.monotonic()
+        if not self._display.live and now - self._said < _SAID_EVERY:
+            return
+        self._said, taken = now, max(self.seconds(), 1e-9)
+        rate = done / taken
+        self._display.update(
+            done / self._images,
+            f"{done:,} of {self._images:,} images, {rate:.0f} images/s",
+            (self._images - done) / rate,
+        )
+
+
+def summary(about: dict[str, Any]) -> list[str]:
+    """What a person should know of a conversion, a line each."""
+    counts, first = about["counts"], about["first"]
+    said = {
+        instances.CLIPPED: "boxes less than a pixel outside: clipped",
+        instances.FAR: "boxes further outside: clipped",
+        instances.DROPPED: "boxes without an area: left out",
+        instances.INVALID: "invalid annotations: left out",
+    }
+    lines = [
+        f"{about['images']:,} images in {about['shards']} files, "
+        f"{counts.get('without_objects', 0):,} without annotations",
+        f"{counts.get('objects', 0):,} of {about['annotated']:,} annotations, "
+        f"{counts.get('crowds', 0):,} of them crowds",
+    ]
+    lines += [
+        f"{counts[name]:,} {text} (the first: {first[name]})"
+        for name, text in said.items()
+        if counts.get(name)
+    ]
+    highest = max(about["categories"])
+    return [
+        *lines,
+        f"{len(about['categories'])} categories, ids up to {highest}: "
+        f"model.num_classes={highest + 1}",
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Converts what the arguments say; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m detection.data convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--annotations", required=True, help="COCO's JSON")
+    parser.add_argument("--images", required=True, help="their directory")
+    parser.add_argument("--output", required=True, help="directory to make")
+    parser.add_argument("--shards", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--no_masks", dest="masks", action="store_false")
+    parser.add_argument("--skip_invalid", action="store_true")
+    parser.add_argument("--overwrite", action="store_true")
+    given = vars(parser.parse_args(arguments))
+    overwrite = given.pop("overwrite")
+    with progress.Display("convert") as display:
+        about = convert(Conversion(**given), display, overwrite)
+    print("\n".join(summary(about)))
+    rate = about["images"] / max(about["seconds"], 0.1)
+    print(f"{progress.duration(about['seconds'])}, {rate:.0f} images/s")
+    print(f"input_path: {given['output'].rstrip('/')}/*.tfrecord")
+    return 0

@@ -1,0 +1,110 @@
+"""A detector as it is used: images in, boxes in their own pixels out."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from official.vision.ops import preprocess_ops
+
+from detection import results, settings
+
+Outputs = dict[str, tf.Tensor]
+
+
+class Detector:
+    """A network between an evaluation's preprocessing and its boxes.
+
+    Outputs of N images, padded to K detections each:
+      num_detections: [N], how many are none of the padding.
+      detection_boxes: [N, K, 4], top, left, bottom, right, in pixels of the
+        image that was given; as in an evaluation they may reach past it,
+        where the network saw padding.
+      detection_classes: [N, K], category ids.
+      detection_scores: [N, K].
+      detection_masks: [N, K, h, w], in [0, 1], of the box; with masks alone.
+    """
+
+    def __init__(self, model: tf_keras.Model, params: settings.Model):
+        """Args: the network, and its config for the size of its input."""
+        self.model = model
+        self._size = list(params.input_size[:2])
+        self._stride = 2**params.max_level
+
+    def _scaled(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """uint8 [H, W, 3] to the network's input, and its image_info."""
+        return preprocess_ops.resize_and_crop_image(
+            preprocess_ops.normalize_image(image),
+            self._size,
+            preprocess_ops.compute_padded_size(self._size, self._stride),
+            aug_scale_min=1.0,
+            aug_scale_max=1.0,
+        )
+
+    def _network(self, inputs: tf.Tensor, info: tf.Tensor) -> Outputs:
+        """The network's inputs [N, H, W, 3] and image_info to detections."""
+        found = self.model(inputs, info[:, 1, :], training=False)
+        outputs = {k: v for k, v in found.items() if k.startswith("detection_")}
+        scale = tf.tile(info[:, 2:3, :], [1, 1, 2])
+        outputs["detection_boxes"] = found["detection_boxes"] / scale
+        outputs["num_detections"] = found["num_detections"]
+        return outputs
+
+    def _scale_all(self, prepare: Any, given: tf.Tensor) -> Any:
+        return tf.map_fn(prepare, given, fn_output_signature=self._specs())
+
+    def _specs(self, *batch: int | None) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+        shape = self.model.backbone.input_shape[1:]
+        return tf.TensorSpec([*batch, *shape]), tf.TensorSpec([*batch, 4, 2])
+
+    def images(self, images: tf.Tensor) -> Outputs:
+        """Detections in uint8 [N, H, W, 3].
+
+        Not compiled: the network's graph takes longer to make, a loop for
+        each class, than some tens of images to look at.
+        """
+        return self._network(*self._scale_all(self._scaled, images))
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """What a SavedModel serves: by "images", and by "encoded" files.
+
+        The files' bytes are [N], JPEG or PNG, of any sizes.
+        """
+        # One graph of the network for both.
+        network = tf.function(self._network, self._specs(None))
+
+        @tf.function
+        def images(images: tf.Tensor) -> Outputs:
+            return network(*self._scale_all(self._scaled, images))
+
+        def decode(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # It reads PNG as well, and its result has a static rank.
+            return self._scaled(tf.io.decode_jpeg(one, channels=3))
+
+        @tf.function
+        def encoded(encoded: tf.Tensor) -> Outputs:
+            return network(*self._scale_all(decode, encoded))
+
+        pictures = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+        files = tf.TensorSpec([None], tf.string, name="encoded")
+        return {
+            "serving_default": images.get_concrete_function(pictures),
+            "encoded": encoded.get_concrete_function(files),
+        }
+
+
+def to_coco(
+    outputs: dict[str, Any], image: np.ndarray, image_id: int = 0
+) -> list[dict]:
+    """The detections of one image as COCO results.
+
+    Args:
+      outputs: of a `Detector`, for N = 1.
+      image: [H, W, 3], what was given to it.
+      image_id: the image's.
+    """
+    size = np.array(image.shape[:2], np.float32)
+    one = {name: np.asarray(value)[0] for name, value in outputs.items()}
+    # Its boxes are in the image's own pixels already.
+    one["image_info"] = np.stack([size, size, np.ones(2), np.zeros(2)])
+    return results.to_coco(one, image_id)

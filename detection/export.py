@@ -1,0 +1,180 @@
+"""Exports a trained detector, and checks what it exported.
+
+    python -m detection.export --model_dir=RUN --output_dir=DIR \
+        --checkpoint=best
+
+The SavedModel takes uint8 images [N, H, W, 3] of any size ("images"), or the
+bytes of files [N] by its second signature ("encoded"); it scales them, and
+gives boxes in the pixels of what it was given (see `detection.detector`).
+Beside it are `labels.json`, category ids and names, and `export.json`: where
+the weights come from and how far the export is from the model.
+
+The export is run on images and must find what the model finds in them: those
+of --image, or the first of the run's validation data. An export that finds
+something else is an error, and so is one on images in which nothing is found.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+from detection import detector, draw, predict, restore
+from evonorm_tf.training import flags as training_flags
+from evonorm_tf.training import progress
+
+NAME = "saved_model"
+# Boxes in parts of the image's longer side, scores and masks as they are:
+# float32 sums in another order, through tens of layers.
+TOLERANCE = 1e-3
+_CHECKED = 2  # images
+
+
+def export(
+    run: restore.Restored, output_dir: str, images: list[np.ndarray]
+) -> dict[str, float]:
+    """Exports a run's detector and compares it with the model.
+
+    Args:
+      run: the restored run.
+      output_dir: where to; made where it is not there.
+      images: [H, W, 3], uint8, to compare on; of any sizes.
+
+    Returns:
+      "difference", the largest of boxes, scores and masks, and "detections",
+      how many were compared.
+
+    Raises:
+      ValueError: the export differs from the model, or nothing was found.
+    """
+    model = detector.Detector(run.model, run.params.task.model)
+    os.makedirs(output_dir, exist_ok=True)
+    # What is refused never stands under its name.
+    with tempfile.TemporaryDirectory(".unchecked", dir=output_dir) as aside:
+        path = os.path.join(aside, NAME)
+        # The weights and the signatures alone: a Keras model would save a
+        # graph of each of its layers as well.
+        holder = tf.Module()
+        holder.weights = run.model.variables
+        tf.saved_model.save(holder, path, signatures=model.signatures())
+        compared = _compare(model, tf.saved_model.load(path), images)
+        _replace(path, output_dir)
+    names = {str(key): name for key, name in run.names.items()}
+    progress.write_atomically(
+        os.path.join(output_dir, "labels.json"),
+        json.dumps(names, indent=2) + "\n",
+    )
+    about = {
+        "checkpoint": run.path,
+        "step": run.step,
+        "metrics": run.metrics,
+        "compared": compared,
+        "config": run.params.as_dict(),
+    }
+    progress.write_atomically(
+        os.path.join(output_dir, "export.json"),
+        json.dumps(about, indent=2) + "\n",
+    )
+    return compared
+
+
+def _replace(path: str, folder: str) -> None:
+    """Moves what is checked into its place; export.json comes last."""
+    about = os.path.join(folder, "export.json")
+    if os.path.exists(about):
+        os.remove(about)
+    place = os.path.join(folder, NAME)
+    if os.path.isdir(place):
+        shutil.rmtree(place)
+    os.replace(path, place)
+
+
+def _compare(
+    model: detector.Detector, loaded: tf.Module, images: list[np.ndarray]
+) -> dict[str, float]:
+    """Model and export on the same images, by both signatures."""
+    difference, count = 0.0, 0
+    for image in images:
+        batch = tf.constant(image[np.newaxis])
+        wanted = model.images(batch)
+        png = tf.io.encode_png(image)[tf.newaxis]
+        for got in (
+            loaded.signatures["serving_default"](images=batch),
+            loaded.signatures["encoded"](encoded=png),
+        ):
+            # Not max(), which passes over what is no number.
+            found = _difference(wanted, got, image.shape)
+            difference = float(np.maximum(difference, found))
+        count += int(wanted["num_detections"][0])
+    if not count:
+        raise ValueError(
+            "The model finds nothing in the images that it is compared on, so "
+            "the export cannot be checked; give --image with something to "
+            f"find. Received: {len(images)} images"
+        )
+    # Not `>`: what is no number is no export either.
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"The export is not the model: it differs by {difference:.1e}, at "
+            f"most {TOLERANCE:.0e} expected. It was not kept; what output_dir "
+            "held before was."
+        )
+    return {"difference": difference, "detections": count}
+
+
+def _difference(wanted: dict, got: dict, shape: tuple[int, ...]) -> float:
+    """Largest difference of any output; infinite where what is found is."""
+    count = int(wanted["num_detections"][0])
+    if set(wanted) != set(got) or count != int(got["num_detections"][0]):
+        return np.inf
+    worst = 0.0
+    for name in set(wanted) - {"num_detections"}:
+        one, other = (np.asarray(v[name])[0, :count] for v in (wanted, got))
+        if one.size == 0:
+            continue
+        if name == "detection_classes":
+            if not np.array_equal(one, other):
+                return np.inf
+            continue
+        unit = max(shape[:2]) if name.endswith("boxes") else 1
+        worst = np.maximum(worst, np.abs(one - other).max() / unit)
+    return float(worst)
+
+
+def _images(run: restore.Restored, paths: list[str]) -> list[np.ndarray]:
+    """What to compare on."""
+    if paths:
+        return [predict.read(path) for path in paths]
+    records = run.params.task.validation_data.input_path
+    if not records or not tf.io.gfile.glob(records):
+        raise ValueError(
+            "The run's validation data are gone; give --image to compare the "
+            f"export on. Received: input_path={records!r}"
+        )
+    return list(draw.read_images(records, _CHECKED).values())
+
+
+def main(_: list[str]) -> None:
+    """Exports what the flags ask for."""
+    flag = flags.FLAGS
+    training_flags.quiet_logs()
+    run = restore.restore(flag.model_dir, flag.checkpoint)
+    compared = export(run, flag.output_dir, _images(run, flag.image))
+    print(
+        f"{compared['detections']} detections differ from the model's by "
+        f"{compared['difference']:.1e} (at most {TOLERANCE:.0e})"
+    )
+    print(f"Exported to {flag.output_dir}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("model_dir", None, "The run's directory.")
+    flags.DEFINE_string("output_dir", None, "Where the export goes.")
+    flags.DEFINE_string("checkpoint", "latest", "latest, best or a path.")
+    flags.DEFINE_multi_string("image", [], "Image to compare on.")
+    flags.mark_flags_as_required(["output_dir"])
+    app.run(main)

@@ -1,0 +1,143 @@
+"""Draws what a trained detector finds in images.
+
+    python -m detection.predict --model_dir=RUN --image=A.jpg --image=B.png \
+        --output_dir=found
+
+Each image gets a PNG with boxes, masks, names and scores, and with
+--json=FILE all detections are written as COCO results. --checkpoint is
+"latest", "best" or the path of one, which then needs no --model_dir.
+"""
+
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+from detection import detector, draw, evaluate, restore
+from evonorm_tf.training import flags as training_flags
+from evonorm_tf.training import progress
+
+
+def read(path: str) -> np.ndarray:
+    """[H, W, 3], uint8, RGB, of an image file.
+
+    Raises:
+      ValueError: no such file, or no image.
+    """
+    if os.path.isfile(path):
+        try:
+            # As training reads it: turned as it is stored, whatever its EXIF
+            # says, and the first picture of a film.
+            image = tf.io.decode_image(
+                tf.io.read_file(path), channels=3, expand_animations=False
+            )
+            return image.numpy()
+        except tf.errors.InvalidArgumentError:
+            pass  # Said below, as for a file that is not there.
+    raise ValueError(
+        f"This is no image that can be read. Received: image={path!r}"
+    )
+
+
+def predict(
+    run: restore.Restored, images: dict[str, np.ndarray]
+) -> dict[str, list[dict]]:
+    """COCO results by the images' names, best first.
+
+    The `image_id` of a result is the image's place in `images`.
+    """
+    found = detector.Detector(run.model, run.params.task.model)
+    return {
+        name: sorted(
+            detector.to_coco(
+                found.images(tf.constant(image[np.newaxis])), image, number
+            ),
+            key=lambda entry: -entry["score"],
+        )
+        for number, (name, image) in enumerate(images.items())
+    }
+
+
+def _describe(entry: dict, names: dict[int, str]) -> str:
+    name = names.get(entry["category_id"], str(entry["category_id"]))
+    x, y, width, height = entry["bbox"]
+    return (
+        f"{entry['score']:.3f} {name}: x {x:.0f}, y {y:.0f}, "
+        f"{width:.0f} x {height:.0f}"
+    )
+
+
+def outputs(images: list[str], folder: str) -> dict[str, str]:
+    """Where the picture of each image goes; none over another.
+
+    Raises:
+      ValueError: two images of one name.
+    """
+    places = {}
+    for image in images:
+        stem = os.path.splitext(os.path.basename(image))[0]
+        place = os.path.join(folder, f"{stem}.detections.png")
+        if place in places.values():
+            raise ValueError(
+                "Two images have the same name; draw them into two "
+                f"directories. Received: image={image!r}"
+            )
+        places[image] = place
+    return places
+
+
+def draw_all(
+    run: restore.Restored,
+    places: dict[str, str],
+    names: dict[int, str],
+    threshold: float,
+) -> list[dict]:
+    """Draws the detections in images, and prints them.
+
+    Args:
+      run: the restored run.
+      places: image files to PNGs, of `outputs`.
+      names: category ids to names.
+      threshold: least score that is drawn and printed.
+
+    Returns:
+      All detections as COCO results.
+    """
+    images = {path: read(path) for path in places}
+    found = predict(run, images)
+    print(f"Checkpoint: {run.path}")
+    for path, entries in found.items():
+        shown = [one for one in entries if one["score"] >= threshold]
+        draw.picture(images[path], shown, names, places[path])
+        print(f"{path}: {len(shown)} found, picture {places[path]}")
+        for entry in shown:
+            print(f"  {_describe(entry, names)}")
+    return [one for entries in found.values() for one in entries]
+
+
+def main(_: list[str]) -> None:
+    """Draws what the flags ask for."""
+    flag = flags.FLAGS
+    training_flags.quiet_logs()
+    places = outputs(flag.image, flag.output_dir)
+    run = restore.restore(flag.model_dir, flag.checkpoint)
+    names = run.names
+    if flag.annotations:
+        names = draw.names(evaluate.load_annotations(flag.annotations))
+    found = draw_all(run, places, names, flag.threshold)
+    if flag.json:
+        progress.write_atomically(flag.json, json.dumps(found))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_multi_string("image", None, "Image file; repeat for more.")
+    flags.DEFINE_string("model_dir", None, "The run's directory.")
+    flags.DEFINE_string("checkpoint", "latest", "latest, best or a path.")
+    flags.DEFINE_string("output_dir", ".", "Where the pictures go.")
+    flags.DEFINE_string("json", None, "All detections as COCO results.")
+    flags.DEFINE_string("annotations", None, "COCO's JSON, for the names.")
+    flags.DEFINE_float("threshold", 0.5, "Least score that is drawn.")
+    flags.mark_flags_as_required(["image"])
+    app.run(main)

@@ -1,0 +1,152 @@
+"""Whether TFRecords are those of the annotations, and what was found."""
+
+import collections
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from official.vision.dataloaders import tf_example_decoder
+
+from detection import instances, masks
+from detection.index import Index
+
+DRAWN = 4
+SHOWN = 5
+# float32 in [0, 1].
+_BOX_TOLERANCE = 1e-6
+
+Drawn = list[tuple[np.ndarray, list[dict]]]
+
+
+class Report:
+    """What was found.
+
+    Attributes:
+      lines: what there is.
+      advice: what may be meant so.
+      problems: what would go wrong.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.advice: list[str] = []
+        self.problems: list[str] = []
+
+    def text(self) -> str:
+        """All of it, a line each."""
+        return "\n".join(
+            [
+                *self.lines,
+                *(f"ADVICE: {line}" for line in self.advice),
+                *(f"PROBLEM: {line}" for line in self.problems),
+            ]
+        )
+
+
+def compare(
+    index: Index | None, pattern: str, limit: int
+) -> tuple[Report, Drawn]:
+    """Looks at records, and at whether they are those of the annotations.
+
+    Args:
+      index: the annotations; None looks at the records alone.
+      pattern: of the records.
+      limit: records to decode; 0 for all. Ids are read of all.
+
+    Returns:
+      What was found, and a few images with what their records say.
+    """
+    report, drawn = Report(), []
+    files = sorted(tf.io.gfile.glob(pattern))
+    if not files:
+        report.problems.append(f"There are no such records: {pattern!r}")
+        return report, drawn
+    seen = collections.Counter()
+    decode = tf_example_decoder.TfExampleDecoder(include_mask=True).decode
+    for number, record in enumerate(tf.data.TFRecordDataset(files)):
+        if limit and number >= limit:
+            key = "image/source_id"
+            features = {key: tf.io.FixedLenFeature((), tf.string)}
+            parsed = tf.io.parse_single_example(record, features)
+            seen[int(parsed[key].numpy())] += 1
+            continue
+        one = {name: part.numpy() for name, part in decode(record).items()}
+        seen[int(one["source_id"])] += 1
+        if len(drawn) < DRAWN and len(one["groundtruth_classes"]):
+            drawn.append((one["image"], _entries(one)))
+        pair = index and index.find(int(one["source_id"]))
+        problem = pair and _difference(one, *pair, index.categories)
+        if problem and len(report.problems) < SHOWN:
+            report.problems.append(problem)
+    report.lines.append(f"{seen.total():,} records in {len(files)} files")
+    if index:
+        _compare_ids(report, seen, set(index.ids))
+    return report, drawn
+
+
+def _compare_ids(report: Report, seen: collections.Counter, ids: set) -> None:
+    for what, found in (
+        ("records are there twice", {i for i, n in seen.items() if n > 1}),
+        ("records are of no annotated image", set(seen) - ids),
+        ("annotated images have no record", ids - set(seen)),
+    ):
+        if found:
+            report.problems.append(
+                f"{len(found):,} {what}; convert anew. "
+                f"Received: id={min(found)}"
+            )
+
+
+def _entries(one: dict[str, Any]) -> list[dict]:
+    """What a decoded record holds, as COCO annotations."""
+    height, width = one["image"].shape[:2]
+    size = np.array([height, width, height, width])
+    entries = []
+    for index, box in enumerate(one["groundtruth_boxes"] * size):
+        top, left, bottom, right = box
+        entry = {
+            "bbox": [left, top, right - left, bottom - top],
+            "category_id": int(one["groundtruth_classes"][index]),
+        }
+        if len(one["groundtruth_instance_masks"]):
+            mask = one["groundtruth_instance_masks"][index]
+            entry["segmentation"] = masks.encode(mask)
+        entries.append(entry)
+    return entries
+
+
+def _difference(
+    one: dict[str, Any], image: dict, annotations: list, categories: dict
+) -> str | None:
+    """How a record differs from its image's annotations; None if not."""
+    pictures = one["groundtruth_instance_masks"]
+    found = instances.read(
+        image,
+        annotations,
+        categories,
+        bool(len(pictures)),
+        instances.Counts(),
+        True,
+    )
+    labels = [instance.label for instance in found]
+    difference = None
+    size = np.array([image["width"], image["height"]] * 2)
+    boxes = np.array([instance.box for instance in found]).reshape(-1, 4)
+    wanted = (boxes / size)[:, [1, 0, 3, 2]]
+    if one["groundtruth_classes"].tolist() != labels:
+        difference = "other categories"
+    elif not np.allclose(
+        one["groundtruth_boxes"], wanted, rtol=0, atol=_BOX_TOLERANCE
+    ):
+        difference = "other boxes"
+    elif len(pictures) and not all(
+        np.array_equal(picture, masks.decode(instance.mask))
+        for picture, instance in zip(pictures, found, strict=True)
+    ):
+        difference = "other masks"
+    if difference is None:
+        return None
+    return (
+        f"A record has {difference} than its annotations; convert anew. "
+        f"Received: image id={image['id']}"
+    )

@@ -1,0 +1,152 @@
+"""A detector's training step as a function of tensors; --preflight.
+
+The step as it trains, without its data: what compiles, fits and costs does
+not depend on them. Evaluation is not part of it.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+from official.modeling import performance
+
+from detection import check_config, parser, settings, task
+from evonorm_tf import preflight
+from evonorm_tf.preflight import tpu
+from evonorm_tf.training import config, progress
+
+
+class _Bare(config.NormAct):
+    """No layer at all, wherever a norm_act would be."""
+
+    def bind(self, layers: Any) -> Callable[..., Any]:
+        """Makes layers that do nothing."""
+        del layers
+        return lambda **_: tf_keras.layers.Activation("linear")
+
+
+def preflight_module(
+    params: config.Experiment, layer: str | None, batch: int
+) -> preflight.Module:
+    """The training step of one chip.
+
+    Args:
+      params: the resolved experiment.
+      layer: catalog name; None for the network without its norm_act layers.
+      batch: images a step on the chip.
+    """
+    params = params.replace()  # A copy.
+    if layer is None:
+        params.task.model.norm_act = _Bare()
+    else:
+        params.task.model.norm_act.name = layer
+    tf_keras.backend.reset_uids()  # As in classification/steps.py.
+    step, _ = train_step(params, task.Task(params.task))
+    module, _ = preflight.lower(step, *_flat_specs(params.task, batch))
+    return module
+
+
+def specs(params: settings.Task, batch: int) -> tuple[tf.TensorSpec, dict]:
+    """Of a training batch: images and labels, without any data."""
+    size = [*params.model.input_size[:2], 3]
+    decoded = {
+        "image": tf.TensorSpec([None, None, 3], tf.uint8),
+        "groundtruth_boxes": tf.TensorSpec([None, 4], tf.float32),
+        "groundtruth_classes": tf.TensorSpec([None], tf.int64),
+        "groundtruth_is_crowd": tf.TensorSpec([None], tf.bool),
+        "groundtruth_instance_masks": tf.TensorSpec([None] * 3, tf.float32),
+        "seed": tf.TensorSpec([2], tf.int64),
+    }
+    parse = parser.build(params.model, params.train_data).parse_fn(True)
+    _, labels = (
+        tf.function(parse).get_concrete_function(decoded).structured_outputs
+    )
+    return (
+        tf.TensorSpec([batch, *size], params.train_data.dtype),
+        tf.nest.map_structure(
+            lambda one: tf.TensorSpec([batch, *one.shape], one.dtype), labels
+        ),
+    )
+
+
+def _flat_specs(params: settings.Task, batch: int) -> list[tf.TensorSpec]:
+    return tf.nest.flatten(specs(params, batch))
+
+
+def train_step(
+    params: config.Experiment, made: task.Task
+) -> tuple[Callable[..., tf.Tensor], tf_keras.Model]:
+    """The step as the trainer takes it on one device.
+
+    Args:
+      params: the resolved experiment.
+      made: its task.
+
+    Returns:
+      f(images, *labels) -> loss, the labels in the order of `tf.nest.flatten`;
+      and the model it trains.
+
+    Raises:
+      ValueError: micro-batches, whose statistics a preflight does not have.
+    """
+    if params.runtime.accumulation_steps != 1:
+        raise ValueError(
+            "The preflight is of one whole batch. Received: "
+            f"accumulation_steps={params.runtime.accumulation_steps}"
+        )
+    precision = params.runtime.mixed_precision_dtype or "float32"
+    before = tf_keras.mixed_precision.global_policy()
+    performance.set_mixed_precision_policy(precision)
+    try:
+        tf_keras.utils.set_random_seed(made.seed)
+        model = made.build_model()
+        optimizer = made.create_optimizer(
+            params.trainer.optimizer_config, params.runtime
+        )
+    finally:
+        tf_keras.mixed_precision.set_global_policy(before)
+    create = getattr(optimizer, "_create_all_weights", None)
+    (create or optimizer.build)(model.trainable_variables)
+    structure = specs(params.task, 1)
+
+    def step(*flat):
+        inputs = tf.nest.pack_sequence_as(structure, flat)
+        return made.train_step(inputs, model, optimizer)[made.loss]
+
+    return step, model
+
+
+def report(
+    params: config.Experiment, topology: str, json_file: str | None = None
+) -> None:
+    """Prints what the TPU's compiler says of the training step.
+
+    Args:
+      params: the resolved experiment; its batch is shared by the chips.
+      topology: such as "v5e:2x2".
+      json_file: where the report goes as well.
+
+    Raises:
+      ValueError: an unknown topology, a batch that the chips cannot share,
+        settings that no TPU can run.
+    """
+    chips, batch = tpu.chips(topology), params.task.train_data.global_batch_size
+    if batch % chips:
+        raise ValueError(
+            f"The batch must divide among the {chips} chips of {topology}. "
+            f"Received: global_batch_size={batch}"
+        )
+    check_config.tpu_safe(params.task.model)
+
+    def build(layer: str | None, count: int) -> preflight.Module:
+        return preflight_module(params, layer, count)
+
+    layer = params.task.model.norm_act.name
+    request = preflight.Request(build, layer, batch // chips, topology)
+    found = preflight.run(request, lambda text: print(text, flush=True))
+    print(preflight.as_text(found))
+    if json_file:
+        text = json.dumps(found, indent=1) + "\n"
+        progress.write_atomically(json_file, text)

@@ -1,0 +1,77 @@
+"""A graph as a picture: Graphviz text, and PNG where `dot` is installed."""
+
+import shutil
+import subprocess
+
+from evonorm_tf.graphs.formula import formula
+from evonorm_tf.graphs.graph import FIRST, INITIAL, OUTPUT, Graph
+from evonorm_tf.graphs.primitives import PRIMITIVES
+
+_AGGREGATION = "#cfe3f2"
+_OUTPUT = "#f5d9c8"
+
+
+def dot(graph: Graph) -> str:
+    """The live nodes in Graphviz's language; numbers are those of `text`.
+
+    Aggregations are blue, the output is orange; where the order of the inputs
+    counts, the edges of a division are numbered.
+    """
+    live = graph.live()
+    used = graph.uses()
+    lines = [
+        "digraph layer {",
+        f'  label="{formula(graph)}"; rankdir=TB; fontname="Helvetica";',
+        '  node [fontname="Helvetica", shape=box, style="rounded,filled", '
+        'fillcolor="white"];',
+    ]
+    for number, name in enumerate(INITIAL):
+        if number in used:
+            lines.append(f'  n{number} [label="{name}", shape=ellipse];')
+    for number in live:
+        op = graph[number].op
+        colour = "white"
+        if PRIMITIVES[op].axes:
+            colour = _AGGREGATION
+        if number == OUTPUT:
+            colour = _OUTPUT
+        lines.append(f'  n{number} [label="{op}", fillcolor="{colour}"];')
+    for number in live:
+        op, inputs = graph[number]
+        ordered = len(inputs) == 2 and not PRIMITIVES[op].commutative
+        for place, source in enumerate(inputs, 1):
+            label = f' [label="{place}"]' if ordered else ""
+            lines.append(f"  n{source} -> n{number}{label};")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def png(graph: Graph, path: str) -> None:
+    """Writes the picture as a PNG file.
+
+    Raises:
+      RuntimeError: Graphviz's `dot` is not installed, or fails.
+    """
+    if shutil.which("dot") is None:
+        raise RuntimeError(
+            "A PNG picture needs Graphviz's `dot`, which is not installed; "
+            "the text form (`graphs.dot`) does not, and any Graphviz viewer "
+            f"reads it. Received: path={path!r}"
+        )
+    done = subprocess.run(
+        ["dot", "-Tpng", "-o", path],
+        input=dot(graph),
+        text=True,
+        capture_output=True,
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"`dot` failed: {done.stderr.strip()}. Received: path={path!r}"
+        )
+
+
+def depths(graph: Graph) -> dict[int, int]:
+    """The live nodes and what they use, with their distance from the inputs."""
+    found = {i: 0 for i in graph.uses() if i < FIRST}
+    for number in graph.live():
+        found[number] = 1 + max(found[i] for i in graph[number].inputs)
+    return found

@@ -1,0 +1,170 @@
+"""The figures of a search's report."""
+
+import base64
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from evonorm_tf.graphs.graph import INITIAL, OUTPUT, Graph
+from evonorm_tf.graphs.picture import depths
+from evonorm_tf.graphs.primitives import PRIMITIVES
+from evonorm_tf.search.history import Point, Ranked
+from evonorm_tf.training import plots
+
+# Okabe and Ito's set; an arm keeps its colour in every figure.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+
+
+def inline(figure: Figure) -> str:
+    """A figure as the source of an HTML image: the page needs no files."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, facecolor="white")
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/png;base64,{text}"
+
+
+def _figure(width: float, height: float, count: int) -> tuple[Figure, list]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for one in axes:
+        plots.plain(one)
+    return figure, list(axes)
+
+
+def best(arms: Mapping[str, Sequence[Point]]) -> Figure:
+    """Best mean accuracy so far, against trainings and CPU seconds."""
+    figure, axes = _figure(10, 3.6, 2)
+    for colour, (name, points) in zip(_COLOURS, arms.items()):
+        begun = [p for p in points if p.best > 0]
+        for one, x in zip(axes, ("trainings", "cpu")):
+            one.step(
+                [getattr(p, x) for p in begun],
+                [p.best for p in begun],
+                where="post",
+                color=colour,
+                label=name,
+            )
+    for one, label in zip(axes, ("trainings", "CPU seconds")):
+        one.set_xlabel(label)
+        one.set_ylabel("best mean validation accuracy")
+    if arms:
+        axes[0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def funnel(rows: Sequence[tuple[str, int, int]]) -> Figure:
+    """What was left after every filter and stage, on a logarithmic scale."""
+    figure, (axes,) = _figure(8, 0.27 * len(rows) + 0.8, 1)
+    names = [row[0] for row in rows][::-1]
+    left = [row[2] for row in rows][::-1]
+    axes.barh(names, left, color="#56b4e9")
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlabel("left")
+    for place, count in enumerate(left):
+        axes.text(count, place, f" {count:,}", va="center", fontsize=8)
+    axes.margins(x=0.12)
+    return figure
+
+
+def fronts(rows: Sequence[Ranked], members: set[int]) -> Figure | None:
+    """Accepted layers on every pair of anchors, the front marked."""
+    anchors = list(rows[0].scores) if rows else []
+    pairs = [(a, b) for i, a in enumerate(anchors) for b in anchors[i + 1 :]]
+    if not pairs:
+        return None
+    figure, axes = _figure(3.6 * len(pairs), 3.4, len(pairs))
+    for one, (a, b) in zip(axes, pairs):
+        for on_front, colour, label in (
+            (False, "#b3b3b3", "accepted"),
+            (True, "#d55e00", "front of all anchors"),
+        ):
+            chosen = [
+                r.scores
+                for r in rows
+                if (r.trial.number in members) == on_front
+            ]
+            one.scatter(
+                [s[a] for s in chosen],
+                [s[b] for s in chosen],
+                s=18,
+                color=colour,
+                label=label,
+            )
+        one.set_xlabel(a)
+        one.set_ylabel(b)
+    axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def lineages(arms: Mapping[str, Sequence[Point]]) -> Figure:
+    """Diversity: the share of the population with founders of their own."""
+    figure, (axes,) = _figure(6, 3, 1)
+    for colour, (name, points) in zip(_COLOURS, arms.items()):
+        x = [p.trainings for p in points]
+        axes.plot(x, [p.lineages for p in points], color=colour, label=name)
+    axes.set_ylim(0, 1.05)
+    axes.set_xlabel("trainings")
+    axes.set_ylabel("lineages / population")
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def bands(
+    arms: Mapping[str, Sequence[Sequence[float]]], xlabel: str, ylabel: str
+) -> Figure:
+    """Median over seeds with the middle half; [seed][trial] for every arm."""
+    figure, (axes,) = _figure(7, 4, 1)
+    for colour, (name, seeds) in zip(_COLOURS, arms.items()):
+        columns = list(zip(*seeds))
+        x = range(1, len(columns) + 1)
+        low, middle, high = (
+            [
+                statistics.quantiles(c, n=4, method="inclusive")[i]
+                if len(c) > 1
+                else c[0]
+                for c in columns
+            ]
+            for i in range(3)
+        )
+        axes.plot(x, middle, color=colour, label=name)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def picture(graph: Graph) -> Figure:
+    """The live nodes by depth, inputs at the top; needs no Graphviz."""
+    depth = depths(graph)
+    rows: dict[int, list[int]] = {}
+    for node in sorted(depth):
+        rows.setdefault(depth[node], []).append(node)
+    place = {
+        node: ((i + 1) / (len(nodes) + 1), -level)
+        for level, nodes in rows.items()
+        for i, node in enumerate(nodes)
+    }
+    figure = Figure(figsize=(5, 0.62 * len(rows) + 0.4), layout="constrained")
+    axes = figure.subplots()
+    axes.axis("off")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-len(rows) + 0.5, 0.5)
+    for node in graph.live():
+        for source in graph[node].inputs:
+            axes.annotate(
+                "",
+                place[node],
+                place[source],
+                arrowprops={"arrowstyle": "->", "shrinkA": 9, "shrinkB": 9},
+            )
+    for node, (x, y) in place.items():
+        text = INITIAL[node] if node < len(INITIAL) else graph[node].op
+        colour = "#f5d9c8" if node == OUTPUT else "white"
+        if text in PRIMITIVES and PRIMITIVES[text].axes:
+            colour = "#cfe3f2"
+        box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "#666666"}
+        axes.text(x, y, text, ha="center", va="center", bbox=box, fontsize=9)
+    return figure

@@ -1,0 +1,118 @@
+"""What a journal tells of a search: for the screen, the report and tables."""
+
+import collections
+from typing import NamedTuple
+
+from evonorm_tf.search import evolution, filters, stages
+from evonorm_tf.search.journal import Journal, Trial
+from evonorm_tf.search.settings import Settings
+
+_FILTERS = (
+    *filters.Filters.__dataclass_fields__,
+    *("duplicate", "same function", "same training"),
+)
+
+
+class Ranked(NamedTuple):
+    """An accepted trial: its mean accuracy, and that on every anchor."""
+
+    mean: float
+    scores: dict[str, float]
+    trial: Trial
+
+
+class Point(NamedTuple):
+    """The best so far, after so many trials were trained.
+
+    Attributes:
+      trainings: trials that ended, accepted or not.
+      cpu: seconds of processor time that their stages took.
+      best: mean accuracy of the best accepted one; 0 before the first.
+      lineages: share of the population, the newest accepted layers, that
+        goes back to different random graphs; 0 before the first.
+    """
+
+    trainings: int
+    cpu: float
+    best: float
+    lineages: float
+
+
+def accepted(trials: list[Trial], settings: Settings) -> list[Ranked]:
+    """The accepted trials, the best first."""
+    rows = []
+    for trial in trials:
+        if trial.verdict == "accepted":
+            found = stages.scores(trial.results, settings)
+            rows.append(Ranked(sum(found.values()) / len(found), found, trial))
+    return sorted(rows, key=lambda row: (-row.mean, row.trial.number))
+
+
+def front(rows: list[Ranked]) -> set[int]:
+    """Numbers of the trials that no other of `rows` beats on all anchors."""
+    members = [
+        evolution.Member(row.trial.number, None, tuple(row.scores.values()))
+        for row in rows
+    ]
+    return {member.trial for member in evolution.front(members)}
+
+
+def funnel(
+    journal: Journal, trials: list[Trial], settings: Settings
+) -> list[tuple[str, int, int]]:
+    """(stage, how many it rejected, how many were left), in order."""
+    drawn = collections.Counter()
+    for trial in trials:
+        drawn.update(trial.rejected)
+    left = sum(drawn.values()) + len(trials)
+    rows = [("drawn", 0, left)]
+    for name in _FILTERS:
+        left -= drawn[name]
+        rows.append((name, drawn[name], left))
+    failed, passed = collections.Counter(), collections.Counter()
+    for stage in journal.stages():
+        (failed if stage.reason else passed)[stage.name] += 1
+    for name in stages.names(settings):
+        rows.append((name, failed[name], passed[name]))
+    return rows
+
+
+def progress(
+    journal: Journal, trials: list[Trial], settings: Settings
+) -> list[Point]:
+    """A point for every trial that ended, in the order of their endings."""
+    spent = collections.Counter()
+    for stage in journal.stages():
+        spent[stage.trial] += stage.cpu
+    founder = founders(trials)
+    population = collections.deque(maxlen=settings.population)
+    points, cpu, best = [], 0.0, 0.0
+    for trial in trials:
+        if trial.verdict is None:
+            continue
+        cpu += spent[trial.number]
+        if trial.verdict == "accepted":
+            found = stages.scores(trial.results, settings)
+            best = max(best, sum(found.values()) / len(found))
+            population.append(founder[trial.number])
+        lineages = len(set(population)) / len(population) if population else 0
+        points.append(Point(len(points) + 1, cpu, best, lineages))
+    return points
+
+
+def founders(trials: list[Trial]) -> dict[int, int]:
+    """The random graph that every trial goes back to."""
+    found = {}
+    for trial in sorted(trials):  # A parent has a smaller number.
+        parent = trial.parent
+        found[trial.number] = trial.number if parent is None else found[parent]
+    return found
+
+
+def genealogy(trials: list[Trial], number: int) -> list[Trial]:
+    """A trial and those it goes back to, the oldest first."""
+    by_number = {trial.number: trial for trial in trials}
+    line = [by_number[number]]
+    while line[-1].parent is not None:
+        line.append(by_number[line[-1].parent])
+    return line[::-1]

@@ -1,0 +1,214 @@
+"""Searches replayed on a table of all layers of a small space.
+
+    python -m evonorm_tf.search --config=configs/search/exhaustive.yaml \
+        --output=runs/table --set=data_dir=PATH
+    python -m evonorm_tf.search table --output=runs/table
+    python -m evonorm_tf.search replay --output=runs/table --seeds=200
+
+The first line trains every layer once; from then on a search costs
+milliseconds, its optimum is known, and hundreds of seeds can be compared. All
+arms are judged alike: a layer is worth its mean accuracy if it passes quality
+and stability, and nothing if it fails, whether or not the arm tested that.
+"""
+
+import dataclasses
+import json
+import os
+import random
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from evonorm_tf.graphs.canonical import key
+from evonorm_tf.graphs.graph import Graph, parse
+from evonorm_tf.search import arms, fingerprint, stages
+from evonorm_tf.search import settings as settings_lib
+from evonorm_tf.search.evolution import Proposal
+from evonorm_tf.search.journal import Journal
+from evonorm_tf.search.settings import Settings
+from evonorm_tf.search.stages import Outcome
+
+FILE = "table.json"
+_RESAMPLES = 1000
+
+
+class Table:
+    """The results of every layer of a space.
+
+    Args:
+      settings: that they were measured with.
+      rows: "graph", and "results" and "cpu" by stage.
+    """
+
+    def __init__(self, settings: Settings, rows: Sequence[dict[str, Any]]):
+        self.settings, self.rows = settings, list(rows)
+        self._by_key: dict[str, int] = {}
+        self._functions = fingerprint.Functions()
+        self._trainings = fingerprint.Functions()
+        for number, row in enumerate(self.rows):
+            graph = parse(row["graph"])
+            self._by_key[key(graph)] = number
+            for known, values in self._prints(graph):
+                if values is not None:
+                    known.add(values, str(number))
+        self.worth = [self._worth(row) for row in self.rows]
+
+    def _prints(self, graph: Graph):
+        yield self._functions, fingerprint.function(graph)
+        yield self._trainings, fingerprint.training(graph)
+
+    def _worth(self, row: dict[str, Any]) -> float:
+        for stage, result in row["results"].items():
+            outcome = Outcome(stages.Task(0, stage, ""), result, "", 0.0)
+            if not result or stages.objection(outcome, self.settings):
+                return 0.0
+        found = stages.scores(row["results"], self.settings)
+        return statistics.fmean(found.values())
+
+    def find(self, graph: Graph) -> int:
+        """The row of a graph, under whatever expression.
+
+        Raises:
+          ValueError: the table has no such layer.
+        """
+        name = key(graph)
+        if name not in self._by_key:
+            for known, values in self._prints(graph):
+                number = None if values is None else known.find(values)
+                if number is not None:
+                    self._by_key[name] = int(number)
+                    break
+            else:
+                raise ValueError(
+                    "The table has no such layer: it must hold all of its "
+                    f"space. Received: {graph.text()!r}"
+                )
+        return self._by_key[name]
+
+    def measure(self, proposal: Proposal, stage: str) -> Outcome:
+        """What a worker found, when the table was made."""
+        row = self.rows[self.find(proposal.graph)]
+        # The table's quality stage is the fitness of an arm that has none.
+        known = stage.replace("fitness/", "quality/")
+        result = row["results"].get(known, {})
+        error = "" if result else "no result in the table"
+        cpu = row["cpu"].get(known, 0.0)
+        return Outcome(arms.task(proposal, stage), result, error, cpu)
+
+
+def collect(folder: str) -> Table:
+    """The table that an exhaustive search in a folder made.
+
+    Raises:
+      ValueError: the search is another one, or not finished.
+    """
+    journal = Journal(folder, None)
+    try:
+        identity = journal.identity()
+        identity.pop("version")
+        settings = settings_lib.make(identity)
+        trials, measured = journal.trials(), journal.stages()
+    finally:
+        journal.close()
+    open_ = sum(trial.verdict is None for trial in trials)
+    if settings.algorithm != "exhaustive" or open_ or not trials:
+        raise ValueError(
+            "A table is made of an exhaustive search that has ended: run it "
+            f"to its end first. Received: algorithm={settings.algorithm!r}, "
+            f"{len(trials)} trials, {open_} of them under way"
+        )
+    spent: dict[int, dict[str, float]] = {}
+    for stage in measured:
+        spent.setdefault(stage.trial, {})[stage.name] = round(stage.cpu, 3)
+    rows = [
+        {"graph": t.graph, "results": t.results, "cpu": spent[t.number]}
+        for t in sorted(trials)
+    ]
+    return Table(settings, rows)
+
+
+def write(table: Table, path: str) -> None:
+    """Writes a table as JSON, a line a layer."""
+    rows = ",\n".join(json.dumps(row) for row in table.rows)
+    head = json.dumps(table.settings.identity())
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f'{{"settings": {head},\n"rows": [\n{rows}\n]}}\n')
+
+
+def read(path: str) -> Table:
+    """The table in a file.
+
+    Raises:
+      ValueError: it is not there, or no table.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(
+            "There is no table; make one with `python -m evonorm_tf.search "
+            f"table`. Received: path={path!r}"
+        )
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    return Table(settings_lib.make(content["settings"]), content["rows"])
+
+
+def run(table: Table, seeds: int, trials: int) -> dict[str, list[list[float]]]:
+    """Every arm over many seeds: best worth so far, by arm [seed][trial].
+
+    Args:
+      table: of all layers.
+      seeds: searches of every arm.
+      trials: of every search.
+    """
+    found: dict[str, list[list[float]]] = {}
+    for arm in arms.ARMS:
+        for seed in range(seeds):
+            settings = dataclasses.replace(
+                arms.settings_of(arm, table.settings), seed=seed
+            )
+            ended = arms.simulate(settings, table.measure, trials)
+            best, curve = 0.0, []
+            for trial in ended:
+                best = max(best, table.worth[table.find(trial.graph)])
+                curve.append(best)
+            found.setdefault(arm, []).append(curve)
+    return found
+
+
+def summary(
+    table: Table, curves: dict[str, list[list[float]]], after: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Regret against the optimum and its 95 % band, by arm and trials.
+
+    The band is that of the median over the seeds, by bootstrap. `top` is the
+    share of seeds that found one of the best hundredth of the table.
+    """
+    optimum = max(table.worth)
+    place = max(1, round(len(table.worth) / 100)) - 1
+    top = sorted(table.worth, reverse=True)[place]
+    rows = []
+    for arm, seeds in curves.items():
+        for count in after:
+            values = [curve[count - 1] for curve in seeds]
+            regret = [optimum - value for value in values]
+            low, high = _band(regret)
+            rows.append(
+                {
+                    "arm": arm,
+                    "trials": count,
+                    "regret": statistics.median(regret),
+                    "low": low,
+                    "high": high,
+                    "top": sum(v >= top for v in values) / len(values),
+                }
+            )
+    return rows
+
+
+def _band(values: Sequence[float]) -> tuple[float, float]:
+    rng = random.Random(0)
+    medians = sorted(
+        statistics.median(rng.choices(values, k=len(values)))
+        for _ in range(_RESAMPLES)
+    )
+    edge = _RESAMPLES // 40  # 2.5 %
+    return medians[edge], medians[-1 - edge]

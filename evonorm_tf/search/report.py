@@ -1,0 +1,211 @@
+"""A search's report: one HTML page that needs no other file, and CSV.
+
+    python -m evonorm_tf.search report --output=runs/search
+    python -m evonorm_tf.search report --output=runs/arms
+
+A folder whose subfolders are searches, as `arms` leaves it, is reported as
+one page with the arms in common figures.
+"""
+
+import csv
+import dataclasses
+import html
+import os
+from typing import Any
+
+from evonorm_tf import graphs
+from evonorm_tf.search import charts, history, stages
+from evonorm_tf.search import settings as settings_lib
+from evonorm_tf.search.history import Point, Ranked
+from evonorm_tf.search.journal import FILE, Journal, Trial
+from evonorm_tf.search.settings import Settings
+
+_STYLE = (
+    "body{font:15px/1.5 sans-serif;max-width:62em;margin:2em auto;"
+    "padding:0 1em;color:#333}table{border-collapse:collapse;margin:1em 0}"
+    "td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:left}"
+    "img{max-width:100%}code{font-size:90%}"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A search as its journal tells it."""
+
+    name: str
+    settings: Settings
+    trials: list[Trial]
+    ranked: list[Ranked]
+    points: list[Point]
+    funnel: list[tuple[str, int, int]]
+
+
+def read(folder: str, name: str) -> Run:
+    """The run in a folder."""
+    journal = Journal(folder, None)
+    try:
+        identity = journal.identity()
+        identity.pop("version")
+        settings = settings_lib.make(identity)
+        trials = journal.trials()
+        return Run(
+            name,
+            settings,
+            trials,
+            history.accepted(trials, settings),
+            history.progress(journal, trials, settings),
+            history.funnel(journal, trials, settings),
+        )
+    finally:
+        journal.close()
+
+
+def find(folder: str) -> list[Run]:
+    """The run in a folder, or those in its subfolders.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if os.path.isfile(os.path.join(folder, FILE)):
+        return [read(folder, os.path.basename(os.path.normpath(folder)))]
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    runs = [
+        read(os.path.join(folder, name), name)
+        for name in names
+        if os.path.isfile(os.path.join(folder, name, FILE))
+    ]
+    if not runs:
+        raise ValueError(
+            f"There is no search in that folder. Received: output={folder!r}"
+        )
+    return runs
+
+
+def write(folder: str) -> list[str]:
+    """Writes report.html and a CSV a run; returns their paths."""
+    runs = find(folder)
+    page = os.path.join(folder, "report.html")
+    with open(page, "w", encoding="utf-8") as file:
+        file.write(_page(runs))
+    paths = [page]
+    for run in runs:
+        paths.append(os.path.join(folder, f"{run.name}.csv"))
+        _write_csv(run, paths[-1])
+    return paths
+
+
+def _page(runs: list[Run]) -> str:
+    points = {run.name: run.points for run in runs}
+    parts = [
+        f"<h1>Search: {html.escape(', '.join(points))}</h1>",
+        "<p>Accuracies are of small networks on held-out training images: a "
+        "proxy, not a benchmark. Candidates are compared with one seed.</p>",
+        "<h2>Best so far</h2>",
+        _image(charts.best(points)),
+        "<h2>Diversity</h2><p>Share of the population that goes back to "
+        "different random graphs.</p>",
+        _image(charts.lineages(points)),
+    ]
+    for run in runs:
+        parts += _section(run)
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f"<title>Layer search</title><style>{_STYLE}</style>"
+        + "\n".join(parts)
+        + "</html>\n"
+    )
+
+
+def _section(run: Run) -> list[str]:
+    about = ", ".join(f"{k}={v}" for k, v in run.settings.identity().items())
+    cpu = run.points[-1].cpu if run.points else 0.0
+    parts = [
+        f"<h2>{html.escape(run.name)}</h2>",
+        f"<p>{len(run.trials):,} trials, {len(run.points):,} ended, "
+        f"{len(run.ranked):,} accepted, {cpu:,.0f} CPU seconds. "
+        f"<code>{html.escape(about)}</code></p>",
+        "<h3>Funnel</h3>",
+        _image(charts.funnel(run.funnel)),
+    ]
+    if not run.ranked:
+        return [*parts, "<p>No layer was accepted.</p>"]
+    members = history.front(run.ranked)
+    fronts = charts.fronts(run.ranked, members)
+    if fronts is not None:
+        parts += ["<h3>Fronts</h3>", _image(fronts)]
+    parts += ["<h3>Best layers</h3>", _best(run, members)]
+    winner = run.ranked[0].trial
+    parts += [
+        f"<h3>The best, trial {winner.number}</h3>",
+        _image(charts.picture(graphs.parse(winner.graph))),
+        "<p>Its genealogy, from the random graph it goes back to:</p>",
+        _genealogy(run, winner),
+    ]
+    return parts
+
+
+def _image(figure: Any) -> str:
+    return f'<img alt="" src="{charts.inline(figure)}">'
+
+
+def _table(heads: list[str], rows: list[list[Any]]) -> str:
+    def line(cells: list[Any], tag: str) -> str:
+        inner = "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells)
+        return f"<tr>{inner}</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return f"<table>{line(heads, 'th')}{body}</table>"
+
+
+def _best(run: Run, members: set[int]) -> str:
+    rows = [
+        [
+            f"{row.trial.number}{'*' if row.trial.number in members else ''}",
+            f"{row.mean:.3f}",
+            *(f"{value:.3f}" for value in row.scores.values()),
+            graphs.formula(graphs.parse(row.trial.graph)),
+        ]
+        for row in run.ranked[:20]
+    ]
+    heads = ["id", "mean", *run.settings.anchors, "layer"]
+    return _table(heads, rows) + "<p>* on the front of all anchors.</p>"
+
+
+def _genealogy(run: Run, winner: Trial) -> str:
+    means = {row.trial.number: f"{row.mean:.3f}" for row in run.ranked}
+    rows = []
+    for trial in history.genealogy(run.trials, winner.number):
+        graph = graphs.parse(trial.graph)
+        mean = means.get(trial.number, "")
+        rows.append([trial.number, mean, graphs.formula(graph), graph.text()])
+    return _table(["id", "mean", "layer", "graph"], rows)
+
+
+def _write_csv(run: Run, path: str) -> None:
+    """A line for every trial, in the order of their endings."""
+    names = stages.names(run.settings)
+    columns = [(n, k) for n in names for k in _measures(n)]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(
+            [
+                *("id", "parent", "verdict", "reason"),
+                *(f"{n} {k}" for n, k in columns),
+                *("formula", "graph"),
+            ]
+        )
+        for trial in run.trials:
+            graph = graphs.parse(trial.graph)
+            parent = "" if trial.parent is None else trial.parent
+            verdict = trial.verdict or "under way"
+            found = [trial.results.get(n, {}).get(k, "") for n, k in columns]
+            out.writerow(
+                [
+                    *(trial.number, parent, verdict, trial.reason),
+                    *(*found, graphs.formula(graph), graph.text()),
+                ]
+            )
+
+
+def _measures(stage: str) -> tuple[str, ...]:
+    return ("norm",) if stage == "stability" else ("accuracy", "loss")

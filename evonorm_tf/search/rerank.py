@@ -1,0 +1,119 @@
+"""The best of a search, trained by the classification head on a larger task.
+
+    python -m evonorm_tf.search rerank --output=runs/search --top=3 \
+        --experiment=cifar10_resnet
+    python -m evonorm_tf.search rerank --output=runs/search --top=3 \
+        --experiment=imagenet --head=--config_file=CONFIG
+
+The paper re-ranks its top ten on held-out ImageNet images (Section 4,
+arXiv:2004.02967). The head runs as a process of its own, one layer after the
+other, and goes on where it was stopped; what has ended is not run again.
+"""
+
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_HEAD = "classification.train"
+_METRICS = "metrics.jsonl"
+_FIELDS = ("id", "search", "accuracy", "command")
+
+
+class Ranking(NamedTuple):
+    """A layer's mean accuracy in the search, and the head's."""
+
+    id: int
+    search: float
+    accuracy: float
+    command: str
+
+
+def run(
+    layers: Sequence[tuple[int, float, str]],
+    folder: str,
+    experiment: str,
+    extra: Sequence[str] = (),
+) -> list[Ranking]:
+    """Trains every layer with the head; the best first.
+
+    Args:
+      layers: id, accuracy in the search, and file of every layer.
+      folder: what the runs and rerank.csv go to.
+      experiment: of the head.
+      extra: further flags of the head, as `--debug`.
+
+    Raises:
+      RuntimeError: a run of the head failed.
+    """
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, "rerank.csv")
+    done = {(row.id, row.command): row for row in _read(path)}
+    for number, score, file in layers:
+        model_dir = os.path.join(folder, str(number))
+        command = [
+            *(sys.executable, "-m", _HEAD, f"--experiment={experiment}"),
+            *(f"--norm_act={file}", f"--model_dir={model_dir}", *extra),
+        ]
+        # Without the interpreter: another environment runs the same thing.
+        text = shlex.join(command[1:])
+        if (number, text) in done:
+            continue
+        print(f"layer {number}: python {text}", flush=True)
+        code = subprocess.run(command).returncode
+        if code:
+            raise RuntimeError(
+                f"The head failed with exit status {code} on layer {number}; "
+                "what it printed is above. What ended before is kept. "
+                f"Received: experiment={experiment!r}"
+            )
+        accuracy = _accuracy(model_dir)
+        done[number, text] = Ranking(number, score, accuracy, text)
+        _write(path, list(done.values()))
+    wanted = {number for number, _, _ in layers}
+    rows = [row for row in done.values() if row.id in wanted]
+    return sorted(rows, key=lambda row: -row.accuracy)
+
+
+def _accuracy(model_dir: str) -> float:
+    """Validation accuracy after the last step that the run took."""
+    path = os.path.join(model_dir, _METRICS)
+    with open(path, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    found = [line for line in lines if line["kind"] == "eval"]
+    last = max(line["step"] for line in lines)
+    if not found or found[-1]["step"] != last:
+        raise RuntimeError(
+            "The run was not evaluated after its last step; set its "
+            "validation interval to a divisor of its steps. "
+            f"Received: model_dir={model_dir!r}"
+        )
+    return float(found[-1]["accuracy"])
+
+
+def _read(path: str) -> list[Ranking]:
+    if not os.path.isfile(path):
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [
+            Ranking(
+                int(row["id"]),
+                float(row["search"]),
+                float(row["accuracy"]),
+                row["command"],
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def _write(path: str, rows: list[Ranking]) -> None:
+    # Replaced in one go: a killed process leaves the old one or the new one.
+    with open(path + ".new", "w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(_FIELDS)
+        out.writerows(rows)
+    os.replace(path + ".new", path)

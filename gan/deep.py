@@ -1,0 +1,104 @@
+"""The bottleneck blocks of BigGAN-deep, arXiv:1809.11096, appendix B.
+
+1x1, 3x3, 3x3, 1x1 convolutions, a quarter as wide inside. No shortcut is
+convolved where it need not be: a generator's drops the channels that are too
+many, a discriminator's joins on those that are missing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from gan import blocks, spectral
+
+Tensor = tf.Tensor
+RATIO = 4  # of a block's width to that inside
+NORMS = 4  # of a generator's block
+
+
+class GeneratorBlock(tf_keras.layers.Layer):
+    """Four times norm-act and conv; upsampled, if it is, after the first.
+
+    Args:
+      entering: channels that come in.
+      units: channels that come out, at most as many.
+      upsampled: doubles the side.
+      initializer: makes one for each kernel.
+      norms: the four ConditionalNormAct.
+    """
+
+    def __init__(
+        self,
+        entering: int,
+        units: int,
+        upsampled: bool,
+        initializer: Callable[[], Any],
+        norms: list[blocks.ConditionalNormAct],
+    ):
+        super().__init__()
+        self._units, self._upsampled, self._norms = units, upsampled, norms
+        inside = entering // RATIO
+        self._convs = [
+            spectral.Conv(width, size, initializer())
+            for width, size in ((inside, 1), (inside, 3), (inside, 3))
+        ]
+        self._convs.append(spectral.Conv(units, 1, initializer()))
+
+    def call(
+        self, inputs: Tensor, condition: Tensor, training: bool = False
+    ) -> Tensor:
+        """[N, H, W, C] and a condition to [N, H, W, units], or [N, 2H, ...]."""
+        h, x = inputs, inputs[..., : self._units]
+        for index, (norm, conv) in enumerate(zip(self._norms, self._convs)):
+            h = norm(h, condition, training=training)
+            # After the second norm-act, which so works on a quarter.
+            if index == 1 and self._upsampled:
+                h, x = blocks.upsample(h), blocks.upsample(x)
+            h = conv(h, training=training)
+        return h + x
+
+
+class DiscriminatorBlock(tf_keras.layers.Layer):
+    """Four times relu and conv; pooled, if it is, before the last.
+
+    Args:
+      units: channels that come out, at least as many as come in.
+      pooled: halves the side.
+      initializer: makes one for each kernel.
+    """
+
+    def __init__(
+        self, units: int, pooled: bool, initializer: Callable[[], Any]
+    ):
+        super().__init__()
+        self._units, self._pooled = units, pooled
+        self._initializer = initializer
+        inside = units // RATIO
+        self._convs = [
+            spectral.Conv(width, size, initializer())
+            for width, size in ((inside, 1), (inside, 3), (inside, 3))
+        ]
+        self._convs.append(spectral.Conv(units, 1, initializer()))
+        self._missing = None
+
+    def build(self, shape: Any) -> None:
+        """Channels that the shortcut lacks are convolved."""
+        missing = self._units - shape[-1]
+        if missing:
+            self._missing = spectral.Conv(missing, 1, self._initializer())
+        self.built = True
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """[N, H, W, C] to [N, H/2, W/2, units], or [N, H, W, units]."""
+        h, x = inputs, inputs
+        for index, conv in enumerate(self._convs):
+            h = tf.nn.relu(h)
+            if index == len(self._convs) - 1 and self._pooled:
+                h, x = blocks.average_pool(h), blocks.average_pool(x)
+            h = conv(h, training=training)
+        if self._missing is not None:
+            missing = self._missing(x, training=training)
+            x = tf.concat([x, missing], axis=-1)
+        return h + x

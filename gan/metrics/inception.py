@@ -1,0 +1,183 @@
+"""The 2015 Inception network, from a local file: the one of FID and IS.
+
+Two forms are read. The frozen graph takes pixels of any size and resizes them
+itself; the TF-Hub module takes 299 px, and the resize is TensorFlow 1's, half
+a pixel off from today's: another resize is another metric.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from gan.metrics import extractor
+
+Array = np.ndarray
+Run = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+FEATURES, CLASSES = 2048, 1008
+SIDE = 299  # pixels
+_WHERE = (
+    "The frozen graph is classify_image_graph_def.pb inside "
+    "http://download.tensorflow.org/models/image/imagenet/"
+    "inception-2015-12-05.tgz, the SavedModel is "
+    "https://tfhub.dev/tensorflow/tfgan/eval/inception/1, unpacked. Download "
+    "one, note its sha256, and give its path as task.evaluation.path "
+    "(--path)."
+)
+_PRODUCT = "softmax/logits/MatMul"
+_RESIZE = f"TensorFlow 1's bilinear to {SIDE} px"
+
+
+class Inception:
+    """Features (pool_3) and logits of the 2015 Inception network.
+
+    Attributes: as `extractor.Extractor`.
+    """
+
+    names = extractor.Names("fid", "inception_score", "kid")
+    size, classes = FEATURES, CLASSES
+
+    def __init__(self, path: str, sha256: str = ""):
+        """Loads the network.
+
+        Args:
+          path: the frozen graph (.pb), or the SavedModel's folder.
+          sha256: what its hash must be, or begin with.
+
+        Raises:
+          ValueError: nothing there, another hash, or another network.
+        """
+        frozen = os.path.isfile(path)
+        if not frozen and not os.path.isfile(
+            os.path.join(path, "saved_model.pb")
+        ):
+            raise ValueError(
+                f"There is no Inception network. {_WHERE} "
+                f"Received: path={path!r}"
+            )
+        digest = _digest(path)
+        extractor.check_digest(digest, sha256, path)
+        load, kind = (_frozen, "frozen graph") if frozen else (_hub, "module")
+        # Bias or none is the module's own; the frozen graph's is left out, as
+        # in the score's first publication.
+        logits = "logits without bias" if frozen else "the module's logits"
+        self.facts = {
+            "extractor": f"Inception 2015 {kind}, {logits}",
+            "sha256": digest,
+            "resize": _RESIZE + (", in the graph" if frozen else ""),
+        }
+        self._run = _checked(load(path), path)
+
+    def __call__(self, pixels: Array) -> tuple[Array, Array]:
+        """As `Extractor.__call__`."""
+        features, logits = self._run(tf.convert_to_tensor(pixels))
+        return features.numpy(), logits.numpy()
+
+
+def resize(images: tf.Tensor) -> tf.Tensor:
+    """To 299 px as TensorFlow 1 did: pixels are points at their corners.
+
+    src = dst * in / out; tf.image.resize has (dst + 1/2) * in / out - 1/2.
+    """
+    return tf.compat.v1.image.resize_bilinear(
+        images, (SIDE, SIDE), align_corners=False, half_pixel_centers=False
+    )
+
+
+def _frozen(path: str) -> Run:
+    """The graph's function from uint8 pixels to pool_3 and logits."""
+    graph = tf.compat.v1.GraphDef()
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        graph.ParseFromString(content)
+    # protobuf's DecodeError is no public name of one place.
+    except Exception as error:
+        raise ValueError(
+            f"The file is no frozen graph ({error}). {_WHERE} "
+            f"Received: path={path!r}"
+        ) from error
+
+    nodes = {node.name: node for node in graph.node}
+    if not {"pool_3", _PRODUCT, "ExpandDims"} <= set(nodes):
+        raise _another(path, f"no nodes ExpandDims, pool_3 and {_PRODUCT}")
+    # The table of the logits' product, and nothing after pool_3: from there
+    # on the graph takes one image.
+    table = nodes[_PRODUCT].input[1]
+    graph = tf.compat.v1.graph_util.extract_sub_graph(
+        graph, ["pool_3", table.partition(":")[0]]
+    )
+
+    def run(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pool, weights = tf.import_graph_def(
+            graph,
+            # In place of the decoder, which gives one image as well.
+            input_map={"ExpandDims:0": tf.cast(pixels, tf.float32)},
+            return_elements=["pool_3:0", table.partition(":")[0] + ":0"],
+        )
+        pool = tf.reshape(pool, [tf.shape(pixels)[0], weights.shape[0]])
+        return pool, tf.matmul(pool, weights)
+
+    return run
+
+
+def _hub(path: str) -> Run:
+    """The SavedModel's function from uint8 pixels to pool_3 and logits."""
+    module = tf.saved_model.load(path)
+    signatures = list(getattr(module, "signatures", {}).values())
+    if not callable(module) and not signatures:
+        raise ValueError(
+            f"The SavedModel has nothing to call. {_WHERE} "
+            f"Received: path={path!r}"
+        )
+
+    def run(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images = resize(tf.cast(pixels, tf.float32)) / 127.5 - 1.0
+        found = module(images) if callable(module) else signatures[0](images)
+        pool = tf.reshape(found["pool_3"], [tf.shape(pixels)[0], -1])
+        return pool, found["logits"]
+
+    return run
+
+
+def _checked(run: Run, path: str) -> Run:
+    """The compiled function, if its results are the network's."""
+    run = tf.function(
+        run, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)]
+    )
+    try:
+        found = [int(x.shape[-1]) for x in run(np.zeros([2, 8, 8, 3], "uint8"))]
+    except (ValueError, KeyError, TypeError, tf.errors.OpError) as error:
+        raise _another(path, str(error).strip().splitlines()[-1]) from error
+    if found != [FEATURES, CLASSES]:
+        raise _another(path, f"features and logits of {found}")
+    return run
+
+
+def _another(path: str, reason: str) -> ValueError:
+    return ValueError(
+        "This is not the 2015 Inception network, which gives "
+        f"{FEATURES} features (pool_3) and {CLASSES} logits. {_WHERE} "
+        f"Received: path={path!r}, {reason}"
+    )
+
+
+def _digest(path: str) -> str:
+    """SHA-256 of a file, or of a folder's files in order, with their names."""
+    result = hashlib.sha256()
+    names = [path]
+    if os.path.isdir(path):
+        names = sorted(
+            os.path.join(folder, name)
+            for folder, _, files in os.walk(path)
+            for name in files
+        )
+    for name in names:
+        if name != path:
+            result.update(os.path.relpath(name, path).encode() + b"\0")
+        with open(name, "rb") as file:
+            while block := file.read(2**20):
+                result.update(block)
+    return result.hexdigest()

@@ -1,0 +1,195 @@
+"""Curves of recorded runs: distance, score and singular values.
+
+    python -m gan.plot runs/cifar10/biggan_small --output=curves.png
+
+Each argument is a run's folder or one that holds many, however deep. Runs may
+differ in layer and seed; runs of other architectures, data or extractors are
+refused, for their distances do not compare.
+"""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import yaml
+from absl import app, flags
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evonorm_tf.training import plots, record
+from gan.evaluation import RESULT_FILE
+
+# Of these a run may have its own.
+_OWN = ("norm_act",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """What a run recorded.
+
+    Attributes:
+      folder: where.
+      layer: catalog name.
+      train: lines of its training loops.
+      evals: lines of its evaluations.
+      measured: what its distances are of, and through.
+    """
+
+    folder: str
+    layer: str
+    train: list[dict[str, Any]]
+    evals: list[dict[str, Any]]
+    measured: dict[str, Any]
+
+
+def find(roots: list[str]) -> list[Log]:
+    """The runs in some folders, however deep.
+
+    Raises:
+      ValueError: a folder without a run, runs that do not compare.
+    """
+    logs = []
+    for root in roots:
+        found = [
+            _read(folder)
+            for folder, _, files in sorted(os.walk(root))
+            if {record.CONFIG_FILE, "metrics.jsonl"} <= set(files)
+        ]
+        if not found:
+            raise ValueError(
+                "There is no run in it: no folder with params.yaml and "
+                f"metrics.jsonl. Received: {root!r}"
+            )
+        logs += found
+    for log in logs[1:]:
+        _require_alike(logs[0], log)
+    return logs
+
+
+def _read(folder: str) -> Log:
+    def path(name: str) -> str:
+        return os.path.join(folder, name)
+
+    with open(path(record.CONFIG_FILE), encoding="utf-8") as file:
+        task = yaml.safe_load(file)["task"]
+    with open(path("metrics.jsonl"), encoding="utf-8") as file:
+        # A run that goes on while we read may have half a last line.
+        lines = [json.loads(line) for line in file if line.endswith("\n")]
+    measured = {
+        key: value for key, value in task["model"].items() if key not in _OWN
+    }
+    measured["batch"] = task["train_data"]["global_batch_size"]
+    if os.path.exists(path(RESULT_FILE)):
+        with open(path(RESULT_FILE), encoding="utf-8") as file:
+            facts = json.load(file)["facts"]
+        measured |= {f"real {k}": v for k, v in facts["real"].items()}
+        measured["made count"] = facts["made"]["count"]
+    return Log(
+        folder,
+        task["model"]["norm_act"]["name"],
+        [line for line in lines if line["kind"] == "train"],
+        [line for line in lines if line["kind"] == "eval"],
+        measured,
+    )
+
+
+def _require_alike(one: Log, other: Log) -> None:
+    different = [
+        f"{key}: {one.measured.get(key)!r} and {other.measured.get(key)!r}"
+        for key in {**one.measured, **other.measured}
+        if one.measured.get(key) != other.measured.get(key)
+    ]
+    if different:
+        raise ValueError(
+            "Distances of these runs do not compare; draw them apart. "
+            f"Received: {one.folder!r} and {other.folder!r} with "
+            f"{'; '.join(different)}"
+        )
+
+
+def figure(logs: list[Log]) -> Figure:
+    """Distance, score and the discriminator's largest singular value.
+
+    Args:
+      logs: as `find` returns them.
+
+    Raises:
+      ValueError: no run has been evaluated.
+    """
+    if not any(log.evals for log in logs):
+        raise ValueError(
+            "No run has been evaluated yet. Received: "
+            f"{', '.join(log.folder for log in logs)}"
+        )
+    measured = logs[0].measured
+    note = (
+        f"{measured['architecture']}, batch {measured['batch']}; "
+        f"{measured.get('made count', '?')} samples against "
+        f"{measured.get('real images', '?')}"
+    )
+    new = plots.figure(12.0, 4.0, "Samples by step of the generator", note)
+    distance, score, sigma = new.subplots(1, 3)
+    measured_first = next(log.evals[0] for log in logs if log.evals)
+    keys = [key for key in measured_first if "std" not in key]
+    for axes, ending in ((distance, ("_distance", "fid")), (score, "_score")):
+        key = next(k for k in keys if k.endswith(ending) and "kernel" not in k)
+        _lines(axes, logs, "evals", key, marked=True)
+        axes.set_title(key.replace("_", " "), fontsize=10.5, color=plots.INK)
+        axes.set_xlabel("step")
+    distance.set_ylim(bottom=0)
+    _lines(sigma, logs, "train", "discriminator_sigma")
+    sigma.set_title("largest sigma of D", fontsize=10.5, color=plots.INK)
+    sigma.set_xlabel("step")
+    handles, names = distance.get_legend_handles_labels()
+    unique = dict(zip(names, handles))
+    order = plots.in_order(set(unique))
+    new.legend(
+        [unique[name] for name in order],
+        order,
+        loc="outside lower center",
+        ncols=max(len(order), 1),
+        frameon=False,
+    )
+    return new
+
+
+def _lines(
+    axes: Axes, logs: list[Log], kind: str, key: str, marked: bool = False
+) -> None:
+    """A line a run; seeds of one layer share its colour."""
+    plots.plain(axes)
+    for log in logs:
+        lines = [line for line in getattr(log, kind) if key in line]
+        x = [line["step"] for line in lines]
+        y = [line[key] for line in lines]
+        axes.plot(x, y, color=plots.style(log.layer).colour, lw=1.5, zorder=3)
+        if marked:
+            plots.marks(axes, x, y, log.layer)
+
+
+def main(arguments: list[str]) -> None:
+    """Reads the runs and draws."""
+    output = flags.FLAGS.output
+    if not output.lower().endswith((".png", ".svg", ".pdf")):
+        raise app.UsageError(
+            "--output must end in .png, .svg or .pdf. "
+            f"Received: output={output!r}"
+        )
+    try:
+        logs = find(arguments[1:])
+        new = figure(logs)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
+    plots.save(new, output)
+    for log in logs:
+        for line in log.evals[:: max(len(log.evals) - 1, 1)]:
+            print(log.folder, json.dumps(line))
+    print(f"{len(logs)} runs. Figure: {output}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("output", None, "The picture: .png, .svg or .pdf.")
+    flags.mark_flag_as_required("output")
+    app.run(main)

@@ -1,0 +1,150 @@
+"""The steps of both networks as functions of tensors; --preflight.
+
+A step is what trains, without its data: what compiles, fits and costs does
+not depend on them.
+"""
+
+import json
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+from official.modeling import performance
+
+from evonorm_tf import preflight
+from evonorm_tf.preflight import tpu
+from evonorm_tf.training import config, progress
+from gan import architectures, latent, networks, run, trainer
+
+STEPS = ("discriminator", "generator")
+
+
+class _Nothing(tf_keras.layers.Layer):
+    """In a norm-act layer's place: what is left is the cost around it."""
+
+    def call(
+        self, x: tf.Tensor, *affine: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
+        """[N, H, W, C] to the same."""
+        del training  # As all layers here take it.
+        return _without(x, *affine)
+
+
+@tf.custom_gradient
+def _without(x: tf.Tensor, *affine: tf.Tensor):
+    # Zeros for what a layer would use: the optimizer goes on as it was.
+    def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return (dy, *map(tf.zeros_like, affine))
+
+    return tf.identity(x), gradient
+
+
+def _nothing(affine: bool = True) -> _Nothing:
+    del affine
+    return _Nothing()
+
+
+def preflight_module(
+    params: config.Experiment, layer: str | None, batch: int, which: str
+) -> preflight.Module:
+    """A step of one chip.
+
+    Args:
+      params: the experiment.
+      layer: catalog name; None for a generator without norm_act layers.
+      batch: images a step on the chip.
+      which: one of `STEPS`. The generator's moves the average as well.
+
+    Raises:
+      ValueError: a batch that the micro-batches cannot share.
+    """
+    params = params.replace()  # A copy.
+    task = params.task
+    task.model.norm_act.name = layer or task.model.norm_act.name
+    run.check_task(task, batch)
+    tf_keras.backend.reset_uids()  # As in classification/steps.py.
+    made = _trainer(params, None if layer else _nothing)
+    side = architectures.get(task.model.architecture).resolution
+    parts = task.accumulation
+
+    def keys() -> list[tf.Tensor]:
+        return [
+            latent.key(task.seed, made.global_step, 0, k) for k in range(parts)
+        ]
+
+    def discriminate(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        pieces = zip(tf.split(images, parts), tf.split(labels, parts))
+        return made.discriminator_step(list(pieces), keys())
+
+    def generate() -> tf.Tensor:
+        loss = made.generator_step(batch // parts, keys())
+        made.average_step()
+        return loss
+
+    if which == "generator":
+        return preflight.lower(generate)[0]
+    images = tf.TensorSpec([batch, side, side, 3], tf.float32)
+    labels = tf.TensorSpec([batch], tf.int32)
+    return preflight.lower(discriminate, images, labels)[0]
+
+
+def _trainer(
+    params: config.Experiment, norm_act: networks.NormAct | None
+) -> trainer.Trainer:
+    """The trainer on one device, in the run's precision."""
+    before = tf_keras.mixed_precision.global_policy()
+    performance.set_mixed_precision_policy(
+        params.runtime.mixed_precision_dtype or "float32"
+    )
+    try:
+        tf_keras.utils.set_random_seed(params.task.seed)
+        return trainer.Trainer(
+            params, tf.distribute.get_strategy(), [], norm_act
+        )
+    finally:
+        tf_keras.mixed_precision.set_global_policy(before)
+
+
+def report(
+    params: config.Experiment, topology: str, json_file: str | None = None
+) -> None:
+    """Prints what the TPU's compiler says of both steps.
+
+    Args:
+      params: the experiment; its batch is shared by the chips.
+      topology: such as "v5e:2x2".
+      json_file: where the report goes as well.
+
+    Raises:
+      ValueError: an unknown topology, a batch that the chips cannot share.
+    """
+    chips, batch = tpu.chips(topology), params.task.train_data.global_batch_size
+    if batch % chips:
+        raise ValueError(
+            f"The batch must divide among the {chips} chips of {topology}. "
+            f"Received: global_batch_size={batch}"
+        )
+    found: dict[str, Any] = {}
+    for which in STEPS:
+
+        def build(
+            layer: str | None, count: int, which: str = which
+        ) -> preflight.Module:
+            return preflight_module(params, layer, count, which)
+
+        request = preflight.Request(
+            build,
+            params.task.model.norm_act.name,
+            batch // chips,
+            topology,
+            # What the other step keeps is not in the memory of one alone.
+            largest=False,
+        )
+        print(f"step of the {which}", flush=True)
+        found[which] = preflight.run(
+            request, lambda text: print(text, flush=True)
+        )
+        print(preflight.as_text(found[which]))
+    if json_file:
+        text = json.dumps(found, indent=1) + "\n"
+        progress.write_atomically(json_file, text)

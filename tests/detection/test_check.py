@@ -1,0 +1,138 @@
+"""Every fault of a data set is found before training."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from detection import check, convert, index, recheck
+from evonorm_tf.training import progress
+from tests.detection import coco_files
+
+
+def _examine(folder, changed=None, num_classes=91):
+    path, images = coco_files.write(folder, changed)
+    with index.Index(path) as found:
+        return check.examine(found, images, num_classes, limit=0)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Records of the small files; returns their pattern."""
+    folder = tmp_path_factory.mktemp("records")
+    path, images = coco_files.write(folder)
+    job = convert.Conversion(path, images, str(folder / "out"), shards=2)
+    convert.convert(job, progress.Display("t", io.StringIO()))
+    return f"{folder}/out/*.tfrecord"
+
+
+def _compare(folder, records, changed=None):
+    path, _ = coco_files.write(folder, changed)
+    with index.Index(path) as found:
+        return recheck.compare(found, records, limit=0)
+
+
+def test_a_good_set_has_no_problem(tmp_path, records):
+    report, drawn = _examine(tmp_path)
+    assert not report.problems and not report.advice
+    assert "2 categories with ids 1 to 90, 88 ids" in report.text()
+    assert "num_classes=91" in report.text()
+    assert "3 objects of 2 categories, 1 of them crowds" in report.text()
+    assert [pixels.shape for pixels, _ in drawn] == [(40, 50, 3), (32, 64, 3)]
+    report, drawn = _compare(tmp_path, records)
+    assert not report.problems
+    assert "3 records in 2 files" in report.text()
+    assert [len(entries) for _, entries in drawn] == [2, 1]
+    bbox = drawn[0][1][0]["bbox"]
+    np.testing.assert_allclose(bbox, [5, 7, 5, 4], atol=1e-4)
+
+
+def test_80_classes_for_91_ids_are_a_problem(tmp_path):
+    report, _ = _examine(tmp_path, num_classes=81)
+    assert "must be 91 or more" in report.problems[0]
+    report, _ = _examine(tmp_path, num_classes=100)
+    assert not report.problems
+    assert "91 would do" in report.advice[0]
+
+
+@pytest.mark.parametrize(
+    ("section", "number", "change", "message"),
+    [
+        ("images", 0, {"width": 49}, "50x40, annotated 49x40"),
+        ("images", 2, {"file_name": "x.png"}, "cannot be read"),
+        ("annotations", 0, {"segmentation": []}, "1 annotations are invalid"),
+        ("annotations", 1, {"bbox": [2, 3, 0, 1]}, "1 boxes have no area"),
+        ("annotations", 1, {"bbox": [40, 20, 9, 9]}, "less than half"),
+        ("annotations", 1, {"bbox": [-9, 3, 21, 6]}, "further outside"),
+        (
+            "annotations",
+            1,
+            {"segmentation": [[2, 3, 2.1, 3, 2.1, 3.1]]},
+            "too thin",
+        ),
+    ],
+)
+def test_faults_are_found(section, number, change, message, tmp_path):
+    changed = coco_files.content()
+    changed[section][number] |= change
+    report, _ = _examine(tmp_path, changed)
+    assert message in report.text()
+    assert report.problems or report.advice
+
+
+def test_an_image_that_does_not_decode_is_a_problem(tmp_path):
+    path, images = coco_files.write(tmp_path)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    with index.Index(path) as found:
+        report, _ = check.examine(found, images, 0, limit=0)
+    assert len(report.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "number", "change", "message"),
+    [
+        ("annotations", 1, {"bbox": [2, 3, 10, 7]}, "other boxes"),
+        ("annotations", 1, {"category_id": 90}, "other categories"),
+        (
+            "annotations",
+            1,
+            {"segmentation": [[2, 3, 12, 3, 12, 9]]},
+            "other masks",
+        ),
+        ("images", 2, {"id": 6}, "no annotated image"),
+    ],
+)
+def test_stale_records_are_a_problem(
+    section, number, change, message, tmp_path, records
+):
+    changed = coco_files.content()
+    changed[section][number] |= change
+    report, _ = _compare(tmp_path, records, changed)
+    assert message in report.problems[0]
+    assert "convert anew" in report.problems[0]
+
+
+def test_missing_and_double_records_are_problems(tmp_path, records):
+    first = sorted(tf.io.gfile.glob(records))[0]
+    with tf.io.TFRecordWriter(str(tmp_path / "x.tfrecord")) as writer:
+        for _ in range(2):
+            for record in tf.data.TFRecordDataset(first):
+                writer.write(record.numpy())
+    report, _ = _compare(tmp_path, str(tmp_path / "*.tfrecord"))
+    assert "2 records are there twice" in report.problems[0]
+    assert "1 annotated images have no record" in report.problems[1]
+    report, _ = _compare(tmp_path, str(tmp_path / "none*"))
+    assert "no such records" in report.problems[0]
+
+
+def test_the_command_draws_and_says_whether_it_is_well(tmp_path, capsys):
+    path, images = coco_files.write(tmp_path)
+    picture = str(tmp_path / "new" / "look.png")
+    given = [f"--annotations={path}", f"--images={images}"]
+    assert check.main([*given, f"--picture={picture}"]) == 0
+    assert cv2.imread(picture).shape[2] == 3
+    assert check.main([*given, "--num_classes=3"]) == 1
+    assert "PROBLEM: model.num_classes" in capsys.readouterr().out

@@ -1,0 +1,234 @@
+"""Records are what the annotations say, and never half of it."""
+
+import io
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from official.vision.dataloaders import tf_example_decoder
+from pycocotools import coco
+
+from detection import check, convert, data
+from evonorm_tf.training import progress
+from tests.detection import coco_files
+
+
+def _convert(folder, changed=None, **options):
+    path, images = coco_files.write(folder, changed)
+    overwrite = options.pop("overwrite", False)
+    job = convert.Conversion(path, images, str(folder / "out"), **options)
+    stream = io.StringIO()
+    about = convert.convert(job, progress.Display("t", stream), overwrite)
+    return about, stream.getvalue()
+
+
+def _decoded(pattern, include_mask=True):
+    decoder = tf_example_decoder.TfExampleDecoder(include_mask)
+    files = sorted(tf.io.gfile.glob(str(pattern)))
+    records = tf.data.TFRecordDataset(files).map(decoder.decode)
+    return {int(r["source_id"]): r for r in records.as_numpy_iterator()}
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """A folder with images, JSON and records, and what was said of it."""
+    folder = tmp_path_factory.mktemp("coco")
+    return folder, _convert(folder, shards=2)[0]
+
+
+def test_records_hold_what_the_annotations_say(converted):
+    folder, _ = converted
+    found = _decoded(folder / "out/*.tfrecord")
+    assert sorted(found) == [3, 5, 7]
+    truth = coco.COCO(str(folder / "instances.json"))
+    for number, record in found.items():
+        name = str(folder / truth.imgs[number]["file_name"])
+        # The file's own bytes: a JPEG is not encoded anew.
+        encoded = tf.io.decode_image(tf.io.read_file(name)).numpy()
+        np.testing.assert_array_equal(record["image"], encoded)
+        annotations = truth.imgToAnns[number]
+        assert record["groundtruth_classes"].tolist() == [
+            a["category_id"] for a in annotations
+        ]
+        assert record["groundtruth_is_crowd"].tolist() == [
+            bool(a["iscrowd"]) for a in annotations
+        ]
+        assert record["groundtruth_area"].tolist() == [
+            a["area"] for a in annotations
+        ]
+        wanted = [truth.annToMask(a) for a in annotations]
+        pictures = record["groundtruth_instance_masks"]
+        assert len(pictures) == len(wanted)
+        for picture, mask in zip(pictures, wanted):
+            np.testing.assert_array_equal(picture, mask)
+
+
+def test_a_box_a_hair_outside_is_clipped_and_counted(converted):
+    folder, about = converted
+    boxes = _decoded(folder / "out/*.tfrecord")[7]["groundtruth_boxes"]
+    # float32: y, x, y, x of 40 x 50 pixels.
+    expected = [[7 / 40, 0.1, 11 / 40, 0.2], [0.75, 0.8, 0.95, 1]]
+    np.testing.assert_allclose(boxes, expected, atol=1e-7)
+    assert boxes.max() == 1
+    assert about["counts"] == {
+        "objects": 3,
+        "crowds": 1,
+        "clipped": 1,
+        "without_objects": 1,
+    }
+    assert "annotation id=1, image_id=7" in about["first"]["clipped"]
+    text = "\n".join(convert.summary(about))
+    assert "3 of 3 annotations, 1 of them crowds" in text
+    assert "1 boxes less than a pixel outside: clipped" in text
+    assert "num_classes=91" in text
+
+
+def test_far_and_empty_boxes_are_counted(tmp_path):
+    changed = coco_files.content()
+    for number, bbox in ((0, [-9, 7, 14, 4]), (1, [2, 3, 0, 6])):
+        changed["annotations"][number]["bbox"] = bbox
+    changed["annotations"][2]["bbox"] = [50, 0, 5, 5]
+    about, _ = _convert(tmp_path, changed)
+    assert about["counts"]["clipped_far"] == 1
+    assert about["counts"]["dropped"] == 2
+    assert about["counts"]["objects"] == 1
+    found = _decoded(tmp_path / "out/*.tfrecord")
+    np.testing.assert_allclose(
+        found[7]["groundtruth_boxes"], [[7 / 40, 0, 11 / 40, 0.1]], atol=1e-7
+    )
+    assert len(found[3]["groundtruth_instance_masks"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iscrowd": None}, r"lacks \['iscrowd'\]"),
+        ({"segmentation": []}, "segmentation is empty"),
+        ({"segmentation": [[]]}, "polygon that is none"),
+        ({"segmentation": [[1, 2, 3, 4]]}, "three points"),
+        ({"segmentation": {"size": [9, 9], "counts": [81]}}, "another size"),
+        ({"segmentation": {"size": [32, 64], "counts": [9]}}, "add up"),
+        ({"bbox": [1, 2, 3]}, "bbox must be"),
+        ({"bbox": [1, 2, 3, float("nan")]}, "bbox must be"),
+        ({"category_id": 2}, "category is none"),
+    ],
+)
+def test_an_invalid_annotation_is_named_with_its_file(
+    change, message, tmp_path
+):
+    changed = coco_files.content()
+    annotation = changed["annotations"][1]
+    annotation |= change
+    for key in [key for key, value in change.items() if value is None]:
+        del annotation[key]
+    with pytest.raises(ValueError, match=message) as error:
+        _convert(tmp_path, changed)
+    assert "instances.json" in str(error.value)
+    assert "annotation id=2, image_id=3" in str(error.value)
+    assert not (tmp_path / "out").exists()
+    about, _ = _convert(tmp_path, changed, skip_invalid=True)
+    assert about["counts"]["invalid"] == 1
+    assert about["counts"]["objects"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"file_name": "none.png"}, "cannot be read.*none.png"),
+        ({"width": 65}, "64x32, annotated 65x32"),
+        ({"file_name": "instances.json"}, "cannot be read"),
+        ({"height": None}, "lacks.*height"),
+    ],
+)
+def test_an_image_that_does_not_fit_is_named(change, message, tmp_path):
+    changed = coco_files.content()
+    image = changed["images"][1]
+    image |= change
+    for key in [key for key, value in change.items() if value is None]:
+        del image[key]
+    with pytest.raises(ValueError, match=message) as error:
+        _convert(tmp_path, changed)
+    assert "image id=3" in str(error.value)
+
+
+def test_a_killed_conversion_never_looks_finished(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """No Exception: nothing may catch it."""
+
+    def kill(self, done):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert._Clock, "tick", kill)
+        with pytest.raises(Killed):
+            _convert(tmp_path, shards=2)
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.unfinished").is_dir()
+    # The next one starts afresh.
+    (tmp_path / "out.unfinished" / "old").touch()
+    _convert(tmp_path, shards=2)
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        "conversion.json",
+        "out-00000-of-00002.tfrecord",
+        "out-00001-of-00002.tfrecord",
+    ]
+    assert not (tmp_path / "out.unfinished").exists()
+    with pytest.raises(ValueError, match="--overwrite"):
+        _convert(tmp_path)
+    _convert(tmp_path, overwrite=True, shards=9)
+    # Never more files than images.
+    names = os.listdir(tmp_path / "out")
+    assert sum(name.endswith("of-00003.tfrecord") for name in names) == 3
+
+
+def test_records_do_not_depend_on_the_workers(converted, tmp_path):
+    folder, _ = converted
+    _convert(tmp_path, shards=2, workers=1)
+    for name in ("out-00000-of-00002", "out-00001-of-00002"):
+        one, other = (
+            (where / "out" / f"{name}.tfrecord").read_bytes()
+            for where in (folder, tmp_path)
+        )
+        assert one == other
+
+
+def test_progress_is_shown_in_plain_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(convert, "_SAID_EVERY", 0.0)
+    _, said = _convert(tmp_path)
+    lines = said.strip().splitlines()
+    assert len(lines) == 3
+    assert "3 of 3 images" in lines[-1]
+    assert "0 s left" in lines[-1]
+
+
+def test_real_images_convert_and_check(data_dir, tmp_path, monkeypatch, capsys):
+    real = data_dir / "coco_mini"
+    path = real / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    chosen = sorted(content["images"], key=lambda i: i["id"])[:6]
+    ids = {image["id"] for image in chosen}
+    content["images"] = chosen
+    content["annotations"] = [
+        one for one in content["annotations"] if one["image_id"] in ids
+    ]
+    small = tmp_path / "small.json"
+    small.write_text(json.dumps(content))
+    arguments = [f"--annotations={small}", f"--images={real / 'val2017'}"]
+    output = tmp_path / "val"
+    monkeypatch.setattr(
+        "sys.argv", ["data", "convert", *arguments, f"--output={output}"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        data._main()
+    assert ended.value.code == 0
+    assert f"input_path: {output}/*.tfrecord" in capsys.readouterr().out
+    picture = tmp_path / "check.png"
+    arguments += [f"--records={output}/*.tfrecord", f"--picture={picture}"]
+    assert check.main(arguments) == 0
+    assert cv2.imread(str(picture)).std() > 20
+    said = capsys.readouterr().out
+    assert "80 categories with ids 1 to 90, 10 ids between" in said
+    assert "PROBLEM" not in said

@@ -1,0 +1,131 @@
+"""An export finds what the model finds, or is not kept."""
+
+import json
+import os
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import evonorm_tf
+from detection import detector, export, predict, restore
+
+
+@pytest.fixture(scope="module")
+def restored(saved_run):
+    return restore.restore(saved_run.folder)
+
+
+@pytest.fixture(scope="module")
+def exported(saved_run, restored, tmp_path_factory):
+    """Directory of an export, and what was compared."""
+    folder = str(tmp_path_factory.mktemp("export"))
+    image = predict.read(saved_run.images[0])
+    # Of two sizes: one export serves them all.
+    images = [image, image[:50]]
+    with evonorm_tf.using(xla=False):
+        return folder, export.export(restored, folder, images)
+
+
+def test_an_export_is_the_model(exported, restored, saved_run):
+    folder, compared = exported
+    assert compared["detections"] > 10
+    assert compared["difference"] < export.TOLERANCE
+    serve = tf.saved_model.load(f"{folder}/saved_model").signatures
+    image = predict.read(saved_run.images[1])
+    model = detector.Detector(restored.model, restored.params.task.model)
+    wanted = model.images(tf.constant(image[None]))
+    # A batch of files of two sizes, each boxes in its own pixels.
+    other = tf.image.resize(image, [192, 192], "nearest")
+    files = [tf.io.encode_png(image), tf.io.encode_png(tf.cast(other, "uint8"))]
+    got = serve["encoded"](encoded=tf.stack(files))
+    assert set(got) == set(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(
+            got[name][0], value[0], rtol=1e-4, atol=1e-2, err_msg=name
+        )
+    boxes = got["detection_boxes"].numpy()
+    assert 96 < boxes[1].max() <= 193
+    assert boxes[0].max() <= 97
+
+
+def test_an_export_says_where_it_comes_from(exported, saved_run):
+    folder, compared = exported
+    assert sorted(os.listdir(folder)) == [
+        "export.json",
+        "labels.json",
+        "saved_model",
+    ]
+    with open(f"{folder}/labels.json", encoding="utf-8") as file:
+        assert json.load(file)["3"] == "2"
+    with open(f"{folder}/export.json", encoding="utf-8") as file:
+        about = json.load(file)
+    assert about["checkpoint"] == saved_run.path
+    assert (about["step"], about["compared"]) == (7, compared)
+    assert about["config"]["task"]["model"]["input_size"] == [64, 64, 3]
+
+
+def _outputs(**changes):
+    """Two detections, padded to three."""
+    found = {
+        "num_detections": tf.constant([2]),
+        "detection_boxes": tf.constant([[[1.0, 2, 3, 4]] * 3]),
+        "detection_classes": tf.constant([[1, 2, 0]]),
+        "detection_scores": tf.constant([[0.9, 0.5, 0]]),
+    }
+    return found | {name: tf.constant(v) for name, v in changes.items()}
+
+
+def _compare(wanted, got):
+    signatures = {
+        "serving_default": lambda images: got,
+        "encoded": lambda encoded: got,
+    }
+    model = types.SimpleNamespace(images=lambda images: wanted)
+    loaded = types.SimpleNamespace(signatures=signatures)
+    return export._compare(model, loaded, [np.zeros([8, 10, 3], np.uint8)])
+
+
+def test_a_difference_of_any_output_is_seen():
+    assert _compare(_outputs(), _outputs())["difference"] == 0
+    # What only pads is not compared.
+    padding = _outputs(detection_classes=[[1, 2, 5]])
+    assert _compare(_outputs(), padding)["difference"] == 0
+    for change in (
+        {"num_detections": [1]},
+        {"detection_boxes": [[[1.0, 2, 3, 4.1]] * 3]},
+        {"detection_classes": [[2, 1, 0]]},
+        {"detection_scores": [[0.9, 0.51, 0]]},
+        {"detection_scores": [[0.9, np.nan, 0]]},
+        {"detection_masks": [[[[0.0]]] * 3]},
+    ):
+        with pytest.raises(ValueError, match="is not the model"):
+            _compare(_outputs(), _outputs(**change))
+
+
+def test_finding_nothing_is_no_check():
+    nothing = _outputs(num_detections=[0])
+    with pytest.raises(ValueError, match="give --image"):
+        _compare(nothing, nothing)
+
+
+def test_a_refused_export_leaves_what_was_there(
+    restored, tmp_path, monkeypatch
+):
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "saved_model" / "before").touch()
+    monkeypatch.setattr(detector.Detector, "signatures", lambda self: {})
+    saved = lambda holder, path, signatures: os.makedirs(path)  # noqa: E731
+    monkeypatch.setattr(tf.saved_model, "save", saved)
+    monkeypatch.setattr(tf.saved_model, "load", lambda path: None)
+    with pytest.raises(ValueError, match="give --image"):
+        export.export(restored, str(tmp_path), [])
+    assert os.listdir(tmp_path) == ["saved_model"]
+    assert os.listdir(tmp_path / "saved_model") == ["before"]
+
+
+def test_images_to_compare_on_are_the_runs(restored, saved_run):
+    found = export._images(restored, [])
+    assert [image.shape for image in found] == [(96, 96, 3)] * 2
+    np.testing.assert_array_equal(found[0], predict.read(saved_run.images[0]))

@@ -1,0 +1,155 @@
+"""Training batches: what is in them, and that a step decides it."""
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from official.vision.tasks import maskrcnn
+
+from detection import parser, reading
+from tests.detection import small
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A task whose four scenes are augmented."""
+    task = small.prepared(tmp_path_factory.mktemp("run"))
+    augmented = task.task_config.train_data.parser
+    augmented.aug_rand_hflip = True
+    augmented.aug_scale_min, augmented.aug_scale_max = 0.5, 2.0
+    return task
+
+
+def _batches(task, start, count, **changes):
+    model = task.task_config.model
+    data = task.task_config.train_data.replace(**changes)
+    stream = reading.training(model, data, seed=3, start_step=start)
+    return list(stream.take(count).as_numpy_iterator())
+
+
+def _assert_equal(one, other):
+    for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_batch_k_does_not_depend_on_where_the_run_started(prepared):
+    # Two batches of two an epoch of four scenes.
+    whole = _batches(prepared, 0, 5)
+    tf.random.set_seed(11)  # Of no consequence.
+    for start in (1, 3):
+        _assert_equal(whole[start:], _batches(prepared, start, 5 - start))
+    # Each epoch in an order, and with an augmentation, of its own.
+    assert not np.array_equal(whole[0][0], whole[2][0])
+    assert not np.array_equal(
+        whole[0][1]["rpn_score_targets"]["2"],
+        whole[2][1]["rpn_score_targets"]["2"],
+    )
+
+
+def test_an_epoch_has_every_example_once(prepared):
+    plain = prepared.task_config.train_data.parser.replace(
+        aug_rand_hflip=False, aug_scale_min=1.0, aug_scale_max=1.0
+    )
+    batches = _batches(prepared, 0, 4, parser=plain)
+    images = [image.tobytes() for batch in batches for image in batch[0]]
+    assert len(set(images[:4])) == len(set(images[4:])) == 4
+    assert set(images[:4]) == set(images[4:]) and images[:4] != images[4:]
+
+
+def test_without_augmentation_examples_are_the_model_gardens(prepared):
+    data = prepared.task_config.train_data
+    plain = data.parser.replace(
+        aug_rand_hflip=False, aug_scale_min=1.0, aug_scale_max=1.0
+    )
+    (ours,) = _batches(prepared, 0, 1, parser=plain, global_batch_size=4)
+    data = data.replace(parser=plain, global_batch_size=4)
+    # Their reader; the task's own reads as above.
+    stream = maskrcnn.MaskRCNNTask.build_inputs(prepared, data)
+    theirs = {}
+    # They repeat before they shuffle, so a batch may have one twice.
+    for images, labels in stream.take(12).as_numpy_iterator():
+        for i, image in enumerate(images):
+            one = tf.nest.map_structure(lambda v, i=i: v[i], labels)
+            theirs[image.tobytes()] = one
+    assert len(theirs) == 4
+    for i, image in enumerate(ours[0]):
+        one = tf.nest.map_structure(lambda v, i=i: v[i], ours[1])
+        other = theirs[image.tobytes()]
+        # Which anchors train is drawn; what they are to find is not.
+        scores = one.pop("rpn_score_targets"), other.pop("rpn_score_targets")
+        _assert_equal(one, other)
+        for level in scores[0]:
+            assert scores[0][level].shape == scores[1][level].shape
+
+
+def _moved(flip=False, low=1.0, high=1.0, seed=0):
+    """A bright rectangle with its mask after the parser: image, labels."""
+    image = np.full([40, 60, 3], 20, np.uint8)
+    image[10:30, 6:24] = 235
+    made = parser.Parser(
+        **{"output_size": [64, 64], "min_level": 2, "max_level": 4},
+        **{"num_scales": 1, "aspect_ratios": [1.0], "anchor_size": 8.0},
+        **{"aug_rand_hflip": flip, "aug_rand_vflip": flip},
+        **{"aug_scale_min": low, "aug_scale_max": high},
+        **{"include_mask": True, "mask_crop_size": 28},
+        **{"max_num_instances": 3, "outer_boxes_scale": 1.0},
+        dtype="float32",
+    )
+    mask = np.zeros([1, 40, 60], np.float32)
+    mask[0, 10:30, 6:15] = 1  # The left half of the rectangle.
+    parsed = made.parse_fn(True)(
+        {
+            "image": tf.constant(image),
+            "groundtruth_boxes": tf.constant([[0.25, 0.1, 0.75, 0.4]]),
+            "groundtruth_classes": tf.constant([5], tf.int64),
+            "groundtruth_is_crowd": tf.constant([False]),
+            "groundtruth_instance_masks": tf.constant(mask),
+            "seed": tf.constant([0, seed], tf.int64),
+        }
+    )
+    return parsed[0].numpy(), {k: v for k, v in parsed[1].items()}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"flip": True}, {"low": 0.4, "high": 2.5}, {"flip": True, "low": 0.4}],
+)
+def test_boxes_and_masks_move_with_the_pixels(settings):
+    boxes, halves = [], set()
+    for seed in range(8):
+        image, labels = _moved(seed=seed, **settings)
+        box = labels["gt_boxes"][0].numpy()
+        if min(box[2:] - box[:2]) < 4:
+            continue  # Cropped away, or to a sliver that is blurred.
+        bright = image[..., 0] > 0.5  # Normalized; the ground is below 0.
+        rows, columns = np.nonzero(bright)
+        seen = [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+        # Resized edges are blurred over as many pixels as the scale, 2.7 at
+        # most here.
+        np.testing.assert_allclose(box, seen, atol=2.7)
+        boxes.append(tuple(box.round()))
+        mask = labels["gt_masks"][0].numpy()
+        left, right = mask[:, :13].mean(), mask[:, 15:].mean()
+        if settings == {"flip": True}:
+            # The half that was left is right where the image was mirrored.
+            mirrored = box[1] > 20
+            assert (right > 0.9) == mirrored and (left > 0.9) != mirrored
+            halves.add(mirrored)
+    assert len(set(boxes)) > 1 and len(boxes) > 4
+    if settings == {"flip": True}:
+        assert halves == {True, False}
+
+
+def test_another_number_of_examples_is_an_error(prepared):
+    with pytest.raises(tf.errors.OpError, match="expected to contain 5"):
+        _batches(prepared, 0, 4, num_examples=5)
+    files = [prepared.task_config.train_data.input_path]
+    assert reading.count(files) == 4
+
+
+def test_no_example_at_all_is_an_error(prepared, tmp_path):
+    path = os.path.join(tmp_path, "none.tfrecord")
+    tf.io.TFRecordWriter(path).close()
+    with pytest.raises(ValueError, match="no example"):
+        _batches(prepared, 0, 1, num_examples=-1, input_path=path)

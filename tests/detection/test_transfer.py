@@ -1,0 +1,125 @@
+"""A classifier's weights in a detector's backbone."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+import yaml
+
+from detection import model, settings, transfer
+from evonorm_tf import legacy, nets
+from evonorm_tf.training import config
+
+_SIZE = {"network": "resnet18", "width": 0.25, "max_depth": 1}
+
+
+def _classifier(folder, layer="evonorm_b0", ema=None):
+    """A classifier's run as `classification.train` leaves it, its weights."""
+    norm_act = config.NormAct(name=layer, groups=8)
+    images = tf_keras.layers.Input([32, 32, 3])
+    features = nets.backbone(
+        _SIZE["network"],
+        images,
+        tf_keras.layers,
+        norm_act.bind(legacy),
+        width=_SIZE["width"],
+        max_depth=_SIZE["max_depth"],
+    )
+    logits = nets.classifier(features, tf_keras.layers, 7, 0.1)
+    built = tf_keras.Model(images, logits)
+    for weight in built.weights:  # Statistics too: trained, not initial.
+        seed = [len(weight.shape), int(tf.size(weight))]
+        values = tf.random.stateless_uniform(weight.shape, seed, 0.5, 1.5)
+        weight.assign(values)
+    tf.train.Checkpoint(
+        model=built, global_step=tf.Variable(3, dtype=tf.int64)
+    ).save(str(folder / "ckpt"))
+    about = _SIZE | {"num_classes": 7, "dropout": 0.1}
+    about["norm_act"] = norm_act.as_dict()
+    trainer = {"optimizer_config": {"ema": ema}}
+    text = yaml.safe_dump({"task": {"model": about}, "trainer": trainer})
+    (folder / "params.yaml").write_text(text)
+    return tf_keras.Model(images, features)
+
+
+def _params(**changes):
+    params = settings.Model(
+        input_size=[32, 32, 3], max_level=5, fpn_filters=8, num_classes=3
+    )
+    head = {"num_filters": 8, "num_convs": 1}
+    config.override(
+        params,
+        {
+            **_SIZE,
+            "norm_act": {"name": "evonorm_b0", "groups": 8},
+            "rpn_head": head,
+            "detection_head": head | {"fc_dims": 8},
+            "mask_head": head,
+        }
+        | changes,
+    )
+    return params
+
+
+def test_the_backbone_computes_what_the_classifier_did(tmp_path):
+    features = _classifier(tmp_path)
+    params = _params()
+    built = model.build(params)
+    before = {id(w): w.numpy() for w in built.weights}
+    done = transfer.backbone(built, params, str(tmp_path))
+    images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 1])
+    # Both with moving statistics, which must have come along.
+    ours = built.backbone(images, training=False)["5"]
+    theirs = features(images, training=False)
+    # The same weights and operations.
+    np.testing.assert_array_equal(ours, theirs)
+    # Everything but the norms that lead from the finer levels to the pyramid.
+    inside = {id(w): w.name for w in built.backbone.weights}
+    taken = [w.name for w in built.weights if w.name in done.taken]
+    assert len(done.taken) == len(taken) == len(features.weights)
+    assert set(done.taken) | set(done.left) == {w.name for w in built.weights}
+    left = [name for name in inside.values() if name in done.left]
+    finer = {"2", "3", "4"}
+    norms = [
+        w.name
+        for level in finer
+        for w in built.backbone.output[level]._keras_history[0].weights
+    ]
+    assert sorted(left) == sorted(norms)
+    for weight in built.weights:
+        if weight.name in done.left:
+            np.testing.assert_array_equal(weight, before[id(weight)])
+    said = str(done)
+    assert f"{len(done.taken)} weights" in said
+    assert f"anew: {len(done.left)} weights" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"norm_act": {"name": "gn_relu", "groups": 8}},
+            r"norm_act\.name='gn_relu' \(the classifier's: 'evonorm_b0'\)",
+        ),
+        (
+            {"norm_act": {"name": "evonorm_b0", "groups": 4}},
+            r"norm_act\.groups=4 \(the classifier's: 8\)",
+        ),
+        ({"network": "resnet50"}, "network='resnet50'.*'resnet18'"),
+        ({"width": 0.5}, r"width=0\.5"),
+    ],
+)
+def test_another_network_or_layer_is_refused_by_name(
+    changes, message, tmp_path
+):
+    _classifier(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        transfer.backbone(None, _params(**changes), str(tmp_path))
+
+
+def test_what_is_no_classifier_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no run of classification"):
+        transfer.backbone(None, _params(), str(tmp_path))
+    _classifier(tmp_path, ema={"average_decay": 0.9})
+    with pytest.raises(ValueError, match=r"name '.*best' instead"):
+        transfer.backbone(None, _params(), str(tmp_path))

@@ -1,0 +1,81 @@
+"""Curves of runs that compare, and a refusal of those that do not."""
+
+import json
+
+import matplotlib.colors
+import pytest
+import yaml
+
+from evonorm_tf.training import plots
+from gan import plot
+
+
+def _write(folder, layer, distances, digest="a", width=8):
+    folder.mkdir(parents=True)
+    task = {
+        "model": {
+            "architecture": "biggan32",
+            "generator_width": width,
+            "norm_act": {"name": layer},
+        },
+        "train_data": {"global_batch_size": 64},
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump({"task": task}))
+    lines = [
+        {"kind": "train", "step": 50, "discriminator_sigma": 1.5},
+        *(
+            {
+                "kind": "eval",
+                "step": 100 * k,
+                "classifier_distance": value,
+                "classifier_kernel_distance": 0.1,
+                "classifier_score": 2.0,
+                "classifier_score_std": 0.1,
+            }
+            for k, value in enumerate(distances)
+        ),
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text + '{"kind": "ev')
+    facts = {"real": {"images": "some", "sha256": digest}}
+    facts["made"] = {"count": "100"}
+    (folder / "evaluation.json").write_text(json.dumps({"facts": facts}))
+
+
+def test_a_line_a_run_in_its_layers_colour(tmp_path):
+    _write(tmp_path / "a", "bn_relu", [16.0, 8.0, 4.0])
+    _write(tmp_path / "b", "evonorm_s0", [17.0, 6.0])
+    logs = plot.find([str(tmp_path)])
+    figure = plot.figure(logs)
+    distance, score, sigma = figure.axes
+    lines = {
+        matplotlib.colors.to_hex(line.get_color()): list(line.get_ydata())
+        for line in distance.lines
+        if line.get_linestyle() != "None"
+    }
+    assert lines == {
+        plots.style("bn_relu").colour: [16.0, 8.0, 4.0],
+        plots.style("evonorm_s0").colour: [17.0, 6.0],
+    }
+    assert list(score.lines[0].get_ydata()) == [2.0] * 3
+    assert list(sigma.lines[0].get_ydata()) == [1.5]
+    plots.save(figure, str(tmp_path / "curves.png"))
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "other, message", [({"digest": "b"}, "sha256"), ({"width": 16}, "width")]
+)
+def test_distances_that_do_not_compare_are_refused(tmp_path, other, message):
+    _write(tmp_path / "a", "bn_relu", [16.0])
+    _write(tmp_path / "b", "evonorm_s0", [17.0], **other)
+    with pytest.raises(ValueError, match=message):
+        plot.find([str(tmp_path)])
+
+
+def test_runs_that_are_not_there_or_not_measured(tmp_path):
+    with pytest.raises(ValueError, match="no run in it"):
+        plot.find([str(tmp_path)])
+    _write(tmp_path / "a", "bn_relu", [])
+    with pytest.raises(ValueError, match="evaluated yet"):
+        plot.figure(plot.find([str(tmp_path)]))

@@ -1,0 +1,195 @@
+"""Sets of images, references, the kernel distance and `gan.fid`."""
+
+import os
+
+import numpy as np
+import pytest
+import tf_keras
+from PIL import Image
+
+from gan import experiment, fid, sets
+from gan.metrics import extractor, kernel, measure
+
+RNG = np.random.default_rng
+SETTINGS = experiment.Evaluation(splits=2, kernel_block=10, kernel_blocks=2)
+
+
+def _pixels(count, seed, level=0):
+    noise = RNG(seed).integers(0, 200, (count, 8, 8, 3))
+    return (noise + level).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def extract():
+    """A classifier of 4 features."""
+    tf_keras.utils.set_random_seed(0)
+    inputs = tf_keras.Input((8, 8, 3))
+    x = tf_keras.layers.Flatten()(inputs)
+    x = tf_keras.layers.Dense(4, activation="tanh")(x)
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(3)(x))
+    return extractor.KerasClassifier(model, "small.keras")
+
+
+@pytest.fixture
+def places(tmp_path):
+    """The same images as a folder and as an array; others as an array."""
+    pixels = _pixels(30, 0)
+    folder = tmp_path / "real"
+    for index, image in enumerate(pixels):
+        path = folder / f"class{index % 3}" / f"{index // 3:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    np.savez(tmp_path / "same.npz", images=pixels)
+    np.savez(tmp_path / "made.npz", arr_0=_pixels(40, 1, level=50))
+    return tmp_path
+
+
+def test_kernel_distance_against_its_definition():
+    one, other = RNG(0).standard_normal((2, 12, 5))
+
+    def k(x, y):
+        return (x @ y / 5 + 1) ** 3
+
+    n = range(12)
+    within = sum(
+        k(s[i], s[j]) for s in (one, other) for i in n for j in n if i != j
+    )
+    between = sum(k(x, y) for x in one for y in other)
+    expected = within / (12 * 11) - 2 * between / 144
+    assert kernel.of_block(one, other) == pytest.approx(expected, rel=1e-12)
+    mean, deviation = kernel.distance(one, other, 6, 10)
+    halves = [
+        kernel.of_block(one[h], other[h]) for h in (slice(6), slice(6, 12))
+    ]
+    assert mean == pytest.approx(np.mean(halves))
+    assert deviation == pytest.approx(np.std(halves))
+    with pytest.raises(ValueError, match=r"from 2 to 12.*kernel_block=13"):
+        kernel.distance(one, other, 13, 1)
+
+
+def test_kernel_distance_has_no_bias():
+    one, other = RNG(0).standard_normal((2, 4000, 3))
+    small = [kernel.distance(one, other, m, 4000 // m)[0] for m in (4, 40, 400)]
+    # Of one distribution: around 0 at any size; with its bias, 4 samples'
+    # would be near 7, E k(x, x) / 4 * 2 less E k(x, y).
+    assert np.abs(small).max() < 0.5
+    assert kernel.distance(one, other + 1, 400, 10)[0] > 1
+
+
+def test_kept_features_are_a_fixed_random_choice():
+    features = np.arange(100, dtype=np.float32)[:, np.newaxis]
+    found = []
+    for sizes in ([100], [7, 30, 63]):
+        kept = kernel.Kept(100, 1, 20)
+        for part in np.split(features, np.cumsum(sizes)[:-1]):
+            kept.update(part)
+        found.append(kept.features[:, 0])
+    np.testing.assert_array_equal(*found)
+    assert len(set(found[0])) == 20
+    assert found[0].max() > 60 and list(found[0]) != sorted(found[0])
+
+
+def test_folder_and_array_of_one_set_are_at_no_distance(places, extract):
+    found, about = fid.compare(
+        str(places / "real"), str(places / "same.npz"), extract, SETTINGS
+    )
+    assert found["classifier_distance"] == pytest.approx(0, abs=1e-6)
+    other, _ = fid.compare(
+        str(places / "real"), str(places / "made.npz"), extract, SETTINGS
+    )
+    assert (
+        other["classifier_distance"] > 10 * found["classifier_distance"] + 0.01
+    )
+    assert not any("fid" in name for name in found)
+    for part in ("30 images", "8x8 px", ".png", "small.keras", "no resize"):
+        assert part in about
+    assert extract.facts["sha256"][:12] in about
+    assert "2 shuffled splits" in about
+
+
+def test_reference_is_kept_used_and_refused(places, extract):
+    real, made = str(places / "real"), str(places / "made.npz")
+    keep = str(places / "kept.npz")
+    first, _ = fid.compare(real, made, extract, SETTINGS, keep=keep)
+    content = (places / "kept.npz").read_bytes()
+    for again in (
+        fid.compare(keep, made, extract, SETTINGS),
+        fid.compare(real, made, extract, SETTINGS, keep=keep),
+    ):
+        assert again[0] == pytest.approx(first, rel=1e-6, abs=1e-9)
+    # Of other images, another extractor, other settings: refused.
+    np.savez(places / "more.npz", images=_pixels(31, 0))
+    with pytest.raises(ValueError, match=r"another way.*count: '30'"):
+        fid.compare(
+            str(places / "more.npz"), made, extract, SETTINGS, keep=keep
+        )
+    other = experiment.Evaluation(splits=3, kernel_block=10, kernel_blocks=2)
+    with pytest.raises(ValueError, match="3 shuffled splits"):
+        fid.compare(keep, made, extract, other)
+    changed = extractor.KerasClassifier(
+        tf_keras.models.clone_model(
+            tf_keras.Model(extract._trunk.input, extract._last.output)
+        ),
+        "small.keras",
+    )
+    with pytest.raises(ValueError, match="sha256"):
+        fid.compare(keep, made, changed, SETTINGS)
+    assert (places / "kept.npz").read_bytes() == content
+    np.savez(places / "foreign.npz", mu=np.zeros(4), sigma=np.eye(4))
+    with pytest.raises(ValueError, match="written by another program"):
+        fid.compare(str(places / "foreign.npz"), made, extract, SETTINGS)
+    assert not [x for x in os.listdir(places) if "tmp" in x]
+
+
+def test_two_workers_measures_merge(extract):
+    pixels = _pixels(30, 0)
+    whole = measure.measure(
+        [pixels], extract, SETTINGS, "whole", len(pixels)
+    ).moments
+    halves = [
+        measure.measure([part], extract, SETTINGS, "part", 15).moments
+        for part in (pixels[::2], pixels[1::2])
+    ]
+    halves[0].merge(halves[1])
+    np.testing.assert_allclose(halves[0].mean, whole.mean, rtol=1e-12)
+    # Features are float32 and differ in the last bits by batch.
+    np.testing.assert_allclose(
+        halves[0].covariance(), whole.covariance(), rtol=1e-4, atol=1e-8
+    )
+
+
+def test_sets_that_cannot_be_measured(places, extract, tmp_path):
+    real = str(places / "real")
+
+    def refused(place, message):
+        with pytest.raises(ValueError, match=message):
+            fid.compare(place, real, extract, SETTINGS)
+
+    np.savez(places / "few.npz", images=_pixels(4, 0))
+    refused(str(places / "few.npz"), r"more than 4 images.*samples=4 of")
+    np.savez(places / "floats.npz", images=np.zeros((9, 8, 8, 3)))
+    refused(str(places / "floats.npz"), "uint8")
+    np.savez(places / "named.npz", pictures=_pixels(9, 0))
+    refused(str(places / "named.npz"), "images or arr_0.*pictures")
+    (places / "broken.npz").write_bytes(b"PK not a file")
+    refused(str(places / "broken.npz"), "cannot be read")
+    refused(str(places / "nowhere"), "a folder, an .npz file or tfds:")
+    (tmp_path / "empty").mkdir()
+    refused(str(tmp_path / "empty"), "no image in the folder")
+    path = places / "real" / "class0" / "000.png"
+    content = path.read_bytes()
+    Image.fromarray(_pixels(1, 0)[0, :6]).save(path)
+    refused(real, "2 sizes: 8x6, .*000.png")
+    path.write_bytes(content[:60])  # The size is there, the pixels are not.
+    refused(real, "cannot be read.*000.png")
+    path.write_bytes(b"text")
+    refused(real, "cannot be read.*000.png")
+    with pytest.raises(ValueError, match="8 px"):
+        extract(np.zeros((1, 9, 9, 3), np.uint8))
+
+
+def test_tfds_set_is_opened_by_name(data_dir):
+    found = sets.open_set("tfds:cifar10/test", str(data_dir / "tfds"))
+    assert found.count == 10_000
+    assert next(found.batches()).shape == (100, 32, 32, 3)
+    assert "cifar10" in found.name and "32 px" in found.name

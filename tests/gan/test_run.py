@@ -1,0 +1,141 @@
+"""Settings, rows and --debug; the guard; steps as a TPU would get them."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from configs import tables
+from evonorm_tf.ops import settings
+from evonorm_tf.training import config, progress, watch
+from gan import experiment, networks, run, steps, train
+from tests.gan import small
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uncompiled():
+    """Nothing is run here: plain operations lower faster."""
+    with settings.using(xla=False):
+        yield
+
+
+@pytest.mark.parametrize("which", steps.STEPS)
+def test_steps_are_written_for_a_tpu(which):
+    params = small.parameters("evonorm_b0")
+    module = steps.preflight_module(params, "evonorm_b0", 4, which)
+    bare = steps.preflight_module(params, None, 4, which)
+    # Every kernel of the network that is trained is renewed, and its `u`.
+    renewed = [module.state[index].name for index in module.updates]
+    assert sum(name.endswith("kernel") for name in renewed) >= 8
+    assert any(name.endswith("u") for name in renewed)
+    assert len(module.inputs) == (2 if which == "discriminator" else 0)
+    # The layers' v are no weights of a generator without layers.
+    assert len(bare.state) < len(module.state)
+
+
+def test_guard_says_which_loss_and_which_network(tmp_path):
+    network = types.SimpleNamespace(weights=[tf.Variable(1.0, name="w")])
+    broken = types.SimpleNamespace(weights=[tf.Variable(np.nan, name="v")])
+    seen = watch.Watch(small.Silent(), str(tmp_path), (0, 10), 8)
+    seen.look_at({}, ["generator", "discriminator"])
+    seen.trainer = types.SimpleNamespace(
+        generator=network, discriminator=broken, global_step=tf.Variable(7)
+    )
+    logs = {"discriminator_loss_real": 1.0, "generator_loss": np.inf}
+    with pytest.raises(FloatingPointError) as caught:
+        seen.trained({k: tf.constant(v) for k, v in logs.items()})
+    message = str(caught.value)
+    assert "generator_loss is inf" in message
+    assert "discriminator_loss_real" not in message
+    assert "1 of the discriminator's 1 weights" in message
+    assert "by step 7" in message
+    assert progress.read(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "task, message",
+    [
+        ({"accumulation": 3}, "accumulation=3, batch=8"),
+        ({"discriminator_steps": 0}, "at least 1"),
+        ({"train_data": {"global_batch_size": 8, "dataset": ""}}, "recipe"),
+        ({"train_data": {"split": "all"}}, "train and test"),
+    ],
+)
+def test_settings_that_cannot_be(task, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        small.make(tmp_path, small.parameters(task=task))
+
+
+def test_paper_defaults_need_a_recipe():
+    params = config.parse("biggan")
+    assert isinstance(params.task, experiment.Task)
+    with pytest.raises(ValueError, match="No data set is named"):
+        run.build(params, tf.distribute.OneDeviceStrategy("CPU:0"), 0)
+
+
+@pytest.mark.parametrize(
+    "experiment_name, steps, batch",
+    [("digits_biggan", 300, 32), ("biggan", 2, 4)],
+)
+def test_debug_shrinks_any_experiment(experiment_name, steps, batch):
+    params = config.parse(experiment_name)
+    params.task.evaluation.path = "not here"
+    said = train.shrink(params)
+    assert ("mean nothing" in said) == (steps == 2)
+    assert params.trainer.train_steps == steps
+    assert steps % params.trainer.steps_per_loop == 0
+    assert params.task.model.generator_width == 8
+    assert params.task.train_data.global_batch_size == batch
+    assert params.task.evaluation.extractor == "own"
+    if steps == 2:  # No ImageNet, but files that are decoded all the same.
+        assert params.task.train_data.dataset == "jpeg_digits"
+        assert not params.task.evaluation.path
+
+
+def _rows():
+    return [row for row in tables.ROWS.values() if row.recipe.head == "gan"]
+
+
+def test_every_row_of_the_papers_table_is_there():
+    ids = {row.id for row in _rows()}
+    paper = {i for i in ids if i.startswith("imagenet128/biggan_deep/")}
+    layers = ("bn_relu", "evonorm_b0", "evonorm_s0", "gn_relu", "ln_relu")
+    layers += ("pn_relu",)
+    assert paper == {f"imagenet128/biggan_deep/{layer}" for layer in layers}
+    row = tables.find("imagenet128/biggan_deep/evonorm_b0")
+    printed = {m.name: [v.printed for v in p] for m, p in row.paper.items()}
+    assert printed == {
+        "IS": ["101.13"],
+        "IS, best of 3": ["113.63"],
+        "FID": ["6.91"],
+        "FID, best of 3": ["5.87"],
+    }
+
+
+def test_every_row_is_what_its_run_will_be():
+    for row in _rows():
+        params = config.parse(row=row)
+        resolved = tables.rows.flat(params.as_dict())
+        for key, value in row.settings().items():
+            assert resolved[key] == value, (row.id, key)
+        networks.check(params.task.model)
+    task = config.parse(row=tables.find("imagenet128/biggan/bn_relu")).task
+    assert task.train_data.global_batch_size == 2048
+    assert task.model.norm_act.synchronized
+    assert (task.discriminator_steps, task.average_decay) == (2, 0.9999)
+    adam = task.generator_optimizer
+    assert (adam.learning_rate, adam.beta_1, adam.beta_2) == (5e-5, 0.0, 0.999)
+    assert task.discriminator_optimizer.learning_rate == 2e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row.id for row in _rows()])
+def test_every_row_steps_at_debug_size(row, tmp_path):
+    """On embedded images: no row needs its data for it."""
+    params = config.parse(row=tables.find(row))
+    train.shrink(params)
+    result = run.run(params, "train", str(tmp_path), small.Silent())
+    assert int(result.trainer.global_step) == 2
+    for line in progress.read(str(tmp_path)):
+        assert all(np.isfinite(v) for k, v in line.items() if k != "kind")

@@ -1,0 +1,96 @@
+"""Found layers through the classification head: re-ranked, and trained."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from evonorm_tf import graphs
+from evonorm_tf.search import __main__ as command
+from evonorm_tf.search import rerank
+from evonorm_tf.search.driver import Driver
+from evonorm_tf.search.journal import Journal
+from tests.search.fakes import FakePool, small
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+LAYERS = [(4, 0.5, "a.json"), (9, 0.4, "b.json"), (2, 0.3, "c.json")]
+
+
+@pytest.fixture
+def head(monkeypatch):
+    """A head whose layer b is the best; `head.fails` makes it fail."""
+
+    class Head:
+        calls, fails, complete = [], False, True
+
+        def run(self, given):
+            flags = dict(f[2:].split("=", 1) for f in given[3:] if "=" in f)
+            self.calls.append(flags)
+            os.makedirs(flags["model_dir"], exist_ok=True)
+            accuracy = 0.9 if flags["norm_act"] == "b.json" else 0.6
+            lines = [{"kind": "train", "step": 2, "accuracy": 0.1}]
+            if self.complete:
+                lines.append({"kind": "eval", "step": 2, "accuracy": accuracy})
+            with open(f"{flags['model_dir']}/metrics.jsonl", "w") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+            code = 1 if self.fails else 0
+            return subprocess.CompletedProcess(given, code)
+
+    made = Head()
+    monkeypatch.setattr(rerank.subprocess, "run", made.run)
+    return made
+
+
+def test_the_head_decides_and_what_ended_is_not_run_again(head, tmp_path):
+    rows = rerank.run(LAYERS[:2], str(tmp_path), "digits_resnet")
+    assert [(r.id, r.search, r.accuracy) for r in rows] == [
+        *((9, 0.4, 0.9), (4, 0.5, 0.6)),
+    ]
+    again = rerank.run(LAYERS, str(tmp_path), "digits_resnet")
+    assert [r.id for r in again] == [9, 4, 2]
+    assert [call["norm_act"] for call in head.calls] == [
+        *("a.json", "b.json", "c.json"),
+    ]
+    rerank.run(LAYERS[:1], str(tmp_path), "imagenet")  # Another command.
+    assert len(head.calls) == 4
+
+
+def test_a_head_that_fails_loses_nothing(head, tmp_path):
+    rerank.run(LAYERS[:1], str(tmp_path), "digits_resnet")
+    head.fails = True
+    with pytest.raises(RuntimeError, match=r"status 1 on layer 9"):
+        rerank.run(LAYERS, str(tmp_path), "digits_resnet")
+    head.fails = False
+    rerank.run(LAYERS[:1], str(tmp_path), "digits_resnet")
+    assert len(head.calls) == 2
+    head.complete = False
+    with pytest.raises(RuntimeError, match="not evaluated"):
+        rerank.run(LAYERS, str(tmp_path), "digits_resnet")
+
+
+def test_a_search_without_layers_has_nothing_to_rerank(tmp_path, capsys):
+    Journal(str(tmp_path), small().identity()).close()
+    assert command.main(["rerank", f"--output={tmp_path}"]) == 2
+    assert "accepted no layer" in capsys.readouterr().err
+
+
+def test_the_best_of_a_search_trains_in_the_head(tmp_path):
+    settings = small(trials=12)
+    journal = Journal(str(tmp_path), settings.identity())
+    Driver(settings, journal).run(FakePool())
+    journal.close()
+    given = [sys.executable, "-m", "evonorm_tf.search", "rerank", "--debug"]
+    given += [f"--output={tmp_path}", "--top=1", "--experiment=digits_resnet"]
+    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (row,) = rerank._read(str(tmp_path / "rerank" / "rerank.csv"))
+    # The made-up accuracies chose it; what the head found is real.
+    assert 0.0 <= row.accuracy <= 1.0
+    with open(tmp_path / "rerank" / str(row.id) / "params.yaml") as file:
+        layer = next(line for line in file if f"_{row.id}.json" in line)
+    path = layer.split(": ")[1].strip()
+    with open(path) as file:
+        graph = graphs.from_json(json.load(file))
+    assert graph.live()
