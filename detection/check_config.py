@@ -26,6 +26,14 @@ def options(params: config.Experiment) -> None:
             "were. Use aug_rand_hflip, aug_scale_min and aug_scale_max. "
             f"Received: aug_type={task.train_data.parser.aug_type}"
         )
+    padded = ("use_approx_instance_metrics", "use_wod_metrics")
+    if any(getattr(task, name) for name in padded):
+        raise ValueError(
+            "Evaluation is by COCO's figures alone: the Model Garden's other "
+            "metrics would count the images that fill up the last batch. "
+            f"Leave {' and '.join(padded)} off. Received: "
+            + ", ".join(f"{name}={getattr(task, name)}" for name in padded)
+        )
     transfers = task.init_checkpoint_modules == "backbone"
     if bool(task.init_checkpoint) != transfers:
         raise ValueError(
@@ -94,12 +102,14 @@ def annotations(task: settings.Task) -> int:
     Raises:
       ValueError: no data, or too few classes.
     """
-    if not task.train_data.input_path or not task.annotation_file:
+    paths = (task.train_data.input_path, task.validation_data.input_path)
+    if not all(paths) or not task.annotation_file:
         raise ValueError(
             "A run needs TFRecords and annotations to be scored against: set "
             "task.train_data.input_path, task.validation_data.input_path and "
             "task.annotation_file, or try it with --debug. Received: "
-            f"input_path={task.train_data.input_path!r}, "
+            f"train_data.input_path={paths[0]!r}, "
+            f"validation_data.input_path={paths[1]!r}, "
             f"annotation_file={task.annotation_file!r}"
         )
     found = evaluate.load_annotations(task.annotation_file)

@@ -23,6 +23,8 @@ class Detector:
       detection_classes: [N, K], category ids.
       detection_scores: [N, K].
       detection_masks: [N, K, h, w], in [0, 1], of the box; with masks alone.
+      detection_outer_boxes: [N, K, 4], the larger boxes that the masks are
+        of, where outer_boxes_scale is above 1.
     """
 
     def __init__(self, model: tf_keras.Model, params: settings.Model):
@@ -46,7 +48,9 @@ class Detector:
         found = self.model(inputs, info[:, 1, :], training=False)
         outputs = {k: v for k, v in found.items() if k.startswith("detection_")}
         scale = tf.tile(info[:, 2:3, :], [1, 1, 2])
-        outputs["detection_boxes"] = found["detection_boxes"] / scale
+        for name in outputs:
+            if name.endswith("boxes"):
+                outputs[name] = found[name] / scale
         outputs["num_detections"] = found["num_detections"]
         return outputs
 

@@ -94,7 +94,9 @@ def score(
     figures: dict[str, float] = {}
     for kind, (prefix, field) in _KINDS.items():
         mine = [entry for entry in results if field in entry]
-        if results and not mine:
+        # Where nothing was found, what is annotated says what is scored.
+        known = results or annotations.dataset["annotations"]
+        if known and not any(field in entry for entry in known):
             continue
         run = _run(mine, toolkit(annotations), kind, sorted(chosen))
         named = dict(zip(FIGURES, np.asarray(run.stats).tolist()))
@@ -175,7 +177,9 @@ def check(results: Results, annotations: coco.COCO) -> None:
         _check_size(entry, annotations.imgs[image])
         place = entry.get("bbox") or str(entry.get("segmentation"))
         key = (image, category, entry["score"], str(place))
-        if key in seen:
+        # A model may keep two boxes without an area: they overlap nothing.
+        flat = any(side <= 0 for side in (entry.get("bbox") or ())[2:])
+        if key in seen and not flat:
             raise ValueError(
                 "The results hold one detection twice: an image was probably "
                 "evaluated twice. Received twice: "
@@ -189,10 +193,11 @@ def _check_fields(entry: dict, first: dict) -> None:
     """Refuses an entry that is not whole, or not like the first."""
     missing = {"image_id", "category_id", "score"} - set(entry)
     kinds = [{"bbox", "segmentation"} & set(one) for one in (entry, first)]
-    if missing or not kinds[0] or kinds[0] != kinds[1]:
+    whole = not missing and np.isfinite(entry["score"])
+    if not whole or not kinds[0] or kinds[0] != kinds[1]:
         raise ValueError(
-            "A result needs image_id, category_id, score, and bbox or "
-            "segmentation, all results the same of these two. "
+            "A result needs image_id, category_id, a finite score, and bbox "
+            "or segmentation, all results the same of these two. "
             f"Received: {str(entry)[:120]}"
         )
 

@@ -86,7 +86,7 @@ def read(
                     "its category is none of the file's. Received: "
                     f"category_id={instance.label!r}"
                 )
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             if not skip_invalid:
                 raise ValueError(f"{where}: {error}") from error
             counts.note(INVALID, f"{where}: {error}")

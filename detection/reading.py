@@ -40,7 +40,8 @@ def training(
       ValueError: no such files, or none with an example in it.
     """
     context = context or tf.distribute.InputContext()
-    files = input_reader.match_files(data.input_path)
+    # Sorted: epochs shuffle places in this list, on whatever machine.
+    files = sorted(input_reader.match_files(data.input_path))
     examples = data.num_examples
     if examples < 1:
         examples = count(files)

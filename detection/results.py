@@ -104,15 +104,14 @@ def to_coco(image: Arrays, image_id: int) -> evaluate.Results:
     Args:
       image: `num_detections` and, padded to [K, ...], `detection_boxes`
         [K, 4] (y, x, y, x), `detection_scores`, `detection_classes` and
-        perhaps `detection_masks` [K, H, W]; `image_info`, [4, 2].
+        perhaps `detection_masks` [K, H, W], and `detection_outer_boxes`
+        [K, 4], where the masks are of larger boxes; `image_info`, [4, 2].
       image_id: the image's.
     """
     count = int(image["num_detections"])
     # Rows: original size, scaled size, scale, offset of the crop.
     (height, width), _, scale, _ = image["image_info"]
-    boxes = image["detection_boxes"][:count] / np.tile(scale, 2)
-    y, x, bottom, right = boxes.astype(np.float64).T
-    boxes = np.stack([x, y, right - x, bottom - y], axis=1)
+    boxes = _original(image["detection_boxes"][:count], scale)
     results = []
     for box, label, score in zip(
         boxes,
@@ -128,9 +127,17 @@ def to_coco(image: Arrays, image_id: int) -> evaluate.Results:
             }
         )
     if count and "detection_masks" in image:
+        if "detection_outer_boxes" in image:  # The masks are of these.
+            boxes = _original(image["detection_outer_boxes"][:count], scale)
         pasted = mask_ops.paste_instance_masks(
             image["detection_masks"][:count], boxes, int(height), int(width)
         )
         for entry, mask in zip(results, pasted):
             entry["segmentation"] = masks.encode(mask)
     return results
+
+
+def _original(boxes: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """[K, 4]: y, x, y, x as scaled, to x, y, width, height in the original."""
+    y, x, bottom, right = (boxes / np.tile(scale, 2)).astype(np.float64).T
+    return np.stack([x, y, right - x, bottom - y], axis=1)

@@ -2,7 +2,7 @@
 
     python -m detection.train --debug
     python -m detection.train --row=coco/r50_fpn/evonorm_s0 \
-        --params_override=task.train_data.input_path=DIR/train*,...
+        --params_override='task.train_data.input_path=DIR/train/*.tfrecord,...'
     python -m detection.train --row=coco/r50_fpn/evonorm_s0 \
         --preflight=v5e:2x2
 

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 import yaml
+from official.vision.ops import preprocess_ops
 
 from detection import settings
 from evonorm_tf import legacy, nets
@@ -64,6 +65,7 @@ def backbone(
     recorded = _read(run)
     theirs = recorded["task"]["model"]
     _require_alike(params, theirs, run)
+    _require_pixels(recorded["task"].get("train_data", {}), run)
     averaged = recorded["trainer"]["optimizer_config"].get("ema") is not None
     if averaged and os.path.basename(os.path.normpath(run)) != "best":
         raise ValueError(
@@ -123,6 +125,21 @@ def _require_alike(
         raise ValueError(
             "This network has no classifier to start from; train it from "
             f"scratch. Received: network={params.network!r}"
+        )
+
+
+def _require_pixels(data: dict[str, Any], run: str) -> None:
+    """Refuses a classifier of images that were normalized another way.
+
+    Its filters and moving statistics would see other numbers here.
+    """
+    ours = {"mean": preprocess_ops.MEAN_NORM, "std": preprocess_ops.STDDEV_NORM}
+    theirs = {key: data.get(key) for key in ours}
+    if any(list(ours[key]) != theirs[key] for key in ours):
+        raise ValueError(
+            "The classifier's images were normalized another way than a "
+            f"detector's, by {ours}; train it with these. Received: "
+            f"init_checkpoint={run!r}, task.train_data of {theirs}"
         )
 
 

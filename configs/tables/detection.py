@@ -28,8 +28,8 @@ _STEPWISE = "trainer.optimizer_config.learning_rate.stepwise"
 _WARMUP = "trainer.optimizer_config.warmup.linear.warmup_steps"
 _DATA = ",".join(
     (
-        "task.train_data.input_path=DIR/train*",
-        "task.validation_data.input_path=DIR/val*",
+        "task.train_data.input_path=DIR/train/*.tfrecord",
+        "task.validation_data.input_path=DIR/val/*.tfrecord",
         "task.annotation_file=DIR/instances_val2017.json",
     )
 )
@@ -91,8 +91,8 @@ OVERFIT = Recipe(
     workers=1,
     data=",".join(
         (
-            "task.train_data.input_path=DIR/train*",
-            "task.validation_data.input_path=DIR/train*",
+            "task.train_data.input_path=DIR/train/*.tfrecord",
+            "task.validation_data.input_path=DIR/train/*.tfrecord",
             "task.annotation_file=DIR/instances.json",
         )
     ),

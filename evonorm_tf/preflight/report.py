@@ -12,7 +12,8 @@ GIB = 2**30
 _RESERVED = 0.25 * GIB
 _STEP = 8  # batches are multiples of it
 _FULL = 0.97  # of the memory that a largest batch must take
-_TRIALS = 6  # compiles of the search for it
+_CLOSE = 1.02  # a batch that does not fit, over the largest that does
+_TRIALS = 10  # compiles of the search for it, at most
 _NONE = "no norm_act"
 
 # (layer or None for the network without its norm_act layers, batch of a
@@ -103,7 +104,8 @@ def largest_batch(
 
     Memory is nearly a line in the batch: two compiles give it, and another
     confirms what it says. Where that leaves over 3 % of the chip empty, the
-    line is drawn anew through it; where it does not fit, steps lead down.
+    line is drawn anew through it, for the compiler saves where it must; where
+    it does not fit, halving leads down, until less than 2 % is open.
 
     Args:
       request: what to look at.
@@ -128,7 +130,8 @@ def largest_batch(
         else:
             refused = min(refused, batch)
         best = max(used)
-        if len(used) > 1 and used[best] > _FULL * memory:
+        full = used[best] > _FULL * memory or refused <= _CLOSE * best
+        if len(used) > 1 and full:
             break
         if len(used) > 1:
             low, high = sorted(used)[-2:]

@@ -11,6 +11,7 @@ import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
 from pycocotools import coco
 
+from configs.tables.detection import R50
 from detection import check, convert, data
 from evonorm_tf.training import progress
 from tests.detection import coco_files
@@ -232,3 +233,19 @@ def test_real_images_convert_and_check(data_dir, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "80 categories with ids 1 to 90, 10 ids between" in said
     assert "PROBLEM" not in said
+
+
+def test_a_rows_command_finds_what_is_converted(converted):
+    folder, _ = converted
+    parts = R50.data.replace("DIR/train/", f"{folder}/out/").split(",")
+    pattern = parts[0].partition("=")[2]
+    # The records alone: conversion.json stands beside them.
+    assert len(tf.io.gfile.glob(pattern)) == 2
+    assert sorted(_decoded(pattern)) == [3, 5, 7]
+
+
+def test_numbers_that_are_text_name_the_annotation(tmp_path):
+    changed = coco_files.content()
+    changed["annotations"][1]["bbox"][0] = "2"
+    with pytest.raises(ValueError, match=r"instances\.json: annotation id=2"):
+        _convert(tmp_path, changed)

@@ -261,6 +261,8 @@ def test_per_category_does_something(annotations):
     ("change", "message"),
     [
         ({"score": None}, "needs image_id"),
+        # It would be sorted as the best of all.
+        ({"score": float("nan")}, "a finite score"),
         ({"segmentation": None}, "all results the same"),
         ({"segmentation": {"size": [9, 9], "counts": "d0"}}, "image's size"),
     ],

@@ -153,3 +153,13 @@ def test_no_example_at_all_is_an_error(prepared, tmp_path):
     tf.io.TFRecordWriter(path).close()
     with pytest.raises(ValueError, match="no example"):
         _batches(prepared, 0, 1, num_examples=-1, input_path=path)
+
+
+def test_the_order_of_the_files_does_not_matter(prepared):
+    train = prepared.task_config.train_data.input_path
+    both = [train, prepared.task_config.validation_data.input_path]
+    one, other = (
+        _batches(prepared, 0, 2, num_examples=9, input_path=files)
+        for files in (both, both[::-1])
+    )
+    _assert_equal(one, other)

@@ -137,3 +137,18 @@ def test_annotations_are_those_of_the_data(directory):
     )
     with open(path, encoding="utf-8") as file:
         assert len(json.load(file)["images"]) == 5
+
+
+def test_validation_data_that_are_not_named_are_asked_for(directory):
+    changes = {"scenes": {"train": 0}, "annotation_file": "instances.json"}
+    changes["train_data"] = {"input_path": "train.tfrecord"}
+    with pytest.raises(ValueError, match=r"validation_data\.input_path=''"):
+        small.prepared(directory, task=changes)
+
+
+@pytest.mark.parametrize(
+    "name", ["use_approx_instance_metrics", "use_wod_metrics"]
+)
+def test_metrics_that_count_what_fills_a_batch_up_are_refused(name, directory):
+    with pytest.raises(ValueError, match=f"last batch.*{name}=True"):
+        small.prepared(directory, task={name: True})

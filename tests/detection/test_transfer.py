@@ -13,7 +13,7 @@ from evonorm_tf.training import config
 _SIZE = {"network": "resnet18", "width": 0.25, "max_depth": 1}
 
 
-def _classifier(folder, layer="evonorm_b0", ema=None):
+def _classifier(folder, layer="evonorm_b0", ema=None, pixels=None):
     """A classifier's run as `classification.train` leaves it, its weights."""
     norm_act = config.NormAct(name=layer, groups=8)
     images = tf_keras.layers.Input([32, 32, 3])
@@ -37,7 +37,13 @@ def _classifier(folder, layer="evonorm_b0", ema=None):
     about = _SIZE | {"num_classes": 7, "dropout": 0.1}
     about["norm_act"] = norm_act.as_dict()
     trainer = {"optimizer_config": {"ema": ema}}
-    text = yaml.safe_dump({"task": {"model": about}, "trainer": trainer})
+    data = pixels or {
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
+    text = yaml.safe_dump(
+        {"task": {"model": about, "train_data": data}, "trainer": trainer}
+    )
     (folder / "params.yaml").write_text(text)
     return tf_keras.Model(images, features)
 
@@ -122,4 +128,10 @@ def test_what_is_no_classifier_is_refused(tmp_path):
         transfer.backbone(None, _params(), str(tmp_path))
     _classifier(tmp_path, ema={"average_decay": 0.9})
     with pytest.raises(ValueError, match=r"name '.*best' instead"):
+        transfer.backbone(None, _params(), str(tmp_path))
+
+
+def test_a_classifier_of_images_normalized_another_way_is_refused(tmp_path):
+    _classifier(tmp_path, pixels={"mean": [0.5], "std": [0.25]})
+    with pytest.raises(ValueError, match=r"another way.*'mean': \[0\.5\]"):
         transfer.backbone(None, _params(), str(tmp_path))
