@@ -31,14 +31,14 @@ demo: $(STAMP)  ## train EvoNorms beside BatchNorm on digits, 5 minutes
 	@$(BIN)/python -m classification.demo
 
 test: $(STAMP)  ## what CI runs
-	$(BIN)/python -m pytest -m 'not slow' --durations=15
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --durations=15
 
 test-fast: $(STAMP)  ## layers, graphs, metrics: under 5 minutes
 	$(BIN)/python -m pytest -m 'not slow' tests/layers $(wildcard \
 	  tests/graphs tests/gan/test_metrics.py)
 
 test-all: $(STAMP)  ## with the slow ones
-	$(BIN)/python -m pytest --durations=30
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=30
 
 lint: $(STAMP)  ## ruff, format and rules
 	$(BIN)/ruff format --check .

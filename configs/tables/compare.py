@@ -13,7 +13,6 @@ _FREE = {
     "task.name",
     "task.seed",
     "task.annotation_file",
-    "task.init_checkpoint",
     "task.evaluation.path",
     "task.evaluation.reference",
     "task.allow_image_summary",
@@ -32,10 +31,14 @@ _FREE = {
 
 def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of a resolved config, all that decides what its run can reach."""
+    free = set(_FREE)
+    if settings.get("task.init_checkpoint_modules") == "backbone":
+        # A recipe that starts from a classifier: which place it is at is free.
+        free.add("task.init_checkpoint")
     return {
         key: value
         for key, value in settings.items()
-        if key.startswith(_SECTIONS) and key not in _FREE
+        if key.startswith(_SECTIONS) and key not in free
     }
 
 
