@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ import tf_keras
 
 from classification import task, train
 from evonorm_tf.training import best, config, driver, progress, record
+from tests import running
 from tests.classification import small
 
 
@@ -55,11 +55,7 @@ def test_run_killed_without_warning_ends_as_the_unbroken_one(
     command = [sys.executable, "-m", "tests.classification.small"]
     moment = random.SystemRandom().choice([2, 4, 6, 8])
     with subprocess.Popen([*command, str(killed), variant, mode]) as process:
-        deadline = time.monotonic() + 240
-        while driver.latest_step(str(killed)) < moment:
-            assert process.poll() is None, "ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        running.wait_for_step(process, killed, moment, seconds=240)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     start = driver.latest_step(str(killed))

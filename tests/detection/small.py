@@ -93,4 +93,6 @@ def six_steps():
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], six_steps())
+    shown = Silent()
+    run(sys.argv[1], six_steps(), display=shown)
+    print(*shown.lines, sep="\n")

@@ -4,7 +4,6 @@ import glob
 import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -15,6 +14,7 @@ import tf_keras
 import evonorm_tf
 from detection import evaluate, task, train
 from evonorm_tf.training import config, driver, progress, strategy
+from tests import running
 from tests.detection import small
 
 
@@ -63,27 +63,33 @@ def _saved(folder):
 
 def test_run_killed_without_warning_ends_as_the_unbroken_one(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    small.run(whole, small.six_steps())
-    command = [sys.executable, "-m", "tests.detection.small", str(killed)]
-    with subprocess.Popen(command) as process:
-        deadline = time.monotonic() + 400
-        while driver.latest_step(str(killed)) < 2:
-            assert process.poll() is None, "ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    about = {"text": True, "stdout": subprocess.PIPE}
+
+    def command(folder):
+        return [sys.executable, "-m", "tests.detection.small", str(folder)]
+
+    with (
+        subprocess.Popen(command(whole), **about) as unbroken,
+        subprocess.Popen(command(killed), **about) as process,
+    ):
+        running.wait_for_step(process, killed, 2, seconds=400)
         process.send_signal(signal.SIGKILL)
+        unbroken.communicate(timeout=400)
     assert process.returncode == -signal.SIGKILL
+    assert unbroken.returncode == 0
     start = driver.latest_step(str(killed))
     assert 2 <= start < 6
-    display = small.Silent()
-    small.run(killed, small.six_steps(), display=display)
-    assert f"Going on from step {start} of 6" in display.lines[0]
+    resumed = subprocess.run(command(killed), check=True, **about)
+    assert f"Going on from step {start} of 6" in resumed.stdout
     one, other = _saved(whole), _saved(killed)
     assert one.keys() == other.keys()
     for name, value in one.items():
-        # Bit for bit: the same operations on the same numbers, whichever
-        # examples, anchors and boxes were drawn among them.
-        np.testing.assert_array_equal(value, other[name], name)
+        # The same examples, anchors and boxes were drawn: any other makes a
+        # difference of 1e-2. Threads decide the order of some gradients' sums,
+        # which makes one of 1e-7 a step.
+        np.testing.assert_allclose(
+            value, other[name], rtol=1e-3, atol=1e-5, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("experiment", ["coco_maskrcnn", "scenes_maskrcnn"])

@@ -68,12 +68,13 @@ def _error(ours, theirs, training):
 def pair():
     # In float64: in training the statistics of level 7 are those of 6 values,
     # and carry roundings of float32 on to 4 % of the outputs.
-    before = tf_keras.backend.floatx()
-    tf_keras.backend.set_floatx("float64")
+    # By the policy: once one was set, floatx is no longer looked at.
+    before = tf_keras.mixed_precision.global_policy()
+    tf_keras.mixed_precision.set_global_policy("float64")
     try:
         return _pair(range(3, 8))
     finally:
-        tf_keras.backend.set_floatx(before)
+        tf_keras.mixed_precision.set_global_policy(before)
 
 
 def test_outputs_equal_the_model_gardens(pair):

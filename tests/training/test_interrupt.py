@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from evonorm_tf.training import driver, progress
+from tests import running
 from tests.classification import small
 
 
@@ -44,11 +44,7 @@ def test_ctrl_c_at_a_run(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        deadline = time.monotonic() + 120
-        while driver.latest_step(str(tmp_path)) < 4:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        running.wait_for_step(process, tmp_path, 4, seconds=120)
         process.send_signal(signal.SIGINT)
         said, errors = process.communicate(timeout=60)
     finally:
