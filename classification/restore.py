@@ -11,16 +11,14 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 import yaml
-from official.core import train_utils
-from official.modeling import optimization
 
 from classification import settings, task
 from evonorm_tf.training import (
     best,
     config,
     driver,
-    progress,
     record,
+    saved,
     strategy,
 )
 
@@ -81,29 +79,14 @@ def restore(model_dir: str, checkpoint: str = "latest") -> Restored:
         model = built.build_model()
         # A best checkpoint has the average in the model's place already.
         if ema and checkpoint == "latest":
-            _restore_average(built, params, model, path)
+            saved.read_average(built, params, model, path)
         else:
             read = tf.train.Checkpoint(model=model).read(path)
             read.assert_existing_objects_matched().expect_partial()
     step = record.saved_step(path)
     if checkpoint == "latest":
-        metrics = _measured(model_dir, step)
+        metrics = saved.metrics(model_dir, step)
     return Restored(model, params, about, path, step, ema, metrics)
-
-
-def _restore_average(
-    built: task.Task, params: Any, model: tf_keras.Model, path: str
-) -> None:
-    optimizer = train_utils.create_optimizer(built, params)
-    if not isinstance(optimizer, optimization.ExponentialMovingAverage):
-        raise TypeError(
-            "The config asks for a weight average and the optimizer makes "
-            f"none. Received: {type(optimizer).__name__}"
-        )
-    optimizer.shadow_copy(model)
-    read = tf.train.Checkpoint(model=model, optimizer=optimizer).read(path)
-    read.assert_nontrivial_match().expect_partial()
-    optimizer.swap_weights()
 
 
 def _read(model_dir: str) -> tuple[config.Experiment, dict[str, Any]]:
@@ -156,13 +139,3 @@ def _find(
             f"model_dir={model_dir!r}, checkpoint={checkpoint!r}"
         )
     return path, metrics
-
-
-def _measured(model_dir: str, step: int) -> dict[str, float]:
-    """The metrics of the last evaluation at this step."""
-    lines = [
-        line
-        for line in progress.read(model_dir)
-        if line["kind"] == "eval" and line["step"] == step
-    ]
-    return {k: v for k, v in lines[-1].items() if k != "kind"} if lines else {}

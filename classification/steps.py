@@ -4,18 +4,16 @@
 fits and costs does not depend on them.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
-from official.modeling import optimization, performance
+from official.modeling import optimization
 
 from classification import settings, task
 from evonorm_tf import nets, preflight
-from evonorm_tf.preflight import tpu
-from evonorm_tf.training import accumulation, config, progress, schedule
+from evonorm_tf.training import accumulation, config, preflights, schedule
 
 _EXAMPLES = 1_281_167  # The schedule's constants are no part of the cost.
 
@@ -90,17 +88,12 @@ def train_step(
     """
     batch = params.task.train_data.global_batch_size
     schedule.resolve(params.trainer, params.task.schedule, examples, batch)
-    precision = params.runtime.mixed_precision_dtype or "float32"
-    before = tf_keras.mixed_precision.global_policy()
-    performance.set_mixed_precision_policy(precision)
-    try:
+    with preflights.precision(params):
         tf_keras.utils.set_random_seed(made.seed)
         model = made.build_model()
         optimizer = made.create_optimizer(
             params.trainer.optimizer_config, params.runtime
         )
-    finally:
-        tf_keras.mixed_precision.set_global_policy(before)
     if isinstance(optimizer, optimization.ExponentialMovingAverage):
         optimizer.shadow_copy(model)  # As the trainer does.
     create = getattr(optimizer, "_create_all_weights", None)
@@ -138,20 +131,9 @@ def report(
     Raises:
       ValueError: an unknown topology, a batch that the chips cannot share.
     """
-    chips, batch = tpu.chips(topology), params.task.train_data.global_batch_size
-    if batch % chips:
-        raise ValueError(
-            f"The batch must divide among the {chips} chips of {topology}. "
-            f"Received: global_batch_size={batch}"
-        )
-
-    def build(layer: str | None, count: int) -> preflight.Module:
-        return preflight_module(params, layer, count)
-
-    layer = params.task.model.norm_act.name
-    request = preflight.Request(build, layer, batch // chips, topology)
-    found = preflight.run(request, lambda text: print(text, flush=True))
-    print(preflight.as_text(found))
-    if json_file:
-        text = json.dumps(found, indent=1) + "\n"
-        progress.write_atomically(json_file, text)
+    asked = preflights.request(
+        params,
+        topology,
+        lambda layer, count: preflight_module(params, layer, count),
+    )
+    preflights.write(preflights.show(asked), json_file)

@@ -6,16 +6,14 @@ import os
 import tensorflow as tf
 import tf_keras
 import yaml
-from official.core import train_utils
-from official.modeling import optimization
 
 from detection import draw, evaluate, settings, task
 from evonorm_tf.training import (
     best,
     config,
     driver,
-    progress,
     record,
+    saved,
     strategy,
 )
 
@@ -60,13 +58,18 @@ def restore(model_dir: str | None, checkpoint: str = "latest") -> Restored:
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
         model = built.build_model()
         if params.trainer.optimizer_config.ema is not None and not averaged:
-            _read_average(built, params, model, path)
+            saved.read_average(built, params, model, path)
         else:
             read = tf.train.Checkpoint(model=model).read(path)
             read.assert_existing_objects_matched().expect_partial()
     step = record.saved_step(path)
     return Restored(
-        model, params, _names(params), path, step, _metrics(model_dir, step)
+        model,
+        params,
+        _names(params),
+        path,
+        step,
+        saved.metrics(model_dir, step),
     )
 
 
@@ -125,33 +128,8 @@ def _find(
     return path, inside and best.info(kept) is not None
 
 
-def _read_average(
-    built: task.Task, params: config.Experiment, model: tf_keras.Model, path
-) -> None:
-    optimizer = train_utils.create_optimizer(built, params)
-    if not isinstance(optimizer, optimization.ExponentialMovingAverage):
-        raise TypeError(
-            "The config asks for a weight average and the optimizer makes "
-            f"none. Received: {type(optimizer).__name__}"
-        )
-    optimizer.shadow_copy(model)
-    read = tf.train.Checkpoint(model=model, optimizer=optimizer).read(path)
-    read.assert_nontrivial_match().expect_partial()
-    optimizer.swap_weights()
-
-
 def _names(params: config.Experiment) -> dict[int, str]:
     path = params.task.annotation_file
     if not path or not os.path.isfile(path):
         return {}
     return draw.names(evaluate.load_annotations(path))
-
-
-def _metrics(model_dir: str, step: int) -> dict[str, float]:
-    """The metrics of the last evaluation at this step."""
-    lines = [
-        line
-        for line in progress.read(model_dir)
-        if line["kind"] == "eval" and line["step"] == step
-    ]
-    return {k: v for k, v in lines[-1].items() if k != "kind"} if lines else {}

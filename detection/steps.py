@@ -4,18 +4,15 @@ The step as it trains, without its data: what compiles, fits and costs does
 not depend on them. Evaluation is not part of it.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
-from official.modeling import performance
 
 from detection import check_config, parser, settings, task
 from evonorm_tf import preflight
-from evonorm_tf.preflight import tpu
-from evonorm_tf.training import config, progress
+from evonorm_tf.training import config, preflights
 
 
 class _Bare(config.NormAct):
@@ -96,17 +93,12 @@ def train_step(
             "The preflight is of one whole batch. Received: "
             f"accumulation_steps={params.runtime.accumulation_steps}"
         )
-    precision = params.runtime.mixed_precision_dtype or "float32"
-    before = tf_keras.mixed_precision.global_policy()
-    performance.set_mixed_precision_policy(precision)
-    try:
+    with preflights.precision(params):
         tf_keras.utils.set_random_seed(made.seed)
         model = made.build_model()
         optimizer = made.create_optimizer(
             params.trainer.optimizer_config, params.runtime
         )
-    finally:
-        tf_keras.mixed_precision.set_global_policy(before)
     create = getattr(optimizer, "_create_all_weights", None)
     (create or optimizer.build)(model.trainable_variables)
     structure = specs(params.task, 1)
@@ -132,21 +124,10 @@ def report(
       ValueError: an unknown topology, a batch that the chips cannot share,
         settings that no TPU can run.
     """
-    chips, batch = tpu.chips(topology), params.task.train_data.global_batch_size
-    if batch % chips:
-        raise ValueError(
-            f"The batch must divide among the {chips} chips of {topology}. "
-            f"Received: global_batch_size={batch}"
-        )
+    asked = preflights.request(
+        params,
+        topology,
+        lambda layer, count: preflight_module(params, layer, count),
+    )
     check_config.tpu_safe(params.task.model)
-
-    def build(layer: str | None, count: int) -> preflight.Module:
-        return preflight_module(params, layer, count)
-
-    layer = params.task.model.norm_act.name
-    request = preflight.Request(build, layer, batch // chips, topology)
-    found = preflight.run(request, lambda text: print(text, flush=True))
-    print(preflight.as_text(found))
-    if json_file:
-        text = json.dumps(found, indent=1) + "\n"
-        progress.write_atomically(json_file, text)
+    preflights.write(preflights.show(asked), json_file)

@@ -4,16 +4,14 @@ A step is what trains, without its data: what compiles, fits and costs does
 not depend on them.
 """
 
-import json
+import functools
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
-from official.modeling import performance
 
 from evonorm_tf import preflight
-from evonorm_tf.preflight import tpu
-from evonorm_tf.training import config, progress
+from evonorm_tf.training import config, preflights
 from gan import architectures, latent, networks, run, trainer
 
 STEPS = ("discriminator", "generator")
@@ -92,17 +90,11 @@ def _trainer(
     params: config.Experiment, norm_act: networks.NormAct | None
 ) -> trainer.Trainer:
     """The trainer on one device, in the run's precision."""
-    before = tf_keras.mixed_precision.global_policy()
-    performance.set_mixed_precision_policy(
-        params.runtime.mixed_precision_dtype or "float32"
-    )
-    try:
+    with preflights.precision(params):
         tf_keras.utils.set_random_seed(params.task.seed)
         return trainer.Trainer(
             params, tf.distribute.get_strategy(), [], norm_act
         )
-    finally:
-        tf_keras.mixed_precision.set_global_policy(before)
 
 
 def report(
@@ -118,33 +110,15 @@ def report(
     Raises:
       ValueError: an unknown topology, a batch that the chips cannot share.
     """
-    chips, batch = tpu.chips(topology), params.task.train_data.global_batch_size
-    if batch % chips:
-        raise ValueError(
-            f"The batch must divide among the {chips} chips of {topology}. "
-            f"Received: global_batch_size={batch}"
-        )
     found: dict[str, Any] = {}
     for which in STEPS:
-
-        def build(
-            layer: str | None, count: int, which: str = which
-        ) -> preflight.Module:
-            return preflight_module(params, layer, count, which)
-
-        request = preflight.Request(
-            build,
-            params.task.model.norm_act.name,
-            batch // chips,
+        asked = preflights.request(
+            params,
             topology,
+            functools.partial(preflight_module, params, which=which),
             # What the other step keeps is not in the memory of one alone.
             largest=False,
         )
         print(f"step of the {which}", flush=True)
-        found[which] = preflight.run(
-            request, lambda text: print(text, flush=True)
-        )
-        print(preflight.as_text(found[which]))
-    if json_file:
-        text = json.dumps(found, indent=1) + "\n"
-        progress.write_atomically(json_file, text)
+        found[which] = preflights.show(asked)
+    preflights.write(found, json_file)
