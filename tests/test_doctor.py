@@ -1,0 +1,107 @@
+"""The doctor finds each known conflict, and none where there is none."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from evonorm_tf.doctor import __main__, checks, machine
+
+WELL = machine.Machine(
+    python=(3, 11),
+    versions={
+        "tensorflow": "2.20.0",
+        "tf_keras": "2.20.1",
+        "numpy": "2.3.5",
+        "pillow": "12.3.0",
+        "setuptools": "65.5.0",
+        "protobuf": "6.33.6",
+    },
+    environment={},
+    devices={"CPU": 1},
+)
+
+
+def _versions(**changes):
+    kept = {name: v for name, v in (WELL.versions | changes).items() if v}
+    return {"versions": kept}
+
+
+def test_a_machine_in_order_has_no_findings():
+    assert checks.examine(WELL) == []
+    said = __main__.report(WELL, [])
+    assert "No known conflict." in said
+    assert "1 CPU" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "way_out"),
+    [
+        ({"python": (3, 13)}, "Python 3.13", "python3.11"),
+        (_versions(tensorflow=None), "no TensorFlow", "pip install"),
+        (
+            _versions(**{"tensorflow-tpu": "2.20.0"}),
+            "tensorflow beside tensorflow-tpu",
+            "uninstall -y tensorflow tensorflow-tpu",
+        ),
+        (
+            _versions(tensorflow="2.21.0", tf_keras="2.21.0"),
+            "tensorflow 2.21.0",
+            "tensorflow>=2.20,<2.21",
+        ),
+        (_versions(tf_keras="2.21.0"), "tf_keras 2.21.0", "tf_keras==2.20.*"),
+        (_versions(setuptools="82.0.1"), "setuptools 82", "setuptools<81"),
+        (_versions(numpy="2.4.0"), "numpy 2.4.0", "numpy<2.4"),
+        (_versions(pillow="13.0.0"), "pillow 13.0.0", "pillow<13"),
+        (_versions(protobuf="7.36.2"), "protobuf 7.36.2", "protobuf<7"),
+        (_versions(libtpu="0.0.51"), "libtpu without jax", "[tpu]"),
+        (
+            {"environment": {"TF_USE_LEGACY_KERAS": "1"}},
+            "TF_USE_LEGACY_KERAS",
+            "evonorm_tf.legacy",
+        ),
+        (
+            {"environment": {"KERAS_BACKEND": "torch"}},
+            "KERAS_BACKEND=torch",
+            "KERAS_BACKEND=tensorflow",
+        ),
+        (
+            {"devices": {}, "failure": "exit status 1: undefined symbol"},
+            "TensorFlow cannot be imported",
+            "reinstall",
+        ),
+    ],
+)
+def test_each_conflict_is_found_alone(change, what, way_out):
+    sick = dataclasses.replace(WELL, **change)
+    (found,) = checks.examine(sick)
+    assert what in found.what
+    assert way_out in found.way_out
+    said = __main__.report(sick, [found])
+    assert f"CONFLICT: {found.what}" in said
+    assert found.way_out in said
+
+
+def test_every_checked_package_is_one_that_is_looked_up():
+    assert set(WELL.versions) <= set(machine.PACKAGES)
+
+
+def test_a_tensorflow_that_breaks_is_told_and_survived(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('symbol xyz')")
+    done = subprocess.run(
+        [sys.executable, "-m", "evonorm_tf.doctor"],
+        capture_output=True,
+        text=True,
+        env={**machine.os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "symbol xyz" in done.stdout
+    assert "TensorFlow sees: nothing" in done.stdout
+
+
+def test_here_versions_and_devices_are_found():
+    seen = machine.look()
+    assert not seen.failure
+    assert seen.devices["CPU"] == 1
+    assert seen.release("tensorflow")[:2] == (2, 20)
