@@ -1,13 +1,18 @@
 """The wheel: light, lazy, typed, and nothing but evonorm_tf in it."""
 
+import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import zipfile
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXTRAS = ("tf_keras", "official", "sklearn", "matplotlib", "ray")
+# Values, configs, errors and files; the rest runs on the checkout anyway.
+SAMPLE = [f"tests/layers/test_{n}.py" for n in ("values", "catalog", "config")]
 
 
 def _python(code: str) -> str:
@@ -55,20 +60,73 @@ def test_every_public_name_resolves():
     assert _python(code) == "[]"
 
 
-def test_wheel_ships_the_library_alone(tmp_path):
-    source = tmp_path / "source"  # A build leaves files where it is made.
+def test_import_takes_little_beyond_tensorflow():
+    """CPU seconds, the least of three: other processes cost none."""
+    code = """
+import time, tensorflow, keras
+start = time.process_time()
+import evonorm_tf
+evonorm_tf.NormAct
+print(time.process_time() - start)
+"""
+    assert min(float(_python(code)) for _ in range(3)) < 0.5
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The built wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # A build leaves files where it is made.
     source.mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
     for name in ("evonorm_tf", "classification", "tests"):
         skip = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, source / name, ignore=skip)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    command += ["--no-build-isolation", "--wheel-dir", str(tmp_path)]
-    subprocess.run([*command, str(source)], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    command = [sys.executable, "-m", "build", "--wheel"]
+    command += ["--outdir", str(folder), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_wheel_ships_the_library_alone(wheel):
     files = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in files}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"evonorm_tf"}
     assert "evonorm_tf/py.typed" in files
     assert "evonorm_tf/ops/gradient.py" in files
+
+
+def test_wheel_works_in_an_empty_environment(wheel, tmp_path):
+    """With TensorFlow alone: what its layers compute is what it should be."""
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    install = [python, "-m", "pip", "install", "--quiet", "--constraint"]
+    install += [ROOT / "constraints.txt", wheel, "pytest"]
+    subprocess.run(install, check=True, capture_output=True, timeout=900)
+    tests = tmp_path / "tests"
+    shutil.copytree(ROOT / "tests" / "layers", tests / "layers")
+    for name in ("__init__", "conftest", "cases", "reference"):
+        shutil.copy(ROOT / "tests" / f"{name}.py", tests)
+    # The checkout must not be what is tested.
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SAMPLE],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert " passed" in done.stdout
+    said = subprocess.run(
+        [python, "-c", "import evonorm_tf; print(evonorm_tf.__file__)"],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(tmp_path) in said.stdout
