@@ -56,7 +56,7 @@ def fill_in(params: settings.Task) -> None:
 
 
 @task_factory.register_task_cls(settings.Task)
-class Task(base_task.Task):
+class Task(average.Averaging, base_task.Task):
     """Classification with one integer label an image.
 
     Attributes:
@@ -119,22 +119,6 @@ class Task(base_task.Task):
         if self.task_config.weight_decay:
             model.add_loss(lambda: self._penalty(decayed))
         return model
-
-    @classmethod
-    def create_optimizer(
-        cls,
-        optimizer_config: Any,
-        runtime_config: Any = None,
-        dp_config: Any = None,
-    ) -> Any:
-        """The Model Garden's optimizer, inside our average if there is one."""
-        ema = optimizer_config.ema
-        if ema is not None:
-            optimizer_config = optimizer_config.replace(ema=None)
-        optimizer = super().create_optimizer(
-            optimizer_config, runtime_config, dp_config
-        )
-        return optimizer if ema is None else average.wrap(optimizer, ema)
 
     def _penalty(self, weights: list[tf.Variable]) -> tf.Tensor:
         squares = tf.add_n([tf.nn.l2_loss(weight) for weight in weights])

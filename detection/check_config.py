@@ -1,11 +1,27 @@
 """What a detection run refuses before it builds anything."""
 
-from typing import Any
+import dataclasses
+import operator
 
-from detection import evaluate, settings
+from pycocotools import coco
+
+from detection import evaluate, parser, settings
 from evonorm_tf.training import config
 
 NORMALIZERS = ("rpn_batch_size", "model_garden")
+# Fields of the Model Garden's that are read here, the others not. Of a
+# training set, by `reading`, `parser` and the losses.
+_TRAINING = {
+    *("input_path", "num_examples", "global_batch_size", "dtype"),
+    *("shuffle_buffer_size", "seed", "decoder", "parser"),
+}
+# And of an evaluation, by its own reader, which has files here.
+_NOT_EVALUATION = (
+    *("is_training", "weights", "tfds_name", "tfds_split", "tfds_data_dir"),
+    *("tfds_as_supervised", "tfds_skip_decoding_feature"),
+)
+# An evaluation's parser moves nothing and labels no anchors.
+_EVALUATION_PARSER = {"max_num_instances", "mask_crop_size"}
 
 
 def options(params: config.Experiment) -> None:
@@ -43,26 +59,43 @@ def options(params: config.Experiment) -> None:
             f"init_checkpoint={task.init_checkpoint!r}, "
             f"init_checkpoint_modules={task.init_checkpoint_modules!r}"
         )
-    _refuse_unread(task.train_data)
+    _refuse_unread(task)
     if is_tpu(params):
         tpu_safe(task.model)
 
 
-def _refuse_unread(data: settings.Data) -> None:
-    """Settings of the Model Garden's reader that training does not have."""
-    default = settings.Data()
-    # `decoder` holds two more settings, of use with other annotations alone.
-    unread: tuple[tuple[str, Any, Any], ...] = tuple(
-        (name, getattr(data, name), getattr(default, name))
-        for name in ("file_type", "weights", "tfds_name", "cache")
-    ) + (("decoder.type", data.decoder.type, default.decoder.type),)
-    for name, value, usual in unread:
-        if value != usual:
+def _refuse_unread(task: settings.Task) -> None:
+    """Settings of the Model Garden's that nothing here would read."""
+    usual = settings.Task()
+    for key in _unread():
+        value, default = (
+            operator.attrgetter(key)(one) for one in (task, usual)
+        )
+        if value != default:
             raise ValueError(
-                "Training reads TFRecords as detection.data writes them, and "
-                f"has no such setting; leave it at {usual!r}. Received: "
-                f"task.train_data.{name}={value!r}"
+                "Training and evaluation are on TFRecords as detection.data "
+                "writes them, and have no such choice; leave it at "
+                f"{default!r}. Received: task.{key}={value!r}"
             )
+
+
+def _unread() -> list[str]:
+    """Keys below `task` of what no one reads."""
+    data, parsed = (
+        [field.name for field in dataclasses.fields(kind)]
+        for kind in (settings.Data, type(settings.Data().parser))
+    )
+    train = [name for name in data if name not in _TRAINING]
+    train += [f"parser.{name}" for name in parser.UNREAD]
+    decoder = "decoder.simple_decoder"
+    train += ["decoder.type", f"{decoder}.regenerate_source_id"]
+    train += [f"{decoder}.attribute_names"]
+    other = [*_NOT_EVALUATION, f"{decoder}.attribute_names"]
+    other += [f"parser.{n}" for n in parsed if n not in _EVALUATION_PARSER]
+    return [
+        *(f"train_data.{name}" for name in train),
+        *(f"validation_data.{name}" for name in other),
+    ]
 
 
 def is_tpu(params: config.Experiment) -> bool:
@@ -93,11 +126,11 @@ def tpu_safe(model: settings.Model) -> None:
         )
 
 
-def annotations(task: settings.Task) -> int:
+def annotations(task: settings.Task) -> coco.COCO:
     """Checks that data are named and the classes cover their categories.
 
     Returns:
-      How many images an evaluation is to see.
+      What an evaluation is scored against.
 
     Raises:
       ValueError: no data, or too few classes.
@@ -120,4 +153,4 @@ def annotations(task: settings.Task) -> int:
             f"background). Expected at least {highest + 1}. Received: "
             f"num_classes={task.model.num_classes}"
         )
-    return len(found.imgs)
+    return found

@@ -5,7 +5,7 @@
 Prints the 12 box and the 12 mask figures. The results are a JSON list as
 COCO defines it, each entry with image_id, category_id, score and bbox,
 segmentation (RLE) or both. Masks are scored with their own areas, not with
-those of the boxes, as in files that hold masks alone.
+those of their boxes: plain pycocotools does so in files of masks alone.
 
 --backend=faster_coco_eval, where it is installed, takes a fraction of the
 time. Its figures differ in the sixteenth digit alone: pycocotools adds a
@@ -65,6 +65,7 @@ def score(
     images: Iterable[int] | None = None,
     per_category: bool = False,
     backend: str = "pycocotools",
+    masks: bool = True,
 ) -> dict[str, float]:
     """COCO's figures, over all images or those given.
 
@@ -77,6 +78,7 @@ def score(
         figure's name then begins with "partial_".
       per_category: AP of each category as well, as "AP/<name>".
       backend: one of `BACKENDS`.
+      masks: False scores boxes alone: a model without masks finds none.
 
     Returns:
       Figures in [0, 1], -1 where there is nothing to find; those of masks,
@@ -96,7 +98,8 @@ def score(
         mine = [entry for entry in results if field in entry]
         # Where nothing was found, what is annotated says what is scored.
         known = results or annotations.dataset["annotations"]
-        if known and not any(field in entry for entry in known):
+        absent = known and not any(field in entry for entry in known)
+        if absent or (kind == "segm" and not masks):
             continue
         run = _run(mine, toolkit(annotations), kind, sorted(chosen))
         named = dict(zip(FIGURES, np.asarray(run.stats).tolist()))
@@ -241,9 +244,7 @@ def score_file(
     with open(results, encoding="utf-8") as file:
         found = json.load(file)
     if not isinstance(found, list):
-        raise ValueError(
-            f"Results must be a JSON list. Received: results={results!r}"
-        )
+        raise ValueError(f"Results must be a list. Received: {results!r}")
     check(found, truth)  # First: it names the cause where there are several.
     lacking = without_results(found, truth)
     if lacking and missing == "error":

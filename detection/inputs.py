@@ -62,8 +62,9 @@ def whole(
     context = context or tf.distribute.InputContext(num_replicas_in_sync=1)
     if context.num_input_pipelines > 1:
         raise ValueError(
-            "Evaluation over several input pipelines (hosts) is not "
-            "supported; evaluate the checkpoint on one host. Received: "
+            "An evaluation is on one host. Train with --mode=train on all of "
+            "them, then give the same command with --mode=train_and_eval on "
+            "one: it evaluates and records the finished run. Received: "
             f"num_input_pipelines={context.num_input_pipelines}"
         )
     size = context.get_per_replica_batch_size(global_batch_size)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tf_keras
+from official.vision.configs import maskrcnn
 from official.vision.modeling import maskrcnn_model
 from official.vision.modeling.layers import (
     detection_generator,
@@ -24,6 +25,7 @@ from evonorm_tf.nets import spinenet
 from evonorm_tf.training import config
 
 NormActFn = Callable[..., Any]
+_NMS = ("v1", "v2", "batched")
 
 
 def build(params: settings.Model) -> maskrcnn_model.MaskRCNNModel:
@@ -79,6 +81,7 @@ def _make_weights(model: tf_keras.Model, params: settings.Model) -> None:
 
 def _box_parts(params: settings.Model, norm_act: NormActFn) -> dict:
     """What finds boxes, and the layers between, by argument name."""
+    # `_check` lets neither have a value.
     head = params.detection_head.as_dict()
     del head["cascade_class_ensemble"]
     sampler = params.roi_sampler.as_dict()
@@ -140,11 +143,33 @@ def _check(params: settings.Model) -> None:
             "stride of max_level. Received: "
             f"input_size={list(params.input_size)}"
         )
-    if params.roi_sampler.cascade_iou_thresholds:
+    thresholds = params.roi_sampler.cascade_iou_thresholds
+    ensemble = params.detection_head.cascade_class_ensemble
+    if thresholds or ensemble:
         raise ValueError(
             "Cascade heads are not supported; leave "
-            "roi_sampler.cascade_iou_thresholds out. Received: "
-            f"{params.roi_sampler.cascade_iou_thresholds}"
+            "roi_sampler.cascade_iou_thresholds and "
+            "detection_head.cascade_class_ensemble out. Received: "
+            f"cascade_iou_thresholds={thresholds}, "
+            f"cascade_class_ensemble={ensemble}"
+        )
+    _check_suppression(params.detection_generator)
+
+
+def _check_suppression(generator: maskrcnn.DetectionGenerator) -> None:
+    """Refuses what would fail at the first evaluation, or change nothing."""
+    version, sigma = generator.nms_version, generator.soft_nms_sigma
+    if version not in _NMS or not generator.apply_nms:
+        raise ValueError(
+            "An evaluation needs detection_generator.apply_nms on and "
+            f"nms_version one of {_NMS}. Received: "
+            f"apply_nms={generator.apply_nms}, nms_version={version!r}"
+        )
+    if sigma is not None and version != "v1":
+        raise ValueError(
+            "detection_generator.soft_nms_sigma is read with nms_version=v1 "
+            "alone; give both or leave it out. Received: "
+            f"soft_nms_sigma={sigma}, nms_version={version!r}"
         )
 
 

@@ -15,6 +15,12 @@ from detection import sampling
 from detection.settings import Data, Model
 
 Tensors = dict[str, tf.Tensor]
+# Of `Data.parser`, what the Model Garden does not read either; `check_config`
+# refuses another value than the default.
+UNREAD = (
+    *("num_channels", "match_threshold", "unmatched_threshold"),
+    *("pad", "keep_aspect_ratio"),
+)
 
 
 class Parser(maskrcnn_input.Parser):
@@ -124,15 +130,25 @@ class Parser(maskrcnn_input.Parser):
         )
         # Back to the image that the masks are of.
         places = (outer + tf.tile(info[3], [2])) / tf.tile(info[2], [2])
-        cut = tf.image.crop_and_resize(
-            tf.cast(masks, tf.float32)[..., tf.newaxis],
-            box_ops.normalize_boxes(places, size),
+        places = box_ops.normalize_boxes(places, size)
+        whole = tf.cast(masks, tf.float32)[..., tf.newaxis]
+        side = self._mask_crop_size
+
+        def cut(index: tf.Tensor) -> tf.Tensor:
+            place, which = places[index][tf.newaxis], index[tf.newaxis]
+            found = tf.image.crop_and_resize(whole, place, which, [side, side])
+            return found[0, ..., 0]
+
+        # One by one: of a number that it does not know, TensorFlow warns that
+        # it cannot tell the cost.
+        parts = tf.map_fn(
+            cut,
             tf.range(tf.shape(masks)[0]),
-            [self._mask_crop_size] * 2,
+            fn_output_signature=tf.TensorSpec([side, side]),
         )
         return {
             "gt_outer_boxes": self._padded(outer),
-            "gt_masks": self._padded(cut[..., 0]),
+            "gt_masks": self._padded(parts),
         }
 
     def _padded(self, values: tf.Tensor) -> tf.Tensor:
@@ -176,11 +192,7 @@ def build(model: Model, data: Data) -> Parser:
       data: whose augmentation; `aug_type` must be none.
     """
     settings = data.parser.as_dict()
-    # Of the task, or not read by the Model Garden either.
-    for name in (
-        *("num_channels", "match_threshold", "unmatched_threshold"),
-        *("pad", "keep_aspect_ratio"),
-    ):
+    for name in UNREAD:
         del settings[name]
     return Parser(
         output_size=list(model.input_size[:2]),

@@ -69,7 +69,10 @@ def training(
 def _parse(model: Model, data: Data, seed: int) -> Callable:
     """(number, serialized example) to (image, labels)."""
     decoder = tf_example_decoder.TfExampleDecoder(
-        include_mask=model.include_mask
+        include_mask=model.include_mask,
+        mask_binarize_threshold=(
+            data.decoder.simple_decoder.mask_binarize_threshold
+        ),
     )
     parse = parser.build(model, data).parse_fn(is_training=True)
 

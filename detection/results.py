@@ -6,6 +6,7 @@ twice two times; this one knows which there are.
 """
 
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -31,20 +32,27 @@ class Collector:
     name = "coco_metric"
 
     def __init__(
-        self, annotation_file: str, path: str | None, per_category: bool
+        self,
+        annotation_file: str,
+        path: str | None,
+        per_category: bool,
+        masks: bool = True,
     ):
         """Reads the annotations.
 
         Args:
           annotation_file: COCO's JSON.
-          path: where `result` writes the results; None for nowhere.
+          path: where `result` writes the results, and beside it those of
+            masks alone: see `masks_path`; None for nowhere.
           per_category: AP of each category as well.
+          masks: whether the model finds any.
 
         Raises:
           ValueError: the annotations cannot be read.
         """
         self._annotations = evaluate.load_annotations(annotation_file)
         self._path, self._per_category = path, per_category
+        self._masks = masks
         self.figures: dict[str, float] = {}
         self.reset_states()
 
@@ -86,10 +94,32 @@ class Collector:
         """The figures, "partial_" ones unless every image was seen."""
         if self._path:
             progress.write_atomically(self._path, json.dumps(self.results))
+        if self._path and self._masks:
+            bare = [without_box(entry) for entry in self.results]
+            progress.write_atomically(masks_path(self._path), json.dumps(bare))
         self.figures = evaluate.score(
-            self.results, self._annotations, self._seen, self._per_category
+            self.results,
+            self._annotations,
+            self._seen,
+            self._per_category,
+            masks=self._masks,
         )
         return self.figures
+
+
+def masks_path(path: str) -> str:
+    """Where the results of masks alone are, beside those at `path`.
+
+    A file of their own, because pycocotools sorts masks into small, medium
+    and large by the areas of their boxes where a file has both.
+    """
+    stem, suffix = os.path.splitext(path)
+    return f"{stem}_masks{suffix}"
+
+
+def without_box(entry: dict) -> dict:
+    """A result of a mask alone."""
+    return {key: value for key, value in entry.items() if key != "bbox"}
 
 
 def _gather(value: Any) -> np.ndarray:

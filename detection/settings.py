@@ -77,9 +77,13 @@ class Data(maskrcnn.DataConfig):
     Attributes:
       dtype: of the images. (The Model Garden's default is bfloat16 whatever
         the precision of the run.)
+      num_objects: of an evaluation, how many are annotated, crowds included.
+        Where a recipe names it, a run puts in what it finds, so that another
+        set of as many images is not taken for the recipe's. 0: not counted.
     """
 
     dtype: str = "float32"
+    num_objects: int = 0
 
 
 @dataclasses.dataclass
@@ -89,6 +93,9 @@ class Task(maskrcnn.MaskRCNNTask):
     Attributes:
       scenes: the embedded data set, made where `input_path` is empty.
       seed: of the weights' initial values.
+      init_recipe: of `configs.tables`, what the classifier that
+        `init_checkpoint` names was trained by. Where a recipe names one, a
+        run puts in what it finds. Empty: not looked at.
       rpn_score_normalizer: what the RPN score loss is divided by.
         "rpn_batch_size": the anchors sampled an image, as the loss's own
         definition has it. "model_garden": the sampled ROIs, as its code has
@@ -102,4 +109,5 @@ class Task(maskrcnn.MaskRCNNTask):
     )
     scenes: Scenes = field(default_factory=Scenes)
     seed: int = 0
+    init_recipe: str = ""
     rpn_score_normalizer: str = "rpn_batch_size"

@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras
+import yaml
 from official.core import task_factory
 from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
@@ -28,13 +29,13 @@ from detection import (
     transfer,
 )
 from detection import experiment as _registers  # noqa: F401
-from evonorm_tf.training import config, noise
+from evonorm_tf.training import average, config, driver, noise, record
 
 RESULTS_FILE = "results.json"
 
 
 @task_factory.register_task_cls(settings.Task)
-class Task(maskrcnn.MaskRCNNTask):
+class Task(average.Averaging, maskrcnn.MaskRCNNTask):
     """Boxes, classes and masks.
 
     Attributes:
@@ -93,7 +94,11 @@ class Task(maskrcnn.MaskRCNNTask):
                 input_context,
             )
             return inputs.checked(batches, classes)
-        batches = super().build_inputs(params, input_context, dataset_fn)
+        # Results are scored against annotations: no mask need be decoded.
+        bare = self.task_config.replace()
+        bare.model.include_mask = False
+        reader = maskrcnn.MaskRCNNTask(bare)
+        batches = reader.build_inputs(params, input_context, dataset_fn)
         batches = inputs.checked(batches, classes)
         return inputs.whole(
             batches,
@@ -126,6 +131,7 @@ class Task(maskrcnn.MaskRCNNTask):
             self.task_config.annotation_file,
             path,
             self.task_config.per_category_metrics,
+            self.task_config.model.include_mask,
         )
 
     def train_step(
@@ -162,8 +168,28 @@ def prepare(params: config.Experiment, model_dir: str) -> Task:
     check_config.options(params)
     if task.scenes.train and not task.train_data.input_path:
         _use_scenes(task, model_dir)
-    task.validation_data.num_examples = check_config.annotations(task)
+    annotated = check_config.annotations(task)
+    task.validation_data.num_examples = len(annotated.imgs)
+    if task.validation_data.num_objects:
+        task.validation_data.num_objects = len(annotated.anns)
+    if task.init_recipe:
+        task.init_recipe = _init_recipe(task, model_dir)
     return Task(task, logging_dir=model_dir)
+
+
+def _init_recipe(task: settings.Task, model_dir: str) -> str:
+    """The recipe of the classifier that the run starts from, or started."""
+    if not task.init_checkpoint:
+        return ""
+    recorded = os.path.join(model_dir, record.CONFIG_FILE)
+    if driver.latest_step(model_dir) and os.path.isfile(recorded):
+        # Its classifier may be gone, or trained on, by now.
+        with open(recorded, encoding="utf-8") as file:
+            before = yaml.safe_load(file)["task"]
+        return before.get("init_recipe", "")
+    found = transfer.recipes(task.init_checkpoint)
+    asked = task.init_recipe
+    return asked if asked in found else ", ".join(found)
 
 
 def _use_scenes(task: settings.Task, model_dir: str) -> None:

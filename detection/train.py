@@ -10,7 +10,8 @@ The first trains on scenes of scikit-learn's digits, in minutes. A row of the
 tables (`python -m configs.tables coco` lists them) stands for its experiment,
 recipe and layer. A run that was stopped goes on where it was, by the same
 command. Beside the checkpoints, `model_dir` gets `results.json` (COCO results
-of the last evaluation), `predictions.png` and pictures for TensorBoard.
+of the last evaluation; `results_masks.json` for those of masks alone),
+`predictions.png` and pictures for TensorBoard.
 """
 
 import os

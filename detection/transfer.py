@@ -15,9 +15,11 @@ import tf_keras
 import yaml
 from official.vision.ops import preprocess_ops
 
+from configs import tables
+from configs.tables import results
 from detection import settings
 from evonorm_tf import legacy, nets
-from evonorm_tf.training import config, record
+from evonorm_tf.training import config, progress, record
 
 _NETWORK = ("network", "width", "max_depth")
 _LAYER = ("name", "groups", "group_size", "min_group_size")
@@ -62,7 +64,7 @@ def backbone(
       ValueError: no such run, another network or layer than the detector's,
         or weights that are not what an evaluation would use.
     """
-    recorded = _read(run)
+    _, recorded = _read(run)
     theirs = recorded["task"]["model"]
     _require_alike(params, theirs, run)
     _require_pixels(recorded["task"].get("train_data", {}), run)
@@ -86,15 +88,42 @@ def backbone(
     return Transfer(path, tuple(taken.values()), tuple(left))
 
 
-def _read(run: str) -> dict[str, Any]:
-    """The config recorded in a run, or in the run that a best/ is of."""
+def recipes(run: str) -> list[str]:
+    """Which recipes of `configs.tables` a classifier was trained by.
+
+    To the end, at a row's settings and no others, as in the tables.
+
+    Args:
+      run: model_dir of a run of `classification.train`, or its best/.
+
+    Returns:
+      Their ids, sorted; none where it is of no row, or unfinished.
+
+    Raises:
+      ValueError: no such run.
+    """
+    folder = os.path.abspath(_read(run)[0])
+    if not os.path.isfile(os.path.join(folder, progress.METRICS_FILE)):
+        return []
+    # Not the runs that may be in folders of its own.
+    own = [
+        found
+        for found in results.read([folder])
+        if found.folder == os.path.basename(folder)
+    ]
+    rows = results.sort(own, tables.ROWS).by_row
+    return sorted(row.rpartition("/")[0] for row in rows)
+
+
+def _read(run: str) -> tuple[str, dict[str, Any]]:
+    """The run, or that which a best/ is of; the config recorded there."""
     for folder in (run, os.path.dirname(os.path.normpath(run))):
         path = os.path.join(folder, record.CONFIG_FILE)
         if os.path.isfile(path):
             with open(path, encoding="utf-8") as file:
                 recorded = yaml.safe_load(file)
             if "norm_act" in recorded.get("task", {}).get("model", {}):
-                return recorded
+                return folder, recorded
     raise ValueError(
         "There is no run of classification.train with its "
         f"{record.CONFIG_FILE}. Received: init_checkpoint={run!r}"

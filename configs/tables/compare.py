@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 _SECTIONS = ("task.", "trainer.optimizer_config.")
-# Of these, what changes nothing but chance, names, places and speed.
+# How an evaluation's data are read: each example once, whatever these are.
+_READING = (
+    *("global_batch_size", "cache", "cycle_length", "block_length"),
+    *("ram_budget", "deterministic", "sharding", "prefetch_buffer_size"),
+    *("autotune_algorithm", "parser.max_num_instances"),
+    "parser.mask_crop_size",
+)
+# Of these, what changes nothing but chance, names, places, speed and what is
+# shown.
 _FREE = {
     "task.name",
     "task.seed",
@@ -16,8 +24,9 @@ _FREE = {
     "task.evaluation.path",
     "task.evaluation.reference",
     "task.allow_image_summary",
+    "task.per_category_metrics",
     "task.schedule.validation_epochs",
-    "task.validation_data.global_batch_size",
+    *(f"task.validation_data.{key}" for key in _READING),
     *(
         f"task.{split}.{key}"
         for split in ("train_data", "validation_data")
@@ -33,7 +42,8 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of a resolved config, all that decides what its run can reach."""
     free = set(_FREE)
     if settings.get("task.init_checkpoint_modules") == "backbone":
-        # A recipe that starts from a classifier: which place it is at is free.
+        # A recipe that starts from a classifier: which place it is at is
+        # free. What it was trained by is not: `task.init_recipe`.
         free.add("task.init_checkpoint")
     return {
         key: value

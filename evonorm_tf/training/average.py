@@ -89,3 +89,23 @@ def _swap(variable: tf.Variable, other: tf.Variable) -> None:
     held = tf.identity(variable)
     variable.assign(other)
     other.assign(held)
+
+
+class Averaging:
+    """Before a Model Garden task: its optimizer, inside our average."""
+
+    @classmethod
+    def create_optimizer(
+        cls,
+        optimizer_config: Any,
+        runtime_config: Any = None,
+        dp_config: Any = None,
+    ) -> Any:
+        """The Model Garden's optimizer, inside our average if there is one."""
+        ema = optimizer_config.ema
+        if ema is not None:
+            optimizer_config = optimizer_config.replace(ema=None)
+        optimizer = super().create_optimizer(
+            optimizer_config, runtime_config, dp_config
+        )
+        return optimizer if ema is None else wrap(optimizer, ema)

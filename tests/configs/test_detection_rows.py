@@ -110,12 +110,14 @@ def test_the_experiment_is_the_first_recipe():
         config.parse(row=tables.find("coco/r50_fpn/evonorm_s0")).as_dict()
     )
     counted = {f"task.{s}_data.num_examples" for s in ("train", "validation")}
+    counted.add("task.validation_data.num_objects")
     assert {k for k in row if row[k] != bare[k]} == counted
 
 
 def _run(row, **changes):
     """A finished run of a row, as `results.read` finds it."""
     params = config.parse(row=tables.find(row))
+    batch = params.task.train_data.global_batch_size
     settings = rows.flat(params.as_dict())
     settings |= {
         "task.train_data.input_path": "/data/train*",
@@ -126,9 +128,71 @@ def _run(row, **changes):
         settings=settings | changes,
         step=params.trainer.train_steps,
         reached={"kind": "eval", "AP": 0.421, "mask_AP": 0.378},
-        devices="one, batch 64 (64 a replica)",
+        devices=f"one, batch {batch} ({batch} a replica)",
         machine="none",
     )
+
+
+def _trial(row, **changes):
+    """What differs in the only run of a row."""
+    found = results.sort([_run(row, **changes)], tables.ROWS)
+    assert not found.by_row
+    ((_, nearest, different),) = found.trials
+    assert nearest == row
+    return different
+
+
+def test_another_data_set_of_cocos_size_is_a_trial():
+    key = "task.validation_data.num_objects"
+    different = _trial("coco/r50_fpn/bn_relu", **{key: 36_000})
+    # Those of instances_val2017.json.
+    assert different == {key: (36_781, 36_000)}
+    # A recipe that names no number does not look.
+    row = "coco_mini/overfit/bn_relu"
+    assert list(results.sort([_run(row)], tables.ROWS).by_row) == [row]
+
+
+@pytest.mark.parametrize("recipe", ["", "imagenet/r50-aug"])
+def test_a_fine_tuning_from_another_classifier_is_a_trial(recipe):
+    row, key = "coco/r50_fpn-finetune/gn_relu", "task.init_recipe"
+    place = {"task.init_checkpoint": "anywhere/run"}
+    found = results.sort([_run(row, **place)], tables.ROWS)
+    assert list(found.by_row) == [row]
+    different = _trial(row, **place, **{key: recipe})
+    assert different == {key: ("imagenet/r50", recipe)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task.per_category_metrics": True},
+        {"task.allow_image_summary": True},
+        {"task.validation_data.cache": True},
+        {"task.validation_data.deterministic": True},
+        {"task.validation_data.prefetch_buffer_size": 2},
+        {"task.validation_data.parser.max_num_instances": 300},
+        {"task.validation_data.parser.mask_crop_size": 28},
+    ],
+    ids=str,
+)
+def test_what_is_shown_and_how_fast_changes_no_row(change):
+    row = "coco/r101_fpn/evonorm_b0"
+    assert change.items() & _run(row).settings.items() == set()
+    found = results.sort([_run(row, **change)], tables.ROWS)
+    assert list(found.by_row) == [row]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task.validation_data.dtype": "bfloat16"},
+        {"task.train_data.parser.mask_crop_size": 56},
+        {"task.train_data.parser.max_num_instances": 10},
+    ],
+    ids=str,
+)
+def test_what_changes_a_figure_is_a_trial(change):
+    assert set(_trial("coco/r101_fpn/evonorm_b0", **change)) == set(change)
 
 
 def test_a_run_fills_its_row_and_a_part_of_the_validation_set_does_not():

@@ -66,24 +66,6 @@ def test_perfect_results_score_one(annotations, tmp_path):
         assert figures[f"{prefix}ARmax100"] == pytest.approx(1)
 
 
-def test_the_figures_are_pycocotools_own(annotations, tmp_path):
-    results = _worse(_perfect(annotations))
-    figures = _score_file(results, annotations, tmp_path, missing="empty")
-    truth = coco.COCO(annotations)
-    for kind, prefix, other in (
-        ("bbox", "", "segmentation"),
-        ("segm", "mask_", "bbox"),
-    ):
-        bare = [{k: v for k, v in r.items() if k != other} for r in results]
-        run = cocoeval.COCOeval(truth, truth.loadRes(bare), kind)
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-        ours = [figures[prefix + name] for name in evaluate.FIGURES]
-        assert ours == run.stats.tolist()
-        assert 0.05 < figures[f"{prefix}AP"] < 0.95
-
-
 def test_categories_average_to_the_whole(annotations, tmp_path):
     results = _worse(_perfect(annotations))
     figures = _score_file(results, annotations, tmp_path, missing="empty")
@@ -198,28 +180,50 @@ def test_part_of_an_evaluation_is_labelled_and_the_whole_is_not(
     assert evaluate.score_file(path, annotations, "empty") == figures
 
 
-def test_the_written_file_gives_the_printed_figures(annotations, tmp_path):
-    """As someone with pycocotools alone would score the file."""
-    worse = _worse(_perfect(annotations))
-    path = str(tmp_path / "results.json")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(worse, file)
-    figures = evaluate.score_file(path, annotations, "empty")
-    printed = {
-        line.split()[0]: line.split()[1:]
-        for line in evaluate.table(figures).splitlines()[1:]
-    }
+def _plain(annotations, path, kind):
+    """The figures of a file, as someone with pycocotools alone has them."""
     truth = coco.COCO(annotations)
-    for column, kind in enumerate(("bbox", "segm")):
-        run = cocoeval.COCOeval(truth, truth.loadRes(path), kind)
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-        for name, value in zip(evaluate.FIGURES, run.stats, strict=True):
-            # pycocotools sorts masks into sizes by their boxes' areas
-            # where a file has both.
-            if column == 0 or name[-1] not in "sml":
-                assert printed[name][column] == f"{value:.4f}"
+    run = cocoeval.COCOeval(truth, truth.loadRes(path), kind)
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    return dict(zip(evaluate.FIGURES, run.stats.tolist(), strict=True))
+
+
+def test_the_written_files_give_the_printed_figures(annotations, tmp_path):
+    """All 24 to the last digit, by pycocotools alone."""
+    path = str(tmp_path / "results.json")
+    collector = Collector(annotations, path, per_category=False)
+    collector.update_state(None, _predictions([1, 2, 3, 4, 5, 6], count=0))
+    collector.results = _worse(_perfect(annotations))
+    figures = collector.result()
+    assert len(figures) == 24
+    boxes = _plain(annotations, path, "bbox")
+    masks = _plain(annotations, str(tmp_path / "results_masks.json"), "segm")
+    printed = boxes | {f"mask_{name}": v for name, v in masks.items()}
+    assert figures == printed
+    assert 0.05 < boxes["AP"] < 0.95 and 0.05 < masks["AP"] < 0.95
+    # In a file of boxes and masks, wrong detections count in the sizes of
+    # their boxes.
+    other = _plain(annotations, path, "segm")
+    different = {name for name in masks if masks[name] != other[name]}
+    assert different and different <= {"APs", "APm", "APl"}
+    # Ours look at no boxes, whichever file it is.
+    for file in (path, str(tmp_path / "results_masks.json")):
+        scored = evaluate.score_file(file, annotations, "empty")
+        assert all(scored[f"mask_{name}"] == masks[name] for name in masks)
+
+
+def test_a_model_without_masks_has_no_figure_of_them(annotations, tmp_path):
+    path = tmp_path / "results.json"
+    found = []
+    for masks in (False, True):
+        collector = Collector(annotations, str(path), False, masks)
+        collector.update_state(None, _predictions([1, 2, 3, 4, 5, 6], 0))
+        found.append(collector.result())
+        assert (tmp_path / "results_masks.json").exists() == masks
+    assert set(found[0]) == set(evaluate.FIGURES)
+    assert found[1] == found[0] | {f"mask_{k}": v for k, v in found[0].items()}
 
 
 def test_the_faster_package_gives_the_same_figures(annotations):

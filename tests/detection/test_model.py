@@ -142,6 +142,16 @@ def test_weight_decay_is_of_kernels_alone():
         ({"network": "resnet20_cifar"}, "no stage at min_level"),
         ({"network": "spinenet49"}, "multiples of 128"),
         ({"roi_sampler": {"cascade_iou_thresholds": [0.6]}}, "Cascade"),
+        (
+            {"detection_head": {"cascade_class_ensemble": True}},
+            "cascade_class_ensemble=True",
+        ),
+        (
+            {"detection_generator": {"soft_nms_sigma": 0.5}},
+            r"soft_nms_sigma=0\.5, nms_version='v2'",
+        ),
+        ({"detection_generator": {"apply_nms": False}}, "apply_nms=False"),
+        ({"detection_generator": {"nms_version": "v3"}}, "nms_version='v3'"),
     ],
 )
 def test_models_that_cannot_be_are_refused(changes, message):

@@ -47,6 +47,48 @@ def test_batch_k_does_not_depend_on_where_the_run_started(prepared):
     )
 
 
+def test_the_decoders_setting_reaches_training(prepared):
+    decoder = prepared.task_config.train_data.decoder.replace()
+    decoder.simple_decoder.mask_binarize_threshold = 2.0
+    ((_, labels),) = _batches(prepared, 0, 1, decoder=decoder)
+    # Decoded masks are 0 or 1, and what pads them is -1.
+    assert set(np.unique(labels["gt_masks"])) == {-1, 0}
+
+
+def test_the_cost_of_cutting_masks_is_known(prepared):
+    """Else TensorFlow warns, at each start, of CropAndResize."""
+    config = prepared.task_config
+    specs = {
+        "image": tf.TensorSpec([None, None, 3], tf.uint8),
+        "groundtruth_boxes": tf.TensorSpec([None, 4], tf.float32),
+        "groundtruth_classes": tf.TensorSpec([None], tf.int64),
+        "groundtruth_is_crowd": tf.TensorSpec([None], tf.bool),
+        "groundtruth_instance_masks": tf.TensorSpec([None] * 3, tf.float32),
+        "seed": tf.TensorSpec([2], tf.int64),
+    }
+    parse = parser.build(config.model, config.train_data).parse_fn(True)
+    graph = tf.function(parse).get_concrete_function(specs).graph
+    graphs = [graph, *(f.graph for f in _functions(graph))]
+    boxes = [
+        op.inputs[1].shape[0]
+        for one in graphs
+        for op in one.get_operations()
+        if op.type == "CropAndResize"
+    ]
+    assert boxes == [1]
+
+
+def _functions(graph):
+    """What a graph's loops and conditions call, graphs of Python's making."""
+    found = []
+    for op in graph.get_operations():
+        for name in ("body", "then_branch", "else_branch"):
+            if name in op.node_def.attr:
+                called = op.get_attr(name).name
+                found.append(graph._get_function(called))
+    return [function for function in found if function.graph is not None]
+
+
 def test_an_epoch_has_every_example_once(prepared):
     plain = prepared.task_config.train_data.parser.replace(
         aug_rand_hflip=False, aug_scale_min=1.0, aug_scale_max=1.0

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 import evonorm_tf
-from detection import model, task
+from detection import evaluate, model, task
 from tests.detection import small
 
 
@@ -107,6 +107,43 @@ def test_a_class_id_outside_the_classes_is_an_error(split, directory):
     ):
         for _ in batches:
             pass
+
+
+def test_an_evaluation_decodes_no_masks(directory):
+    prepared = small.prepared(directory)
+    data = prepared.task_config.validation_data
+    truth = prepared.build_inputs(data).element_spec[1]["groundtruths"]
+    assert "boxes" in truth and "masks" not in truth
+    assert prepared.task_config.model.include_mask
+
+
+def test_a_model_without_masks_is_scored_without_them(directory):
+    prepared = small.prepared(directory, model={"include_mask": False})
+    prepared.build_metrics(training=False)
+    count = prepared.task_config.validation_data.num_examples
+    nothing = {
+        "source_id": np.arange(1, count + 1),
+        "image_info": np.ones([count, 4, 2], np.float32),
+        "num_detections": np.zeros([count], int),
+        "detection_boxes": np.zeros([count, 1, 4], np.float32),
+        "detection_classes": np.zeros([count, 1], int),
+        "detection_scores": np.zeros([count, 1], np.float32),
+    }
+    prepared.coco_metric.update_state(None, nothing)
+    assert set(prepared.coco_metric.result()) == set(evaluate.FIGURES)
+
+
+def test_the_objects_of_an_evaluation_are_counted_where_a_recipe_says_so(
+    directory,
+):
+    path = small.prepared(directory).task_config.annotation_file
+    with open(path, encoding="utf-8") as file:
+        there = len(json.load(file)["annotations"])
+    for asked, found in ((36781, there), (0, 0)):
+        prepared = small.prepared(
+            directory, task={"validation_data": {"num_objects": asked}}
+        )
+        assert prepared.task_config.validation_data.num_objects == found
 
 
 def test_categories_above_the_classes_are_an_error_before_training(directory):

@@ -1,15 +1,23 @@
 """A classifier's weights in a detector's backbone."""
 
+import pathlib
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 import yaml
 
-from detection import model, settings, transfer
+from detection import model, settings, task, transfer
 from evonorm_tf import legacy, nets
 from evonorm_tf.training import config
+from tests.detection import small
 
+# A run of a classifier's row, with what the tables need of it.
+_RUNS = pathlib.Path(__file__).parents[2] / "docs/runs/cifar10-small-batch"
+_RECORDED = _RUNS / "evonorm_s0/b4/seed0"
+_RECIPE = "cifar10/resnet20-b4"
 _SIZE = {"network": "resnet18", "width": 0.25, "max_depth": 1}
 
 
@@ -135,3 +143,57 @@ def test_a_classifier_of_images_normalized_another_way_is_refused(tmp_path):
     _classifier(tmp_path, pixels={"mean": [0.5], "std": [0.25]})
     with pytest.raises(ValueError, match=r"another way.*'mean': \[0\.5\]"):
         transfer.backbone(None, _params(), str(tmp_path))
+
+
+def test_the_recipe_of_a_classifier_is_that_of_its_whole_row(tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(_RECORDED, run)
+    assert transfer.recipes(str(run)) == [_RECIPE]
+    # A best/ is of the run that it is in; runs below it are not it.
+    shutil.copytree(_RECORDED, run / "deeper")
+    assert transfer.recipes(str(run / "best")) == [_RECIPE]
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:2]))
+    assert transfer.recipes(str(run)) == [], "unfinished"
+    (run / "metrics.jsonl").unlink()
+    assert transfer.recipes(str(run)) == []
+    shutil.copy(_RECORDED / "metrics.jsonl", run)
+    text = (run / "params.yaml").read_text()
+    (run / "params.yaml").write_text(text.replace("width: 1.0", "width: 0.5"))
+    assert transfer.recipes(str(run)) == [], "a trial"
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Where the runs below find their scenes."""
+    return tmp_path_factory.mktemp("run")
+
+
+def _found(directory, asked, classifier=_RECORDED):
+    params = small.parameters()
+    params.task.init_checkpoint = str(classifier)
+    params.task.init_checkpoint_modules = "backbone"
+    params.task.init_recipe = asked
+    return task.prepare(params, str(directory)).task_config.init_recipe
+
+
+def test_a_run_records_what_its_classifier_was_trained_by(directory, tmp_path):
+    assert _found(directory, "imagenet/r50") == _RECIPE
+    assert _found(directory, _RECIPE) == _RECIPE
+    assert _found(directory, "") == ""
+    params = small.parameters(task={"init_recipe": "imagenet/r50"})
+    assert not task.prepare(params, str(directory)).task_config.init_recipe
+    # One of no row.
+    shutil.copy(_RECORDED / "params.yaml", tmp_path)
+    assert _found(directory, "imagenet/r50", tmp_path) == ""
+    with pytest.raises(ValueError, match="no run of classification"):
+        _found(directory, "imagenet/r50", "nowhere")
+
+
+def test_a_run_that_goes_on_keeps_what_it_recorded(tmp_path):
+    tf.train.Checkpoint(global_step=tf.Variable(3, dtype=tf.int64)).save(
+        str(tmp_path / "ckpt")
+    )
+    before = yaml.safe_dump({"task": {"init_recipe": _RECIPE}})
+    (tmp_path / "params.yaml").write_text(before)
+    assert _found(tmp_path, "imagenet/r50", "gone") == _RECIPE

@@ -1,5 +1,6 @@
 """The weight average: what it averages, what is evaluated, what is trained."""
 
+import importlib
 import os
 
 import numpy as np
@@ -166,3 +167,22 @@ def test_float16_scaling_and_replica_context_are_refused(mirrored):
         optimizer = _optimizer(_model())
     with pytest.raises(ValueError, match="all replicas at once"):
         mirrored.run(optimizer.swap_weights)
+
+
+@pytest.mark.parametrize("head", ["classification.task", "detection.task"])
+def test_both_heads_average_with_it(head):
+    """The Model Garden's own average starts at zero and rounds."""
+    task = importlib.import_module(head).Task
+    made = task.create_optimizer(
+        optimization.OptimizationConfig(
+            {
+                "optimizer": {"type": "sgd"},
+                "ema": {"average_decay": 0.9},
+                "learning_rate": {
+                    "type": "constant",
+                    "constant": {"learning_rate": 0.1},
+                },
+            }
+        )
+    )
+    assert isinstance(made, average.WeightAverage)

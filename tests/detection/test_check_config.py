@@ -1,0 +1,66 @@
+"""Settings that would change nothing are refused by name."""
+
+import operator
+
+import pytest
+
+from detection import check_config
+from evonorm_tf.training import config
+from tests.detection import small
+
+_PARSER = (
+    *("num_channels", "match_threshold", "unmatched_threshold", "pad"),
+    "keep_aspect_ratio",
+)
+
+
+def _other(value):
+    """Another value than the default."""
+    if isinstance(value, bool) or value is None:
+        return not value
+    return value + ["x"] if isinstance(value, list) else value + type(value)(1)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(f"train_data.parser.{name}" for name in _PARSER),
+        *(f"validation_data.parser.{name}" for name in _PARSER),
+        "validation_data.parser.aug_rand_hflip",
+        "validation_data.parser.rpn_match_threshold",
+        "validation_data.is_training",
+        "validation_data.tfds_name",
+        "train_data.is_training",
+        "train_data.cache",
+        "train_data.drop_remainder",
+        "train_data.deterministic",
+        "train_data.prefetch_buffer_size",
+        "train_data.num_objects",
+        "train_data.decoder.type",
+        "train_data.decoder.simple_decoder.regenerate_source_id",
+        "validation_data.decoder.simple_decoder.attribute_names",
+    ],
+)
+def test_what_nothing_reads_is_refused_by_name(key):
+    params = config.parse("scenes_maskrcnn")
+    check_config.options(params)
+    section, _, name = key.rpartition(".")
+    place = operator.attrgetter(section)(params.task)
+    setattr(place, name, _other(getattr(place, name)))
+    said = f"have no such choice; .*task.{key}="
+    with pytest.raises(ValueError, match=said):
+        check_config.options(params)
+
+
+def test_what_is_read_may_be_set():
+    reader = {"cache": True, "deterministic": True, "block_length": 2}
+    sizes = {"max_num_instances": 7, "mask_crop_size": 28}
+    small_data = {"global_batch_size": 2, "seed": 3, "dtype": "bfloat16"}
+    params = small.parameters(
+        task={
+            "train_data": small_data
+            | {"parser": sizes | {"aug_rand_hflip": True}},
+            "validation_data": small_data | reader | {"parser": sizes},
+        }
+    )
+    check_config.options(params)
