@@ -13,9 +13,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from classification.settings import Data
+from evonorm_tf.training import encoded
 
-_SHARDS_AT_ONCE = 16
-_RECORDS_IN_TURN = 16
 # Of a TFRecord: length, its checksum; the record's checksum.
 _HEAD, _TAIL = 12, 4
 
@@ -55,50 +54,21 @@ class Shards:
 
     def epoch(self, config: Data, number: tf.Tensor) -> tf.data.Dataset:
         """(serialized, file, index in the file) of each, in this order."""
-        paths = tf.constant([shard.path for shard in self.shards])
-        begins = tf.constant([shard.skip for shard in self.shards], tf.int64)
-        counts = tf.constant([shard.take for shard in self.shards], tf.int64)
-
-        def read(shard):
-            # Not tf.unstack: TensorFlow 2.20 dies of a count that is an
-            # operation's second output.
-            path, skip, take = paths[shard], begins[shard], counts[shard]
-            records = tf.data.TFRecordDataset(path).skip(skip).take(take)
-            places = tf.data.Dataset.range(skip, tf.int64.max)
-            files = tf.data.Dataset.from_tensors(path).repeat()
-            return tf.data.Dataset.zip((records, files, places))
-
-        dataset = tf.data.Dataset.from_tensor_slices(
-            order(len(self.shards), config, number)
-        ).interleave(
-            read,
-            cycle_length=min(len(self.shards), _SHARDS_AT_ONCE),
-            block_length=_RECORDS_IN_TURN,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        # A file that has grown or shrunk would shift every epoch after it.
-        dataset = dataset.apply(
-            tf.data.experimental.assert_cardinality(self.examples)
-        )
-        if not config.is_training:
-            return dataset
-        # The seed of this function's graph: the order must not hang on the
-        # global seed, and TensorFlow cannot add a tensor to a global 0.
-        tf.random.set_seed(1)
-        return dataset.shuffle(
+        shards = [dataclasses.astuple(shard) for shard in self.shards]
+        return encoded.records(
+            shards,
+            self.examples,
+            config.seed,
+            number if config.is_training else None,
             config.shuffle_buffer_size,
-            seed=config.seed * 1_000_003 + number,
-            reshuffle_each_iteration=False,
         )
 
     def read(
         self, serialized: tf.Tensor, file: tf.Tensor, index: tf.Tensor
     ) -> Record:
         """One record of `epoch`'s."""
-        encoded, label = self.parse(serialized)
-        index = tf.strings.as_string(index)
-        return encoded, label, tf.strings.join(["record ", index, " of ", file])
+        image, label = self.parse(serialized)
+        return image, label, encoded.record_name(file, index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,12 +113,8 @@ Reader = Shards | Listed
 
 def order(examples: int, config: Data, number: tf.Tensor) -> tf.Tensor:
     """0 to examples - 1, int64, shuffled by (seed, epoch) in training."""
-    indices = tf.range(examples, dtype=tf.int64)
-    if not config.is_training:
-        return indices
-    return tf.random.experimental.stateless_shuffle(
-        indices, seed=tf.stack([config.seed, number])
-    )
+    shuffled = number if config.is_training else None
+    return encoded.order(examples, config.seed, shuffled)
 
 
 def count(path: str) -> int:

@@ -4,8 +4,8 @@
     python -m gan.evaluate --checkpoint=runs/gan-digits/ckpt-300 \
         --params_override=task.evaluation.samples=5000
 
-Prints the numbers and how they were made, and leaves both in the run's
-evaluation.json.
+Prints the numbers and how they were made, and leaves both in a file of their
+own in the run's directory: evaluation.json is of the run's own evaluations.
 """
 
 from absl import app, flags
@@ -20,18 +20,21 @@ def main(_: list[str]) -> None:
     """Evaluates the checkpoint that the flags name."""
     training_flags.quiet_logs()
     found = restore.restore(FLAGS.checkpoint, FLAGS.params_override)
+    evaluation.check(found.params.task.evaluation)
     evaluator = evaluation.Evaluator(
         found.params,
         found.generator,
         found.strategy,
         found.model_dir,
         lambda: found.step,
+        apart=True,
     )
     metrics = evaluator.evaluate(-1)
     print(f"{found.params.task.model.norm_act.name}, step {found.step}")
     for name, value in metrics.items():
         print(f"  {name:24} {value:10.4f}")
     print(evaluator.about)
+    print(evaluator.result_file)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,34 @@ from evonorm_tf.training import config, progress
 from gan import data, experiment, networks, sampling
 from gan.metrics import classifier, extractor, measure, reference
 
-CLASSIFIER_FILE = "classifier.keras"
 RESULT_FILE = "evaluation.json"
 SAMPLES = "samples"
 _REAL_BATCH = 500
+
+
+def check(settings: experiment.Evaluation) -> None:
+    """Refuses settings that no evaluation can have, before anything is run.
+
+    Raises:
+      ValueError: says which, and what it can be.
+    """
+    least = {
+        "samples": 2,
+        **dict.fromkeys(("batch_size", "splits", "standing_batches"), 1),
+        **dict.fromkeys(("settle_iterations", "grid_rows"), 1),
+        "classifier_steps": 0,
+    }
+    for name, bound in least.items():
+        if getattr(settings, name) < bound:
+            raise ValueError(
+                f"task.evaluation.{name} must be at least {bound}. "
+                f"Received: {name}={getattr(settings, name)}"
+            )
+    if not settings.truncations:
+        raise ValueError(
+            "The sweep needs a threshold at least, such as "
+            "task.evaluation.truncations=[1.0]. Received: truncations=[]"
+        )
 
 
 class Evaluator(orbit.AbstractEvaluator):
@@ -24,6 +48,7 @@ class Evaluator(orbit.AbstractEvaluator):
 
     Attributes:
       about: how the numbers were made, in words; "" before the first.
+      result_file: where the last evaluation's numbers went; "" before.
     """
 
     def __init__(
@@ -33,6 +58,7 @@ class Evaluator(orbit.AbstractEvaluator):
         strategy: tf.distribute.Strategy,
         model_dir: str,
         step: Callable[[], int],
+        apart: bool = False,
     ):
         """Prepares an evaluation; nothing is read or made before the first.
 
@@ -42,6 +68,8 @@ class Evaluator(orbit.AbstractEvaluator):
           strategy: whose scope it was built in.
           model_dir: where samples, results and a trained classifier go.
           step: gives the global step.
+          apart: gives each kind of evaluation a file of its own, beside that
+            of the run's own evaluations.
         """
         self._task: experiment.Task = params.task
         self._norm_act = params.task.model.norm_act.name
@@ -49,7 +77,8 @@ class Evaluator(orbit.AbstractEvaluator):
         self._model_dir, self._step = model_dir, step
         self._extract: extractor.Extractor | None = None
         self._real: measure.Statistics | None = None
-        self.about = ""
+        self._apart = apart
+        self.about = self.result_file = ""
 
     def evaluate(self, num_steps: Any) -> dict[str, float]:
         """Settles the average, draws samples, measures.
@@ -76,9 +105,12 @@ class Evaluator(orbit.AbstractEvaluator):
         result = {"step": step, "norm_act": self._norm_act, **metrics}
         facts = {"real": self._real.facts, "made": self._made_facts()}
         result |= {"about": self.about, "facts": facts}
+        name = RESULT_FILE
+        if self._apart:
+            name = f"evaluation-{step:07d}-{reference.digest(facts)[:12]}.json"
+        self.result_file = os.path.join(self._model_dir, name)
         progress.write_atomically(
-            os.path.join(self._model_dir, RESULT_FILE),
-            json.dumps(result, indent=2) + "\n",
+            self.result_file, json.dumps(result, indent=2) + "\n"
         )
         return metrics
 
@@ -89,7 +121,11 @@ class Evaluator(orbit.AbstractEvaluator):
         task, settings = self._task, self._task.evaluation
         images = data.open_images(task.train_data, task.model, settings.split)
         extract = self._extract = self._open_extractor()
-        measure.require_enough(settings.samples, extract, "made images")
+        for count, what in (
+            (settings.samples, "made images"),
+            (len(images), images.name),
+        ):
+            measure.require_enough(count, extract, settings, what)
         name = f"{images.name}, {images.side} px"
         facts = measure.facts(name, len(images), extract, settings)
         path = settings.reference or reference.path_in(self._model_dir, facts)
@@ -109,12 +145,10 @@ class Evaluator(orbit.AbstractEvaluator):
         task, settings = self._task, self._task.evaluation
         if settings.extractor != "own":
             return measure.open_extractor(settings)
-        path = os.path.join(self._model_dir, CLASSIFIER_FILE)
-        if not os.path.exists(path):
-            images = data.open_images(task.train_data, task.model)
-            trained = classifier.train(images, settings.classifier_steps)
-            classifier.save(trained, path)
-        return extractor.load(path, settings.sha256)
+        images = data.open_images(task.train_data, task.model)
+        return classifier.own(
+            self._model_dir, images, settings.classifier_steps, settings.sha256
+        )
 
     def _made_facts(self) -> dict[str, str]:
         settings = self._task.evaluation

@@ -46,7 +46,7 @@ def compare(
         made in another way.
     """
     other = sets.open_set(made, tfds_data_dir)
-    measure.require_enough(other.count, extract, other.name)
+    measure.require_enough(other.count, extract, settings, other.name)
 
     def statistics(of: sets.Set) -> measure.Statistics:
         return measure.measure(
@@ -61,7 +61,7 @@ def compare(
         reference.require_same(one.facts, wanted, real)
     else:
         images = sets.open_set(real, tfds_data_dir)
-        measure.require_enough(images.count, extract, images.name)
+        measure.require_enough(images.count, extract, settings, images.name)
         facts = measure.facts(images.name, images.count, extract, settings)
         if keep:
             one = reference.cached(keep, facts, lambda: statistics(images))

@@ -1,10 +1,12 @@
-"""Curves of recorded runs: distance, score and singular values.
+"""Curves of recorded runs, and what each layer's generator makes at the end.
 
     python -m gan.plot runs/cifar10/biggan_small --output=curves.png
 
 Each argument is a run's folder or one that holds many, however deep. Runs may
 differ in layer and seed; runs of other architectures, data or extractors are
-refused, for their distances do not compare.
+refused, for their distances do not compare. Under the curves of distance,
+score and singular values stand the last samples of each layer's first run, a
+class a column.
 """
 
 import dataclasses
@@ -16,9 +18,10 @@ import yaml
 from absl import app, flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from evonorm_tf.training import plots, record
-from gan.evaluation import RESULT_FILE
+from gan.evaluation import RESULT_FILE, SAMPLES
 
 # Of these a run may have its own.
 _OWN = ("norm_act",)
@@ -34,6 +37,8 @@ class Log:
       train: lines of its training loops.
       evals: lines of its evaluations.
       measured: what its distances are of, and through.
+      grid: file of the samples of its last evaluation; "" where it is not
+        there.
     """
 
     folder: str
@@ -41,6 +46,7 @@ class Log:
     train: list[dict[str, Any]]
     evals: list[dict[str, Any]]
     measured: dict[str, Any]
+    grid: str = ""
 
 
 def find(roots: list[str]) -> list[Log]:
@@ -85,12 +91,16 @@ def _read(folder: str) -> Log:
             facts = json.load(file)["facts"]
         measured |= {f"real {k}": v for k, v in facts["real"].items()}
         measured["made count"] = facts["made"]["count"]
+    evals = [line for line in lines if line["kind"] == "eval"]
+    step = evals[-1]["step"] if evals else 0
+    grid = path(os.path.join(SAMPLES, f"step-{step:07d}.png"))
     return Log(
         folder,
         task["model"]["norm_act"]["name"],
         [line for line in lines if line["kind"] == "train"],
-        [line for line in lines if line["kind"] == "eval"],
+        evals,
         measured,
+        grid if os.path.exists(grid) else "",
     )
 
 
@@ -109,10 +119,13 @@ def _require_alike(one: Log, other: Log) -> None:
 
 
 def figure(logs: list[Log]) -> Figure:
-    """Distance, score and the discriminator's largest singular value.
+    """Distance, score, the discriminator's largest sigma; samples.
 
     Args:
       logs: as `find` returns them.
+
+    Returns:
+      Three axes of curves, then one of samples for each layer that has some.
 
     Raises:
       ValueError: no run has been evaluated.
@@ -128,8 +141,11 @@ def figure(logs: list[Log]) -> Figure:
         f"{measured.get('made count', '?')} samples against "
         f"{measured.get('real images', '?')}"
     )
-    new = plots.figure(12.0, 4.0, "Samples by step of the generator", note)
-    distance, score, sigma = new.subplots(1, 3)
+    grids = {log.layer: log for log in reversed(logs) if log.grid}
+    height = 4.0 * (2 if grids else 1)
+    new = plots.figure(12.0, height, "Samples by step of the generator", note)
+    parts = new.subfigures(2 if grids else 1, squeeze=False)[:, 0]
+    distance, score, sigma = parts[0].subplots(1, 3)
     measured_first = next(log.evals[0] for log in logs if log.evals)
     keys = [key for key in measured_first if "std" not in key]
     for axes, ending in ((distance, ("_distance", "fid")), (score, "_score")):
@@ -144,14 +160,27 @@ def figure(logs: list[Log]) -> Figure:
     handles, names = distance.get_legend_handles_labels()
     unique = dict(zip(names, handles))
     order = plots.in_order(set(unique))
-    new.legend(
+    parts[0].legend(
         [unique[name] for name in order],
         order,
         loc="outside lower center",
         ncols=max(len(order), 1),
         frameon=False,
     )
+    if grids:
+        below = parts[1].subplots(1, len(grids), squeeze=False)[0]
+        for axes, layer in zip(below, plots.in_order(grids)):
+            _samples(axes, grids[layer])
     return new
+
+
+def _samples(axes: Axes, log: Log) -> None:
+    """The picture of a run's last samples."""
+    with Image.open(log.grid) as image:
+        axes.imshow(image.convert("RGB"), interpolation="nearest")
+    step = log.evals[-1]["step"]
+    axes.set_title(f"{log.layer}, step {step}", fontsize=10.5, color=plots.INK)
+    axes.set_axis_off()
 
 
 def _lines(

@@ -4,13 +4,11 @@ import dataclasses
 import os
 
 import tensorflow as tf
-import yaml
+import tf_keras
+from official.modeling import performance
 
 from evonorm_tf.training import config, record, strategy
-from gan import (
-    experiment,  # noqa: F401  Registers the experiments.
-    networks,
-)
+from gan import experiment, networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,28 +57,62 @@ def restore(checkpoint: str, params_override: str | None = None) -> Restored:
             f"what network it is. Received: checkpoint={checkpoint!r}"
         )
     params = config.parse("biggan", [recorded], None, params_override)
-    with open(recorded, encoding="utf-8") as file:
-        before = yaml.safe_load(file)["task"]["model"]
-    if params.task.model.as_dict() != before:
+    # Parsed too: a record may be older than a setting.
+    before = config.parse("biggan", [recorded])
+    if params.task.model.as_dict() != before.task.model.as_dict():
         raise ValueError(
             "task.model is the checkpoint's own and cannot be overridden. "
             f"Received: params_override={params_override!r}"
         )
     devices = strategy.build(params.runtime)
+    # As in the run: what it made in 16 bits is made so again.
+    performance.set_mixed_precision_policy(
+        params.runtime.mixed_precision_dtype or "float32"
+    )
     with devices.scope():
         generator = networks.build_generator(params.task.model)
         step = tf.Variable(0, dtype=tf.int64)
     reader = tf.train.Checkpoint(average=generator, global_step=step)
+    read(reader, {"average": generator}, path, params.task.model)
+    return Restored(params, generator, devices, int(step.numpy()), model_dir)
+
+
+def read(
+    reader: tf.train.Checkpoint,
+    parts: dict[str, tf_keras.Model],
+    path: str,
+    model: experiment.Model,
+) -> None:
+    """Reads a checkpoint, if its networks are those that are to be read.
+
+    Args:
+      reader: what is read.
+      parts: its networks, by name.
+      path: of the checkpoint.
+      model: the networks' config.
+
+    Raises:
+      ValueError: weights of other shapes, or too few or too many of them.
+    """
+    reason = ""
     try:
         status = reader.restore(path).expect_partial()
         status.assert_existing_objects_matched()
     # What TensorFlow raises on other shapes and on missing weights.
     except (AssertionError, ValueError) as error:
-        model = params.task.model
+        reason = str(error).strip().splitlines()[0]
+    saved = [name for name, _ in tf.train.list_variables(path)]
+    for name, network in parts.items():
+        # A layer of fewer weights would find all of its own.
+        there = sum(key.startswith(f"{name}/") for key in saved)
+        if not reason and there != len(network.weights):
+            reason = (
+                f"its {name} has {there} weights, not {len(network.weights)}."
+            )
+    if reason:
         raise ValueError(
-            "The checkpoint holds another network than the config beside it "
-            f"says, {model.architecture} with {model.norm_act.name}: "
-            f"{str(error).strip().splitlines()[0]} Put back the params.yaml "
-            f"it was trained with. Received: checkpoint={checkpoint!r}"
-        ) from error
-    return Restored(params, generator, devices, int(step.numpy()), model_dir)
+            "The checkpoint holds another network than the config says, "
+            f"{model.architecture} with {model.norm_act.name}: {reason} Put "
+            "back the params.yaml it was trained with. "
+            f"Received: checkpoint={path!r}"
+        )

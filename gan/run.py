@@ -18,7 +18,7 @@ from evonorm_tf.training import (
     strategy,
     watch,
 )
-from gan import data, evaluation, experiment, trainer
+from gan import data, evaluation, experiment, restore, trainer
 
 Logs = dict[str, float]
 _LOSSES = {
@@ -71,13 +71,23 @@ def run(
             "There is no checkpoint to evaluate; train first. "
             f"Received: model_dir={model_dir!r}"
         )
+    if start:
+        _require_recorded(model_dir)
     if start and mode == "eval":
         record.check_model(params, model_dir)
     elif start:
         record.check_run(params, model_dir, start)
+    evaluation.check(params.task.evaluation)
     devices = strategy.build(params.runtime)
     built, about = build(params, devices, start)
+    if start:
+        _read(built, devices, model_dir, params.task.model)
     os.makedirs(model_dir, exist_ok=True)
+    if not start:
+        # Of a run that saved nothing: its first evaluation is not this one's.
+        progress.write_atomically(
+            os.path.join(model_dir, progress.METRICS_FILE), ""
+        )
     total = params.trainer.train_steps
     if mode != "eval":
         record.save(params, model_dir, about, finished=start >= total)
@@ -102,7 +112,7 @@ def run(
         seen.look_at(_LOSSES, ["generator", "discriminator"])
         seen.trainer = built
         controller = _controller(params, (built, seen), devices, model_dir)
-        metrics = _execute(controller, params.trainer, mode)
+        metrics = _execute(controller, params.trainer, mode, model_dir)
         if metrics:
             display.say(controller.evaluator.about)
     return Result(built, metrics)
@@ -121,6 +131,12 @@ def build(
     Raises:
       ValueError: a config that cannot be.
     """
+    if isinstance(devices, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "A GAN run has one process: several would write over each other. "
+            "Unset TF_CONFIG, or use distribution_strategy=mirrored or tpu. "
+            f"Received: {type(devices).__name__}"
+        )
     task: experiment.Task = params.task
     batch = task.train_data.global_batch_size
     about = strategy.describe(devices, batch)
@@ -146,6 +162,34 @@ def build(
     tf_keras.utils.set_random_seed(task.seed)
     dataset = devices.distribute_datasets_from_function(inputs)
     return trainer.Trainer(params, devices, dataset), about
+
+
+def _require_recorded(model_dir: str) -> None:
+    """Refuses a checkpoint that nothing says the origin of.
+
+    Raises:
+      ValueError: there is no config beside it.
+    """
+    if not os.path.exists(os.path.join(model_dir, record.CONFIG_FILE)):
+        raise ValueError(
+            f"There is no {record.CONFIG_FILE} beside the checkpoint to say "
+            "what run it is of. Put it back, or give this run a model_dir of "
+            f"its own. Received: model_dir={model_dir!r}"
+        )
+
+
+def _read(
+    built: trainer.Trainer,
+    devices: tf.distribute.Strategy,
+    model_dir: str,
+    model: experiment.Model,
+) -> None:
+    """Reads the last checkpoint: Orbit, which does so too, checks nothing."""
+    path = tf.train.latest_checkpoint(model_dir)
+    names = ("generator", "average", "discriminator")
+    found = {name: getattr(built, name) for name in names}
+    with devices.scope():
+        restore.read(built.checkpoint, found, path, model)
 
 
 def check_task(task: experiment.Task, per_replica: int) -> None:
@@ -209,18 +253,30 @@ def _controller(
     )
 
 
-def _execute(controller: orbit.Controller, settings: Any, mode: str) -> Logs:
-    """The mode's loop; a new run is measured before its first step too."""
-    metrics = None
+def _execute(
+    controller: orbit.Controller, settings: Any, mode: str, model_dir: str
+) -> Logs:
+    """The mode's loop; a new run is measured before its first step too.
+
+    Evaluations are at multiples of their interval, wherever the run was
+    started: Orbit's own loop counts them from there.
+    """
+    total, metrics = settings.train_steps, None
     if mode == "train":
-        controller.train(settings.train_steps)
-    elif mode == "train_and_eval":
-        if not int(controller.global_step.numpy()):
+        controller.train(total)
+        return {}
+    step = int(controller.global_step.numpy())
+    if mode == "train_and_eval" and step < total:
+        every = settings.validation_interval or total
+        # New, or killed between a checkpoint and its evaluation.
+        if step % every == 0 and not progress.evaluated(model_dir, step):
             controller.evaluate()
-        metrics = controller.train_and_evaluate(
-            settings.train_steps, -1, settings.validation_interval
-        )
+        while step < total:
+            step = min(step - step % every + every, total)
+            controller.train(step, checkpoint_at_completion=False)
+            metrics = controller.evaluate()
+        controller.save_checkpoint()
     # An evaluation alone, or of a run that was already at its end.
-    if metrics is None and mode != "train":
+    if metrics is None:
         metrics = controller.evaluate()
-    return progress.scalars(metrics or {})
+    return progress.scalars(metrics)

@@ -1,6 +1,7 @@
 """Sets of images to be measured: a folder, an array in a file, a TFDS set."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,8 @@ _ARRAYS = ("images", "arr_0")
 _BATCH = 100
 # What Pillow raises on broken files, SyntaxError by its PNG reader.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError)
+# Pillow clips them at 255 where it makes them RGB.
+_DEEP = ("I", "F")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,7 @@ def _folder(place: str) -> Set:
     for path in paths:
         try:
             with Image.open(path) as image:
+                _require_8_bits(image)
                 first.setdefault(image.size, path)
         except _BROKEN as error:
             raise _unreadable(path, error) from error
@@ -94,7 +98,8 @@ def _folder(place: str) -> Set:
     ((width, height),) = first
     formats = sorted({os.path.splitext(path)[1].lower() for path in paths})
     name = (
-        f"{os.path.abspath(place)}, {', '.join(formats)}, {width}x{height} px"
+        f"{os.path.abspath(place)}, {', '.join(formats)}, {width}x{height} "
+        f"px, sha256 {_digest(place, paths)}"
     )
 
     def batches() -> Iterator[Array]:
@@ -110,6 +115,28 @@ def _read(path: str) -> Array:
             return np.asarray(image.convert("RGB"))
     except _BROKEN as error:
         raise _unreadable(path, error) from error
+
+
+def _digest(place: str, paths: list[str]) -> str:
+    """Begins the SHA-256 of files and their names in a folder.
+
+    A reference is of these images, not of what else may come to be there.
+    """
+    result = hashlib.sha256()
+    for path in paths:
+        result.update(os.path.relpath(path, place).encode() + b"\0")
+        with open(path, "rb") as file:
+            result.update(hashlib.file_digest(file, "sha256").digest())
+    return result.hexdigest()[:12]
+
+
+def _require_8_bits(image: Image.Image) -> None:
+    """Raises ValueError for pixels that 8 bits do not hold."""
+    if image.mode.startswith(_DEEP):
+        raise ValueError(
+            f"its pixels, of mode {image.mode}, have more than 8 bits; convert "
+            "them to 8"
+        )
 
 
 def _unreadable(path: str, error: Exception) -> ValueError:
@@ -142,5 +169,8 @@ def _array(place: str) -> Set:
             yield pixels[start : start + _BATCH]
 
     height, width = pixels.shape[1:3]
-    name = f"{os.path.abspath(place)}, {width}x{height} px"
+    name = (
+        f"{os.path.abspath(place)}, {width}x{height} px, "
+        f"sha256 {_digest(place, [place])}"
+    )
     return Set(name, len(pixels), batches)

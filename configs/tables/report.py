@@ -50,10 +50,11 @@ def ours(runs: list[Run], metric: Metric) -> str:
     ]
     if not reached:
         return "not run"
-    mean = statistics.fmean(reached)
-    if len(reached) == 1:
-        return f"{mean:.1f} (1)"
-    return f"{mean:.1f}+-{statistics.stdev(reached):.1f} ({len(reached)})"
+    mean, decimals = statistics.fmean(reached), metric.decimals
+    text = f"{mean:.{decimals}f}"
+    if len(reached) > 1:
+        text += f"+-{statistics.stdev(reached):.{decimals}f}"
+    return f"{text} ({len(reached)})"
 
 
 def markdown(tables: Iterable[Table], results: Results, folder: str) -> str:
@@ -102,7 +103,7 @@ def _cell(
 
 def _conditions(table: Table, results: Results) -> list[str]:
     """Under a table: how the runs in each of its columns were made."""
-    lines = []
+    columns: dict[str, list[str]] = {}
     for column in table.columns:
         runs = [
             run
@@ -110,7 +111,11 @@ def _conditions(table: Table, results: Results) -> list[str]:
             for run in results.by_row.get(f"{column.recipe.id}/{layer}", [])
         ]
         for how in dict.fromkeys(run.conditions() for run in runs):
-            lines.append(f"- ours, {column.heading}: {how}")
+            columns.setdefault(how, []).append(column.heading)
+    lines = [
+        f"- ours, {', '.join(headings)}: {how}"
+        for how, headings in columns.items()
+    ]
     return ["", *lines] if lines else []
 
 
@@ -168,6 +173,7 @@ def _reached(run: Run) -> str:
         f"{name} {value:.4g}"
         for name, value in run.reached.items()
         if name not in ("kind", "step", "steps_per_second")
+        and not name.endswith(("_at_start", "_over_start"))
     )
 
 

@@ -39,9 +39,13 @@ class Run:
       folder: where, from the folder that was asked for on.
       settings: its resolved config, by dotted key.
       step: the last step of `metrics.jsonl`.
-      reached: its last evaluation, if that was at the run's last step.
+      reached: its last evaluation, if that was at the run's last step; where
+        there was one before the first step too, its values as KEY_at_start,
+        and how many times those each value is as KEY_over_start.
       devices: strategy, replicas and batch in words.
       machine: processor and count, in words.
+      measured: how its evaluation was made, in words; "" where it does not
+        say.
     """
 
     folder: str
@@ -50,6 +54,7 @@ class Run:
     reached: dict[str, float]
     devices: str
     machine: str
+    measured: str = ""
 
     @property
     def finished(self) -> bool:
@@ -70,7 +75,8 @@ class Run:
         """Steps, precision, devices: what a number must be read with."""
         dtype = self.settings.get("runtime.mixed_precision_dtype")
         parts = [f"{self.settings[_STEPS]} steps", dtype or "float32"]
-        return "; ".join([*parts, self.devices, self.machine])
+        parts += [self.devices, self.machine, self.measured]
+        return "; ".join(part for part in parts if part)
 
 
 @dataclasses.dataclass
@@ -137,21 +143,41 @@ def _run(folder: str, name: str) -> Run:
     with open(os.path.join(folder, "metrics.jsonl"), encoding="utf-8") as file:
         # A run that goes on while we read may have half a last line.
         lines = [json.loads(line) for line in file if line.endswith("\n")]
-    about: dict[str, Any] = {}
-    path = os.path.join(folder, "run.json")
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            about = json.load(file)
+    about = _json(os.path.join(folder, "run.json"))
+    measured = _json(os.path.join(folder, "evaluation.json"))
     step = max((line["step"] for line in lines), default=0)
-    last = [x for x in lines if x["kind"] == "eval" and x["step"] == step]
+    evals = [line for line in lines if line["kind"] == "eval"]
+    last = [line for line in evals if line["step"] == step]
+    reached = last[-1] if last else {}
+    if reached and step and evals[0]["step"] == 0:
+        reached = reached | _since(evals[0], reached)
     return Run(
         folder=name,
         settings=settings,
         step=step,
-        reached=last[-1] if last else {},
+        reached=reached,
         devices=str(about.get("devices", "devices not recorded")),
         machine=str(about.get("machine", "machine not recorded")),
+        measured=measured["about"] if measured.get("step") == step else "",
     )
+
+
+def _json(path: str) -> dict[str, Any]:
+    """What a file holds; nothing where there is none."""
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def _since(first: dict[str, Any], last: dict[str, Any]) -> dict[str, float]:
+    """The values before the first step, and the last over them."""
+    found = {}
+    for key in (first.keys() & last.keys()) - {"kind", "step"}:
+        found[f"{key}_at_start"] = first[key]
+        if first[key]:
+            found[f"{key}_over_start"] = last[key] / first[key]
+    return found
 
 
 def sort(runs: Iterable[Run], rows: dict[str, Row]) -> Results:

@@ -29,11 +29,13 @@ class Metric:
       key: in the evaluation lines of `metrics.jsonl`; "" for what runs do
         not measure.
       scale: from there to what is printed.
+      decimals: of what is printed.
     """
 
     name: str
     key: str = ""
     scale: float = 1.0
+    decimals: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

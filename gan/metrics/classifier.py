@@ -1,19 +1,57 @@
 """A small classifier of a run's own images, to measure the run through.
 
 For where the Inception network says nothing (digits) or is not at hand. The
-same data and machine give the same weights, so runs compare; the hash in
-every report says whether they did.
+same data and machine give the same weights, whatever the run's precision, so
+runs compare; the hash in every report says whether they did.
 """
 
+import json
 import os
 
 import tensorflow as tf
 import tf_keras
 
+from evonorm_tf.training import progress
 from gan import data
+from gan.metrics import extractor
 
 BATCH = 64
+FILE, ORIGIN = "classifier.keras", "classifier.json"
 _WIDTHS = (16, 32, 64)
+
+
+def own(
+    folder: str, images: data.Source, steps: int, sha256: str = ""
+) -> extractor.KerasClassifier:
+    """The classifier of a run, trained where its folder has none.
+
+    Args:
+      folder: the run's.
+      images: what it learns from.
+      steps: that it is trained for.
+      sha256: what its hash must be, or begin with.
+
+    Raises:
+      ValueError: the one that is there was trained in another way; it is left
+        as it is.
+    """
+    path, origin = os.path.join(folder, FILE), os.path.join(folder, ORIGIN)
+    wanted = {"images": f"{images.name}, {images.side} px", "steps": steps}
+    # An older version's has no origin beside it.
+    if os.path.exists(path) and os.path.exists(origin):
+        with open(origin, encoding="utf-8") as file:
+            found = json.load(file)
+        if found != wanted:
+            raise ValueError(
+                "The run's own classifier was trained in another way than "
+                "this one asks for. Evaluate as it was trained, remove it, or "
+                f"choose another model_dir. Received: path={path!r} of "
+                f"{found}, wanted {wanted}"
+            )
+    if not os.path.exists(path):
+        progress.write_atomically(origin, json.dumps(wanted) + "\n")
+        save(train(images, steps), path)
+    return extractor.load(path, sha256)
 
 
 def train(images: data.Source, steps: int) -> tf_keras.Model:
@@ -51,12 +89,12 @@ def save(model: tf_keras.Model, path: str) -> None:
 
 
 def _network(shape: tuple[int, ...], classes: int) -> tf_keras.Model:
-    """Its initial weights are fixed, whatever the global seed."""
+    """In float32 and from fixed weights, whatever the run's own are."""
 
     def initializer(seed: int) -> tf_keras.initializers.Initializer:
         return tf_keras.initializers.GlorotUniform(seed)
 
-    x = inputs = tf_keras.Input(shape)
+    x = inputs = tf_keras.Input(shape, dtype="float32")
     for seed, width in enumerate(_WIDTHS):
         x = tf_keras.layers.Conv2D(
             width,
@@ -65,12 +103,16 @@ def _network(shape: tuple[int, ...], classes: int) -> tf_keras.Model:
             "same",
             activation="relu",
             kernel_initializer=initializer(seed),
+            dtype="float32",
         )(x)
-    x = tf_keras.layers.Flatten()(x)
+    x = tf_keras.layers.Flatten(dtype="float32")(x)
     x = tf_keras.layers.Dense(
-        64, activation="relu", kernel_initializer=initializer(10)
+        64,
+        activation="relu",
+        kernel_initializer=initializer(10),
+        dtype="float32",
     )(x)
-    logits = tf_keras.layers.Dense(classes, kernel_initializer=initializer(11))(
-        x
-    )
+    logits = tf_keras.layers.Dense(
+        classes, kernel_initializer=initializer(11), dtype="float32"
+    )(x)
     return tf_keras.Model(inputs, logits)

@@ -72,7 +72,7 @@ class KerasClassifier:
             )
         self._trunk = tf_keras.Model(model.inputs, last.input)
         self._last = last
-        self._side = model.input_shape[1]
+        self._sides = tuple(model.input_shape[1:3])
         self.classes, self.size = last.units, last.input.shape[-1]
         self.facts = {
             "extractor": name,
@@ -87,9 +87,11 @@ class KerasClassifier:
         Raises:
           ValueError: images of another size than the classifier's.
         """
-        if self._side is not None and pixels.shape[1] != self._side:
+        pairs = zip(self._sides, pixels.shape[1:3])
+        if any(side not in (None, found) for side, found in pairs):
             raise ValueError(
-                f"The classifier reads images of {self._side} px. "
+                "The classifier reads images of "
+                f"{'x'.join(map(str, self._sides))} px (height x width). "
                 f"Received: shape={list(pixels.shape)}"
             )
         features, logits = self._run(pixels)
@@ -97,6 +99,8 @@ class KerasClassifier:
 
     def _compute(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features = self._trunk(data.to_float(pixels), training=False)
+        # One that was trained in 16 bits gives features of 16.
+        features = tf.cast(features, tf.float32)
         # Whatever the layer's own activation: a softmax is no logit.
         logits = features @ self._last.kernel
         if self._last.use_bias:
@@ -127,7 +131,14 @@ def load(path: str, sha256: str = "") -> KerasClassifier:
             "There is no classifier; give a model that tf_keras saved. "
             f"Received: path={path!r}"
         )
-    model = tf_keras.models.load_model(path, compile=False)
+    try:
+        model = tf_keras.models.load_model(path, compile=False)
+    # Whatever the format's reader says of a file that is none of its own.
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"The file is no model that tf_keras can read ({error}). "
+            f"Received: path={path!r}"
+        ) from error
     found = KerasClassifier(model, os.path.basename(path))
     check_digest(found.facts["sha256"], sha256, path)
     return found

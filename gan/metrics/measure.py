@@ -93,7 +93,7 @@ def measure(
     Raises:
       ValueError: too few images, or another number than `count`.
     """
-    require_enough(count, extract, name)
+    require_enough(count, extract, settings, name)
     moments = Moments(extract.size)
     score = ClassScore(count, extract.classes, settings.splits)
     wanted = settings.kernel_block * settings.kernel_blocks
@@ -111,11 +111,17 @@ def measure(
     )
 
 
-def require_enough(count: int, extract: extractor.Extractor, name: str) -> None:
-    """Refuses a set whose covariance would be singular.
+def require_enough(
+    count: int,
+    extract: extractor.Extractor,
+    settings: experiment.Evaluation,
+    name: str,
+) -> None:
+    """Refuses a set that is too small, before its images are seen.
 
     Raises:
-      ValueError: no more images than features.
+      ValueError: no more images than features, which leaves the covariance
+        singular, or fewer than the kernel distance or the score asks for.
     """
     if count <= extract.size:
         raise ValueError(
@@ -123,6 +129,18 @@ def require_enough(count: int, extract: extractor.Extractor, name: str) -> None:
             f"more than {extract.size} images (of made ones, set "
             f"task.evaluation.samples above {extract.size}), or an extractor "
             f"of fewer features. Received: samples={count} of {name}"
+        )
+    if settings.kernel_block and not 2 <= settings.kernel_block <= count:
+        raise ValueError(
+            "A block of the kernel distance needs two samples of each set at "
+            "least, and no more than there are. Set kernel_block from 2 to "
+            f"{count}, or 0 for none. "
+            f"Received: kernel_block={settings.kernel_block}, {name}"
+        )
+    if not 1 <= settings.splits <= count:
+        raise ValueError(
+            f"Every split of the score needs a sample of {name}. "
+            f"Received: splits={settings.splits}, samples={count}"
         )
 
 

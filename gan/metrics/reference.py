@@ -10,6 +10,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,13 @@ _KEYS = ("mu", "sigma", "kept", "score", "facts")
 
 def path_in(folder: str, facts: dict[str, str]) -> str:
     """Where a folder keeps the statistics of these facts."""
+    return os.path.join(folder, f"reference-{digest(facts)[:12]}.npz")
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """SHA-256 of facts, whatever their order."""
     text = json.dumps(facts, sort_keys=True).encode()
-    name = f"reference-{hashlib.sha256(text).hexdigest()[:12]}.npz"
-    return os.path.join(folder, name)
+    return hashlib.sha256(text).hexdigest()
 
 
 def cached(

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from gan import data
-from gan.metrics import extractor, frechet
+from gan.metrics import classifier, extractor, frechet
 from gan.metrics.moments import Moments
 from gan.metrics.score import ClassScore
 
@@ -182,6 +182,50 @@ def test_extractor_cuts_a_classifier_before_its_last_layer():
     assert "fid" not in (str(extract.names) + about).lower()
     with pytest.raises(ValueError, match="8 px"):
         extract(np.zeros((1, 9, 9, 3), np.uint8))
+
+
+def test_half_precision_and_other_shapes_of_a_classifier(tmp_path):
+    before = tf_keras.mixed_precision.global_policy()
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        half = _classifier()
+    finally:
+        tf_keras.mixed_precision.set_global_policy(before)
+    extract = extractor.KerasClassifier(half, "m")
+    features, logits = extract(np.zeros((2, 8, 8, 3), np.uint8))
+    assert features.dtype == logits.dtype == np.float32
+    with pytest.raises(ValueError, match=r"8x8 px.*8, 9, 3"):
+        extract(np.zeros((1, 8, 9, 3), np.uint8))
+    text = tmp_path / "text.keras"
+    text.write_text("no model")
+    with pytest.raises(ValueError, match=r"no model that.*text\.keras"):
+        extractor.load(str(text))
+
+
+def test_own_classifier_is_of_its_data_and_in_float32(tmp_path):
+    pixels = RNG(0).integers(0, 256, (70, 8, 8, 3)).astype(np.uint8)
+    labels = np.arange(70, dtype=np.int32) % 3
+    images = data.Images("some", pixels, labels, 3)
+    digests = []
+    before = tf_keras.mixed_precision.global_policy()
+    for name in ("float32", "mixed_bfloat16"):
+        tf_keras.mixed_precision.set_global_policy(name)
+        try:
+            (tmp_path / name).mkdir()
+            found = classifier.own(str(tmp_path / name), images, 1)
+        finally:
+            tf_keras.mixed_precision.set_global_policy(before)
+        digests.append(found.facts["sha256"])
+    assert digests[0] == digests[1]
+    folder = tmp_path / "float32"
+    content = (folder / classifier.FILE).read_bytes()
+    again = classifier.own(str(folder), images, 1)
+    assert again.facts["sha256"] == digests[0]
+    other = data.Images("others", pixels, labels, 3)
+    for wrong, steps in ((other, 1), (images, 2)):
+        with pytest.raises(ValueError, match="trained in another way"):
+            classifier.own(str(folder), wrong, steps)
+    assert (folder / classifier.FILE).read_bytes() == content
 
 
 def test_digest_names_the_weights():

@@ -3,8 +3,10 @@
 import json
 
 import matplotlib.colors
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from evonorm_tf.training import plots
 from gan import plot
@@ -61,6 +63,28 @@ def test_a_line_a_run_in_its_layers_colour(tmp_path):
     assert list(sigma.lines[0].get_ydata()) == [1.5]
     plots.save(figure, str(tmp_path / "curves.png"))
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_last_samples_of_each_layer_stand_below(tmp_path):
+    shades = {"bn_relu": 10, "evonorm_s0": 200}
+    for layer, shade in shades.items():
+        _write(tmp_path / layer, layer, [16.0, 8.0])
+        folder = tmp_path / layer / "samples"
+        folder.mkdir()
+        for step, level in ((0, 0), (100, shade)):
+            picture = np.full((8, 10, 3), level, np.uint8)
+            Image.fromarray(picture).save(folder / f"step-{step:07d}.png")
+    _write(tmp_path / "bare", "evonorm_b0", [16.0])  # No picture was kept.
+    figure = plot.figure(plot.find([str(tmp_path)]))
+    shown = {
+        axes.get_title(): int(axes.images[0].get_array().max())
+        for axes in figure.axes
+        if axes.images
+    }
+    assert shown == {
+        f"{layer}, step 100": shade for layer, shade in shades.items()
+    }
+    plots.save(figure, str(tmp_path / "all.png"))
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,13 @@ def test_reference_is_kept_used_and_refused(places, extract):
         fid.compare(
             str(places / "more.npz"), made, extract, SETTINGS, keep=keep
         )
+    # As many images, one of them another.
+    path = places / "real" / "class0" / "000.png"
+    before = path.read_bytes()
+    Image.fromarray(_pixels(1, 7)[0]).save(path)
+    with pytest.raises(ValueError, match=r"another way.*sha256"):
+        fid.compare(real, made, extract, SETTINGS, keep=keep)
+    path.write_bytes(before)
     other = experiment.Evaluation(splits=3, kernel_block=10, kernel_blocks=2)
     with pytest.raises(ValueError, match="3 shuffled splits"):
         fid.compare(keep, made, extract, other)
@@ -167,6 +174,12 @@ def test_sets_that_cannot_be_measured(places, extract, tmp_path):
 
     np.savez(places / "few.npz", images=_pixels(4, 0))
     refused(str(places / "few.npz"), r"more than 4 images.*samples=4 of")
+    wide = experiment.Evaluation(splits=2, kernel_block=31)
+    with pytest.raises(ValueError, match=r"from 2 to 30.*kernel_block=31"):
+        fid.compare(real, real, extract, wide)
+    many = experiment.Evaluation(splits=31, kernel_block=0)
+    with pytest.raises(ValueError, match=r"splits=31, samples=30"):
+        fid.compare(real, real, extract, many)
     np.savez(places / "floats.npz", images=np.zeros((9, 8, 8, 3)))
     refused(str(places / "floats.npz"), "uint8")
     np.savez(places / "named.npz", pictures=_pixels(9, 0))
@@ -180,6 +193,8 @@ def test_sets_that_cannot_be_measured(places, extract, tmp_path):
     content = path.read_bytes()
     Image.fromarray(_pixels(1, 0)[0, :6]).save(path)
     refused(real, "2 sizes: 8x6, .*000.png")
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(path)
+    refused(real, "more than 8 bits.*000.png")
     path.write_bytes(content[:60])  # The size is there, the pixels are not.
     refused(real, "cannot be read.*000.png")
     path.write_bytes(b"text")

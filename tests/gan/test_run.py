@@ -1,6 +1,7 @@
 """Settings, rows and --debug; the guard; steps as a TPU would get them."""
 
 import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -65,6 +66,74 @@ def test_guard_says_which_loss_and_which_network(tmp_path):
 def test_settings_that_cannot_be(task, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         small.make(tmp_path, small.parameters(task=task))
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("samples", 1),
+        ("batch_size", 0),
+        ("splits", 0),
+        ("standing_batches", 0),
+        ("settle_iterations", 0),
+        ("grid_rows", 0),
+        ("truncations", []),
+    ],
+)
+def test_evaluations_that_cannot_be(key, value, tmp_path):
+    params = small.parameters()
+    setattr(params.task.evaluation, key, value)
+    folder = tmp_path / "run"
+    with pytest.raises(ValueError, match=rf"Received: {key}="):
+        small.make(folder, params)
+    assert not folder.exists()
+
+
+class _Controller:
+    """Orbit's, of a run that only counts."""
+
+    def __init__(self, folder, step):
+        self.global_step = tf.Variable(step)
+        self._file = progress.MetricsFile(str(folder), step)
+        self.done = []
+
+    def train(self, steps, checkpoint_at_completion=True):
+        """Takes no time."""
+        self.global_step.assign(steps)
+        self.done.append(f"train to {steps}")
+
+    def evaluate(self):
+        """Records where it was."""
+        step = int(self.global_step.numpy())
+        self._file.append("eval", step, {})
+        self.done.append(f"evaluate at {step}")
+        return {"classifier_distance": 1.0}
+
+    def save_checkpoint(self):
+        """The last."""
+        self.done.append("save")
+
+
+@pytest.mark.parametrize("step, known", [(0, ""), (3, ""), (4, "4"), (4, "")])
+def test_evaluations_are_where_an_unbroken_run_has_them(step, known, tmp_path):
+    if known:
+        line = f'{{"kind": "eval", "step": {known}}}\n'
+        (tmp_path / "metrics.jsonl").write_text(line)
+    controller = _Controller(tmp_path, step)
+    trainer = types.SimpleNamespace(train_steps=9, validation_interval=4)
+    found = run._execute(controller, trainer, "train_and_eval", str(tmp_path))
+    assert found == {"classifier_distance": 1.0}
+    expected = ["evaluate at 0"]
+    for last in (4, 8, 9):
+        expected += [f"train to {last}", f"evaluate at {last}"]
+    left = {0: 0, 3: 1, 4: 3 if known else 2}[step]
+    assert controller.done == [*expected[left:], "save"]
+
+
+def test_several_workers_are_refused():
+    devices = mock.Mock(spec=tf.distribute.MultiWorkerMirroredStrategy)
+    with pytest.raises(ValueError, match="one process"):
+        run.build(small.parameters(), devices, 0)
 
 
 def test_paper_defaults_need_a_recipe():

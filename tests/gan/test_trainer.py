@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from evonorm_tf.ops import settings
-from evonorm_tf.training import driver, progress
+from evonorm_tf.training import driver, progress, record
 from gan import evaluation, restore, sampling, spectral
 from tests.gan import small
 
@@ -53,6 +53,8 @@ def test_two_steps_of_evonorm_b0_are_finite(unbroken):
 )
 def test_two_steps_are_finite(name, task, tmp_path):
     params = small.parameters(name, task)
+    # Of a run that was stopped before it saved anything, perhaps another.
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "eval", "step": 0}\n')
     _check_finite(tmp_path, small.make(tmp_path, params).trainer)
 
 
@@ -154,6 +156,21 @@ def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
     assert written["facts"]["real"]["count"] == "1352"
     for kind in ("truncation", "interpolation"):
         assert (folder / "samples" / f"{kind}-0000002.png").exists()
+    apart = evaluation.Evaluator(
+        found.params,
+        average,
+        found.strategy,
+        str(folder),
+        lambda: 2,
+        apart=True,
+    )
+    task.evaluation.samples = 120
+    apart.evaluate(-1)
+    with open(apart.result_file, encoding="utf-8") as file:
+        assert json.load(file)["facts"]["made"]["count"] == "120"
+    # The run's own evaluation is still what its curves are of.
+    with open(folder / evaluation.RESULT_FILE, encoding="utf-8") as file:
+        assert json.load(file) == written
     task.evaluation.samples = 64
     few = evaluation.Evaluator(
         found.params, average, found.strategy, str(folder), lambda: 2
@@ -188,19 +205,33 @@ def test_checkpoint_of_another_network_is_refused(unbroken, tmp_path):
     shutil.copytree(unbroken[0], folder)
     path = folder / "params.yaml"
     text = path.read_text()
-    for old, new in (
-        ("name: evonorm_b0", "name: bn_relu"),
-        ("generator_width: 4", "generator_width: 8"),
+    for old, new, message in (
+        # Its moving mean was never saved.
+        ("name: evonorm_b0", "name: bn_relu", "with bn_relu"),
+        # Has all it needs there, and leaves v and the variance over.
+        ("name: evonorm_b0", "name: gn_relu", "41 weights, not 35"),
+        ("generator_width: 4", "generator_width: 8", "shape"),
     ):
         assert text.count(old) == 1
         path.write_text(text.replace(old, new))
-        if new == "name: bn_relu":
-            # Its moving mean was never saved.
-            with pytest.raises(ValueError, match=r"another network.*bn_relu"):
-                restore.restore(str(folder))
-        else:
-            with pytest.raises(ValueError, match="another network"):
-                restore.restore(str(folder))
+        with pytest.raises(ValueError, match=f"another network.*{message}"):
+            restore.restore(str(folder))
+
+
+def test_run_does_not_go_on_from_another_networks_checkpoint(
+    unbroken, tmp_path
+):
+    for name in os.listdir(unbroken[0]):
+        if name.startswith("ckpt-2.") or name == "checkpoint":
+            shutil.copy(unbroken[0] / name, tmp_path)
+    params = small.parameters("gn_relu", train_steps=3)
+    with pytest.raises(ValueError, match=r"no params\.yaml beside"):
+        small.make(tmp_path, params)
+    (tmp_path / "params.yaml").write_text(record.as_yaml(params))
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(ValueError, match=r"another network.*gn_relu"):
+        small.make(tmp_path, params)
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 def test_sigma_above_its_limit_stops_and_names_the_kernel(unbroken):
