@@ -78,6 +78,13 @@ def _add_others(parser: argparse.ArgumentParser) -> None:
         metavar="FLAG",
         help="a further flag of the head, for rerank; repeat it",
     )
+    parser.add_argument(
+        "--held_out",
+        type=int,
+        default=10,
+        metavar="PERCENT",
+        help="of the head's training images, for rerank to rank by",
+    )
     parser.add_argument("--table", help="table.json of replay")
     parser.add_argument(
         "--seeds", type=_count, default=200, help="of replay and planted"
@@ -106,9 +113,24 @@ def main(given: list[str] | None = None) -> int:
         return 130
     except sqlite3.OperationalError as error:
         print(
-            f"The journal cannot be written: {error}. Everything finished "
-            "is kept; make room and start again. Received: "
-            f"output={chosen.output!r}",
+            f"The journal cannot be used: {error}. Everything finished is "
+            "kept: see that there is room on the disk and that the folder "
+            f"may be written, and start again. Received: {_received(chosen)}",
+            file=sys.stderr,
+        )
+        return 1
+    except sqlite3.DatabaseError as error:
+        print(
+            f"The journal is damaged, or is none: {error}. Restore it from a "
+            "copy, or give another --output. Received: "
+            f"{_received(chosen)}",
+            file=sys.stderr,
+        )
+        return 1
+    except OSError as error:
+        print(
+            f"A file cannot be read or written: {error}. Everything in the "
+            f"journal is kept. Received: {_received(chosen)}",
             file=sys.stderr,
         )
         return 1
@@ -116,6 +138,10 @@ def main(given: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _received(chosen: argparse.Namespace) -> str:
+    return f"output={chosen.output!r}"
 
 
 if __name__ == "__main__":

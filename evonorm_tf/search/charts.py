@@ -4,6 +4,7 @@ import base64
 import io
 import statistics
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from matplotlib.figure import Figure
 
@@ -13,6 +14,7 @@ from evonorm_tf.graphs.primitives import PRIMITIVES
 from evonorm_tf.search.history import Point, Ranked
 from evonorm_tf.training import plots
 
+Panel = tuple[Sequence[float], Mapping[str, Sequence[Sequence[float]]]]
 # Okabe and Ito's set; an arm keeps its colour in every figure.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 
@@ -33,8 +35,16 @@ def _figure(width: float, height: float, count: int) -> tuple[Figure, list]:
     return figure, list(axes)
 
 
-def best(arms: Mapping[str, Sequence[Point]]) -> Figure:
-    """Best mean accuracy so far, against trainings and CPU seconds."""
+def best(
+    arms: Mapping[str, Sequence[Point]],
+    references: Mapping[str, float] = MappingProxyType({}),
+) -> Figure:
+    """Best mean accuracy so far, against trainings and CPU seconds.
+
+    Args:
+      arms: a curve each, by name.
+      references: mean accuracy of known layers, a dashed line each.
+    """
     figure, axes = _figure(10, 3.6, 2)
     for colour, (name, points) in zip(_COLOURS, arms.items()):
         begun = [p for p in points if p.best > 0]
@@ -49,6 +59,17 @@ def best(arms: Mapping[str, Sequence[Point]]) -> Figure:
     for one, label in zip(axes, ("trainings", "CPU seconds")):
         one.set_xlabel(label)
         one.set_ylabel("best mean validation accuracy")
+        for name, mean in references.items():
+            one.axhline(mean, color="#888888", lw=0.8, ls="--", zorder=0)
+            one.annotate(
+                name,
+                (1.0, mean),
+                xycoords=one.get_yaxis_transform(),
+                ha="right",
+                va="bottom",
+                fontsize=7,
+                color="#666666",
+            )
     if arms:
         axes[0].legend(frameon=False, fontsize=9)
     return figure
@@ -68,8 +89,18 @@ def funnel(rows: Sequence[tuple[str, int, int]]) -> Figure:
     return figure
 
 
-def fronts(rows: Sequence[Ranked], members: set[int]) -> Figure | None:
-    """Accepted layers on every pair of anchors, the front marked."""
+def fronts(
+    rows: Sequence[Ranked],
+    members: set[int],
+    references: Mapping[str, Mapping[str, float]],
+) -> Figure | None:
+    """Accepted layers on every pair of anchors, the front marked.
+
+    Args:
+      rows: the layers.
+      members: trials of those on the front.
+      references: accuracy of known layers, by name and anchor.
+    """
     anchors = list(rows[0].scores) if rows else []
     pairs = [(a, b) for i, a in enumerate(anchors) for b in anchors[i + 1 :]]
     if not pairs:
@@ -92,9 +123,22 @@ def fronts(rows: Sequence[Ranked], members: set[int]) -> Figure | None:
                 color=colour,
                 label=label,
             )
+        for name, scores in references.items():
+            place = scores[a], scores[b]
+            one.scatter(*place, s=24, color="black", marker="x")
+            one.annotate(
+                name, place, (3, 3), textcoords="offset points", fontsize=7
+            )
         one.set_xlabel(a)
         one.set_ylabel(b)
-    axes[0].legend(frameon=False, fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        *(handles, labels),
+        loc="outside upper left",
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+    )
     return figure
 
 
@@ -111,29 +155,29 @@ def lineages(arms: Mapping[str, Sequence[Point]]) -> Figure:
     return figure
 
 
-def bands(
-    arms: Mapping[str, Sequence[Sequence[float]]], xlabel: str, ylabel: str
-) -> Figure:
-    """Median over seeds with the middle half; [seed][trial] for every arm."""
-    figure, (axes,) = _figure(7, 4, 1)
-    for colour, (name, seeds) in zip(_COLOURS, arms.items()):
-        columns = list(zip(*seeds))
-        x = range(1, len(columns) + 1)
-        low, middle, high = (
-            [
-                statistics.quantiles(c, n=4, method="inclusive")[i]
-                if len(c) > 1
-                else c[0]
-                for c in columns
-            ]
-            for i in range(3)
-        )
-        axes.plot(x, middle, color=colour, label=name)
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.legend(frameon=False, fontsize=9)
+def bands(panels: Mapping[str, Panel], ylabel: str) -> Figure:
+    """Median over seeds with the middle half, a panel a kind of cost.
+
+    Args:
+      panels: by label of x: its values, and by arm [seed][place].
+      ylabel: of all panels.
+    """
+    figure, axes = _figure(5 * len(panels), 3.6, len(panels))
+    for one, (xlabel, (x, arms)) in zip(axes, panels.items()):
+        for colour, (name, seeds) in zip(_COLOURS, arms.items()):
+            low, middle, high = zip(*(_quartiles(c) for c in zip(*seeds)))
+            one.plot(x, middle, color=colour, label=name)
+            one.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+        one.set_xlabel(xlabel)
+        one.set_ylabel(ylabel)
+    axes[0].legend(frameon=False, fontsize=9)
     return figure
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    if len(values) == 1:
+        return [values[0]] * 3
+    return statistics.quantiles(values, n=4, method="inclusive")
 
 
 def picture(graph: Graph) -> Figure:
@@ -153,13 +197,12 @@ def picture(graph: Graph) -> Figure:
     axes.set_xlim(0, 1)
     axes.set_ylim(-len(rows) + 0.5, 0.5)
     for node in graph.live():
-        for source in graph[node].inputs:
-            axes.annotate(
-                "",
-                place[node],
-                place[source],
-                arrowprops={"arrowstyle": "->", "shrinkA": 9, "shrinkB": 9},
-            )
+        for source in set(graph[node].inputs):
+            # Past the nodes between, which may stand on the straight line.
+            bend = 0.3 if depth[node] - depth[source] > 1 else 0.0
+            arrow = {"arrowstyle": "->", "shrinkA": 9, "shrinkB": 9}
+            arrow["connectionstyle"] = f"arc3,rad={bend}"
+            axes.annotate("", place[node], place[source], arrowprops=arrow)
     for node, (x, y) in place.items():
         text = INITIAL[node] if node < len(INITIAL) else graph[node].op
         colour = "#f5d9c8" if node == OUTPUT else "white"

@@ -11,6 +11,7 @@ from rich import console, table
 from evonorm_tf import graphs
 from evonorm_tf.search import (
     arms,
+    aside,
     history,
     planted,
     replay,
@@ -56,6 +57,8 @@ def run_arms(chosen: argparse.Namespace) -> None:
         folder = os.path.join(chosen.output, arms.folder(arm))
         console.Console().print(f"\n{arm}: {folder}", highlight=False)
         _search(arms.settings_of(arm, settings), folder, chosen.ray)
+        # The first arm's journal has them for all.
+        settings = dataclasses.replace(settings, references=())
     write_report(chosen)
 
 
@@ -67,8 +70,14 @@ def _search(settings: Settings, folder: str, ray: str | None) -> None:
         driver = Driver(settings, journal)
         pool = pool or LocalPool(settings)
         try:
+            if settings.references:
+                names = ", ".join(settings.references)
+                print(f"known layers first: {names}", flush=True)
+            aside.measure_references(journal, settings, pool)
             with view.Watch(journal, settings) as watch:
                 driver.run(pool, watch)
+            if not settings.rejection:
+                aside.judge(journal, settings, pool)
         finally:
             pool.close()
         _print_status(journal, settings)
@@ -84,9 +93,7 @@ def _print_status(journal: Journal, settings: Settings) -> None:
 
 def _opened(folder: str) -> tuple[Journal, Settings]:
     journal = Journal(folder, None)
-    identity = journal.identity()
-    identity.pop("version")
-    return journal, settings_lib.make(identity)
+    return journal, journal.settings()
 
 
 def status(chosen: argparse.Namespace) -> None:
@@ -150,7 +157,8 @@ def _export(trial: Trial, settings: Settings, folder: str) -> str:
 def run_rerank(chosen: argparse.Namespace) -> None:
     """The top k by the classification head."""
     journal, settings = _opened(chosen.output)
-    ranked = history.accepted(journal.trials(), settings)[: chosen.top]
+    ranked = history.accepted(journal, journal.trials(), settings)
+    ranked = ranked[: chosen.top]
     if not ranked:
         raise ValueError(
             "The search has accepted no layer yet. "
@@ -162,7 +170,7 @@ def run_rerank(chosen: argparse.Namespace) -> None:
     ]
     extra = [*chosen.head, *(["--debug"] if chosen.debug else [])]
     folder = os.path.join(chosen.output, "rerank")
-    rows = rerank.run(layers, folder, chosen.experiment, extra)
+    rows = rerank.run(layers, folder, chosen.experiment, extra, chosen.held_out)
     _print_table(
         ("id", "search", chosen.experiment),
         [(r.id, f"{r.search:.3f}", f"{r.accuracy:.3f}") for r in rows],
@@ -176,6 +184,11 @@ def make_table(chosen: argparse.Namespace) -> None:
     replay.write(made, path)
     passed = sum(worth > 0 for worth in made.worth)
     print(f"{path}: {len(made.rows)} layers, {passed} pass")
+    ended, wrong = replay.early_exits(made)
+    print(
+        f"the early exit would end {ended} trainings at their 40th step, and "
+        f"with them {wrong} of the layers that pass"
+    )
 
 
 def run_replay(chosen: argparse.Namespace) -> None:
@@ -190,30 +203,41 @@ def run_replay(chosen: argparse.Namespace) -> None:
     made.settings = settings_lib.make(made.settings.identity(), *layers)
     trials = chosen.trials or len(made.rows) // 3
     curves = replay.run(made, chosen.seeds, trials)
+    ended, spent = replay.by_trials(curves), replay.by_cpu(curves, 64)
     after = sorted({max(1, trials // k) for k in (8, 4, 2, 1)})
-    rows = replay.summary(made, curves, after)
+    rows = {
+        "trials": replay.summary(made, ended, after),
+        "cpu": replay.summary(made, spent[1], [8, 16, 32, 64]),
+    }
+    for row in rows["cpu"]:
+        row["after"] = round(spent[0][row["after"] - 1], 1)
     os.makedirs(chosen.output, exist_ok=True)
     result = os.path.join(chosen.output, "replay.json")
     about = {"seeds": chosen.seeds, "optimum": max(made.worth)}
     about["layers"] = len(made.rows)
     about["settings"] = made.settings.identity()
     with open(result, "w", encoding="utf-8") as file:
-        json.dump({**about, "rows": rows}, file, indent=1)
+        json.dump({**about, **rows}, file, indent=1)
         file.write("\n")
+    panels = {
+        "trials": (range(1, trials + 1), ended),
+        "CPU seconds": spent,
+    }
     label = f"best accuracy so far (optimum {max(made.worth):.3f})"
-    figure = charts.bands(curves, "trials", label)
+    figure = charts.bands(panels, label)
     plots.save(figure, result.replace(".json", ".png"))
-    _print_table(
-        ("arm", "trials", "regret", "95 % band", "top 1 %"),
-        [
-            (
-                *(row["arm"], row["trials"], f"{row['regret']:.4f}"),
-                f"{row['low']:.4f} to {row['high']:.4f}",
-                f"{row['top']:.0%}",
-            )
-            for row in rows
-        ],
-    )
+    for name, label in (("trials", "trials"), ("cpu", "CPU seconds")):
+        _print_table(
+            ("arm", label, "regret", "95 % band", "top 1 %"),
+            [
+                (
+                    *(row["arm"], row["after"], f"{row['regret']:.4f}"),
+                    f"{row['low']:.4f} to {row['high']:.4f}",
+                    f"{row['top']:.0%}",
+                )
+                for row in rows[name]
+            ],
+        )
     print(result)
 
 

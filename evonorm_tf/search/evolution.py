@@ -58,15 +58,13 @@ def mean(member: Member) -> float:
 
 def front(members: list[Member]) -> list[Member]:
     """Those that no other member beats: the Pareto front of the scores."""
-
-    def beaten(one: Member) -> bool:
-        return any(
-            other.scores != one.scores
-            and all(a >= b for a, b in zip(other.scores, one.scores))
-            for other in members
-        )
-
-    return [member for member in members if not beaten(member)]
+    # In descending order what beats a member comes before it, and so does
+    # one of the front: thousands of members are held against dozens.
+    best: set[tuple[float, ...]] = set()
+    for scores in sorted({m.scores for m in members}, reverse=True):
+        if not any(all(a >= b for a, b in zip(o, scores)) for o in best):
+            best.add(scores)
+    return [member for member in members if member.scores in best]
 
 
 class Evolution:

@@ -19,6 +19,7 @@ the quality test.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -118,6 +119,7 @@ _DIRECTIONS = [
 SAMPLE = np.random.default_rng(5).permutation(512)[:48]
 
 
+@functools.lru_cache(maxsize=8192)  # A replay asks for the same ones again.
 def numeric(
     graph: Graph, flags: Filters
 ) -> tuple[str | None, np.ndarray | None]:
@@ -125,7 +127,8 @@ def numeric(
 
     Returns:
       The filter that rejects the graph, or None; and 96 of its outputs, by
-      which its function is known, or None if they are not finite.
+      which its function is known, or None if they are not finite. Not to be
+      written to.
     """
     outputs = []
     with np.errstate(all="ignore"):

@@ -12,6 +12,8 @@ Two questions, in this order:
 Equal means: up to 1e-3 of the size of the outputs.
 """
 
+import functools
+
 import numpy as np
 
 from evonorm_tf.graphs.evaluate import evaluate_numpy
@@ -67,6 +69,7 @@ def function(graph: Graph) -> np.ndarray | None:
     return filters.numeric(graph, filters.Filters.none())[1]
 
 
+@functools.lru_cache(maxsize=8192)  # A replay asks for the same ones again.
 def training(graph: Graph) -> np.ndarray | None:
     """Outputs [288] that tell trainings apart.
 
@@ -75,7 +78,7 @@ def training(graph: Graph) -> np.ndarray | None:
     what a training would move, and leaves what a training would leave.
 
     Returns:
-      The outputs, or None if they are not finite.
+      The outputs, or None if they are not finite. Not to be written to.
     """
     used = graph.uses() & {V0, V1}
     vectors = {V0: np.zeros((1, 1, 8)), V1: np.ones((1, 1, 8))}

@@ -3,7 +3,7 @@
 import collections
 from typing import NamedTuple
 
-from evonorm_tf.search import evolution, filters, stages
+from evonorm_tf.search import aside, evolution, filters, stages
 from evonorm_tf.search.journal import Journal, Trial
 from evonorm_tf.search.settings import Settings
 
@@ -27,7 +27,8 @@ class Point(NamedTuple):
     Attributes:
       trainings: trials that ended, accepted or not.
       cpu: seconds of processor time that their stages took.
-      best: mean accuracy of the best accepted one; 0 before the first.
+      best: mean accuracy of the best accepted one, of those that hold (see
+        `aside`); 0 before the first.
       lineages: share of the population, the newest accepted layers, that
         goes back to different random graphs; 0 before the first.
     """
@@ -38,11 +39,13 @@ class Point(NamedTuple):
     lineages: float
 
 
-def accepted(trials: list[Trial], settings: Settings) -> list[Ranked]:
-    """The accepted trials, the best first."""
-    rows = []
+def accepted(
+    journal: Journal, trials: list[Trial], settings: Settings
+) -> list[Ranked]:
+    """The accepted trials, the best first, less those judged to fail."""
+    rows, judged = [], journal.asides()
     for trial in trials:
-        if trial.verdict == "accepted":
+        if trial.verdict == "accepted" and aside.holds(trial, settings, judged):
             found = stages.scores(trial.results, settings)
             rows.append(Ranked(sum(found.values()) / len(found), found, trial))
     return sorted(rows, key=lambda row: (-row.mean, row.trial.number))
@@ -85,6 +88,8 @@ def progress(
     for stage in journal.stages():
         spent[stage.trial] += stage.cpu
     founder = founders(trials)
+    rows = accepted(journal, trials, settings)
+    means = {row.trial.number: row.mean for row in rows}
     population = collections.deque(maxlen=settings.population)
     points, cpu, best = [], 0.0, 0.0
     for trial in trials:
@@ -92,8 +97,7 @@ def progress(
             continue
         cpu += spent[trial.number]
         if trial.verdict == "accepted":
-            found = stages.scores(trial.results, settings)
-            best = max(best, sum(found.values()) / len(found))
+            best = max(best, means.get(trial.number, 0.0))
             population.append(founder[trial.number])
         lineages = len(set(population)) / len(population) if population else 0
         points.append(Point(len(points) + 1, cpu, best, lineages))

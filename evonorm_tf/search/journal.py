@@ -13,12 +13,14 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.evolution import Proposal
+from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome
 
 # Of what a graph, a move, a filter and a stage mean: another version's
 # trials are not comparable.
-VERSION = 2
+VERSION = 3
 FILE = "journal.sqlite"
 
 _SCHEMA = """
@@ -39,6 +41,13 @@ CREATE TABLE IF NOT EXISTS stage (
   reason TEXT NOT NULL,
   cpu REAL NOT NULL,
   PRIMARY KEY (trial, name)
+);
+CREATE TABLE IF NOT EXISTS aside (
+  graph TEXT NOT NULL,
+  name TEXT NOT NULL,
+  result TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  PRIMARY KEY (graph, name)
 );
 """
 
@@ -74,6 +83,13 @@ class Stage(NamedTuple):
     cpu: float
 
 
+class Aside(NamedTuple):
+    """A stage of a layer that is no trial: its result, and any objection."""
+
+    result: dict[str, Any]
+    reason: str
+
+
 class Journal:
     """The open journal of a run.
 
@@ -97,6 +113,7 @@ class Journal:
                     f"Received: output={folder!r}"
                 )
             self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            self._check_version(folder)
             return
         os.makedirs(folder, exist_ok=True)
         self._lock = _locked(path + ".lock", folder)
@@ -126,6 +143,22 @@ class Journal:
                 f"{'; '.join(other)}. Give those, or another --output. "
                 f"Received: output={folder!r}"
             )
+
+    def _check_version(self, folder: str) -> None:
+        version = self.identity().get("version")
+        if version != VERSION:
+            self.close()
+            raise ValueError(
+                f"The folder holds a search of version {version}, this is "
+                f"version {VERSION}: read it with the code that made it. "
+                f"Received: output={folder!r}"
+            )
+
+    def settings(self) -> Settings:
+        """The settings that the journal belongs to."""
+        identity = self.identity()
+        identity.pop("version")
+        return settings_lib.make(identity)
 
     def identity(self) -> dict[str, Any]:
         """The settings that the journal belongs to, and its version."""
@@ -168,6 +201,25 @@ class Journal:
                         trial,
                     ),
                 )
+
+    def note(self, outcome: Outcome, reason: str) -> None:
+        """Writes what was measured beside the search; see `aside`."""
+        _, stage, graph = outcome.task
+        with self._db:
+            self._db.execute(
+                "INSERT INTO aside VALUES (?, ?, ?, ?)",
+                (graph, stage, json.dumps(outcome.result), reason),
+            )
+
+    def asides(self) -> dict[str, dict[str, Aside]]:
+        """What was measured beside the search, by graph and stage."""
+        found: dict[str, dict[str, Aside]] = {}
+        for graph, name, result, reason in self._db.execute(
+            "SELECT graph, name, result, reason FROM aside ORDER BY rowid"
+        ):
+            aside = Aside(json.loads(result), reason)
+            found.setdefault(graph, {})[name] = aside
+        return found
 
     def trials(self) -> list[Trial]:
         """All trials: the finished ones by their ending, then the others."""

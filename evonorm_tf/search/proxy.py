@@ -23,14 +23,14 @@ from evonorm_tf.search import data as data_lib
 from evonorm_tf.search.anchors import Network
 from evonorm_tf.search.data import Images
 from evonorm_tf.search.settings import Settings
+from evonorm_tf.search.stages import GUESS
 
 Tensor = tf.Tensor
 _MOMENTUM = 0.9
 _MOVING_DECAY = 0.9
-# A training whose mean loss over these steps is no better than a guess among
-# ten classes is given up after them, where `early_exit` says so.
+# A training whose mean loss over these steps is no better than a guess is
+# given up after them, where `early_exit` says so.
 EARLY = (20, 40)
-GUESS = math.log(10)
 
 
 class Training(NamedTuple):

@@ -11,13 +11,14 @@ arms are judged alike: a layer is worth its mean accuracy if it passes quality
 and stability, and nothing if it fails, whether or not the arm tested that.
 """
 
+import bisect
 import dataclasses
 import json
 import os
 import random
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from evonorm_tf.graphs.canonical import key
 from evonorm_tf.graphs.graph import Graph, parse
@@ -104,9 +105,7 @@ def collect(folder: str) -> Table:
     """
     journal = Journal(folder, None)
     try:
-        identity = journal.identity()
-        identity.pop("version")
-        settings = settings_lib.make(identity)
+        settings = journal.settings()
         trials, measured = journal.trials(), journal.stages()
     finally:
         journal.close()
@@ -151,15 +150,30 @@ def read(path: str) -> Table:
     return Table(settings_lib.make(content["settings"]), content["rows"])
 
 
-def run(table: Table, seeds: int, trials: int) -> dict[str, list[list[float]]]:
-    """Every arm over many seeds: best worth so far, by arm [seed][trial].
+class Step(NamedTuple):
+    """A simulated search after a trial.
+
+    Attributes:
+      cpu: seconds that its stages took when the table was made.
+      best: worth of the best layer so far.
+    """
+
+    cpu: float
+    best: float
+
+
+Curves = dict[str, list[list[Step]]]
+
+
+def run(table: Table, seeds: int, trials: int) -> Curves:
+    """Every arm over many seeds: by arm [seed][trial].
 
     Args:
       table: of all layers.
       seeds: searches of every arm.
       trials: of every search.
     """
-    found: dict[str, list[list[float]]] = {}
+    found: Curves = {}
     for arm in arms.ARMS:
         for seed in range(seeds):
             settings = dataclasses.replace(
@@ -169,39 +183,101 @@ def run(table: Table, seeds: int, trials: int) -> dict[str, list[list[float]]]:
             best, curve = 0.0, []
             for trial in ended:
                 best = max(best, table.worth[table.find(trial.graph)])
-                curve.append(best)
+                curve.append(Step(trial.cpu, best))
             found.setdefault(arm, []).append(curve)
     return found
 
 
+def by_trials(curves: Curves) -> dict[str, list[list[float]]]:
+    """Best worth by arm [seed][trial].
+
+    Rejection shows nothing here: it saves no trial, but the time of one.
+    """
+    return {
+        arm: [[step.best for step in seed] for seed in seeds]
+        for arm, seeds in curves.items()
+    }
+
+
+def by_cpu(
+    curves: Curves, points: int
+) -> tuple[list[float], dict[str, list[list[float]]]]:
+    """Best worth by arm [seed][point], at equal CPU seconds.
+
+    Args:
+      curves: of `run`.
+      points: how many, equally spaced up to where the shortest search ended.
+
+    Returns:
+      The CPU seconds of the points, and the worths.
+    """
+    end = min(seed[-1].cpu for seeds in curves.values() for seed in seeds)
+    at = [end * (i + 1) / points for i in range(points)]
+    return at, {
+        arm: [_sampled(seed, at) for seed in seeds]
+        for arm, seeds in curves.items()
+    }
+
+
+def _sampled(seed: list[Step], at: Sequence[float]) -> list[float]:
+    """Best worth after so many CPU seconds: of trials that had ended then."""
+    times = [step.cpu for step in seed]
+    places = [bisect.bisect_right(times, limit) for limit in at]
+    return [seed[place - 1].best if place else 0.0 for place in places]
+
+
 def summary(
-    table: Table, curves: dict[str, list[list[float]]], after: Sequence[int]
+    table: Table, values: dict[str, list[list[float]]], after: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Regret against the optimum and its 95 % band, by arm and trials.
+    """Regret against the optimum and its 95 % band, by arm and place.
 
     The band is that of the median over the seeds, by bootstrap. `top` is the
     share of seeds that found one of the best hundredth of the table.
+
+    Args:
+      table: of all layers.
+      values: of `by_trials` or `by_cpu`.
+      after: places in them, from 1.
     """
     optimum = max(table.worth)
     place = max(1, round(len(table.worth) / 100)) - 1
     top = sorted(table.worth, reverse=True)[place]
     rows = []
-    for arm, seeds in curves.items():
+    for arm, seeds in values.items():
         for count in after:
-            values = [curve[count - 1] for curve in seeds]
-            regret = [optimum - value for value in values]
+            found = [curve[count - 1] for curve in seeds]
+            regret = [optimum - value for value in found]
             low, high = _band(regret)
             rows.append(
                 {
                     "arm": arm,
-                    "trials": count,
+                    "after": count,
                     "regret": statistics.median(regret),
                     "low": low,
                     "high": high,
-                    "top": sum(v >= top for v in values) / len(values),
+                    "top": sum(v >= top for v in found) / len(found),
                 }
             )
     return rows
+
+
+def early_exits(table: Table) -> tuple[int, int]:
+    """What the early exit would have done to the layers of a table.
+
+    Returns:
+      How many trainings of any anchor it would have ended at step 40, and
+      how many of the layers that pass are among those trained so.
+    """
+    ended, wrong = 0, 0
+    for row, worth in zip(table.rows, table.worth):
+        given_up = [
+            result["early"] >= stages.GUESS
+            for stage, result in row["results"].items()
+            if stage.startswith("quality/") and result.get("early")
+        ]
+        ended += sum(given_up)
+        wrong += worth > 0 and any(given_up)
+    return ended, wrong
 
 
 def _band(values: Sequence[float]) -> tuple[float, float]:

@@ -14,8 +14,8 @@ import os
 from typing import Any
 
 from evonorm_tf import graphs
-from evonorm_tf.search import charts, history, stages
-from evonorm_tf.search import settings as settings_lib
+from evonorm_tf.search import arms, aside, charts, history, stages
+from evonorm_tf.search.aside import Reference
 from evonorm_tf.search.history import Point, Ranked
 from evonorm_tf.search.journal import FILE, Journal, Trial
 from evonorm_tf.search.settings import Settings
@@ -38,23 +38,22 @@ class Run:
     ranked: list[Ranked]
     points: list[Point]
     funnel: list[tuple[str, int, int]]
+    references: list[Reference]
 
 
 def read(folder: str, name: str) -> Run:
     """The run in a folder."""
     journal = Journal(folder, None)
     try:
-        identity = journal.identity()
-        identity.pop("version")
-        settings = settings_lib.make(identity)
-        trials = journal.trials()
+        settings, trials = journal.settings(), journal.trials()
         return Run(
             name,
             settings,
             trials,
-            history.accepted(trials, settings),
+            history.accepted(journal, trials, settings),
             history.progress(journal, trials, settings),
             history.funnel(journal, trials, settings),
+            aside.references(journal, settings),
         )
     finally:
         journal.close()
@@ -69,6 +68,8 @@ def find(folder: str) -> list[Run]:
     if os.path.isfile(os.path.join(folder, FILE)):
         return [read(folder, os.path.basename(os.path.normpath(folder)))]
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    order = [arms.folder(arm) for arm in arms.ARMS]
+    names.sort(key=lambda n: order.index(n) if n in order else len(order))
     runs = [
         read(os.path.join(folder, name), name)
         for name in names
@@ -96,18 +97,23 @@ def write(folder: str) -> list[str]:
 
 def _page(runs: list[Run]) -> str:
     points = {run.name: run.points for run in runs}
+    known = {r.name: r for run in runs for r in run.references}
     parts = [
         f"<h1>Search: {html.escape(', '.join(points))}</h1>",
         "<p>Accuracies are of small networks on held-out training images: a "
-        "proxy, not a benchmark. Candidates are compared with one seed.</p>",
+        "proxy, not a benchmark. Candidates are compared with one seed, and "
+        f"on {runs[0].settings.validation:,} images: of two layers that are "
+        "equally good one is often a point ahead.</p>",
         "<h2>Best so far</h2>",
-        _image(charts.best(points)),
+        _image(charts.best(points, {r.name: r.mean for r in known.values()})),
+        _summary(runs),
+        *_references(list(known.values()), runs[0]),
         "<h2>Diversity</h2><p>Share of the population that goes back to "
         "different random graphs.</p>",
         _image(charts.lineages(points)),
     ]
     for run in runs:
-        parts += _section(run)
+        parts += _section(run, known)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         f"<title>Layer search</title><style>{_STYLE}</style>"
@@ -116,7 +122,46 @@ def _page(runs: list[Run]) -> str:
     )
 
 
-def _section(run: Run) -> list[str]:
+def _summary(runs: list[Run]) -> str:
+    """A line for every run."""
+    rows = []
+    for run in runs:
+        row = [run.name, f"{len(run.trials):,}", f"{len(run.points):,}"]
+        row.append(f"{sum(t.verdict == 'accepted' for t in run.trials):,}")
+        row.append(f"{run.points[-1].cpu:,.0f}" if run.points else "0")
+        if run.ranked:
+            best = run.ranked[0]
+            row += [f"{best.mean:.3f}", best.trial.number]
+            row.append(graphs.formula(graphs.parse(best.trial.graph)))
+        rows.append(row)
+    heads = ["run", "trials", "ended", "accepted", "CPU s", "best", "id"]
+    note = (
+        "<p>Where rejection was off, what was ever the best went through "
+        "quality and stability afterwards, uncharged; what failed there is "
+        "not counted as a best.</p>"
+        if not all(run.settings.rejection for run in runs)
+        else ""
+    )
+    return _table([*heads, "layer"], rows) + note
+
+
+def _references(known: list[Reference], run: Run) -> list[str]:
+    """The known layers on the same proxy task."""
+    if not known:
+        return []
+    rows = [
+        [
+            *(r.name, f"{r.mean:.3f}"),
+            *(f"{value:.3f}" for value in r.scores.values()),
+            *(f"{r.norm:.3g}", r.reason or "passes"),
+        ]
+        for r in sorted(known, key=lambda r: -r.mean)
+    ]
+    heads = ["layer", "mean", *run.settings.anchors, "norm", "rejection"]
+    return ["<h2>Known layers, same proxy task</h2>", _table(heads, rows)]
+
+
+def _section(run: Run, known: dict[str, Reference]) -> list[str]:
     about = ", ".join(f"{k}={v}" for k, v in run.settings.identity().items())
     cpu = run.points[-1].cpu if run.points else 0.0
     parts = [
@@ -130,7 +175,8 @@ def _section(run: Run) -> list[str]:
     if not run.ranked:
         return [*parts, "<p>No layer was accepted.</p>"]
     members = history.front(run.ranked)
-    fronts = charts.fronts(run.ranked, members)
+    scores = {name: reference.scores for name, reference in known.items()}
+    fronts = charts.fronts(run.ranked, members, scores)
     if fronts is not None:
         parts += ["<h3>Fronts</h3>", _image(fronts)]
     parts += ["<h3>Best layers</h3>", _best(run, members)]

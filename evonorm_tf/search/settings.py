@@ -11,13 +11,14 @@ from typing import Any
 
 import yaml
 
+from evonorm_tf.graphs.library import NAMED
 from evonorm_tf.search import space as space_lib
 from evonorm_tf.search.filters import Filters
 
 ANCHORS = ("resnet", "mobilenet", "efficientnet")
 RUNTIME = (
     *("trials", "seconds", "cpu", "workers", "timeout", "memory"),
-    "data_dir",
+    *("data_dir", "references"),
 )
 
 _AT_LEAST_0 = (
@@ -82,6 +83,8 @@ class Settings:
       timeout: seconds that a stage may take.
       memory: gigabytes that a worker may allocate; 0 for no limit.
       data_dir: holds cifar10/ as TFDS lays it out.
+      references: known layers, by name in `graphs.NAMED`, that go through
+        all stages before the search begins, as lines in its report.
     """
 
     space: str = "b"
@@ -123,18 +126,20 @@ class Settings:
     timeout: float = 600.0
     memory: float = 8.0
     data_dir: str = "~/tensorflow_datasets"
+    references: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         space_lib.get(self.space, self.nodes)
         _choice(self, "algorithm", ("evolution", "random", "exhaustive"))
         _choice(self, "criterion", ("average", "pareto"))
         _choice(self, "dataset", ("digits", "cifar10"))
-        object.__setattr__(self, "anchors", tuple(self.anchors))
-        for anchor in self.anchors:
-            if anchor not in ANCHORS:
+        for name, known in (("anchors", ANCHORS), ("references", NAMED)):
+            given = tuple(getattr(self, name))
+            object.__setattr__(self, name, given)
+            if set(given) - set(known) or len(set(given)) < len(given):
                 raise ValueError(
-                    f"`anchors` must be among {', '.join(ANCHORS)}. "
-                    f"Received: anchors={list(self.anchors)}"
+                    f"`{name}` must be among {', '.join(known)}, each once. "
+                    f"Received: {name}={list(given)}"
                 )
         least = dict.fromkeys(_AT_LEAST_0, 0) | dict.fromkeys(_AT_LEAST_1, 1)
         for name, low in least.items():

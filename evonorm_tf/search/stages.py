@@ -5,10 +5,14 @@ stability (which rejects most un-normalised layers within five steps), the
 other anchors, then the longer trainings. A trial ends at its first failure.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from evonorm_tf.search.settings import Settings
+
+# Loss of a guess among the ten classes.
+GUESS = math.log(10)
 
 Results = Mapping[str, Mapping[str, Any]]
 

@@ -33,7 +33,7 @@ def show_best(
     for name in ("id", "mean", *settings.anchors):
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("layer, before * gamma + beta", overflow="fold")
-    rows = history.accepted(journal.trials(), settings)
+    rows = history.accepted(journal, journal.trials(), settings)
     front = history.front(rows)
     for mean, found, trial in rows[:count]:
         mark = "*" if trial.number in front else ""
@@ -49,13 +49,12 @@ class Watch:
     Use as a context manager; call after every change.
     """
 
-    _EVERY = 20.0
-
     def __init__(self, journal: Journal, settings: Settings):
         self._journal, self._settings = journal, settings
         self._console = console.Console()
         self._live = live.Live(console=self._console, auto_refresh=False)
-        self._start = self._last = time.monotonic()
+        self._start = time.monotonic()
+        self._next = self._start + self._pause
         self._before = len(journal.trials())
 
     def __enter__(self) -> "Watch":
@@ -66,14 +65,22 @@ class Watch:
     def __exit__(self, *error: object) -> None:
         self._live.stop()
 
+    @property
+    def _pause(self) -> float:
+        return 2.0 if self._console.is_terminal else 20.0
+
     def __call__(self) -> None:
         now = time.monotonic()
-        terminal = self._console.is_terminal
-        if now - self._last < (2.0 if terminal else self._EVERY):
+        if now < self._next:
             return
-        self._last = now
-        line = self._line(now - self._start)
-        if not terminal:
+        self._show(self._line(now - self._start))
+        # Of a hundred thousand trials all are read for it: the workers must
+        # not wait for the view.
+        took = time.monotonic() - now
+        self._next = now + max(self._pause, 20.0 * took)
+
+    def _show(self, line: str) -> None:
+        if not self._console.is_terminal:
             self._console.print(line, highlight=False, soft_wrap=True)
             return
         shown = console.Group(
@@ -85,7 +92,7 @@ class Watch:
 
     def _line(self, seconds: float) -> str:
         trials = self._journal.trials()
-        best = history.accepted(trials, self._settings)
+        best = history.accepted(self._journal, trials, self._settings)
         points = history.progress(self._journal, trials, self._settings)
         rate = 3600 / max(seconds, 1.0)
         line = (

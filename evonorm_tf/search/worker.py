@@ -2,7 +2,8 @@
 
 A worker keeps no state that matters. One that dies, hangs or runs out of
 memory costs the stage it was in, which is tried once more; after that it is
-the candidate's fault, and a verdict. Workers end with their driver.
+the candidate's fault, and a verdict. Before a worker has said that it is
+ready, no candidate is at fault. Workers end with their driver.
 """
 
 import collections
@@ -22,12 +23,15 @@ from evonorm_tf.search.stages import Outcome, Task, steps
 ATTEMPTS = 2
 # TensorFlow keeps something of each function; a new process keeps nothing.
 STAGES_A_PROCESS = 100
-# Seconds that importing TensorFlow may take before the first stage.
-STARTUP = 60.0
+# Seconds that a worker may take to import TensorFlow and read the images: 14
+# on an idle core, many times that on a machine that is busy otherwise.
+STARTUP = 900.0
+# What a worker sends before its first outcome.
+READY = "ready"
 
 
 class NoProxyError(RuntimeError):
-    """The proxy task cannot be made: not the fault of any candidate."""
+    """Workers cannot do their task: not the fault of any candidate."""
 
 
 def run(task: Task, proxy, settings: Settings) -> Outcome:
@@ -92,6 +96,7 @@ def work(connection, settings: Settings) -> None:
     except NoProxyError as error:
         connection.send(error)
         return
+    connection.send(READY)
     while True:
         try:
             task = connection.recv()
@@ -119,8 +124,10 @@ class _Worker:
         )
         self.process.start()
         theirs.close()
+        self.ready = False
+        # When it began what it is at: starting, or its task.
+        self.since = time.monotonic()
         self.task: Task | None = None
-        self.deadline = 0.0
         self.stages = 0
 
     def end(self) -> None:
@@ -147,6 +154,7 @@ class LocalPool:
         count = settings.workers or os.cpu_count() or 1
         self._workers = [self._start() for _ in range(count)]
         self._attempts: collections.Counter[Task] = collections.Counter()
+        self._failures = 0  # Workers in a row that ended before READY.
         self._waiting: list[Task] = []
 
     @property
@@ -171,7 +179,14 @@ class LocalPool:
         for worker in {id(watched[r]): watched[r] for r in ready}.values():
             outcomes += self._collect(worker)
         for worker in list(self._workers):
-            if worker.task and time.monotonic() > worker.deadline:
+            took = time.monotonic() - worker.since
+            if not worker.ready and took > STARTUP:
+                raise NoProxyError(
+                    f"A worker was not ready to begin after {STARTUP:g} s: "
+                    "the machine is too busy, or reading the images hangs. "
+                    f"Received: data_dir={self._settings.data_dir!r}"
+                )
+            if worker.ready and worker.task and took > self._settings.timeout:
                 limit = f"{self._settings.timeout:g} s"
                 outcomes += self._lose(worker, f"took longer than {limit}", 1)
         self._hand_out()
@@ -203,6 +218,10 @@ class LocalPool:
             return self._lose(worker, f"worker died (exit {code})", ATTEMPTS)
         if isinstance(outcome, NoProxyError):
             raise outcome
+        if outcome == READY:
+            worker.ready, worker.since = True, time.monotonic()
+            self._failures = 0
+            return []
         worker.task = None
         worker.stages += 1
         self._attempts.pop(outcome.task, None)
@@ -214,26 +233,34 @@ class LocalPool:
         self, worker: _Worker, reason: str, attempts: int
     ) -> list[Outcome]:
         """A worker is gone; its task is tried again, or given up."""
-        task = worker.task
+        task, took = worker.task, time.monotonic() - worker.since
+        if not worker.ready:
+            self._failures += 1
+            if self._failures > ATTEMPTS * len(self._workers):
+                raise NoProxyError(
+                    f"Workers end before they have begun: {reason}. What "
+                    "they printed is above; perhaps `memory` is too small. "
+                    f"Received: memory={self._settings.memory:g}"
+                )
         self._replace(worker)
         if task is None:
             return []
-        self._attempts[task] += 1
+        self._attempts[task] += worker.ready
         if self._attempts[task] < attempts:
             self._waiting.insert(0, task)
             return []
         del self._attempts[task]
-        return [Outcome(task, {}, reason, 0.0)]
+        # Its processor time is lost with it. The time that passed is no
+        # less, where a worker has one thread: a hang is not for free.
+        return [Outcome(task, {}, reason, took)]
 
     def _hand_out(self) -> None:
         for worker in self._workers:
             if worker.task is None and self._waiting:
                 task = self._waiting.pop(0)
                 worker.task = task
-                spare = 0.0 if worker.stages else STARTUP
-                worker.deadline = (
-                    time.monotonic() + self._settings.timeout + spare
-                )
+                if worker.ready:
+                    worker.since = time.monotonic()
                 # One that died is found, and its task kept, by `wait`.
                 dead = BrokenPipeError, ConnectionResetError
                 with contextlib.suppress(*dead):

@@ -59,6 +59,9 @@ class FakePool:
                 raise KilledError
         return [outcome(self.tasks.pop(0))]
 
+    def close(self):
+        pass
+
 
 class KilledError(Exception):
     """Stands for a driver's end between two transactions."""

@@ -28,6 +28,25 @@ def test_the_front_is_what_nobody_beats():
     assert [m.trial for m in front(members)] == [0, 1, 2, 4]
 
 
+def test_the_front_of_many_is_that_of_the_definition():
+    rng = space.generator(9, 0)
+    members = [
+        Member(i, None, tuple(int(rng.random() * 40) / 39 for _ in range(3)))
+        for i in range(300)
+    ]
+    wanted = [
+        one
+        for one in members
+        if not any(
+            other.scores != one.scores
+            and all(a >= b for a, b in zip(other.scores, one.scores))
+            for other in members
+        )
+    ]
+    assert front(members) == wanted
+    assert 3 < len(wanted) < 100
+
+
 def grown(**changes):
     """An evolution whose population is full of the named graphs."""
     settings = small(fresh=0.0, anchors=["resnet", "mobilenet"], **changes)

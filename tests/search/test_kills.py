@@ -24,6 +24,7 @@ TRIALS = 40
 def quick(connection, settings):
     """A worker whose stages take a twentieth of a second."""
     worker.end_with_parent()
+    connection.send(worker.READY)
     while True:
         try:
             task = connection.recv()
@@ -63,7 +64,7 @@ def ended(folder):
 
 
 class Killer:
-    """A pool that loses a worker at every third wait."""
+    """A pool that loses a worker at every third wait that has one ready."""
 
     def __init__(self, pool, kills):
         self._pool, self.kills, self._waits = pool, kills, 0
@@ -78,9 +79,9 @@ class Killer:
 
     def wait(self, seconds):
         self._waits += 1
-        if self.kills and self._waits % 3 == 0:
-            victim = self.rng.choice(self._pool._workers)
-            victim.process.kill()
+        ready = [w for w in self._pool._workers if w.ready]
+        if self.kills and self._waits % 3 == 0 and ready:
+            self.rng.choice(ready).process.kill()
             self.kills -= 1
         return self._pool.wait(seconds)
 

@@ -89,6 +89,8 @@ def test_export_writes_a_layer_that_works_everywhere(finished, capsys):
         (["--set=population=0"], "population.*at least 1"),
         (["--set=population"], "NAME=VALUE"),
         (["--set=anchors=[vgg]"], r"anchors=\['vgg'\]"),
+        (["--set=references=[vgg]"], r"bn_relu.*references=\['vgg'\]"),
+        (["--set=anchors=[resnet, resnet]"], "each once"),
         (["--set=tournament=1.5"], "tournament=1.5"),
         (["--set=criterion=best"], "criterion='best'"),
         (["show", "0"], "no search in that folder"),
@@ -116,16 +118,26 @@ def test_a_full_disk_ends_the_run_with_the_way_out(
     def full(*_):
         raise sqlite3.OperationalError("database or disk is full")
 
-    class Pool(FakePool):
-        def close(self):
-            pass
-
-    monkeypatch.setattr(commands, "LocalPool", lambda settings: Pool())
+    monkeypatch.setattr(commands, "LocalPool", lambda settings: FakePool())
     monkeypatch.setattr(Journal, "record", full)
     assert command.main(["--debug", f"--output={tmp_path}"]) == 1
     assert "disk is full. Everything finished is kept" in (
         capsys.readouterr().err
     )
+
+
+def test_a_journal_that_is_none_is_said_so(tmp_path, capsys):
+    (tmp_path / "journal.sqlite").write_text("no database\n" * 100)
+    for given in (["status"], ["--debug"]):
+        assert command.main([*given, f"--output={tmp_path}"]) == 1
+        assert "damaged, or is none" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_a_folder_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    given = ["--debug", f"--output={tmp_path / 'file' / 'run'}"]
+    assert command.main(given) == 1
+    assert "cannot be read or written" in capsys.readouterr().err
 
 
 def test_the_settings_name_the_anchors_that_there_are():

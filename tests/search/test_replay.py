@@ -81,7 +81,8 @@ def test_worth_is_the_mean_of_what_passes(folder):
 def test_arms_find_the_optimum_when_they_try_everything(folder):
     table = replay.read(str(folder / replay.FILE))
     count = len(table.rows)
-    curves = replay.run(table, seeds=2, trials=count)
+    found = replay.run(table, seeds=2, trials=count)
+    curves = replay.by_trials(found)
     assert set(curves) == set(arms.ARMS)
     for seeds in curves.values():
         for curve in seeds:
@@ -90,8 +91,43 @@ def test_arms_find_the_optimum_when_they_try_everything(folder):
             assert curve[-1] == max(table.worth)
     for row in replay.summary(table, curves, [1, count]):
         assert 0 <= row["low"] <= row["regret"] <= row["high"]
-        if row["trials"] == count:
+        if row["after"] == count:
             assert (row["regret"], row["top"]) == (0.0, 1.0)
+
+
+def test_equal_seconds_show_what_rejection_saves(folder):
+    table = replay.read(str(folder / replay.FILE))
+    found = replay.run(table, seeds=2, trials=8)
+    # Random search proposes the same with and without rejection, which costs
+    # or saves it time and no trial. Here every stage takes half a second.
+    pair = [found[arm] for arm in ("random", "random+rejection")]
+    for slow, fast in zip(*pair, strict=True):
+        assert [s.best for s in slow] == [s.best for s in fast]
+        assert [s.cpu for s in slow] == [1.5 * (i + 1) for i in range(8)]
+        assert [s.cpu for s in fast] != [s.cpu for s in slow]
+    at, values = replay.by_cpu(found, 4)
+    assert at[-1] == min(s[-1].cpu for seeds in found.values() for s in seeds)
+    for arm, seeds in values.items():
+        for seed, curve in zip(found[arm], seeds, strict=True):
+            assert curve == [
+                max((s.best for s in seed if s.cpu <= limit), default=0.0)
+                for limit in at
+            ]
+
+
+def test_a_table_counts_what_the_early_exit_would_take(folder):
+    table = replay.read(str(folder / replay.FILE))
+    for row in table.rows:
+        for name, result in row["results"].items():
+            if name.startswith("quality/"):
+                result["early"] = 2.0
+    assert replay.early_exits(table) == (0, 0)
+    good = next(i for i, worth in enumerate(table.worth) if worth)
+    bad = next(i for i, worth in enumerate(table.worth) if not worth)
+    for number in (good, bad):
+        table.rows[number]["results"]["quality/mobilenet"]["early"] = 2.31
+    table.rows[bad]["results"]["quality/resnet"]["early"] = 2.31
+    assert replay.early_exits(table) == (3, 1)
 
 
 def test_an_arm_is_the_real_search_of_its_settings(folder, tmp_path):
@@ -126,8 +162,8 @@ def test_replay_prints_and_writes_its_bands(folder, capsys):
     content = json.loads((folder / "replay.json").read_text())
     assert (folder / "replay.png").exists()
     assert content["seeds"] == 3
-    assert len(content["rows"]) == 4 * 4
-    for row in content["rows"]:
+    assert len(content["trials"]) == len(content["cpu"]) == 4 * 4
+    for row in content["trials"] + content["cpu"]:
         assert re.search(
             rf"{re.escape(row['arm'])}.*{row['regret']:.4f}", printed
         )

@@ -34,7 +34,7 @@ def test_the_page_has_every_arm_and_needs_no_file(folder, capsys):
     assert command.main(["report", f"--output={folder}"]) == 0
     written = capsys.readouterr().out.split()
     assert [path.rsplit("/", 1)[1] for path in written] == [
-        *("report.html", "evolution.csv", "random.csv"),
+        *("report.html", "random.csv", "evolution.csv"),
     ]
     page = (folder / "report.html").read_text()
     sources = re.findall(r'src="([^"]*)"', page)

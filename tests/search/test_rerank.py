@@ -7,11 +7,13 @@ import sys
 
 import pytest
 
+from classification import experiment as _registers  # noqa: F401
 from evonorm_tf import graphs
 from evonorm_tf.search import __main__ as command
 from evonorm_tf.search import rerank
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal
+from evonorm_tf.training import config
 from tests.search.fakes import FakePool, small
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
@@ -68,6 +70,21 @@ def test_a_head_that_fails_loses_nothing(head, tmp_path):
     head.complete = False
     with pytest.raises(RuntimeError, match="not evaluated"):
         rerank.run(LAYERS, str(tmp_path), "digits_resnet")
+
+
+def test_layers_are_ranked_by_training_images_held_out(head, tmp_path):
+    extra = ["--params_override=task.seed=1", "--config_file=a.yaml"]
+    rerank.run(LAYERS[:1], str(tmp_path), "cifar10_resnet", extra, held_out=20)
+    (call,) = head.calls
+    assert call["config_file"] == "a.yaml"
+    params = config.parse("cifar10_resnet", (), None, call["params_override"])
+    assert params.task.train_data.split == "train[:80%]"
+    assert params.task.validation_data.split == "train[80%:]"
+    assert params.task.seed == 1
+    rerank.run(LAYERS[:1], str(tmp_path), "cifar10_resnet", (), held_out=0)
+    assert "params_override" not in head.calls[1]
+    with pytest.raises(ValueError, match="held_out=100"):
+        rerank.run(LAYERS[:1], str(tmp_path), "imagenet", (), held_out=100)
 
 
 def test_a_search_without_layers_has_nothing_to_rerank(tmp_path, capsys):

@@ -21,6 +21,7 @@ S0 = graphs.NAMED["evonorm_s0"].text()
 
 def play(connection, settings):
     """A worker that does what the stage's name says."""
+    connection.send(worker.READY)
     while True:
         task = connection.recv()
         if task.stage == "hang":
@@ -71,12 +72,12 @@ def test_a_dead_worker_is_replaced_and_its_stage_tried_again(opened, tmp_path):
     assert pool.free == 2
 
 
-def test_a_stage_that_hangs_is_given_up(opened, monkeypatch):
-    monkeypatch.setattr(worker, "STARTUP", 0.0)
+def test_a_stage_that_hangs_is_given_up(opened):
     pool = opened(small(workers=1, timeout=1.5))
     pool.submit(Task(0, "hang", ""))
     (outcome,) = finished(pool, 1)
     assert outcome.error == "took longer than 1.5 s"
+    assert 1.5 <= outcome.cpu < 60  # A hang is not for free.
     pool.submit(Task(1, "ok", ""))
     assert finished(pool, 1)[0].error == ""
 
@@ -111,6 +112,43 @@ def test_images_that_are_not_there_end_the_run_and_blame_no_candidate(
             finished(pool, 1)
     finally:
         pool.close()
+
+
+def slow(connection, settings):
+    """A worker that starts for longer than a stage may take."""
+    time.sleep(2 * settings.timeout)
+    play(connection, settings)
+
+
+def test_a_slow_start_is_no_candidates_fault():
+    pool = LocalPool(small(workers=1, timeout=1.0), slow)
+    try:
+        pool.submit(Task(0, "ok", ""))
+        assert [o.error for o in finished(pool, 1)] == [""]
+    finally:
+        pool.close()
+
+
+def never(connection, settings):
+    """A worker that ends while it starts."""
+    os._exit(3)
+
+
+def test_workers_that_cannot_start_end_the_run_and_blame_no_candidate():
+    pool = LocalPool(small(workers=1), never)
+    try:
+        pool.submit(Task(0, "ok", ""))
+        with pytest.raises(worker.NoProxyError, match=r"before.*exit 3.*mem"):
+            assert not finished(pool, 1)
+    finally:
+        pool.close()
+
+
+def test_a_start_that_hangs_ends_the_run(opened, monkeypatch):
+    monkeypatch.setattr(worker, "STARTUP", 0.0)
+    pool = opened(small(workers=1))
+    with pytest.raises(worker.NoProxyError, match=r"not ready.*data_dir="):
+        pool.wait(0.0)
 
 
 def test_what_a_candidate_raises_is_a_verdict():

@@ -1,0 +1,142 @@
+"""Known layers and judgements stand beside a search and change nothing."""
+
+import itertools
+import re
+
+import pytest
+
+from evonorm_tf import graphs
+from evonorm_tf.search import __main__ as command
+from evonorm_tf.search import arms, aside, commands, report, stages
+from evonorm_tf.search.driver import Driver
+from evonorm_tf.search.journal import Journal
+from tests.search.fakes import FakePool, KilledError, dump, outcome, small
+
+NAMES = ["evonorm_b0", "bn_relu"]
+
+
+def searched(folder, references=(), **changes):
+    """A run as the command makes one; how many stages were asked for."""
+    settings = small(**{"trials": 25, **changes}, references=references)
+    journal, pool = Journal(str(folder), settings.identity()), Counted()
+    aside.measure_references(journal, settings, pool)
+    Driver(settings, journal).run(pool)
+    if not settings.rejection:
+        aside.judge(journal, settings, pool)
+    journal.close()
+    return pool.waits
+
+
+class Counted(FakePool):
+    waits = 0
+
+    def wait(self, seconds):
+        self.waits += 1
+        return super().wait(seconds)
+
+
+def test_references_change_no_trial_and_are_measured_once(tmp_path):
+    searched(tmp_path / "with", NAMES)
+    searched(tmp_path / "without")
+    lines = dump(tmp_path / "with")
+    beside = [line for line in lines if 'INTO "aside"' in line]
+    assert len(beside) == 2 * len(stages.names(small()))
+    assert [line for line in lines if line not in beside] == dump(
+        tmp_path / "without"
+    )
+    assert searched(tmp_path / "with", NAMES) == 0
+
+
+def test_a_reference_says_what_the_stages_found(tmp_path):
+    searched(tmp_path, NAMES)
+    run = report.read(str(tmp_path), "one")
+    assert {r.name for r in run.references} == set(NAMES)
+    for reference in run.references:
+        text = graphs.NAMED[reference.name].text()
+        found = [
+            outcome(stages.Task(0, name, text))
+            for name in stages.names(run.settings)
+        ]
+        failed = [o for o in found if stages.objection(o, run.settings)]
+        assert bool(reference.reason) == bool(failed)
+        by_name = {o.task.stage: o.result for o in found}
+        for anchor, score in reference.scores.items():
+            assert score == by_name[f"quality/{anchor}"]["accuracy"]
+        assert reference.norm == by_name["stability"]["norm"]
+
+
+def holds(graph, settings):
+    """What rejection would say, from the made-up numbers themselves."""
+    strict = small(fitness_steps=settings.fitness_steps)
+    return not any(
+        stages.objection(outcome(stages.Task(0, name, graph)), strict)
+        for name in stages.names(strict)
+        if not name.startswith("fitness/")
+    )
+
+
+def test_a_search_without_rejection_is_judged_like_the_others(tmp_path):
+    settings = {"rejection": False, "algorithm": "random"}
+    searched(tmp_path, trials=60, fitness_steps=500, **settings)
+    run = report.read(str(tmp_path), "random")
+    means = {}
+    for trial in run.trials:
+        found = stages.scores(trial.results, run.settings)
+        means[trial.number] = sum(found.values()) / len(found)
+    passing = {
+        t.number: means[t.number]
+        for t in run.trials
+        if holds(t.graph, run.settings)
+    }
+    # The numbers are such that the judgement matters: on the way, not at
+    # the end.
+    raw = itertools.accumulate((means[t.number] for t in run.trials), max)
+    assert any(a > p.best for a, p in zip(raw, run.points))
+    assert run.ranked[0].mean == max(passing.values())
+    assert [p.best for p in run.points][-1] == max(passing.values())
+    best = 0.0
+    for point, trial in zip(run.points, run.trials, strict=True):
+        best = max(best, passing.get(trial.number, 0.0))
+        assert point.best == best
+    # Judging is not charged: three stages of half a second a trial.
+    assert run.points[-1].cpu == pytest.approx(60 * 3 * 0.5)
+
+
+def test_arms_by_command_killed_and_resumed(tmp_path, monkeypatch, capsys):
+    lives = [90]  # The first command ends within its second arm.
+
+    class Pool(FakePool):
+        def wait(self, seconds):
+            lives[0] -= 1
+            if lives[0] < 0:
+                raise KilledError
+            return super().wait(seconds)
+
+    monkeypatch.setattr(commands, "LocalPool", lambda settings: Pool())
+    given = ["arms", f"--output={tmp_path}", "--debug", "--set=seconds=0"]
+    given += ["--set=population=8", "--set=tournament=0.25"]
+    given += ["--set=trials=1000", "--set=references=[bn_relu]"]
+    assert command.main(given) == 2
+    assert "equal CPU seconds" in capsys.readouterr().err
+    given += ["--set=cpu=25"]
+    with pytest.raises(KilledError):
+        command.main(given)
+    before = {
+        arm: dump(tmp_path / arm) for arm in ("random", "random_rejection")
+    }
+    assert not (tmp_path / "average").exists()
+    lives[0] = 10_000
+    assert command.main(given) == 0
+    assert dump(tmp_path / "random") == before["random"]
+    stages_of = [x for x in before["random_rejection"] if '"stage"' in x]
+    assert set(stages_of) <= set(dump(tmp_path / "random_rejection"))
+    runs = report.find(str(tmp_path))
+    assert [run.name for run in runs] == [arms.folder(a) for a in arms.ARMS]
+    for run in runs:
+        # More than 25 s, by the last stage and by trials under way at most.
+        spent = sum(0.5 * len(trial.results) for trial in run.trials)
+        assert 25 < spent <= 26
+    assert [len(run.references) for run in runs] == [1, 0, 0, 0]
+    page = (tmp_path / "report.html").read_text()
+    for text in (*(run.name for run in runs), "bn_relu", "Funnel"):
+        assert re.search(rf">{text}<", page)
