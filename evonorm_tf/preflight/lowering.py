@@ -13,6 +13,7 @@ reduced precision on a TPU.
 
 import dataclasses
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ from evonorm_tf.ops import settings
 _ALIAS = re.compile(
     r"parameter_number = (\d+) : i64\}, output_index = array<i64(?:: (\d+))?>"
 )
+_MASK = re.compile(r'dense<"0x([0-9A-F]+)"> : tensor<((?:\d+x)+)i1>')
 _SYMBOL = re.compile(r'@("[^"]*"|[\w.$\-]+)')
 _MAIN = re.compile(r"func\.func (?:public )?@main\((.*?)\) -> ", re.S)
 _OPERATION = re.compile(r"No registered '(\w+)'")
@@ -146,9 +148,10 @@ def clean(text: str) -> str:
     """StableHLO without locations and counters, as other compilers read it.
 
     The XLA bridge leaves `mhlo.copy` behind, which no other parser knows; an
-    optimization barrier is the same promise. Functions are named in their
-    order, for TensorFlow names them after layers that it counts. What remains
-    is equal for equal programs, whatever was traced before.
+    optimization barrier is the same promise. Large boolean constants it packs
+    eight to a byte, where others read a byte each. Functions are named in
+    their order, for TensorFlow names them after layers that it counts. What
+    remains is equal for equal programs, whatever was traced before.
     """
     lines = [
         _strip_location(line)
@@ -157,6 +160,7 @@ def clean(text: str) -> str:
     ]
     text = "\n".join(lines) + "\n"
     text = text.replace("mhlo.copy", "stablehlo.optimization_barrier")
+    text = _MASK.sub(_unpack, text)
     names: dict[str, str] = {}
 
     def rename(match: re.Match) -> str:
@@ -165,6 +169,17 @@ def clean(text: str) -> str:
         return "@" + names.setdefault(match[1], f"f{len(names)}")
 
     return _SYMBOL.sub(rename, text)
+
+
+def _unpack(match: re.Match) -> str:
+    """A boolean constant with a byte an element, if it has a bit each."""
+    count = math.prod(int(size) for size in match[2].split("x")[:-1])
+    packed = np.frombuffer(bytes.fromhex(match[1]), np.uint8)
+    if packed.size == count:
+        return match[0]
+    bits = np.unpackbits(packed, count=count, bitorder="little")
+    shape = match[2]
+    return f'dense<"0x{bits.tobytes().hex().upper()}"> : tensor<{shape}i1>'
 
 
 def _strip_location(line: str) -> str:

@@ -58,7 +58,7 @@ def define_flags(
     flags.DEFINE_bool("debug", False, "Shrink the experiment to a few seconds.")
     if steps:
         _define_step_flags(model_dir, bundles)
-    else:
+    elif model_dir is None:
         flags.mark_flag_as_required("model_dir")
     if not rows:
         flags.mark_flag_as_required("experiment")

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -114,3 +115,19 @@ def test_keras_step_refuses_what_it_cannot_take():
         preflight.keras_step(object())
     with pytest.raises(ValueError, match="compile it"):
         preflight.keras_step(small.network())
+
+
+def test_large_boolean_constants_are_what_they_were():
+    """TensorFlow packs their bits; jaxlib would refuse to parse them."""
+    mlir = pytest.importorskip("jax.interpreters.mlir")
+    mask = np.random.default_rng(0).random((7, 131)) < 0.3
+
+    def step(x):
+        return tf.where(tf.constant(mask), x, 0.0)
+
+    module, _ = preflight.lower(step, tf.TensorSpec(mask.shape, tf.float32))
+    (packed,) = lowering._MASK.findall(module.text)
+    found = np.frombuffer(bytes.fromhex(packed[0]), np.uint8)
+    np.testing.assert_array_equal(found.reshape(mask.shape), mask)
+    with mlir.make_ir_context():
+        mlir.ir.Module.parse(module.text)
