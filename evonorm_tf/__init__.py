@@ -24,11 +24,18 @@ _EXPORTS = {
     "EvoNormS2": "layers",
     "create_model": "models",
     "list_models": "models",
+    "convert": "conversion",
+    "recalibrate": "conversion",
+    "recommend": "choosing",
+    "export": "exporting",
     "names": "catalog",
     "configure": "ops.settings",
     "using": "ops.settings",
 }
-_MODULES = ("catalog", "graphs", "layers", "legacy", "models", "nets", "ops")
+_MODULES = (
+    *("catalog", "choosing", "conversion", "exporting", "graphs", "layers"),
+    *("legacy", "models", "nets", "ops", "preflight", "timm"),
+)
 
 __all__ = [*_EXPORTS]
 

@@ -37,6 +37,11 @@ from evonorm_tf.nets.parts import (
     residual,
 )
 
+_CHOICES = {
+    "stem": ("imagenet", "deep", "cifar"),
+    "padding": ("same", "symmetric"),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Size:
@@ -48,12 +53,18 @@ class Size:
       strides: stride of each stage's first block.
       bottleneck: 1x1, 3x3, 1x1 blocks with four times the output channels,
         rather than two 3x3.
-      stem: "imagenet" (7x7 stride 2, then 3x3 max pooling stride 2) or
+      stem: "imagenet" (7x7 stride 2, then 3x3 max pooling stride 2), "deep"
+        (arXiv:1812.01187, C: three 3x3, the first at stride 2, the first two
+        of half the channels and with a norm_act; then that pooling) or
         "cifar" (3x3 stride 1).
       stem_filters: channels of the stem.
       preactivation: a norm_act before each convolution, rather than after.
       stochastic_depth: share of the samples that skip the last block; it
         grows linearly with depth.
+      average_shortcut: 2x2 average pooling stride 2 and a 1x1 convolution
+        (arXiv:1812.01187, D) for a shortcut's 1x1 convolution stride 2.
+      padding: "same", TensorFlow's, which at stride 2 pads an even side at
+        its end alone; or "symmetric", PyTorch's (kernel - 1) / 2 on each.
     """
 
     depths: tuple[int, ...]
@@ -64,6 +75,8 @@ class Size:
     stem_filters: int = 64
     preactivation: bool = True
     stochastic_depth: float = 0.0
+    average_shortcut: bool = False
+    padding: str = "same"
 
     def __post_init__(self) -> None:
         if not len(self.depths) == len(self.filters) == len(self.strides):
@@ -72,11 +85,12 @@ class Size:
                 f"Received: depths={self.depths}, filters={self.filters}, "
                 f"strides={self.strides}"
             )
-        if self.stem not in ("imagenet", "cifar"):
-            raise ValueError(
-                "stem must be 'imagenet' or 'cifar'. "
-                f"Received: stem={self.stem!r}"
-            )
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {known}. "
+                    f"Received: {name}={getattr(self, name)!r}"
+                )
 
 
 def _cifar(blocks: int, filters: tuple[int, ...] = (16, 32, 64)) -> Size:
@@ -133,6 +147,29 @@ def convolutions(bottleneck: bool, filters: int, stride: int) -> list[tuple]:
     return [(filters, 3, stride), (filters, 3, 1)]
 
 
+def _convolve(x: Any, layers: ModuleType, size: Size | None, settings) -> Any:
+    """A convolution (channels, kernel, stride), padded as the size says."""
+    count, kernel, stride = settings
+    layer = conv(layers, count, kernel, stride)
+    # With an odd kernel at stride 1, and with 1x1, the two are one.
+    symmetric = size is not None and size.padding == "symmetric"
+    if symmetric and stride > 1 and kernel > 1:
+        x = layers.ZeroPadding2D(kernel // 2)(x)
+        layer.padding = "valid"  # Not built: it is read when it is called.
+    return layer(x)
+
+
+def _project(
+    x: Any, layers: ModuleType, size: Size | None, filters: int, stride: int
+) -> Any:
+    """The shortcut where shapes change."""
+    if size is not None and size.average_shortcut and stride > 1:
+        # An odd side's last window is of one pixel, and its mean of one.
+        x = layers.AveragePooling2D(2, strides=stride, padding="same")(x)
+        stride = 1
+    return _convolve(x, layers, size, (filters, 1, stride))
+
+
 def _preactivation(
     x: Any,
     layers: ModuleType,
@@ -140,17 +177,18 @@ def _preactivation(
     convs: list[tuple],
     stride: int,
     rate: float,
+    size: Size,
 ) -> Any:
     """One residual block: [N, H, W, C] to [N, H/stride, W/stride, C']."""
     filters = convs[-1][0]
     h = norm_act()(x)
     shortcut = x
     if stride != 1 or x.shape[-1] != filters:
-        shortcut = conv(layers, filters, 1, stride)(h)
-    for index, (count, kernel, step) in enumerate(convs):
+        shortcut = _project(h, layers, size, filters, stride)
+    for index, settings in enumerate(convs):
         if index:
             h = norm_act()(h)
-        h = conv(layers, count, kernel, step)(h)
+        h = _convolve(h, layers, size, settings)
     return residual(layers, h, shortcut, rate)
 
 
@@ -161,6 +199,7 @@ def postactivation(
     convs: list[tuple],
     stride: int,
     rate: float,
+    size: Size | None = None,
 ) -> Any:
     """One residual block: [N, H, W, C] to [N, H/stride, W/stride, C'].
 
@@ -171,46 +210,51 @@ def postactivation(
       convs: as of `convolutions`.
       stride: of the shortcut.
       rate: share of the samples that skip the block in training.
+      size: whose padding and shortcuts the block has; None for the usual.
     """
     filters = convs[-1][0]
     shortcut = x
     if stride != 1 or x.shape[-1] != filters:
-        shortcut = conv(layers, filters, 1, stride)(x)
+        shortcut = _project(x, layers, size, filters, stride)
         shortcut = norm_act(activation=False)(shortcut)
     h = x
-    for count, kernel, step in convs[:-1]:
-        h = norm_act()(conv(layers, count, kernel, step)(h))
-    h = conv(layers, *convs[-1])(h)
+    for settings in convs[:-1]:
+        h = norm_act()(_convolve(h, layers, size, settings))
+    h = _convolve(h, layers, size, convs[-1])
     h = norm_act(activation=False)(h)
     return layers.ReLU()(residual(layers, h, shortcut, rate))
 
 
 def _stem(inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size):
-    kernel, stride = (7, 2) if size.stem == "imagenet" else (3, 1)
-    x = conv(layers, size.stem_filters, kernel, stride)(inputs)
+    x, count = inputs, size.stem_filters
+    if size.stem == "deep":
+        for stride in (2, 1):
+            x = _convolve(x, layers, size, (count // 2, 3, stride))
+            x = norm_act()(x)
+    kernel, stride = {"imagenet": (7, 2)}.get(size.stem, (3, 1))
+    x = _convolve(x, layers, size, (count, kernel, stride))
     if not size.preactivation:
         x = norm_act()(x)
-    if size.stem == "imagenet":
-        x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
-    return x
+    if size.stem == "cifar":
+        return x
+    if size.padding == "same":
+        return layers.MaxPooling2D(3, strides=2, padding="same")(x)
+    # Windows centred at every other pixel: taken at stride 1, where both
+    # paddings are one, and thinned out. Zeros around x would pass for values.
+    x = layers.MaxPooling2D(3, strides=1, padding="same")(x)
+    return layers.MaxPooling2D(1, strides=2)(x)
 
 
 def stages(
-    inputs: Any,
-    layers: ModuleType,
-    norm_act: NormAct,
-    size: Size,
+    inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size
 ) -> list[Any]:
-    """Returns each stage's output, before any closing norm_act.
+    """Each stage's output [N, H', W', C'], before any closing norm_act.
 
     Args:
       inputs: images [N, H, W, C], a symbolic or an eager tensor.
       layers: the Keras layers module to build with.
       norm_act: makes one normalization-activation layer a call.
       size: which ResNet.
-
-    Returns:
-      One [N, H', W', C'] a stage, the highest resolution first.
     """
     x = _stem(inputs, layers, norm_act, size)
     block = _preactivation if size.preactivation else postactivation
@@ -222,25 +266,16 @@ def stages(
             step = stride if index == 0 else 1
             convs = convolutions(size.bottleneck, filters, step)
             rate = drop_rate(size.stochastic_depth, built, blocks)
-            x = block(x, layers, norm_act, convs, step, rate)
+            x = block(x, layers, norm_act, convs, step, rate, size)
             built += 1
         outputs.append(x)
     return outputs
 
 
 def resnet(
-    inputs: Any,
-    layers: ModuleType,
-    norm_act: NormAct,
-    size: Size,
+    inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size
 ) -> Any:
-    """A whole backbone: the features a classifier pools.
-
-    Arguments as in `stages`.
-
-    Returns:
-      Features [N, H', W', C'], after the closing norm_act.
-    """
+    """Features [N, H', W', C'] after the closing norm_act; see `stages`."""
     x = stages(inputs, layers, norm_act, size)[-1]
     return norm_act()(x) if size.preactivation else x
 
@@ -251,12 +286,13 @@ def sites(size: Size) -> int:
     Post-activation: those without an activation included.
     """
     convolutions = sum(size.depths) * (3 if size.bottleneck else 2)
+    deep = 2 if size.stem == "deep" else 0
     if size.preactivation:
-        return convolutions + 1
+        return convolutions + deep + 1
     expansion = 4 if size.bottleneck else 1
     before, projections = size.stem_filters, 0
     for filters, stride in zip(size.filters, size.strides):
         after = expansion * filters
         projections += stride != 1 or before != after
         before = after
-    return convolutions + 1 + projections
+    return convolutions + deep + 1 + projections

@@ -1,0 +1,18 @@
+"""Models that exist already: their normalization replaced by EvoNorms.
+
+    new = evonorm_tf.convert(model, "evonorm_s0")
+    new, report = evonorm_tf.convert(model, "evonorm_b0", return_report=True)
+    evonorm_tf.recalibrate(new, dataset, steps=100)
+
+For functional and sequential models of either Keras, nested ones too. In
+reading order: `graph.py` (a model's layers and calls), `sites.py` (what is to
+be replaced), `plan.py` (by what), `rebuild.py` (the new model), `transfer.py`
+(its weights), `report.py`; `recalibration.py` stands alone.
+"""
+
+from evonorm_tf.conversion.api import convert
+from evonorm_tf.conversion.recalibration import recalibrate
+from evonorm_tf.conversion.report import Entry, Report
+from evonorm_tf.conversion.sites import Site
+
+__all__ = ["Entry", "Report", "Site", "convert", "recalibrate"]

@@ -1,0 +1,128 @@
+"""The graph of a functional or sequential model, of either Keras."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Kit:
+    """One of the two Kerases, and our layers for it.
+
+    Attributes:
+      keras: the module, `keras` or `tf_keras`.
+      ours: `evonorm_tf.layers` or `evonorm_tf.legacy`.
+    """
+
+    keras: ModuleType
+    ours: ModuleType
+
+    @property
+    def normalizations(self) -> tuple[type, ...]:
+        """The classes that are replaced; a subclass is taken for its base."""
+        layers = self.keras.layers
+        found = [
+            layers.BatchNormalization,
+            layers.GroupNormalization,
+            layers.LayerNormalization,
+            self.ours.NormAct,
+        ]
+        if self.keras.__name__ == "tf_keras":
+            found.append(layers.experimental.SyncBatchNormalization)
+        return tuple(found)
+
+    def is_graph(self, layer: Any) -> bool:
+        """Whether this is a model that is its graph: no `call` of its own."""
+        homes = [
+            one
+            for one in type(layer).__mro__
+            if one.__module__.split(".")[0] == self.keras.__name__
+            and one.__name__ in ("Functional", "Sequential")
+        ]
+        plain = any(type(layer).call is one.call for one in homes)
+        return plain and hasattr(graph_of(layer), "_nodes_by_depth")
+
+
+def kit_of(model: Any) -> Kit:
+    """The Keras that a model is of.
+
+    Raises:
+      TypeError: for what is no model of either.
+    """
+    # Of modules that are imported already: a model's own Keras is.
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(model, keras.Model):
+        from evonorm_tf import layers
+
+        return Kit(keras, layers)
+    tf_keras = sys.modules.get("tf_keras")
+    if tf_keras is not None and isinstance(model, tf_keras.Model):
+        from evonorm_tf import legacy
+
+        return Kit(tf_keras, legacy)
+    raise TypeError(
+        "Expected a functional or sequential model of Keras 3 or tf_keras. "
+        f"Received: {model!r} of type {type(model).__name__}"
+    )
+
+
+def graph_of(model: Any) -> Any:
+    """Where the nodes are: Keras 3's Sequential keeps a model inside."""
+    return getattr(model, "_functional", None) or model
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """One use of a layer in a model's graph.
+
+    Attributes:
+      key: one number for one call, as long as the model lives.
+      layer: the layer, or a Keras 3 operation that is none.
+      arguments: (args, kwargs) of the call.
+      inputs: symbolic tensors among them.
+      outputs: symbolic tensors.
+    """
+
+    key: int
+    layer: Any
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def calls(model: Any) -> list[Call]:
+    """The calls of a model's graph, each after those that it needs."""
+    nodes = graph_of(model)._nodes_by_depth
+    return [
+        _call(node) for depth in sorted(nodes)[::-1] for node in nodes[depth]
+    ]
+
+
+def _call(node: Any) -> Call:
+    if hasattr(node, "arguments"):  # Keras 3
+        layer, inputs = node.operation, node.arguments.keras_tensors
+        arguments = (node.arguments.args, node.arguments.kwargs)
+    else:
+        layer, inputs = node.layer, node.keras_inputs
+        arguments = (tuple(node.call_args or ()), dict(node.call_kwargs or {}))
+    outputs = tf.nest.flatten(node.outputs)
+    return Call(id(node), layer, arguments, list(inputs), outputs)
+
+
+def structure(model: Any) -> tuple[Any, Any]:
+    """(inputs, outputs) of a model, in the structure it was made with."""
+    graph = graph_of(model)
+    if hasattr(graph, "_inputs_struct"):  # Keras 3
+        return graph._inputs_struct, graph._outputs_struct
+    return graph._nested_inputs, graph._nested_outputs
+
+
+def inner_layers(layer: Any) -> Iterator[Any]:
+    """The layers inside of a layer, at any depth, without itself."""
+    if not hasattr(layer, "_flatten_layers"):  # A Keras 3 operation.
+        return iter(())
+    return iter(layer._flatten_layers(include_self=False))

@@ -1,0 +1,102 @@
+"""The new model: the old one's calls once more, with other layers."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from evonorm_tf.conversion import graph
+from evonorm_tf.conversion.plan import Plan
+
+# tf_keras makes such layers of `model.add_loss(tensor)`; a graph made anew
+# would lose them without a word.
+_LOST = ("AddLoss", "AddMetric")
+
+
+class Rebuilder:
+    """Makes models anew, each layer once: what was shared stays shared.
+
+    Attributes:
+      models: (old, new) models, inner ones before those around them.
+      layers: (old, new) layers that were copied; sites are not among them.
+    """
+
+    def __init__(self, plan: Plan, kit: graph.Kit):
+        self.models: list[tuple[Any, Any]] = []
+        self.layers: list[tuple[Any, Any]] = []
+        self._plan = plan
+        self._kit = kit
+        self._made: dict[int, Any] = {}
+
+    def model(self, old: Any) -> Any:
+        """The new model for an old one."""
+        calls = graph.calls(old)
+        if isinstance(old, self._kit.keras.Sequential):
+            kept = [c for c in calls if c.key not in self._plan.absorbed]
+            new = self._kit.keras.Sequential(
+                [self._layer(call.layer) for call in kept], name=old.name
+            )
+        else:
+            tensors: dict[int, Any] = {}
+            for call in calls:
+                self._call(call, tensors)
+            inputs, outputs = tf.nest.map_structure(
+                lambda tensor: tensors[id(tensor)], graph.structure(old)
+            )
+            new = self._kit.keras.Model(inputs, outputs, name=old.name)
+        self.models.append((old, new))
+        return new
+
+    def _call(self, call: graph.Call, tensors: dict[int, Any]) -> None:
+        """Repeats one call; `tensors`: the new ones by the old one's id."""
+        if call.key in self._plan.absorbed:
+            (old,), (source,) = call.outputs, call.inputs
+            tensors[id(old)] = tensors[id(source)]
+            return
+        layer = self._layer(call.layer)
+        if not call.inputs:  # An input layer: it has its tensor already.
+            outputs = layer.output
+        else:
+            args, kwargs = tf.nest.map_structure(
+                lambda leaf: tensors.get(id(leaf), leaf), call.arguments
+            )
+            if id(call.layer) in self._plan.new:
+                kwargs.pop("mask", None)  # None, or there were two inputs.
+            outputs = layer(*args, **kwargs)
+        for old, new in zip(call.outputs, tf.nest.flatten(outputs)):
+            tensors[id(old)] = new
+
+    def _layer(self, old: Any) -> Any:
+        """The new layer for an old one, the same at every call."""
+        if id(old) not in self._made:
+            self._made[id(old)] = self._make(old)
+        return self._made[id(old)]
+
+    def _make(self, old: Any) -> Any:
+        if id(old) in self._plan.new:
+            return self._plan.new[id(old)][1]
+        if self._kit.is_graph(old):
+            return self.model(old)
+        if isinstance(old, self._kit.keras.layers.Lambda):
+            # No weights, and its function does not survive a config.
+            return old
+        new = _copy(old)
+        self.layers.append((old, new))
+        return new
+
+
+def _copy(old: Any) -> Any:
+    kind = type(old).__name__
+    if kind in _LOST:
+        raise ValueError(
+            "A loss or metric that was added to the model with add_loss or "
+            "add_metric would be lost. Convert the model before it is added. "
+            f"Received: {old.name!r}, {kind}"
+        )
+    try:
+        return type(old).from_config(old.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            "A layer cannot be copied from its own configuration: give its "
+            "class a get_config() that returns what its __init__ takes. "
+            f"Received: {old.name!r}, {kind}: {error}"
+        ) from error

@@ -1,0 +1,78 @@
+"""What the new model takes over from the old one: weights and flags."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from evonorm_tf.conversion.plan import Plan
+from evonorm_tf.conversion.rebuild import Rebuilder
+
+
+def flags(plan: Plan, made: Rebuilder) -> None:
+    """Copies `trainable`, which a model sets on all that is inside of it."""
+    for old, new in made.models[::-1]:
+        if new.trainable != old.trainable:
+            new.trainable = old.trainable
+    for old, new in made.layers:
+        if not hasattr(old, "trainable"):  # A Keras 3 operation.
+            continue
+        for one, other in _parts(old, new):
+            other.trainable = one.trainable
+    for site, new in plan.new.values():
+        new.trainable = site.layer.trainable
+
+
+def weights(plan: Plan, made: Rebuilder) -> None:
+    """Copies by value all weights of layers that stay; then the sites'."""
+    for old, new in made.layers:
+        for one, other in _parts(old, new):
+            store: dict[str, Any] = {}
+            one.save_own_variables(store)
+            if store:
+                values = {key: _value(weight) for key, weight in store.items()}
+                other.load_own_variables(values)
+    for site, new in plan.new.values():
+        for name, value in _inherited(site.layer, new).items():
+            getattr(new, name).assign(value)
+
+
+def _parts(old: Any, new: Any) -> list[tuple[Any, Any]]:
+    """(old, new) of a layer and of all inside of it."""
+    if not hasattr(old, "_flatten_layers"):
+        return []
+    return list(zip(old._flatten_layers(), new._flatten_layers()))
+
+
+def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:
+    """What a site starts from, by the name of the new layer's weight.
+
+    Gain, offset and moving statistics move by name: what a model was given
+    (zero gains at the ends of residual branches) or learnt per channel stays,
+    though beyond the activation an EvoNorm's affine is not what BatchNorm's
+    was before it. An affine site that was a BatchNorm gets what that did at
+    inference: without statistics nothing else would keep its scale.
+    """
+    has = {
+        name: _value(weight)
+        for name in ("gamma", "beta", "moving_mean", "moving_variance")
+        if (weight := getattr(old, name, None)) is not None
+    }
+    plain = new.row.without_activation
+    affine = plain is not None and plain.name == "affine"
+    if affine and not new.activation and "moving_mean" in has:
+        spread = np.sqrt(has["moving_variance"] + old.epsilon)
+        scale = has.get("gamma", 1.0) / spread
+        shift = has.get("beta", 0.0) - has["moving_mean"] * scale
+        return {"gamma": scale, "beta": shift}
+    return {
+        name: value
+        for name, value in has.items()
+        # LayerNorm over more than the channels has no gain for each of them.
+        if getattr(new, name, None) is not None
+        and value.shape == (new._channels,)
+    }
+
+
+def _value(weight: Any) -> np.ndarray:
+    return np.asarray(tf.convert_to_tensor(weight))

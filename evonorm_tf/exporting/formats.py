@@ -1,0 +1,225 @@
+"""The file formats: how each is written, and how it computes when read."""
+
+import dataclasses
+import importlib
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from evonorm_tf.exporting import trace
+
+Outputs = dict[str, np.ndarray]
+# What ONNX files are written in: the newest that tf2onnx knows well.
+_OPSET = 17
+# TensorFlow Lite divides in float32 only; its converter would quantize the
+# division of the B layers all the same, and the file would not run.
+_FLOAT = ["DIV"]
+
+
+class Source(NamedTuple):
+    """What is exported.
+
+    Attributes:
+      model: a built Keras model of one input.
+      serve: its function at inference, see `trace.function`.
+      images: [N, H, W, C] to compare on; int8 takes its ranges from them.
+    """
+
+    model: Any
+    serve: Any
+    images: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+      suffix: of its files; "" for a folder.
+      tolerance: largest difference of an output that is let pass, relative
+        to the largest output.
+      write: (source, path) -> None.
+      read: path -> a function of images [N, H, W, C] to outputs by name.
+    """
+
+    suffix: str
+    tolerance: float
+    write: Callable[[Source, pathlib.Path], None]
+    read: Callable[[pathlib.Path], Callable[[np.ndarray], Outputs]]
+
+
+def keras_of(model: Any) -> Any:
+    """The Keras of a model: the module `keras` or `tf_keras`.
+
+    Raises:
+      TypeError: for a model of neither.
+    """
+    # By way of our modules: they say what to do where a Keras is missing.
+    for home, keras in (("layers", "keras"), ("legacy", "tf_keras")):
+        roots = {c.__module__.split(".")[0] for c in type(model).__mro__}
+        if keras in roots:
+            return getattr(importlib.import_module(f"evonorm_tf.{home}"), keras)
+    raise TypeError(
+        "A Keras 3 or tf_keras model can be exported. "
+        f"Received: {model!r} of type {type(model).__name__}"
+    )
+
+
+def as_numpy(outputs: Any) -> Outputs:
+    named = trace.outputs_by_name(outputs)
+    return {name: np.asarray(value) for name, value in named.items()}
+
+
+# -- Keras and SavedModel -----------------------------------------------------
+
+
+def _write_keras(source: Source, path: pathlib.Path) -> None:
+    source.model.save(str(path))
+
+
+def read_keras(path: pathlib.Path) -> Any:
+    """The model of a .keras file, of whichever Keras wrote it."""
+    with zipfile.ZipFile(path) as file:
+        about = json.loads(file.read("metadata.json"))
+    if int(about["keras_version"].split(".")[0]) >= 3:
+        from evonorm_tf import layers as ours
+
+        return ours.keras.models.load_model(str(path))
+    from evonorm_tf import legacy as ours
+
+    return ours.tf_keras.models.load_model(str(path))
+
+
+def _run_keras(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
+    serve = tf.function(read_keras(path), autograph=False)
+    return lambda images: as_numpy(serve(images, training=False))
+
+
+def _holder(concrete: Any) -> tf.Module:
+    """What keeps a function's variables, and nothing else of the model."""
+    holder = tf.Module()
+    holder.weights = list(concrete.graph.variables)
+    return holder
+
+
+def _write_saved_model(source: Source, path: pathlib.Path) -> None:
+    concrete = source.serve.get_concrete_function()
+    tf.saved_model.save(_holder(concrete), str(path), signatures=concrete)
+
+
+def _run_saved_model(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
+    loaded = tf.saved_model.load(str(path))
+
+    def run(images):
+        # By way of `loaded`: a signature does not keep its variables.
+        serve = loaded.signatures["serving_default"]
+        return as_numpy(serve(images=tf.constant(images)))
+
+    return run
+
+
+# -- TensorFlow Lite ----------------------------------------------------------
+
+
+def _converter(source: Source) -> tf.lite.TFLiteConverter:
+    concrete = source.serve.get_concrete_function()
+    return tf.lite.TFLiteConverter.from_concrete_functions(
+        [concrete], _holder(concrete)
+    )
+
+
+def _write_tflite(source: Source, path: pathlib.Path) -> None:
+    path.write_bytes(_converter(source).convert())
+
+
+def _write_float16(source: Source, path: pathlib.Path) -> None:
+    converter = _converter(source)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    path.write_bytes(converter.convert())
+
+
+def _write_int8(source: Source, path: pathlib.Path) -> None:
+    def samples():
+        for image in source.images:
+            yield [image[np.newaxis]]
+
+    converter = _converter(source)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+        tf.lite.OpsSet.TFLITE_BUILTINS,
+    ]
+    # The one public way to keep an operation in float32.
+    options = tf.lite.experimental.QuantizationDebugOptions(
+        denylisted_ops=_FLOAT
+    )
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=samples, debug_options=options
+    )
+    path.write_bytes(debugger.get_nondebug_quantized_model())
+
+
+def _run_tflite(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
+    interpreter = tf.lite.Interpreter(str(path))
+    taken = interpreter.get_input_details()[0]
+    shape = None
+
+    def run(images):
+        nonlocal shape
+        if images.shape != shape:
+            interpreter.resize_tensor_input(taken["index"], images.shape)
+            shape = images.shape
+        return interpreter.get_signature_runner()(images=images)
+
+    return run
+
+
+# -- ONNX ---------------------------------------------------------------------
+
+
+def _extra(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"ONNX files need {name}: pip install 'evonorm-tf[export]'"
+        ) from error
+
+
+def _write_onnx(source: Source, path: pathlib.Path) -> None:
+    _extra("tf2onnx").convert.from_function(
+        source.serve,
+        input_signature=source.serve.input_signature,
+        opset=_OPSET,
+        output_path=str(path),
+    )
+
+
+def _run_onnx(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
+    session = _extra("onnxruntime").InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(
+        zip(names, session.run(None, {"images": images}))
+    )
+
+
+# float32 sums in another order differ by some 1e-7 a layer and constants are
+# folded; a float16 weight is rounded by 2^-11, an int8 activation by 2^-8, and
+# the errors of tens of layers add up.
+FORMATS = {
+    "keras": Format(".keras", 1e-5, _write_keras, _run_keras),
+    "saved_model": Format("", 1e-4, _write_saved_model, _run_saved_model),
+    "tflite": Format(".tflite", 1e-4, _write_tflite, _run_tflite),
+    "tflite_float16": Format(".tflite", 2e-2, _write_float16, _run_tflite),
+    "tflite_int8": Format(".tflite", 2e-1, _write_int8, _run_tflite),
+    "onnx": Format(".onnx", 1e-4, _write_onnx, _run_onnx),
+}

@@ -1,0 +1,298 @@
+"""ResNets with EvoNorms from timm's weights.
+
+    model = evonorm_tf.timm.load("resnetv2_50d_evos.safetensors")
+
+timm (PyTorch Image Models) has two families of ResNets that take an EvoNorm;
+the names in a state dict tell which one it is of:
+
+    resnetv2  `stem...`, `stages.0.blocks.0...`: pre-activation, or
+              post-activation with preact=False. Its EvoNorms stand as ours
+              do: an affine where no activation follows.
+    resnet    `conv1...`, `layer1.0...`: post-activation. It takes an EvoNorm
+              for a normalization without an activation: a ReLU follows it
+              still, and the last of a block and that of a shortcut activate
+              before the sum.
+
+Images are [N, H, W, 3], scaled as the weights were trained: those of
+resnetv2_50d_evos to x / 127.5 - 1. PyTorch pads symmetrically, and so does
+what is built here. Its kernels are [C', C, k, k]; ours are [k, k, C, C'].
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from evonorm_tf import catalog, models, nets
+from evonorm_tf.nets.resnet import Size, resnet
+
+_plain = functools.partial(Size, padding="symmetric")
+_deep = functools.partial(_plain, stem="deep", average_shortcut=True)
+_50, _101 = (3, 4, 6, 3), (3, 4, 23, 3)
+# By timm's names; the weights say which EvoNorm they are of.
+NETWORKS: dict[str, Size] = {
+    "resnetv2_50": _plain(_50),
+    "resnetv2_101": _plain(_101),
+    "resnetv2_50d": _deep(_50),
+    "resnetv2_50d_evos": _deep(_50),
+    "resnetv2_101d": _deep(_101),
+    "resnet18": _plain((2, 2, 2, 2), bottleneck=False, preactivation=False),
+    "resnet50": _plain(_50, preactivation=False),
+    "resnet101": _plain(_101, preactivation=False),
+    "resnet50d": _deep(_50, preactivation=False),
+    "resnet101d": _deep(_101, preactivation=False),
+}
+# timm's defaults; in the paper it is 1e-5 for all.
+_EPSILON = {"evonorm_b0": 1e-3}
+_LAYERS = tuple(n for n in catalog.names() if n.startswith("evonorm_"))
+# Our weight of a NormAct layer by timm's.
+_NORM = {"weight": "gamma", "bias": "beta", "v": "v"}
+_NORM |= {"running_var": "moving_variance"}
+
+
+def load(
+    weights: str | os.PathLike | Mapping[str, Any],
+    network: str | Size = "resnetv2_50d_evos",
+    norm_act: str | None = None,
+    *,
+    epsilon: float | None = None,
+    image_size: tuple[int | None, int | None] = (None, None),
+    legacy: bool = False,
+) -> Any:
+    """Builds a network and gives it timm's weights.
+
+    Args:
+      weights: a .safetensors or .npz file of a state dict, or a mapping of
+        its names to arrays.
+      network: a name of `NETWORKS`, or for others the shape, with
+        padding="symmetric".
+      norm_act: the EvoNorm at every site; None for evonorm_b0 where the
+        weights have a running variance and evonorm_s0 elsewhere.
+      epsilon: inside every square root; None for timm's default, 1e-3 for
+        evonorm_b0 and 1e-5 for the rest.
+      image_size: (H, W); None is any.
+      legacy: return a tf_keras model instead of a Keras 3 one.
+
+    Returns:
+      A functional model, images [N, H, W, 3] to logits [N, classes].
+
+    Raises:
+      ValueError: unknown network or layer; an entry that is missing, not
+        known or of another shape, by name.
+      ImportError: for a .safetensors file without the package safetensors.
+    """
+    entries = {k: np.asarray(v) for k, v in read(weights).items()}
+    size = _size(network)
+    v1 = any(name.startswith("layer1.") for name in entries)
+    norm_act = _layer(norm_act, entries)
+    if epsilon is None:
+        epsilon = _EPSILON.get(norm_act, 1e-5)
+    names = (_v1_names if v1 else _v2_names)(size)
+    keras, make = models._keras(legacy)
+    convs: list[Any] = []
+    norms: list[Any] = []
+
+    def site(activation: bool = True) -> Callable[[Any], Any]:
+        layer = make(norm_act, epsilon=epsilon, activation=activation or v1)
+        norms.append(layer)
+        if not (v1 and activation):
+            return layer
+        return lambda x: keras.layers.ReLU()(layer(x))
+
+    images = keras.Input((*image_size, 3))
+    layers = _Noting(keras.layers, convs)
+    features = resnet(images, layers, site, size)
+    # Where it is missing, the classifier is named with what else is.
+    classes = len(entries.get(f"{names[0][-1]}.weight", [0]))
+    model = keras.Model(images, nets.classifier(features, layers, classes))
+    named = dict(zip(names[0], convs, strict=True))
+    named |= zip(names[1], norms, strict=True)
+    _assign(named, entries)
+    return model
+
+
+def read(weights: str | os.PathLike | Mapping[str, Any]) -> Mapping[str, Any]:
+    """The entries of a state dict by name, from a file or as they are."""
+    if isinstance(weights, Mapping):
+        return weights
+    path = os.fspath(weights)
+    if path.endswith(".npz"):
+        with np.load(path) as file:
+            return dict(file)
+    if not path.endswith(".safetensors"):
+        raise ValueError(
+            "timm's weights are read from a .safetensors or .npz file; write "
+            "others with safetensors.torch.save_file(model.state_dict(), "
+            f"path). Received: weights={path!r}"
+        )
+    try:
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ImportError(
+            "A .safetensors file needs the package safetensors: "
+            "pip install 'evonorm-tf[export]'"
+        ) from error
+    return load_file(path)
+
+
+class _Noting:
+    """A Keras layers module that notes its weighted layers as they are made."""
+
+    def __init__(self, layers: ModuleType, made: list[Any]):
+        self._layers, self._made = layers, made
+
+    def __getattr__(self, name: str) -> Any:
+        kind = getattr(self._layers, name)
+        if name not in ("Conv2D", "Dense"):
+            return kind
+
+        def make(*args, **kwargs):
+            self._made.append(kind(*args, **kwargs))
+            return self._made[-1]
+
+        return make
+
+
+def _size(network: str | Size) -> Size:
+    if isinstance(network, str):
+        if network not in NETWORKS:
+            raise ValueError(
+                "Unknown network; give its shape, a nets.resnet.Size. "
+                f"Expected one of {list(NETWORKS)}. "
+                f"Received: network={network!r}"
+            )
+        return NETWORKS[network]
+    if network.padding != "symmetric":
+        raise ValueError(
+            "timm's ResNets are padded as PyTorch pads: give a size with "
+            f"padding='symmetric'. Received: padding={network.padding!r}"
+        )
+    return network
+
+
+def _layer(name: str | None, entries: Mapping[str, np.ndarray]) -> str:
+    if name is None:
+        batch = any(entry.endswith(".running_var") for entry in entries)
+        return "evonorm_b0" if batch else "evonorm_s0"
+    if name not in _LAYERS:
+        raise ValueError(
+            f"norm_act: expected one of {_LAYERS}. Received: {name=}"
+        )
+    return name
+
+
+def _blocks(size: Size) -> Iterator[tuple[int, int, bool]]:
+    """(stage, block, whether its shortcut projects), from 0."""
+    before = size.stem_filters
+    for stage, (depth, filters) in enumerate(zip(size.depths, size.filters)):
+        after = filters * (4 if size.bottleneck else 1)
+        for block in range(depth):
+            stride = size.strides[stage] if block == 0 else 1
+            yield stage, block, stride != 1 or before != after
+            before = after
+
+
+def _v2_names(size: Size) -> tuple[list[str], list[str]]:
+    """Of convolutions and classifier, and of norms, as ours are made."""
+    pre, count = size.preactivation, 3 if size.bottleneck else 2
+    numbers = ("1", "2", "3") if size.stem == "deep" else ("",)
+    convs = [f"stem.conv{i}" for i in numbers]
+    norms = [f"stem.norm{i}" for i in (numbers[:-1] if pre else numbers)]
+    for stage, block, projects in _blocks(size):
+        start = f"stages.{stage}.blocks.{block}."
+        if projects:
+            convs.append(f"{start}downsample.conv")
+        if projects and not pre:
+            norms.append(f"{start}downsample.norm")
+        convs += [f"{start}conv{i + 1}" for i in range(count)]
+        norms += [f"{start}norm{i + 1}" for i in range(count)]
+    return [*convs, "head.fc"], [*norms, "norm"] if pre else norms
+
+
+def _v1_names(size: Size) -> tuple[list[str], list[str]]:
+    """As `_v2_names`."""
+    if size.preactivation:
+        raise ValueError(
+            "Weights with entries layer1... are of a post-activation network. "
+            "Expected a size with preactivation=False, such as 'resnet50'. "
+            f"Received: {size}"
+        )
+    convs, norms = ["conv1"], ["bn1"]
+    if size.stem == "deep":
+        convs, norms = ["conv1.0", "conv1.3", "conv1.6"], ["conv1.1", "conv1.4"]
+        norms.append("bn1")
+    for stage, block, projects in _blocks(size):
+        start = f"layer{stage + 1}.{block}."
+        if projects:
+            first = 1 if size.average_shortcut else 0  # After the pooling.
+            convs.append(f"{start}downsample.{first}")
+            norms.append(f"{start}downsample.{first + 1}")
+        for index in range(1, (3 if size.bottleneck else 2) + 1):
+            convs.append(f"{start}conv{index}")
+            norms.append(f"{start}bn{index}")
+    return [*convs, "fc"], norms
+
+
+def _expected(layers: Mapping[str, Any]) -> Iterator[tuple[str, Any, tuple]]:
+    """(entry, our weight, the shape that PyTorch keeps it in)."""
+    for name, layer in layers.items():
+        if not hasattr(layer, "kernel"):
+            for theirs, ours in _NORM.items():
+                weight = getattr(layer, ours, None)
+                if weight is not None:
+                    yield f"{name}.{theirs}", weight, tuple(weight.shape)
+            continue
+        *window, taken, given = layer.kernel.shape
+        yield f"{name}.weight", layer.kernel, (given, taken, *window)
+        if layer.bias is not None:
+            yield f"{name}.bias", layer.bias, (given,)
+
+
+def _assign(
+    layers: Mapping[str, Any], entries: Mapping[str, np.ndarray]
+) -> None:
+    """Gives layers, by timm's names, their values."""
+    expected = {name: rest for name, *rest in _expected(layers)}
+    # timm's affine sites keep a statistic that nothing reads.
+    idle = {
+        f"{name}.running_var"
+        for name, layer in layers.items()
+        if getattr(layer, "activation", None) is False
+        and layer.row.kernel.statistics
+    }
+    missing = [name for name in expected if name not in entries]
+    unknown = [n for n in entries if n not in expected and n not in idle]
+    if missing or unknown:
+        raise ValueError(
+            "The weights are not of this network and layer. Missing: "
+            f"{_some(missing)}. Not known: {_some(unknown)}. Check `network` "
+            "and `norm_act`."
+        )
+    values, wrong = {}, []
+    for name, (_, shape) in expected.items():
+        value = entries[name]
+        # A linear layer's weight may be that of a 1x1 convolution.
+        if value.ndim == 4 and len(shape) == 2 and value.shape[2:] == (1, 1):
+            value = value[:, :, 0, 0]
+        if value.shape != tuple(shape):
+            wrong.append(f"{name} {list(value.shape)}, not {list(shape)}")
+        values[name] = value
+    if wrong:
+        raise ValueError(
+            f"Weights of other shapes than the network's: {_some(wrong)}. "
+            "Check `network`."
+        )
+    for name, (weight, _) in expected.items():
+        value = values[name]
+        matrix = value.ndim > 1
+        weight.assign(np.moveaxis(value, (0, 1), (-1, -2)) if matrix else value)
+
+
+def _some(names: Any) -> str:
+    """The first names of many."""
+    names = list(names)
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (", ".join(names[:5]) or "none") + more

@@ -1,0 +1,186 @@
+"""What is recommended, and that its sources say what is claimed."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+import evonorm_tf
+from configs.tables import classification, detection, gan
+from evonorm_tf import choosing
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "choosing.md").read_text()
+TASKS = choosing.TASKS
+TABLES = {
+    "ResNet-50": classification.R50_BATCHES,
+    "MobileNetV2": classification.MOBILENET_BATCHES,
+}
+
+
+def _paper(table, layer):
+    """{heading: number} of a layer in a table of the paper's numbers."""
+    return {
+        column.heading: value.number
+        for name, column, value in table.cells()
+        if name == layer and value is not None
+    }
+
+
+@pytest.mark.parametrize(
+    ("batch", "task", "small_maps", "layer", "least"),
+    [
+        (128, "classification", False, "evonorm_b0", 1),
+        (64, "classification", True, "evonorm_b0", 1),
+        (63, "classification", False, "evonorm_s0", 1),
+        (1, "classification", True, "evonorm_s0", 16),
+        (2, "detection", False, "evonorm_s0", 1),
+        (64, "detection", False, "evonorm_b0", 1),
+        (256, "gan", True, "evonorm_s0", 16),
+    ],
+)
+def test_recommendation(batch, task, small_maps, layer, least):
+    found = evonorm_tf.recommend(
+        batch_per_replica=batch, task=task, small_maps=small_maps
+    )
+    assert (found.layer, found.min_group_size) == (layer, least)
+    assert found.groups is None
+    evonorm_tf.norm_act(found.layer, **found.options())
+    for reason in found.reasons:
+        assert reason.claim and reason.source
+        assert str(reason) in str(found)
+        for path in re.findall(r"docs/\w+\.md", reason.source):
+            assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize("network", TABLES)
+def test_the_batch_table_is_the_papers(network):
+    for column, layer in enumerate(("bn_relu", "evonorm_s0")):
+        wanted = _paper(TABLES[network], layer)
+        ours = choosing.BY_BATCH[network]
+        assert {str(b): v[column] for b, v in ours.items()} == wanted
+
+
+def test_the_threshold_is_where_batch_norm_begins_to_lose():
+    level = {
+        batch: all(
+            abs(rows[batch][0] - rows[128][0]) < 0.11
+            for rows in choosing.BY_BATCH.values()
+        )
+        for batch in (64, 32)
+    }
+    assert level == {64: True, 32: False}
+    cited = evonorm_tf.recommend(batch_per_replica=20)
+    claims = " ".join(reason.claim for reason in cited.reasons)
+    assert "16 images a worker: bn_relu 75.6 %, evonorm_s0 77.3 %" in claims
+
+
+def _claims(**asked):
+    found = evonorm_tf.recommend(**asked)
+    return " ".join(reason.claim for reason in found.reasons)
+
+
+def test_other_claims_are_in_the_tables():
+    b0 = _paper(classification.ARCHITECTURES, "evonorm_b0")
+    for network in ("R-50", "R-101", "MobileNetV2"):
+        assert b0[network] == max(
+            _paper(classification.ARCHITECTURES, layer)[network]
+            for layer in classification.ARCHITECTURES.values
+        )
+    silu = _paper(classification.ARCHITECTURES, "bn_silu")["EffNet-B0"]
+    said = _claims(batch_per_replica=128)
+    for number in (b0["R-50"], silu, b0["EffNet-B0"]):
+        assert f"{number} %" in said
+    assert silu > b0["EffNet-B0"]
+    said = _claims(batch_per_replica=2, task="detection")
+    for layer in ("evonorm_b0", "evonorm_s0", "gn_relu", "bn_relu"):
+        box = _paper(detection.R50_FPN, layer)["box AP %"]
+        assert f"{layer} {box}" in said
+    said = _claims(batch_per_replica=256, task="gan")
+    for layer in ("evonorm_s0", "evonorm_b0", "bn_relu"):
+        values = _paper(gan.SYNTHESIS, layer)
+        assert f"{layer} {values['FID']}" in said
+        assert str(values["IS"]) in said
+
+
+def test_what_the_page_says_of_families():
+    table = classification.ARCHITECTURES
+    b0, b1, b2 = (_paper(table, f"evonorm_b{k}") for k in range(3))
+    assert all(b0[n] >= max(b1[n], b2[n]) for n in b0)
+    for table in TABLES.values():
+        s0, s1, s2 = (_paper(table, f"evonorm_s{k}") for k in range(3))
+        assert all(s0[n] >= s2[n] and abs(s0[n] - s1[n]) < 0.31 for n in s0)
+    table = classification.RESNET_RECIPES
+    behind = {
+        heading
+        for heading, number in _paper(table, "evonorm_b0").items()
+        if number < max(_paper(table, n)[heading] for n in table.values)
+    }
+    assert behind == {"R-50 +aug 2x"}
+    text = (ROOT / "docs" / "performance.md").read_text()
+    time = {
+        name: [float(a), float(b)]
+        for name, a, b in re.findall(
+            r"\| (evonorm_s\d) \| ([\d.]+) \| ([\d.]+) \|", text
+        )
+    }
+    for k in range(2):
+        assert time["evonorm_s0"][k] > time["evonorm_s1"][k]
+        assert time["evonorm_s0"][k] > time["evonorm_s2"][k]
+
+
+def test_what_the_page_says_of_our_runs():
+    """Directions, not numbers: those are in the generated page."""
+    text = (ROOT / "docs" / "results.md").read_text()
+    part = text[text.index("## CIFAR-10") :]
+    rows = dict(re.findall(r"\| (\w+) \|(.+)\|", part[: part.index("Rows:")]))
+
+    def value(layer, column):
+        cell = rows[layer].split("|")[column]
+        return float(cell.split("+-")[0].split("(")[0])
+
+    assert "at 128 images `bn_relu` is ahead of `evonorm_b0`" in PAGE
+    at_128 = [value(n, 0) for n in ("bn_relu", "evonorm_b0", "evonorm_s0")]
+    assert at_128 == sorted(at_128, reverse=True)
+    names = [name for name in rows if name != "layer"]
+    assert len(names) == 6
+    for name in names:
+        loses = value(name, -1) < value(name, 0)
+        assert loses == (name == "bn_relu"), name
+    assert max(names, key=lambda n: value(n, -1)) == "evonorm_b0"
+
+
+def test_the_scatter_of_small_groups():
+    page = {
+        key: [float(word) for word in row.split("|")[1:-1]]
+        for key, row in re.findall(r"\| (elements|least|greatest) (.+)", PAGE)
+    }
+    rng = np.random.default_rng(1)
+    for k, elements in enumerate(page["elements"]):
+        x = rng.standard_normal((100_000, int(elements)))
+        factor = 1.0 / np.sqrt(x.var(1) + 1e-5)
+        least, greatest = np.percentile(factor, [1, 99])
+        assert least == pytest.approx(page["least"][k], rel=0.03)
+        # So rare are the smallest variances of two elements.
+        wide = 0.1 if elements == 2 else 0.04
+        assert greatest == pytest.approx(page["greatest"][k], rel=wide)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"batch_per_replica": 0},
+        {"batch_per_replica": 2.5},
+        {"batch_per_replica": None},
+        {"batch_per_replica": 8, "task": "segmentation"},
+    ],
+)
+def test_wrong_requests(asked):
+    with pytest.raises(ValueError, match="Received"):
+        evonorm_tf.recommend(**asked)
+
+
+def test_small_maps_is_a_flag():
+    with pytest.raises(TypeError, match="Received"):
+        evonorm_tf.recommend(batch_per_replica=8, small_maps="yes")

@@ -1,0 +1,78 @@
+"""Published networks: site counts, shape, a training step, save and load."""
+
+import pytest
+
+import evonorm_tf
+from tests import cases
+from tests.convert import small
+
+SIDE = 64
+# Sites with an activation and without. ResNet50: the stem, two a block, and
+# one more without; four shortcuts. ResNet50V2: three a block, and the last.
+# MobileNetV2: two a block but for the first, one without, and two outside;
+# EfficientNetB0 likewise.
+NETWORKS = {
+    "ResNet50": (1 + 2 * 16, 16 + 4),
+    "ResNet50V2": (3 * 16 + 1, 0),
+    "MobileNetV2": (16 + 17 + 2, 17),
+    "EfficientNetB0": (15 + 16 + 2, 16),
+}
+
+
+@pytest.fixture(autouse=True)
+def _uncompiled():
+    # One small batch; compiling each layer for it would take longer.
+    with evonorm_tf.using(xla=False):
+        yield
+
+
+def _model(kit_name, name, **options):
+    keras = cases.kit(kit_name).keras
+    make = getattr(keras.applications, name)
+    shape = (SIDE, SIDE, 3)
+    return make(weights=None, input_shape=shape, classes=4, **options)
+
+
+def _check(kit_name, model, norm_act, sites, path):
+    old = model(small.draw(1, SIDE, SIDE, 3))
+    new, report = evonorm_tf.convert(model, norm_act, return_report=True)
+    found = report.counts()
+    found.pop("left", None)
+    with_activation, without = sites
+    wanted = {norm_act: with_activation, "affine": without}
+    assert found == {name: n for name, n in wanted.items() if n}
+    assert small.normalizations(new) == []
+    small.assert_kept(model, new)
+    x = small.draw(2, SIDE, SIDE, 3)
+    assert new(x).shape == (2, *old.shape[1:])
+    small.assert_trains(kit_name, new, x)
+    small.assert_saves(kit_name, new, x, path / "new.keras")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@cases.both_kerases
+def test_keras_applications(kit_name, name, tmp_path):
+    model = _model(kit_name, name)
+    # A layer of each kind, each with one of the Kerases.
+    norm_act = "evonorm_b0" if kit_name == "tf_keras" else "evonorm_s0"
+    _check(kit_name, model, norm_act, NETWORKS[name], tmp_path)
+
+
+def test_keras_cv(tmp_path):
+    """Built from its arguments; a class of its own, which the report says."""
+    pytest.importorskip("keras_cv")
+    from keras_cv.models import ResNetV2Backbone
+
+    model = ResNetV2Backbone(
+        stackwise_filters=[8, 16],
+        stackwise_blocks=[2, 2],
+        stackwise_strides=[1, 2],
+        include_rescaling=True,
+        input_shape=(SIDE, SIDE, 3),
+    )
+    # Three a block, and one at the end.
+    _check("keras3", model, "evonorm_s0", (3 * 4 + 1, 0), tmp_path)
+    _, report = evonorm_tf.convert(model, "evonorm_b0", return_report=True)
+    assert report.notes == (
+        f"{model.name}: a ResNetV2Backbone became a Functional",
+    )

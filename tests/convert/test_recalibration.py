@@ -1,0 +1,99 @@
+"""Moving statistics are the means of the batches', layer after layer."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import evonorm_tf
+from tests import cases
+from tests.convert import small
+
+
+def _model(kit_name):
+    """BatchNorm, then B0 on what it gives in training, both with momentum."""
+    kit = cases.kit(kit_name)
+    inputs = kit.keras.Input((6, 6, 4))
+    x = kit.keras.layers.BatchNormalization(name="bn", epsilon=1e-3)(inputs)
+    x = kit.layers.NormAct("evonorm_b0", name="b0", momentum=0.7)(x)
+    return kit.keras.Model(inputs, x)
+
+
+def _moving(model, layer, name):
+    weight = getattr(model.get_layer(layer), name)
+    return np.asarray(tf.convert_to_tensor(weight))
+
+
+@pytest.mark.parametrize("form", ["x", "pair", "triple", "dataset"])
+@cases.both_kerases
+def test_means_of_batches(kit_name, form):
+    model = small.scatter(_model(kit_name))
+    gamma = _moving(model, "b0", "gamma")
+    batches = [2.0 + 3.0 * small.draw(n, 6, 6, 4, seed=n) for n in (5, 5, 2)]
+    y = [np.zeros(len(x), np.float32) for x in batches]
+    data = {
+        "x": batches,
+        "pair": list(zip(batches, y)),
+        "triple": list(zip(batches, y, y)),
+        "dataset": tf.data.Dataset.from_tensor_slices(
+            np.concatenate(batches)
+        ).batch(5),
+    }[form]
+    assert evonorm_tf.recalibrate(model, data) == 3
+    weights = np.array([5, 5, 2]) / 12
+    means = np.array([x.mean((0, 1, 2)) for x in batches])
+    wanted = weights @ means
+    got = _moving(model, "bn", "moving_mean")
+    np.testing.assert_allclose(got, wanted, rtol=1e-4)
+    # Each batch is normalized by itself: its variance is gamma^2 then.
+    scale = _moving(model, "bn", "gamma")
+    variances = np.array([x.var((0, 1, 2)) for x in batches])
+    after = scale**2 * (variances / (variances + 1e-3))
+    got = _moving(model, "b0", "moving_variance")
+    np.testing.assert_allclose(got, weights @ after, rtol=1e-4)
+    np.testing.assert_array_equal(_moving(model, "b0", "gamma"), gamma)
+
+
+@cases.both_kerases
+def test_frozen_layers_keep_theirs(kit_name):
+    model = small.scatter(_model(kit_name))
+    model.get_layer("bn").trainable = False
+    before = _moving(model, "bn", "moving_mean")
+    x = small.draw(4, 6, 6, 4)
+    assert evonorm_tf.recalibrate(model, [x]) == 1
+    np.testing.assert_array_equal(_moving(model, "bn", "moving_mean"), before)
+    # What reaches B0 then is what the frozen layer gives at inference.
+    wanted = np.var(model.get_layer("bn")(x, training=False), (0, 1, 2))
+    got = _moving(model, "b0", "moving_variance")
+    np.testing.assert_allclose(got, wanted, rtol=1e-4)
+
+
+@cases.both_kerases
+def test_without_batch_statistics_nothing_is_read(kit_name):
+    kit = cases.kit(kit_name)
+    inputs = kit.keras.Input((6, 6, 4))
+    model = kit.keras.Model(inputs, kit.layers.NormAct("evonorm_s0")(inputs))
+
+    def never():
+        raise AssertionError("read")
+        yield
+
+    assert evonorm_tf.recalibrate(model, never()) == 0
+
+
+def test_too_little_data_changes_nothing():
+    model = small.scatter(_model("keras3"))
+    before = _moving(model, "b0", "moving_variance")
+    x = small.draw(4, 6, 6, 4)
+    for data, steps in (([x], 2), ([], None)):
+        with pytest.raises(ValueError, match="ended too early"):
+            evonorm_tf.recalibrate(model, data, steps)
+        np.testing.assert_array_equal(
+            _moving(model, "b0", "moving_variance"), before
+        )
+    endless = tf.data.Dataset.from_tensors(x).repeat()
+    with pytest.raises(ValueError, match="how many batches"):
+        evonorm_tf.recalibrate(model, endless)
+    for steps in (0, -1, 2.0, True):
+        with pytest.raises(ValueError, match="positive number"):
+            evonorm_tf.recalibrate(model, endless, steps)
+    assert evonorm_tf.recalibrate(model, endless, 2) == 3

@@ -1,0 +1,56 @@
+"""The table that a conversion prints."""
+
+import evonorm_tf
+from evonorm_tf.conversion import Entry, Report
+from tests import cases
+from tests.convert import small
+
+
+@cases.both_kerases
+def test_the_printed_table(kit_name):
+    keras = cases.kit(kit_name).keras
+    inputs = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(64, 1, name="conv")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.ReLU(name="act")(x)
+    x = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x)
+    x = keras.layers.Conv2D(24, 1, name="squeeze")(x)
+    x = keras.layers.GroupNormalization(8, name="pixel")(x)
+    x = keras.layers.Activation("swish", name="swish")(x)
+    model = keras.Model(inputs, keras.layers.BatchNormalization(name="end")(x))
+    _, report = evonorm_tf.convert(
+        model, "evonorm_s0", sites="norm|pixel", return_report=True
+    )
+    heads, norm, pixel, end, counts = str(report).splitlines()
+    assert heads.split() == [
+        *("layer", "old", "new", "channels", "groups", "note")
+    ]
+    assert norm.split() == [
+        *("norm", "BatchNormalization", "+", "act", "(ReLU)"),
+        *("evonorm_s0", "64", "32"),
+    ]
+    assert "evonorm_s0  24        24" in pixel
+    assert "a map of one pixel: docs/choosing.md" in pixel
+    assert "one channel a group; min_group_size raises it" in pixel
+    assert end.split()[:4] == ["end", "BatchNormalization", "left", "24"]
+    assert end.endswith("not among `sites`")
+    assert counts == "2 evonorm_s0, 1 left"
+    # Columns begin where their heads do.
+    for line in (norm, pixel):
+        assert line.index("evonorm_s0") == heads.index("new")
+    make = small.make(kit_name, "evonorm_s0", min_group_size=4)
+    _, report = evonorm_tf.convert(
+        model, make, sites="pixel", return_report=True
+    )
+    assert "one channel a group" not in str(report)
+
+
+def test_counts_and_notes():
+    report = Report(
+        (Entry("a", "ReLU"), Entry("b", "BatchNormalization", "affine", 3)),
+        ("m: a Net became a Functional",),
+    )
+    assert report.counts() == {"left": 1, "affine": 1}
+    assert str(report).endswith(
+        "1 left, 1 affine\nm: a Net became a Functional"
+    )

@@ -1,0 +1,226 @@
+"""What is found and replaced, and what is left, in either Keras."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import evonorm_tf
+from tests import cases
+from tests.convert import small
+
+
+def _chain(kit_name, *layers):
+    """Model of [N, 6, 6, 3] images, a convolution and the layers."""
+    kit = cases.kit(kit_name)
+    inputs = kit.keras.Input((6, 6, 3))
+    x = kit.keras.layers.Conv2D(8, 1, name="conv")(inputs)
+    for layer in layers:
+        x = layer(x)
+    return kit.keras.Model(inputs, x, name="chain")
+
+
+def _relu(kit_name):
+    """A function that activates: an operation, not a layer."""
+    if kit_name == "tf_keras":
+        return tf.nn.relu
+    return cases.kit(kit_name).keras.ops.relu
+
+
+@pytest.mark.parametrize("kind", ["Batch", "Group", "Layer", "Sync"])
+@pytest.mark.parametrize(
+    "activation", ["ReLU", "relu6", "silu", "LeakyReLU", "gelu", "function"]
+)
+@cases.both_kerases
+def test_a_pair_becomes_one_layer(kit_name, kind, activation):
+    layers = cases.kit(kit_name).keras.layers
+    if kind == "Sync" and kit_name == "keras3":
+        norm = layers.BatchNormalization(name="norm", synchronized=True)
+    elif kind == "Sync":
+        norm = layers.experimental.SyncBatchNormalization(name="norm")
+    else:
+        options = {"groups": 4} if kind == "Group" else {}
+        norm = getattr(layers, f"{kind}Normalization")(name="norm", **options)
+    if activation == "function":
+        act = _relu(kit_name)
+    elif hasattr(layers, activation):
+        act = getattr(layers, activation)(name="act")
+    else:
+        act = layers.Activation(
+            tf.nn.relu6 if activation == "relu6" else activation, name="act"
+        )
+    model = _chain(kit_name, norm, act)
+    new, report = evonorm_tf.convert(model, "evonorm_s0", return_report=True)
+    assert [layer.name for layer in new.layers[1:]] == ["conv", "norm"]
+    (layer,) = small.norm_acts(new).values()
+    assert layer.activation and layer.row.name == "evonorm_s0"
+    assert layer.synchronized == (kind == "Sync")
+    (entry,) = report.entries
+    assert (entry.new, entry.channels, entry.groups) == ("evonorm_s0", 8, 8)
+    assert type(norm).__name__ in entry.old
+    x = small.draw(2, 6, 6, 3)
+    assert new(x).shape == model(x).shape
+    # The same layer by hand, on what the convolution gives.
+    by_hand = layer(np.asarray(new.get_layer("conv")(x)))
+    np.testing.assert_allclose(new(x), by_hand, rtol=1e-6)
+
+
+@pytest.mark.parametrize("after", ["nothing", "sigmoid", "softmax", "conv"])
+@cases.both_kerases
+def test_a_site_without_an_activation(kit_name, after):
+    """Bounded functions are no such activation, nor is what comes later."""
+    layers = cases.kit(kit_name).keras.layers
+    following = {
+        "nothing": [],
+        "sigmoid": [layers.Activation("sigmoid", name="after")],
+        "softmax": [layers.Softmax(name="after")],
+        # Its activation acts on its own product, not on the norm's output.
+        "conv": [layers.Conv2D(4, 1, activation="relu", name="after")],
+    }[after]
+    norm = layers.BatchNormalization(name="norm")
+    model = small.scatter(_chain(kit_name, norm, *following))
+    new, report = evonorm_tf.convert(model, "evonorm_b0", return_report=True)
+    layer = small.norm_acts(new)["norm"]
+    assert not layer.activation
+    wanted = {"norm": ("BatchNormalization", "affine")}
+    if after == "conv":
+        wanted["after"] = ("Conv2D(relu)", "")
+    assert small.lines(report) == wanted
+    x = small.draw(2, 6, 6, 3)
+    # BatchNorm as it is at inference, and what follows still follows.
+    np.testing.assert_allclose(new(x), model(x), rtol=2e-5, atol=2e-5)
+    left = evonorm_tf.convert(
+        _chain(kit_name, norm, layers.ReLU(), layers.BatchNormalization()),
+        "evonorm_b0",
+        without_activation="leave",
+    )
+    assert len(small.normalizations(left)) == 1
+
+
+@cases.both_kerases
+def test_an_output_with_two_readers_is_not_fused(kit_name):
+    keras = cases.kit(kit_name).keras
+    inputs = keras.Input((6, 6, 3))
+    x = keras.layers.BatchNormalization(name="norm")(inputs)
+    y = keras.layers.ReLU(name="act")(x)
+    model = keras.Model(inputs, keras.layers.Add(name="add")([x, y]))
+    small.scatter(model)
+    new, report = evonorm_tf.convert(model, "evonorm_s0", return_report=True)
+    norm, act = report.entries
+    assert (norm.new, act.new) == ("affine", "")
+    assert "act" in norm.note and "add" in norm.note
+    assert act.layer == "act" and "reads norm" in act.note
+    x = small.draw(2, 6, 6, 3)
+    np.testing.assert_allclose(new(x), model(x), rtol=2e-5, atol=2e-5)
+    # A model's output is a reader too.
+    x = keras.layers.BatchNormalization(name="norm")(inputs)
+    y = keras.layers.ReLU(name="act")(x)
+    two = keras.Model(inputs, [x, y])
+    new, report = evonorm_tf.convert(two, "evonorm_s0", return_report=True)
+    assert small.lines(report)["norm"][1] == "affine"
+    assert len(new(small.draw(2, 6, 6, 3))) == 2
+
+
+@cases.both_kerases
+def test_one_activation_after_two_paths(kit_name):
+    """Only the call after the normalization goes; the other call stays."""
+    keras = cases.kit(kit_name).keras
+    inputs = keras.Input((6, 6, 3))
+    act = keras.layers.ReLU(name="act")
+    x = act(keras.layers.BatchNormalization(name="norm")(inputs))
+    y = act(keras.layers.Conv2D(3, 1, name="conv")(inputs))
+    model = keras.Model(inputs, [x, y])
+    new, report = evonorm_tf.convert(model, "evonorm_s1", return_report=True)
+    assert small.lines(report) == {
+        "norm": ("BatchNormalization + act (ReLU)", "evonorm_s1"),
+        "act": ("ReLU", ""),
+    }
+    x = small.draw(2, 6, 6, 3)
+    first, second = new(x)
+    np.testing.assert_array_equal(second, model(x)[1])
+    site = small.norm_acts(new)["norm"]
+    np.testing.assert_allclose(first, site(x), rtol=1e-6)
+
+
+@cases.both_kerases
+def test_branches(kit_name):
+    """Two branches, a stem each, merged; and a dictionary of outputs."""
+    keras = cases.kit(kit_name).keras
+    left, right = keras.Input((6, 6, 3), name="a"), keras.Input((6, 6, 3))
+    merged = []
+    for k, x in enumerate((left, right)):
+        x = keras.layers.Conv2D(4, 1, name=f"conv{k}")(x)
+        x = keras.layers.BatchNormalization(name=f"norm{k}")(x)
+        merged.append(keras.layers.ReLU(name=f"act{k}")(x))
+    x = keras.layers.Concatenate(name="cat")(merged)
+    x = keras.layers.Conv2D(4, 1, name="last")(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    y = keras.layers.ReLU(name="act")(x)
+    model = keras.Model([left, right], {"sum": x * 2.0 + 1.0, "y": y})
+    new, report = evonorm_tf.convert(model, "evonorm_s0", return_report=True)
+    found = {entry.layer: entry.new for entry in report.entries}
+    assert found == {
+        **{"norm0": "evonorm_s0", "norm1": "evonorm_s0"},
+        **{"norm": "affine", "act": ""},
+    }
+    x = [small.draw(2, 6, 6, 3), small.draw(2, 6, 6, 3, seed=1)]
+    outputs = new(x)
+    assert sorted(outputs) == ["sum", "y"]
+    y = np.asarray(outputs["y"])
+    assert np.all(y >= 0) and np.any(y > 0)
+    middle = np.maximum((np.asarray(outputs["sum"]) - 1.0) / 2.0, 0.0)
+    np.testing.assert_allclose(y, middle, atol=1e-5)
+    kept = evonorm_tf.convert(model, "evonorm_s0", keep_stem=True)
+    assert small.normalizations(kept) == ["norm0", "norm1"]
+
+
+@cases.both_kerases
+def test_shared_layers_stay_shared(kit_name):
+    keras = cases.kit(kit_name).keras
+    inputs = keras.Input((6, 6, 3))
+    conv = keras.layers.Conv2D(3, 1, name="conv")
+    norm = keras.layers.BatchNormalization(name="norm")
+    acts = [keras.layers.ReLU(name=f"act{k}") for k in range(2)]
+    x = acts[0](norm(conv(inputs)))
+    y = acts[1](norm(conv(x)))
+    model = keras.Model(inputs, y)
+    new, report = evonorm_tf.convert(model, "evonorm_b0", return_report=True)
+    assert small.lines(report) == {
+        "norm": ("BatchNormalization + act0 (ReLU), act1 (ReLU)", "evonorm_b0")
+    }
+    assert [layer.name for layer in new.layers[1:]] == ["conv", "norm"]
+    assert len(new.weights) == 2 + 4
+    x = small.draw(2, 6, 6, 3)
+    conv, norm = new.layers[1:]
+    wanted = norm(conv(norm(conv(tf.constant(x)))))
+    np.testing.assert_allclose(new(x), wanted, rtol=1e-5, atol=1e-6)
+    # With one use that has no activation there is one layer still: an affine.
+    other = keras.Model(inputs, _norm_twice(keras, inputs))
+    new, report = evonorm_tf.convert(other, "evonorm_b0", return_report=True)
+    (entry, *left) = report.entries
+    assert entry.new == "affine" and "only some" in entry.note
+    assert [one.layer for one in left] == ["act"]
+
+
+def _norm_twice(keras, inputs):
+    norm = keras.layers.BatchNormalization(name="norm")
+    x = keras.layers.ReLU(name="act")(norm(inputs))
+    return norm(keras.layers.Conv2D(3, 1, name="conv")(x))
+
+
+@cases.both_kerases
+def test_our_own_layers_are_replaced_too(kit_name):
+    kit = cases.kit(kit_name)
+    layers = kit.keras.layers
+    first = kit.layers.NormAct("bn_relu", name="first")
+    second = kit.layers.NormAct("bn_relu", activation=False, name="second")
+    # An activation after a layer that activates already is its own matter.
+    model = _chain(kit_name, first, layers.ReLU(name="act"), second)
+    new, report = evonorm_tf.convert(model, "evonorm_s0", return_report=True)
+    assert small.lines(report) == {
+        "first": ("NormAct + bn_relu", "evonorm_s0"),
+        "second": ("NormAct", "affine"),
+        "act": ("ReLU", ""),
+    }
+    assert [one.name for one in new.layers[1:]] == [
+        *("conv", "first", "act", "second")
+    ]
