@@ -34,6 +34,7 @@ EXTRAS = {
     "vision": VISION,
     "gan": [*VISION, "scipy"],
     "search": [*VISION, "ray"],
+    "export": ["tf2onnx==1.17.0", "onnx", "onnxruntime", "safetensors"],
     "tpu": ["jax", "jaxlib", "libtpu"],
     "dev": ["pytest", "pytest-xdist", "portpicker", "ruff", "build"],
 }

@@ -14,9 +14,9 @@ FILES = [
 ]
 # Who may import what, by the start of the file's path.
 KERAS3 = ("evonorm_tf/layers.py", "evonorm_tf/models.py")
-KERAS3 += ("evonorm_tf/conversion.py", "benchmarks/")
+KERAS3 += ("benchmarks/",)
 LEGACY = ("evonorm_tf/legacy.py", "evonorm_tf/models.py")
-LEGACY += ("evonorm_tf/conversion.py", "evonorm_tf/training/")
+LEGACY += ("evonorm_tf/training/",)
 LEGACY += ("evonorm_tf/search/", "benchmarks/", *(f"{h}/" for h in HEADS))
 GARDEN = ("evonorm_tf/training/", "benchmarks/", *(f"{h}/" for h in HEADS))
 JAX = ("evonorm_tf/preflight/",)

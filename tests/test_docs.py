@@ -1,14 +1,32 @@
-"""What the documents point at is there; their snippets run."""
+"""What the documents point at is there; their snippets and commands run.
 
+A block that begins with ```sh is run, command by command. One that needs what
+a checkout has not says so: ```sh needs=tpu, imagenet, coco, cifar10, inception,
+cluster, install, or hours of a machine.
+"""
+
+import json
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 _SNIPPET = re.compile(r"```python\n(.*?)```", re.S)
+_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.S | re.M)
+_NEEDS = (
+    *("tpu", "imagenet", "coco", "cifar10", "inception", "cluster"),
+    *("install", "hours", "images"),
+)
+_MODULE = re.compile(r"python -m ([\w.]+)")
+# Seconds and not minutes: run whenever the tests are.
+_QUICK = re.compile(r"configs\.tables|doctor|--help|data check|demo --help")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -29,5 +47,108 @@ def _snippets():
 
 
 @pytest.mark.parametrize("code", list(_snippets()))
-def test_snippets_run(code):
+def test_snippets_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exec(compile(code, "snippet", "exec"), {})
+
+
+@pytest.mark.parametrize(
+    "name", ["layer", "convert", pytest.param("search", marks=pytest.mark.slow)]
+)
+def test_notebooks_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # Of the processes they start.
+    path = ROOT / "docs" / "notebooks" / f"{name}.ipynb"
+    cells = json.loads(path.read_text())["cells"]
+    code = [c for c in cells if c["cell_type"] == "code"]
+    # What stands there was run, in order, and did not fail.
+    assert [c["execution_count"] for c in code] == [
+        *range(1, len(code) + 1),
+    ]
+    kept: dict = {}
+    for index, cell in enumerate(code):
+        text = "".join(cell["source"])
+        exec(compile(text, f"{name}-{index}", "exec"), kept)
+
+
+def test_the_api_page_is_what_the_docstrings_say():
+    import build_api
+
+    assert build_api.PAGE.read_text() == build_api.page(), (
+        "Way out: python docs/build_api.py"
+    )
+
+
+def _blocks():
+    """(page, language, what it needs, text) of every fenced block."""
+    for page in PAGES:
+        if page.name == "api.md":
+            continue
+        for info, text in _FENCE.findall(page.read_text()):
+            language, _, needs = info.partition(" needs=")
+            yield page.name, language.strip(), needs, text
+
+
+def _commands(text):
+    """The commands of a block, lines that end in a backslash joined."""
+    joined = text.replace("\\\n", " ")
+    lines = [line.split("  #")[0].strip() for line in joined.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_every_block_says_what_it_is():
+    strange = [
+        (page, language, needs, text[:60])
+        for page, language, needs, text in _blocks()
+        if language not in ("sh", "python", "text", "json")
+        or not set(filter(None, needs.split(","))) <= set(_NEEDS)
+    ]
+    assert not strange
+
+
+def test_every_module_of_a_command_is_there():
+    missing = {
+        (page, name)
+        for page, _, _, text in _blocks()
+        for name in _MODULE.findall(text)
+        if name.split(".")[0] not in ("venv", "pip", "pytest", "build")
+        and not (ROOT / name.replace(".", "/")).with_suffix(".py").exists()
+        and not (ROOT / name.replace(".", "/") / "__main__.py").exists()
+    }
+    assert not missing
+
+
+def _blocks_to_run():
+    for index, (page, language, needs, text) in enumerate(_blocks()):
+        if language != "sh" or needs:
+            continue
+        quick = all(_QUICK.search(one) for one in _commands(text))
+        yield pytest.param(
+            text,
+            id=f"{page}-{index}",
+            marks=() if quick else pytest.mark.slow,
+        )
+
+
+@pytest.mark.parametrize("text", list(_blocks_to_run()))
+def test_commands_run(text, tmp_path):
+    """One block after the other, each in a folder of its own."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    (tmp_path / "docs" / "runs").mkdir()
+    for command in _commands(text):
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        assert done.returncode == 0, (
+            f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        )

@@ -1,0 +1,207 @@
+"""Files compute what the model does, and what does not is not kept."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from evonorm_tf import export, exporting, layers, legacy
+from evonorm_tf.exporting import __main__ as command
+from evonorm_tf.exporting import formats
+
+SHAPE = (12, 12, 3)
+KERASES = {"keras": layers, "tf_keras": legacy}
+
+
+def _images(count=8):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(count, *SHAPE)).astype(np.float32)
+
+
+@functools.cache
+def _model(home="keras", rows=("evonorm_b0", "evonorm_s0", "bn_relu")):
+    """A network nested in another, with statistics as after training."""
+    home = KERASES[home]
+    keras = getattr(home, "keras", None) or home.tf_keras
+    inner = keras.Sequential([keras.layers.Input((12, 12, 8))])
+    for row in rows:
+        inner.add(home.NormAct(row, groups=4))
+        inner.add(keras.layers.Conv2D(8, 3, padding="same"))
+    images = keras.Input(SHAPE)
+    x = inner(keras.layers.Conv2D(8, 3, padding="same")(images))
+    x = keras.layers.GlobalAveragePooling2D()(home.NormAct("evonorm_s2")(x))
+    model = keras.Model(images, keras.layers.Dense(5)(x))
+    rng = np.random.default_rng(1)
+    for layer in model._flatten_layers():
+        for weight in getattr(layer, "weights", []):
+            if "moving_variance" in weight.name or "/v" in weight.name:
+                weight.assign(rng.uniform(0.5, 2.0, weight.shape))
+    return model
+
+
+@pytest.mark.parametrize("home", KERASES)
+@pytest.mark.parametrize(
+    "name", [f for f in formats.FORMATS if f != "tflite_int8"]
+)
+def test_formats_agree_with_the_model(home, name, tmp_path):
+    if name == "onnx":
+        pytest.importorskip("tf2onnx")
+    path = tmp_path / f"model{formats.FORMATS[name].suffix}"
+    model, images = _model(home), _images()
+    done = export(model, path, name, images=images)
+    assert done.difference <= formats.FORMATS[name].tolerance
+    if name not in ("keras", "tflite_float16"):
+        assert done.difference < 1e-5
+    if name == "tflite_float16":  # Weights were rounded.
+        assert done.difference > 1e-6
+    # What stands there is what was compared, and takes any number.
+    run = formats.FORMATS[name].read(path)
+    for count in (1, 3):
+        want = np.asarray(model(images[:count], training=False))
+        got = run(images[:count])["output_0"]
+        atol = 2e-2 if name == "tflite_float16" else 1e-5
+        np.testing.assert_allclose(got, want, atol=atol * abs(want).max())
+    assert done.size == exporting._size(path) > 1000
+    assert done.milliseconds > 0 and done.left == ()
+    assert f"{done.difference:.1e}" in str(done) and "MB" in str(done)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _tensors(path):
+    plain = (
+        tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    interpreter = tf.lite.Interpreter(
+        str(path), experimental_op_resolver_type=plain
+    )
+    by_index = {t["index"]: t for t in interpreter.get_tensor_details()}
+    for op in interpreter._get_ops_details():
+        yield op["op_name"], [by_index[i] for i in op["outputs"]]
+
+
+def test_tflite_has_no_tensor_above_rank_four(tmp_path):
+    export(_model(), tmp_path / "model.tflite")
+    found = dict.fromkeys(
+        name for name, _ in _tensors(tmp_path / "model.tflite")
+    )
+    assert not {"PACK", "SHAPE", "BROADCAST_TO", "TRANSPOSE"} & set(found)
+    assert all(
+        len(tensor["shape"]) <= 4
+        for _, tensors in _tensors(tmp_path / "model.tflite")
+        for tensor in tensors
+    )
+
+
+def test_int8_is_int8_where_its_operations_exist(tmp_path):
+    path = tmp_path / "model.tflite"
+    done = export(_model(), path, "tflite_int8", images=_images(16))
+    assert 1e-4 < done.difference <= 0.2
+    wide = {
+        name
+        for name, tensors in _tensors(path)
+        if any(t["dtype"] == np.float32 for t in tensors)
+    }
+    assert wide == {"DIV", "SQRT", "DEQUANTIZE"}
+    # Without B layers nothing is left in float32 between input and output.
+    model = _model(rows=("evonorm_s0", "bn_relu"))
+    export(model, path, "tflite_int8", images=_images(16))
+    kinds = [name for name, _ in _tensors(path)]
+    assert kinds.count("DEQUANTIZE") == kinds.count("QUANTIZE") == 1
+    assert "DIV" not in kinds
+    with pytest.raises(ValueError, match="int8 takes the range"):
+        export(_model(), path, "tflite_int8")
+
+
+def test_subclassed_models_and_several_outputs(tmp_path):
+    class Two(layers.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.norm = layers.EvoNormS0(groups=1)
+
+        def call(self, images, training=None):
+            x = self.norm(images, training=training)
+            return {"all": x, "mean": tf.reduce_mean(x, [1, 2])}
+
+    model, images = Two(), _images(2)
+    with pytest.raises(ValueError, match="give `images`"):
+        export(model, tmp_path / "model.tflite")
+    with pytest.raises(ValueError, match="unbuilt layers"):
+        export(model, tmp_path / "model.tflite", images=images)
+    model(images)
+    done = export(model, tmp_path / "model.tflite", images=images)
+    assert done.difference < 1e-5
+    run = formats.FORMATS["tflite"].read(tmp_path / "model.tflite")
+    assert {k: v.shape for k, v in run(images).items()} == {
+        "all": (2, *SHAPE),
+        "mean": (2, 3),
+    }
+
+
+def test_what_is_not_the_model_is_not_kept(tmp_path, monkeypatch):
+    model, path = _model(), tmp_path / "saved"
+    export(model, path)
+    before = sorted(p.name for p in path.iterdir())
+    right = formats.FORMATS["saved_model"]
+
+    def wrong(factor):
+        def read(path):
+            run = right.read(path)
+            return lambda x: {k: v * factor for k, v in run(x).items()}
+
+        return dataclasses.replace(right, read=read)
+
+    for factor in (1.01, np.nan):
+        monkeypatch.setitem(formats.FORMATS, "saved_model", wrong(factor))
+        with pytest.raises(ValueError, match="is not the model"):
+            export(model, path)
+        with pytest.raises(ValueError, match="is not the model"):
+            export(model, tmp_path / "other")
+    monkeypatch.setitem(formats.FORMATS, "saved_model", wrong(1.01))
+    assert export(model, path, tolerance=0.1).difference > 0.005
+    assert sorted(p.name for p in path.iterdir()) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["saved"]
+
+
+def test_wrong_arguments(tmp_path):
+    model = _model()
+    with pytest.raises(ValueError, match="suffix says no format"):
+        export(model, tmp_path / "model.pb")
+    with pytest.raises(ValueError, match="Unknown format"):
+        export(model, tmp_path / "model.pb", "graphdef")
+    with pytest.raises(ValueError, match=r"ends in \.onnx"):
+        export(model, tmp_path / "model.tflite", "onnx")
+    with pytest.raises(ValueError, match=r"images of shape \[2, 8, 8, 3\]"):
+        export(model, tmp_path / "x.tflite", images=np.zeros([2, 8, 8, 3]))
+    with pytest.raises(TypeError, match="Keras 3 or tf_keras"):
+        export(lambda x: x, tmp_path / "model.tflite")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="something else in it"):
+        export(model, tmp_path / "mine", "saved_model")
+    keras = layers.keras
+    a, b = keras.Input(SHAPE), keras.Input(SHAPE)
+    with pytest.raises(ValueError, match="2 inputs"):
+        export(keras.Model([a, b], a + b), tmp_path / "model.tflite")
+    anysize = keras.Input((None, None, 3))
+    with pytest.raises(ValueError, match="of any size"):
+        export(keras.Model(anysize, anysize * 2), tmp_path / "model.tflite")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("home", KERASES)
+def test_command(home, tmp_path, capsys):
+    _model(home).save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", _images(2))
+    arguments = [str(tmp_path / "model.keras"), f"--output={tmp_path / 'out'}"]
+    arguments.append(f"--images={tmp_path / 'images.npy'}")
+    assert command.main([*arguments, "--format=tflite,saved_model"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 2 and "outputs differ by" in lines[0]
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"tflite.tflite", "saved_model"}
+    assert command.main([*arguments, "--format=onnx,pb"]) == 2
+    assert "Received: pb" in capsys.readouterr().err
+    assert command.main(["none.keras", "--output=x"]) == 2
+    assert "no such file" in capsys.readouterr().err

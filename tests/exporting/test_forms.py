@@ -1,0 +1,165 @@
+"""The folded forms compute what the layers do, in operations of rank 4."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from evonorm_tf import catalog, layers, legacy
+from evonorm_tf.exporting import forms, inference_form, trace
+from tests import reference
+
+SHAPE = (3, 6, 5, 8)
+# Rows that are left as they are: found by search, no formula of their own.
+LEFT = ("random", "random_rej", "rs_rej")
+KERASES = {"keras": layers, "tf_keras": legacy}
+
+
+def _layer(home, name, low=-0.9, **options):
+    """A built layer with weights drawn at random, v of both signs."""
+    options = {"groups": 4} | options
+    layer = home.NormAct(name, **options)
+    layer(tf.zeros(SHAPE))
+    ranges = {"moving_variance": (0.2, 2.0), "v": (low, 1.5)}
+    rng = np.random.default_rng(0)
+    for weight in layer.weights:
+        kind = weight.name.split("/")[-1].partition(":")[0]
+        weight.assign(rng.uniform(*ranges.get(kind, (-1, 1)), weight.shape))
+    return layer
+
+
+def _images(shape=SHAPE, mean=0.5):
+    rng = np.random.default_rng(1)
+    return tf.constant(rng.normal(mean, 2, shape), tf.float32)
+
+
+def _folded(layer, x):
+    with inference_form(layer) as left:
+        assert left == []
+        return layer(x, training=False)
+
+
+@pytest.mark.parametrize("active", [True, False], ids=["active", "bare"])
+@pytest.mark.parametrize("name", [n for n in catalog.names() if n not in LEFT])
+@pytest.mark.parametrize("home", KERASES)
+def test_folded_equals_layer(home, name, active):
+    layer = _layer(KERASES[home], name, activation=active)
+    x = _images()
+    want = layer(x, training=False)
+    # Constants are rounded once and sums are taken in the same order.
+    np.testing.assert_allclose(_folded(layer, x), want, rtol=2e-5, atol=2e-6)
+    # The layer is as it was.
+    assert "call" not in vars(layer)
+    np.testing.assert_array_equal(layer(x, training=False), want)
+
+
+@pytest.mark.parametrize("low", [0.1, 1e-4, -0.9])
+def test_b0_for_large_small_and_negative_v(low):
+    """Above 1e-2 everything is divided by v; elsewhere it cannot be."""
+    layer = _layer(layers, "evonorm_b0", low=low)
+    if low > 0:
+        layer.v.assign(np.linspace(low, 1.5, 8))
+    x = _images()
+    values = {w.name: np.asarray(w, np.float64) for w in layer.weights}
+    std = np.sqrt(values["moving_variance"] + 1e-5)
+    wide = np.asarray(x, np.float64)
+    instance = np.sqrt(reference.variance(wide, (1, 2)) + 1e-5)
+    want = wide / np.maximum(std, values["v"] * wide + instance)
+    want = want * values["gamma"] + values["beta"]
+    np.testing.assert_allclose(_folded(layer, x), want, rtol=2e-5, atol=2e-6)
+
+
+def test_a_large_mean_keeps_its_digits():
+    """Variances are of differences, and x - mean is taken first."""
+    x = _images(mean=300.0)
+    for name in ("evonorm_b0", "evonorm_s0", "gn_relu", "ln_relu"):
+        layer = _layer(layers, name)
+        want = layer(x, training=False)
+        np.testing.assert_allclose(_folded(layer, x), want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in catalog.names() if n not in LEFT])
+def test_operations_are_few_and_of_rank_four(name):
+    keras = layers.keras
+    inputs = keras.Input(SHAPE[1:])
+    layer = layers.NormAct(name, groups=4)
+    model = keras.Model(inputs, layer(inputs))
+    spec = tf.TensorSpec([None, *SHAPE[1:]])
+    graphs = [
+        trace.function(model, spec, fold).get_concrete_function().graph
+        for fold in (True, False)
+    ]
+    folded, usual = (
+        [op for op in g.get_operations() if op.type != "Const"] for g in graphs
+    )
+    assert len(folded) < len(usual)
+    ranks = [t.shape.rank for op in folded for t in op.outputs]
+    assert max(ranks) == 4
+    # Nothing is read from a variable, and no shape at run time.
+    kinds = {op.type for op in folded}
+    assert not kinds & {"ReadVariableOp", "Shape", "Pack", "BroadcastTo"}
+
+
+@pytest.mark.parametrize("name", ["evonorm_s0", "evonorm_s2", "gn_relu"])
+def test_groups_of_one_channel_have_no_spread(name):
+    """Its exact zeros have no int8 range: TensorFlow Lite aborts on them."""
+    layer, x = _layer(layers, name, groups=8), _images()
+    want = layer(x, training=False)
+    np.testing.assert_allclose(_folded(layer, x), want, rtol=2e-5, atol=2e-6)
+    model = layers.keras.Sequential([layers.keras.Input(SHAPE[1:]), layer])
+    serve = trace.function(model, tf.TensorSpec([None, *SHAPE[1:]]))
+    graph = serve.get_concrete_function().graph
+    kinds = [op.type for op in graph.get_operations()]
+    assert kinds.count("SquaredDifference") == (name != "evonorm_s2")
+
+
+def test_what_cannot_be_folded_is_left_and_named():
+    x = _images()
+    for options in ({"name_or_row": "random"}, {"axis": 1}, {"affine": False}):
+        options = {"name_or_row": "evonorm_s0", "groups": 2} | options
+        layer = layers.NormAct(**options)
+        given = [tf.ones([3, 8])] * 2 if not layer.affine else []
+        want = layer(x, *given, training=False)
+        assert forms.form(layer) is None
+        with inference_form(layer) as left:
+            np.testing.assert_array_equal(
+                layer(x, *given, training=False), want
+            )
+        assert left == [layer.name]
+
+
+def test_training_and_volumes_are_as_ever():
+    layer = _layer(layers, "evonorm_b0")
+    x = _images()
+    before = np.asarray(layer.moving_variance)
+    want = layer(x, training=True)
+    layer.moving_variance.assign(before)
+    with inference_form(layer):
+        np.testing.assert_array_equal(layer(x, training=True), want)
+        assert not np.array_equal(layer.moving_variance, before)
+    volume = _images((2, 3, 4, 5, 8))
+    want = layer(volume, training=False)
+    np.testing.assert_array_equal(_folded(layer, volume), want)
+
+
+def test_half_precision_is_computed_in_float32():
+    layer = _layer(layers, "evonorm_s0", dtype="mixed_float16")
+    # A group variance above 65,504 is infinite in float16.
+    x = tf.cast(_images() * 300.0, tf.float16)
+    want = layer(x, training=False)
+    got = _folded(layer, x)
+    assert got.dtype == tf.float16
+    assert np.abs(want).max() > 0.1
+    np.testing.assert_allclose(got, want, rtol=2e-3, atol=2e-3)
+
+
+def test_an_unbuilt_layer_is_refused_and_errors_leave_no_trace():
+    layer = layers.NormAct("evonorm_s0")
+    with (
+        pytest.raises(ValueError, match="unbuilt layers"),
+        inference_form(layer),
+    ):
+        pass
+    layer = _layer(layers, "evonorm_s0")
+    with pytest.raises(RuntimeError), inference_form(layer):
+        raise RuntimeError
+    assert "call" not in vars(layer)
