@@ -1,11 +1,16 @@
 """Published networks: site counts, shape, a training step, save and load."""
 
+import pathlib
+import subprocess
+import sys
+
 import pytest
 
 import evonorm_tf
 from tests import cases
 from tests.convert import small
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SIDE = 64
 # Sites with an activation and without. ResNet50: the stem, two a block, and
 # one more without; four shortcuts. ResNet50V2: three a block, and the last.
@@ -59,8 +64,27 @@ def test_keras_applications(kit_name, name, tmp_path):
 
 
 def test_keras_cv(tmp_path):
+    """In a process of its own.
+
+    Which Keras keras-cv takes, of a process that has both, is decided by what
+    was imported before it.
+    """
+    code = (
+        "import pathlib, sys\n"
+        "from tests.convert import test_networks\n"
+        "test_networks.check_keras_cv(pathlib.Path(sys.argv[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def check_keras_cv(folder):
     """Built from its arguments; a class of its own, which the report says."""
-    pytest.importorskip("keras_cv")
     from keras_cv.models import ResNetV2Backbone
 
     model = ResNetV2Backbone(
@@ -71,7 +95,7 @@ def test_keras_cv(tmp_path):
         input_shape=(SIDE, SIDE, 3),
     )
     # Three a block, and one at the end.
-    _check("keras3", model, "evonorm_s0", (3 * 4 + 1, 0), tmp_path)
+    _check("keras3", model, "evonorm_s0", (3 * 4 + 1, 0), folder)
     _, report = evonorm_tf.convert(model, "evonorm_b0", return_report=True)
     assert report.notes == (
         f"{model.name}: a ResNetV2Backbone became a Functional",
