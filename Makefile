@@ -27,7 +27,7 @@ $(STAMP): setup.py constraints.txt
 
 # TensorFlow reports a missing GPU as an error; here it would only alarm.
 demo: export TF_CPP_MIN_LOG_LEVEL := 3
-demo: $(STAMP)  ## train EvoNorms beside BatchNorm on digits, 5 minutes
+demo: $(STAMP)  ## train EvoNorms beside BatchNorm on digits, 4 to 6 minutes
 	@$(BIN)/python -m classification.demo
 
 test: $(STAMP)  ## what CI runs

@@ -94,12 +94,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    training_flags.define_flags("digits_biggan", "runs/gan-digits", rows=True)
-    flags.DEFINE_string(
-        "preflight",
-        None,
-        "Instead of training: compile the steps for this TPU topology, "
-        "v5e:2x2 for example, without a TPU, and report.",
+    training_flags.define_flags(
+        "digits_biggan", "runs/gan-digits", rows=True, steps=True
     )
-    flags.DEFINE_string("preflight_json", None, "Write the report here too.")
     app.run(main)

@@ -83,9 +83,19 @@ def _write_keras(source: Source, path: pathlib.Path) -> None:
 
 
 def read_keras(path: pathlib.Path) -> Any:
-    """The model of a .keras file, of whichever Keras wrote it."""
-    with zipfile.ZipFile(path) as file:
-        about = json.loads(file.read("metadata.json"))
+    """The model of a .keras file, of whichever Keras wrote it.
+
+    Raises:
+      ValueError: it is no such file.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            about = json.loads(file.read("metadata.json"))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(
+            "The file is no .keras file, as model.save('NAME.keras') writes "
+            f"it ({error}). Received: {str(path)!r}"
+        ) from error
     if int(about["keras_version"].split(".")[0]) >= 3:
         from evonorm_tf import layers as ours
 

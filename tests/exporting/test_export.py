@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import zipfile
 
 import numpy as np
 import pytest
@@ -205,3 +206,14 @@ def test_command(home, tmp_path, capsys):
     assert "Received: pb" in capsys.readouterr().err
     assert command.main(["none.keras", "--output=x"]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_keras_file_is_named(tmp_path, capsys):
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"not a zip")
+    assert command.main([str(path), f"--output={tmp_path}"]) == 2
+    assert "no .keras file" in capsys.readouterr().err
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("other.txt", "")
+    assert command.main([str(path), f"--output={tmp_path}"]) == 2
+    assert "metadata.json" in capsys.readouterr().err
