@@ -1,5 +1,6 @@
 """Published networks: site counts, shape, a training step, save and load."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -63,27 +64,30 @@ def test_keras_applications(kit_name, name, tmp_path):
     _check(kit_name, model, norm_act, NETWORKS[name], tmp_path)
 
 
-def test_keras_cv(tmp_path):
-    """In a process of its own.
+@cases.both_kerases
+def test_keras_cv(kit_name, tmp_path):
+    """In a process of its own: keras-cv takes the Keras of TensorFlow.
 
-    Which Keras keras-cv takes, of a process that has both, is decided by what
-    was imported before it.
+    Which that is stands in the environment, where others of this process may
+    have set it.
     """
     code = (
         "import pathlib, sys\n"
         "from tests.convert import test_networks\n"
-        "test_networks.check_keras_cv(pathlib.Path(sys.argv[1]))\n"
+        "test_networks.check_keras_cv(sys.argv[1], pathlib.Path(sys.argv[2]))\n"
     )
+    legacy = str(int(kit_name == "tf_keras"))
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
+        [sys.executable, "-c", code, kit_name, str(tmp_path)],
         cwd=ROOT,
+        env=os.environ | {"TF_USE_LEGACY_KERAS": legacy},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def check_keras_cv(folder):
+def check_keras_cv(kit_name, folder):
     """Built from its arguments; a class of its own, which the report says."""
     from keras_cv.models import ResNetV2Backbone
 
@@ -95,7 +99,7 @@ def check_keras_cv(folder):
         input_shape=(SIDE, SIDE, 3),
     )
     # Three a block, and one at the end.
-    _check("keras3", model, "evonorm_s0", (3 * 4 + 1, 0), folder)
+    _check(kit_name, model, "evonorm_s0", (3 * 4 + 1, 0), folder)
     _, report = evonorm_tf.convert(model, "evonorm_b0", return_report=True)
     assert report.notes == (
         f"{model.name}: a ResNetV2Backbone became a Functional",
