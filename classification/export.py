@@ -5,17 +5,21 @@
 
 An export takes the images as they are, uint8 [N, H, W, C] for any N, and
 gives "logits" and "probabilities" [N, classes] and "label" [N]: the scaling
-to the network's range is inside. The SavedModel of a network whose images
-are cut and resized has a second signature, "jpeg", for files' bytes [N],
-which cuts and resizes as the evaluation does.
+to the network's range is inside. Its layers are in the folded form of
+`evonorm_tf.exporting`. The SavedModel of a network whose images are cut and
+resized has a second signature, "jpeg", for files' bytes [N], which cuts and
+resizes as the evaluation does. "tflite_int8" takes its ranges from images of
+the training data, which must be where the run found them.
 
 Beside it are `labels.txt`, a name a line, and `export.json`: where the
 weights come from, the metrics they had, and how far each export's logits are
-from the model's. An export that is too far is an error.
+from the model's, its size and its latency. An export that is too far is an
+error.
 """
 
 import json
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -24,34 +28,41 @@ import tensorflow as tf
 import tf_keras
 from absl import app, flags
 
+from classification import data as data_lib
 from classification import restore
 from classification.augment import center_window, normalize, resize
 from classification.settings import Data
-from classification.tflite import TFLITE, write_tflite
+from evonorm_tf.exporting import check, inference_form
+from evonorm_tf.exporting.formats import FORMATS as ALL_FORMATS
+from evonorm_tf.exporting.formats import Source
 from evonorm_tf.training import flags as training_flags
 from evonorm_tf.training import progress
 
 FLAGS = flags.FLAGS
-FORMATS = ("saved_model", *TFLITE)
-# Of logits, relative to the largest of them. float32 sums in another order
-# differ by some 1e-6 a layer; a float16 weight is rounded by 2^-11, and the
-# errors of tens of layers add up.
-TOLERANCES = {"saved_model": 1e-5, "tflite": 1e-4, "tflite_float16": 2e-2}
+# All but Keras's own: what reads it would read a run as well.
+FORMATS = tuple(name for name in ALL_FORMATS if name != "keras")
 _CHECKED = 8  # images
+_RANGES = 128  # images that int8 takes its ranges from
 
 
-class Classifier(tf.Module):
-    """What is exported: a network with its pre- and postprocessing."""
+class Classifier:
+    """What is exported: a network with its pre- and postprocessing.
+
+    `images` and what `signatures` gives keep the graph that they are first
+    called with: one object for the layers as they are, one for their folded
+    form.
+    """
 
     def __init__(self, model: tf_keras.Model, data: Data, resized: bool):
         """Args: the network, how its images are read, if they are resized."""
-        super().__init__(name="classifier")
         self.model = model
         self._data = data
         self._resized = resized
+        shape = [None, *model.input_shape[1:]]
+        spec = tf.TensorSpec(shape, tf.uint8, name="images")
+        self.images = tf.function(self._images, input_signature=[spec])
 
-    @tf.function
-    def images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """uint8 [N, H, W, C] to logits, probabilities and labels."""
         scaled = normalize(images, self._data.mean, self._data.std)
         logits = self.model(scaled, training=False)
@@ -76,15 +87,12 @@ class Classifier(tf.Module):
             tf.map_fn(load, encoded, fn_output_signature=tf.uint8)
         )
 
-    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """By the names that a SavedModel serves them under."""
-        shape = [None, *self.model.input_shape[1:]]
-        images = tf.TensorSpec(shape, tf.uint8, name="images")
-        found = {"serving_default": self.images.get_concrete_function(images)}
-        if self._resized and shape[-1] == 3:
-            encoded = tf.TensorSpec([None], tf.string, name="jpeg")
-            found["jpeg"] = self.jpeg.get_concrete_function(encoded)
-        return found
+    def others(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Signatures beside `images`, by the names they are served under."""
+        if not self._resized or self.model.input_shape[-1] != 3:
+            return {}
+        encoded = tf.TensorSpec([None], tf.string, name="jpeg")
+        return {"jpeg": self.jpeg.get_concrete_function(encoded)}
 
 
 def export(
@@ -92,21 +100,26 @@ def export(
     output_dir: str,
     formats: list[str],
     checkpoint: str = "latest",
-) -> dict[str, float]:
+    tolerance: float | None = None,
+) -> dict[str, check.Checked]:
     """Exports a run's classifier and compares it with the model.
 
     Args:
       model_dir: the run's directory.
       output_dir: where to; made where it is not there.
       formats: some of `FORMATS`.
-      checkpoint: "latest" or "best".
+      checkpoint: "latest", "best" or the path of one, without .index.
+      tolerance: largest difference of a logit, relative to the largest; None
+        for the format's own.
 
     Returns:
-      Largest difference of a logit by format, relative to the largest logit.
+      By format: the difference of its logits, its size and latency.
 
     Raises:
-      ValueError: no such run, checkpoint or format; an export that differs
-        from the model by more than its tolerance.
+      ValueError: no such run, checkpoint or format; no training data for
+        "tflite_int8"; an export that differs from the model by more than its
+        tolerance.
+      ImportError: "onnx" without the packages of the extra `export`.
     """
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
@@ -117,45 +130,45 @@ def export(
     data = run.params.task.validation_data
     # Older runs do not say; a size in their config does.
     resized = run.about.get("resized", bool(data.image_size))
-    classifier = Classifier(run.model, data, resized)
-    images = tf.cast(
-        tf.random.stateless_uniform(
-            [_CHECKED, *run.model.input_shape[1:]], [1, 2], 0, 256, tf.int32
-        ),
-        tf.uint8,
-    )
-    wanted = classifier.images(images)["logits"].numpy()
+    images = _real(run) if "tflite_int8" in formats else _noise(run)
+    compared = images[:_CHECKED]
+    wanted = Classifier(run.model, data, resized).images(compared)
+    expected = (compared, {"logits": wanted["logits"].numpy()})
+    served = Classifier(run.model, data, resized)
+    with inference_form(run.model) as left:
+        served.images.get_concrete_function()
+        others = served.others()
+    source = Source(run.model, served.images, images, others)
     os.makedirs(output_dir, exist_ok=True)
     # What is refused never stands under its name.
     with tempfile.TemporaryDirectory(".unchecked", dir=output_dir) as aside:
-        differences = {
-            name: _checked(classifier, name, aside, (images, wanted))
-            for name in formats
-        }
+        done = {}
+        for name in formats:
+            path = pathlib.Path(aside, name + ALL_FORMATS[name].suffix)
+            done[name] = check.write(name, source, path, expected, tolerance)
         _replace(aside, output_dir)
-    _write_about(run, output_dir, differences)
-    return differences
+    _write_about(run, output_dir, done, left)
+    return done
 
 
-def _checked(
-    classifier: Classifier,
-    name: str,
-    folder: str,
-    expected: tuple[tf.Tensor, np.ndarray],
-) -> float:
-    """Writes one format; its difference from (images, logits)."""
-    images, wanted = expected
-    got = _write(classifier, name, folder)(images)
-    error = abs(got - wanted).max() / abs(wanted).max()
-    # Not `>`: what is no number is no export either.
-    if not error <= TOLERANCES[name]:
-        raise ValueError(
-            f"The {name} export is not the model: its logits differ by "
-            f"{error:.1e} of the largest, at most {TOLERANCES[name]:.0e} "
-            "expected. It was not kept; what output_dir held before was. "
-            f"Received: format={name!r}"
-        )
-    return float(error)
+def _noise(run: restore.Restored) -> np.ndarray:
+    """uint8 images, [N, H, W, C]: a comparison needs no data."""
+    shape = [_CHECKED, *run.model.input_shape[1:]]
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _real(run: restore.Restored) -> np.ndarray:
+    """uint8 images of the training data, without augmentation."""
+    settings = run.params.task.train_data.replace(
+        global_batch_size=_RANGES,
+        is_training=True,  # It shuffles; classes may lie one after another.
+        **{"augmentation": "none", "randaugment_layers": 0},
+        **{"mixup_alpha": 0.0, "cutmix_alpha": 0.0},
+        **{"mean": [0.0], "std": [1 / 255]},  # Pixels, 0 to 255.
+    )
+    source = data_lib.open_source(settings, run.params.task.model.num_classes)
+    images, _ = next(iter(data_lib.inputs(source, settings)))
+    return np.rint(images).astype(np.uint8)
 
 
 def _replace(aside: str, folder: str) -> None:
@@ -170,22 +183,11 @@ def _replace(aside: str, folder: str) -> None:
         os.replace(os.path.join(aside, name), path)
 
 
-def _write(classifier: Classifier, name: str, folder: str):
-    """Writes one format; what it returns computes logits from the file."""
-    signatures = classifier.signatures()
-    if name in TFLITE:
-        path = os.path.join(folder, f"{name}.tflite")
-        return write_tflite(
-            classifier, signatures["serving_default"], name, path
-        )
-    path = os.path.join(folder, name)
-    tf.saved_model.save(classifier, path, signatures=signatures)
-    serve = tf.saved_model.load(path).signatures["serving_default"]
-    return lambda images: serve(images=images)["logits"].numpy()
-
-
 def _write_about(
-    run: restore.Restored, folder: str, differences: dict[str, float]
+    run: restore.Restored,
+    folder: str,
+    done: dict[str, check.Checked],
+    left: list[str],
 ) -> None:
     classes = run.params.task.model.num_classes
     names = run.about.get("classes") or [str(k) for k in range(classes)]
@@ -198,7 +200,9 @@ def _write_about(
         "weights": "averaged" if run.averaged else "as trained",
         "metrics": run.metrics,
         "input": [None, *run.model.input_shape[1:]],
-        "relative_differences": differences,
+        "relative_differences": {k: v.difference for k, v in done.items()},
+        "files": {k: v._asdict() for k, v in done.items()},
+        "not_folded": left,
         "run": run.about,
         "config": run.params.as_dict(),
     }
@@ -211,13 +215,18 @@ def _write_about(
 def main(_: list[str]) -> None:
     """Exports what the flags ask for."""
     training_flags.quiet_logs()
-    differences = export(
-        FLAGS.model_dir, FLAGS.output_dir, FLAGS.format, FLAGS.checkpoint
+    done = export(
+        FLAGS.model_dir,
+        FLAGS.output_dir,
+        FLAGS.format,
+        FLAGS.checkpoint,
+        FLAGS.tolerance,
     )
-    for name, error in differences.items():
+    for name, one in done.items():
         print(
-            f"{name}: logits differ from the model's by {error:.1e} of the "
-            f"largest (at most {TOLERANCES[name]:.0e})"
+            f"{name}: logits differ from the model's by {one.difference:.1e} "
+            f"of the largest (at most {one.tolerance:.0e}), "
+            f"{one.size / 1e6:.2f} MB, {one.milliseconds:.2f} ms an image"
         )
     print(f"Exported to {FLAGS.output_dir}")
 
@@ -226,8 +235,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("model_dir", None, "The run's directory.")
     flags.DEFINE_string("output_dir", None, "Where the export goes.")
     flags.DEFINE_list("format", "saved_model", f"Of {', '.join(FORMATS)}.")
-    flags.DEFINE_enum(
-        "checkpoint", "latest", restore.CHECKPOINTS, "Which weights."
+    flags.DEFINE_float(
+        "tolerance", None, "Largest relative difference of a logit."
     )
+    flags.DEFINE_string("checkpoint", "latest", "latest, best or a path.")
     flags.mark_flags_as_required(["model_dir", "output_dir"])
     app.run(main)

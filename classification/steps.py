@@ -116,24 +116,3 @@ def train_step(
         return logs[made.loss]
 
     return step, model
-
-
-def report(
-    params: config.Experiment, topology: str, json_file: str | None = None
-) -> None:
-    """Prints what the TPU's compiler says of the training step.
-
-    Args:
-      params: the resolved experiment; its batch is shared by the chips.
-      topology: such as "v5e:2x2".
-      json_file: where the report goes as well.
-
-    Raises:
-      ValueError: an unknown topology, a batch that the chips cannot share.
-    """
-    asked = preflights.request(
-        params,
-        topology,
-        lambda layer, count: preflight_module(params, layer, count),
-    )
-    preflights.write(preflights.show(asked), json_file)

@@ -20,7 +20,7 @@ from absl import app, flags
 from classification import bundle, steps, task
 from configs import tables
 from evonorm_tf.preflight import tpu
-from evonorm_tf.training import config, driver, strategy
+from evonorm_tf.training import config, driver, preflights, strategy
 from evonorm_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -78,7 +78,12 @@ def main(_: list[str]) -> None:
     if FLAGS.debug:
         print(shrink(params, replicas))
     if FLAGS.preflight:
-        steps.report(params, FLAGS.preflight, FLAGS.preflight_json)
+        preflights.report(
+            params,
+            steps.preflight_module,
+            FLAGS.preflight,
+            FLAGS.preflight_json,
+        )
         return
     prepared = task.prepare(params)
     if FLAGS.bundle:

@@ -5,7 +5,8 @@
 
 The SavedModel takes uint8 images [N, H, W, 3] of any size ("images"), or the
 bytes of files [N] by its second signature ("encoded"); it scales them, and
-gives boxes in the pixels of what it was given (see `detection.detector`).
+gives boxes in the pixels of what it was given (see `detection.detector`). Its
+layers are in the folded form of `evonorm_tf.exporting`.
 Beside it are `labels.json`, category ids and names, and `export.json`: where
 the weights come from and how far the export is from the model.
 
@@ -24,6 +25,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from detection import detector, draw, predict, restore
+from evonorm_tf.exporting import formats, inference_form
 from evonorm_tf.training import flags as training_flags
 from evonorm_tf.training import progress
 
@@ -52,15 +54,13 @@ def export(
       ValueError: the export differs from the model, or nothing was found.
     """
     model = detector.Detector(run.model, run.params.task.model)
+    with inference_form(run.model) as left:
+        signatures = model.signatures()
     os.makedirs(output_dir, exist_ok=True)
     # What is refused never stands under its name.
     with tempfile.TemporaryDirectory(".unchecked", dir=output_dir) as aside:
         path = os.path.join(aside, NAME)
-        # The weights and the signatures alone: a Keras model would save a
-        # graph of each of its layers as well.
-        holder = tf.Module()
-        holder.weights = run.model.variables
-        tf.saved_model.save(holder, path, signatures=model.signatures())
+        formats.save(signatures, path)
         compared = _compare(model, tf.saved_model.load(path), images)
         _replace(path, output_dir)
     names = {str(key): name for key, name in run.names.items()}
@@ -73,6 +73,7 @@ def export(
         "step": run.step,
         "metrics": run.metrics,
         "compared": compared,
+        "not_folded": left,
         "config": run.params.as_dict(),
     }
     progress.write_atomically(

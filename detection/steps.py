@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from detection import check_config, parser, settings, task
+from detection import parser, settings, task
 from evonorm_tf import preflight
 from evonorm_tf.training import config, preflights
 
@@ -108,26 +108,3 @@ def train_step(
         return made.train_step(inputs, model, optimizer)[made.loss]
 
     return step, model
-
-
-def report(
-    params: config.Experiment, topology: str, json_file: str | None = None
-) -> None:
-    """Prints what the TPU's compiler says of the training step.
-
-    Args:
-      params: the resolved experiment; its batch is shared by the chips.
-      topology: such as "v5e:2x2".
-      json_file: where the report goes as well.
-
-    Raises:
-      ValueError: an unknown topology, a batch that the chips cannot share,
-        settings that no TPU can run.
-    """
-    asked = preflights.request(
-        params,
-        topology,
-        lambda layer, count: preflight_module(params, layer, count),
-    )
-    check_config.tpu_safe(params.task.model)
-    preflights.write(preflights.show(asked), json_file)

@@ -19,9 +19,23 @@ import os
 from absl import app, flags
 
 from configs import tables
-from detection import draw, evaluate, experiment, scenes, steps, task
+from detection import (
+    check_config,
+    draw,
+    evaluate,
+    experiment,
+    scenes,
+    steps,
+    task,
+)
 from evonorm_tf.preflight import tpu
-from evonorm_tf.training import config, driver, progress, strategy
+from evonorm_tf.training import (
+    config,
+    driver,
+    preflights,
+    progress,
+    strategy,
+)
 from evonorm_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -120,7 +134,13 @@ def main(_: list[str]) -> None:
     if FLAGS.debug:
         print(shrink(params, replicas))
     if FLAGS.preflight:
-        steps.report(params, FLAGS.preflight, FLAGS.preflight_json)
+        check_config.tpu_safe(params.task.model)
+        preflights.report(
+            params,
+            steps.preflight_module,
+            FLAGS.preflight,
+            FLAGS.preflight_json,
+        )
         return
     model_dir = FLAGS.model_dir
     if FLAGS.row and not FLAGS["model_dir"].present:

@@ -5,10 +5,13 @@
     model = evonorm_tf.create_model("resnet50", norm_act="evonorm_s0")
 
 `evonorm_tf.legacy` has the same layers for tf_keras. What is asked for is
-imported then, not before: `import evonorm_tf` needs neither Keras.
+imported then, not before: `import evonorm_tf` needs neither Keras. One that
+is there already gets to know its layers at once, since it can load a model
+only with classes that it knows.
 """
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
@@ -37,6 +40,8 @@ _MODULES = (
     *("legacy", "models", "nets", "ops", "preflight", "timm"),
 )
 
+_LAYERS = {"keras": "layers", "tf_keras": "legacy"}
+
 __all__ = [*_EXPORTS]
 
 
@@ -51,3 +56,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_EXPORTS, *_MODULES])
+
+
+for _keras, _layers in _LAYERS.items():
+    if _keras in sys.modules:
+        importlib.import_module(f"{__name__}.{_layers}")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from typing import Any
 
 import orbit
 import tensorflow as tf
@@ -13,6 +12,7 @@ from evonorm_tf.training import (
     config,
     driver,
     iterators,
+    loop,
     progress,
     record,
     strategy,
@@ -112,7 +112,9 @@ def run(
         seen.look_at(_LOSSES, ["generator", "discriminator"])
         seen.trainer = built
         controller = _controller(params, (built, seen), devices, model_dir)
-        metrics = _execute(controller, params.trainer, mode, model_dir)
+        metrics = loop.execute(
+            controller, params.trainer, mode, model_dir, first=True
+        )
         if metrics:
             display.say(controller.evaluator.about)
     return Result(built, metrics)
@@ -251,32 +253,3 @@ def _controller(
         train_actions=[seen.trained],
         eval_actions=[seen.evaluated],
     )
-
-
-def _execute(
-    controller: orbit.Controller, settings: Any, mode: str, model_dir: str
-) -> Logs:
-    """The mode's loop; a new run is measured before its first step too.
-
-    Evaluations are at multiples of their interval, wherever the run was
-    started: Orbit's own loop counts them from there.
-    """
-    total, metrics = settings.train_steps, None
-    if mode == "train":
-        controller.train(total)
-        return {}
-    step = int(controller.global_step.numpy())
-    if mode == "train_and_eval" and step < total:
-        every = settings.validation_interval or total
-        # New, or killed between a checkpoint and its evaluation.
-        if step % every == 0 and not progress.evaluated(model_dir, step):
-            controller.evaluate()
-        while step < total:
-            step = min(step - step % every + every, total)
-            controller.train(step, checkpoint_at_completion=False)
-            metrics = controller.evaluate()
-        controller.save_checkpoint()
-    # An evaluation alone, or of a run that was already at its end.
-    if metrics is None:
-        metrics = controller.evaluate()
-    return progress.scalars(metrics)

@@ -51,6 +51,24 @@ print(len(names))
     assert int(_python(code)) == 18
 
 
+def test_a_saved_model_loads_in_a_new_process(tmp_path):
+    """The layers are known to each Keras that was imported before."""
+    for name, module in (("keras", "layers"), ("tf_keras", "legacy")):
+        code = f"""
+import {name} as keras, evonorm_tf.{module} as layers
+model = keras.Sequential([keras.Input((4, 4, 8)), layers.NormAct("evonorm_s0")])
+model.save({str(tmp_path / name)!r} + ".keras")
+"""
+        _python(code)
+    code = f"""
+import keras, tf_keras, evonorm_tf
+for one in keras, tf_keras:
+    path = {str(tmp_path)!r} + "/" + one.__name__ + ".keras"
+    print(one.models.load_model(path).layers[-1].count_params())
+"""
+    assert _python(code).split() == ["24", "24"]
+
+
 def test_every_public_name_resolves():
     code = (
         "import evonorm_tf\n"

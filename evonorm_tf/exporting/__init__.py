@@ -14,23 +14,19 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from evonorm_tf.exporting import formats, trace
+from evonorm_tf.exporting import check, formats, trace
 from evonorm_tf.exporting.trace import inference_form
 
 __all__ = ["FORMATS", "Exported", "export", "inference_form"]
 
 FORMATS = tuple(formats.FORMATS)
 _COMPARED = 16  # images, at most
-_RUNS, _SECONDS = 20, 2.0  # of measuring a latency, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,43 +110,25 @@ def export(
         )
     spec = _spec(model, images)
     images = _images(images, spec)
-    tolerance = chosen.tolerance if tolerance is None else tolerance
     with trace.inference_form(model) as left:
         pass
     compared = images[:_COMPARED]
     wanted = formats.as_numpy(model(tf.constant(compared), training=False))
-    serve = trace.function(model, spec)
+    source = formats.Source(model, trace.function(model, spec), images)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(".unchecked", dir=path.parent) as aside:
         written = pathlib.Path(aside) / path.name
-        chosen.write(formats.Source(model, serve, images), written)
-        run = chosen.read(written)
-        error = _difference(wanted, run(compared))
-        # Not `>`: what is no number is no export either.
-        if not error <= tolerance:
-            raise ValueError(
-                f"The {name} export is not the model: its outputs differ by "
-                f"{error:.1e} of the largest, at most {tolerance:.0e} "
-                "expected. It was not kept; what stood there before was. If "
-                "the difference is what you accept, give `tolerance`. "
-                f"Received: format={name!r}"
-            )
-        milliseconds = _milliseconds(run, images[:1])
-        del run
-        size = _size(written)
+        expected = (compared, wanted)
+        done = check.write(name, source, written, expected, tolerance)
         _replace(written, path)
     usual = trace.function(model, spec, fold=False)
-    one = tf.constant(images[:1])
-    usual_milliseconds = _milliseconds(
-        lambda x: formats.as_numpy(usual(x)), one
+    usual_milliseconds = check.milliseconds(
+        lambda x: formats.as_numpy(usual(x)), tf.constant(images[:1])
     )
     return Exported(
         path=str(path),
         format=name,
-        difference=error,
-        tolerance=tolerance,
-        size=size,
-        milliseconds=milliseconds,
+        **done._asdict(),
         model_milliseconds=usual_milliseconds,
         left=() if name == "keras" else tuple(left),
     )
@@ -181,12 +159,18 @@ def _check_place(path: pathlib.Path, chosen: formats.Format) -> None:
             f"The path of this format ends in {chosen.suffix}. "
             f"Received: path={str(path)!r}"
         )
-    folder = path.is_dir() and any(path.iterdir())
-    ours = not chosen.suffix and (path / "saved_model.pb").exists()
-    if folder and not ours:
+    if not chosen.suffix and path.is_file():
+        raise ValueError(
+            "A SavedModel is a folder, and here is a file. "
+            f"Received: path={str(path)!r}"
+        )
+    held = {one.name for one in path.iterdir()} if path.is_dir() else set()
+    ours = () if chosen.suffix else formats.SAVED_MODEL
+    other = sorted(held.difference(ours))
+    if other:
         raise ValueError(
             "A folder with something else in it is not written over. "
-            f"Received: path={str(path)!r}"
+            f"Received: path={str(path)!r}, with {', '.join(other[:5])}"
         )
 
 
@@ -227,37 +211,6 @@ def _images(images: Any, spec: tf.TensorSpec) -> np.ndarray:
         )
     noise = np.random.default_rng(0).normal(size=[4, *spec.shape[1:]])
     return noise.astype(dtype)
-
-
-def _difference(wanted: formats.Outputs, got: formats.Outputs) -> float:
-    """Largest of all outputs, each relative to its largest; NaN stays NaN."""
-    if set(wanted) != set(got):
-        raise ValueError(
-            f"The export has other outputs than the model: {sorted(got)}. "
-            f"Expected: {sorted(wanted)}"
-        )
-    errors = []
-    for name, value in wanted.items():
-        value = np.asarray(value, np.float64)
-        largest = np.abs(value).max(initial=0.0) or 1.0
-        errors.append(np.abs(got[name] - value).max(initial=0.0) / largest)
-    return float(np.max(errors))
-
-
-def _milliseconds(run: Callable[[Any], Any], image: Any) -> float:
-    """Median time of one image."""
-    run(image)  # What is done once, a plan or a trace.
-    took, start = [], time.perf_counter()
-    while len(took) < _RUNS and time.perf_counter() - start < _SECONDS:
-        before = time.perf_counter()
-        run(image)
-        took.append(time.perf_counter() - before)
-    return statistics.median(took) * 1e3
-
-
-def _size(path: pathlib.Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _replace(written: pathlib.Path, path: pathlib.Path) -> None:

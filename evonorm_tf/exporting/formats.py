@@ -5,7 +5,7 @@ import importlib
 import json
 import pathlib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,11 @@ _OPSET = 17
 # TensorFlow Lite divides in float32 only; its converter would quantize the
 # division of the B layers all the same, and the file would not run.
 _FLOAT = ["DIV"]
+# What TensorFlow writes into a SavedModel's folder.
+SAVED_MODEL = (
+    *("saved_model.pb", "fingerprint.pb", "keras_metadata.pb"),
+    *("variables", "assets", "assets.extra"),
+)
 
 
 class Source(NamedTuple):
@@ -27,12 +32,14 @@ class Source(NamedTuple):
     Attributes:
       model: a built Keras model of one input.
       serve: its function at inference, see `trace.function`.
-      images: [N, H, W, C] to compare on; int8 takes its ranges from them.
+      images: [N, H, W, C]; int8 takes its ranges from them.
+      others: more signatures of a SavedModel, concrete functions by name.
     """
 
     model: Any
     serve: Any
     images: np.ndarray
+    others: Mapping[str, Any] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,16 +117,29 @@ def _run_keras(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
     return lambda images: as_numpy(serve(images, training=False))
 
 
-def _holder(concrete: Any) -> tf.Module:
-    """What keeps a function's variables, and nothing else of the model."""
+def _holder(*functions: Any) -> tf.Module:
+    """What keeps the functions' variables, and nothing else of the model."""
     holder = tf.Module()
-    holder.weights = list(concrete.graph.variables)
+    holder.weights = [v for one in functions for v in one.graph.variables]
     return holder
+
+
+def save(signatures: Mapping[str, Any], path: str | pathlib.Path) -> None:
+    """Writes a SavedModel of functions and of the variables that they read.
+
+    Args:
+      signatures: concrete functions by name.
+      path: of the folder.
+    """
+    # A Keras model would save a graph of each of its layers as well, and the
+    # weights that are constants of the functions.
+    holder = _holder(*signatures.values())
+    tf.saved_model.save(holder, str(path), signatures=dict(signatures))
 
 
 def _write_saved_model(source: Source, path: pathlib.Path) -> None:
     concrete = source.serve.get_concrete_function()
-    tf.saved_model.save(_holder(concrete), str(path), signatures=concrete)
+    save({"serving_default": concrete, **source.others}, path)
 
 
 def _run_saved_model(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:

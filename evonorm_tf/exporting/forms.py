@@ -26,6 +26,9 @@ import numpy as np
 import tensorflow as tf
 
 from evonorm_tf import catalog
+from evonorm_tf.exporting import statistics
+from evonorm_tf.exporting.statistics import constant
+from evonorm_tf.mixin import NormActMixin
 
 Tensor = tf.Tensor
 Form = Callable[[Tensor], Tensor]
@@ -65,10 +68,14 @@ def form(layer: Any) -> Form | None:
       layer: a built NormAct layer of either Keras.
 
     Returns:
-      A function of x [N, H, W, C], floating and at least float32; None for a
-      layer that has no such form and is best left as it is: channels first,
-      class-conditional gamma and beta, a searched graph, a row of one's own.
+      A function of x [N, H, W, C], or of what else it `takes`, floating and
+      at least float32; None for a layer that has no such form and is best
+      left as it is: channels first,
+      class-conditional gamma and beta, a searched graph, a row of one's own,
+      a subclass with a `call` of its own.
     """
+    if type(layer).call is not NormActMixin.call:
+        return None
     name = layer.row.name
     listed = name in catalog.names() and catalog.get(name) is layer.row
     if not listed or layer.axis != -1 or not layer.affine:
@@ -77,68 +84,23 @@ def form(layer: Any) -> Form | None:
     return None if make is None else make(Constants(layer))
 
 
-# -- statistics ---------------------------------------------------------------
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of every (sample, channel), [N, 1, 1, C]."""
-    mean = tf.reduce_mean(x, [1, 2], keepdims=True)
-    difference = tf.math.squared_difference(x, mean)
-    return mean, tf.reduce_mean(difference, [1, 2], keepdims=True)
-
-
-def _mean_square(x: Tensor) -> Tensor:
-    """[N, 1, 1, C]."""
-    # A product: TensorFlow Lite squares in float32 only, and int8 is wanted.
-    return tf.reduce_mean(x * x, [1, 2], keepdims=True)
-
-
-def _grouped(t: Tensor, groups: int) -> Tensor:
-    """[N, 1, 1, C] -> [N, 1, G, C / G]."""
-    return tf.reshape(t, [-1, 1, groups, t.shape[-1] // groups])
-
-
-def _channels(t: Tensor, c: Constants) -> Tensor:
-    """[N, 1, G, C / G] -> [N, 1, 1, C]."""
-    return tf.reshape(t, [-1, 1, 1, c.channels])
-
-
-def _group_mean(t: Tensor) -> Tensor:
-    """[N, 1, G, C / G] -> [N, 1, G, 1]."""
-    return tf.reduce_mean(t, -1, keepdims=True)
-
-
-def _group_moments(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of every (sample, group), [N, 1, G, 1].
-
-    Group variance = mean over the group's channels of their variance, plus
-    the variance of their means.
-    """
-    mean, variance = (_grouped(t, groups) for t in _moments(x))
-    if mean.shape[-1] == 1:
-        # A spread of exact zeros has no int8 range: TensorFlow Lite aborts.
-        return mean, variance
-    center = _group_mean(mean)
-    spread = tf.math.squared_difference(mean, center)
-    return center, _group_mean(variance + spread)
+def takes(layer: Any, rank: int | None) -> bool:
+    """Whether a layer's folded form is one for inputs of that rank."""
+    return rank == 4 or (rank is not None and layer._active.name in _POINTWISE)
 
 
 def _scale(second_moment: Tensor, c: Constants) -> Tensor:
     """gamma / sqrt(second moment + epsilon), [N, 1, G, 1] -> [N, 1, 1, C]."""
     inverse = tf.math.rsqrt(second_moment + c.epsilon)
     gamma = c.gamma.reshape(1, 1, second_moment.shape[2], -1)
-    return _channels(inverse * _constant(gamma, inverse), c)
-
-
-def _constant(value: np.ndarray, like: Tensor) -> Tensor:
-    return tf.constant(value, like.dtype)
+    return statistics.channels(inverse * constant(gamma, inverse))
 
 
 # -- forms --------------------------------------------------------------------
 
 
 def _affine(c: Constants) -> Form:
-    return lambda x: x * _constant(c.gamma, x) + _constant(c.beta, x)
+    return lambda x: x * constant(c.gamma, x) + constant(c.beta, x)
 
 
 def _b0(c: Constants) -> Form:
@@ -148,13 +110,16 @@ def _b0(c: Constants) -> Form:
     gain, bound, inverse = c.gamma / v, std / v, 1.0 / np.square(v)
 
     def call(x):
-        _, variance = _moments(x)
-        if divided:
-            variance = variance * _constant(inverse, x)
-        q = tf.sqrt(variance + _constant(c.epsilon * inverse, x))
-        scaled = x if divided else x * _constant(c.v, x)
-        d = tf.maximum(scaled + q, _constant(bound, x))
-        return x * _constant(gain, x) / d + _constant(c.beta, x)
+        if statistics.one_pixel(x):
+            q = constant(np.sqrt(c.epsilon * inverse), x)
+        else:
+            _, variance = statistics.moments(x)
+            if divided:
+                variance = variance * constant(inverse, x)
+            q = tf.sqrt(variance + constant(c.epsilon * inverse, x))
+        scaled = x if divided else x * constant(c.v, x)
+        d = tf.maximum(scaled + q, constant(bound, x))
+        return x * constant(gain, x) / d + constant(c.beta, x)
 
     return call
 
@@ -163,10 +128,10 @@ def _b1(c: Constants) -> Form:
     std = np.sqrt(c.moving_variance + c.epsilon)
 
     def call(x):
-        inverse = tf.math.rsqrt(_mean_square(x) + c.epsilon)
-        d = tf.maximum(x + 1.0, inverse * _constant(std, x))
-        gain = inverse * _constant(c.gamma, x)
-        return x * gain / d + _constant(c.beta, x)
+        inverse = tf.math.rsqrt(statistics.mean_square(x) + c.epsilon)
+        d = tf.maximum(x + 1.0, inverse * constant(std, x))
+        gain = inverse * constant(c.gamma, x)
+        return x * gain / d + constant(c.beta, x)
 
     return call
 
@@ -175,9 +140,9 @@ def _b2(c: Constants) -> Form:
     std = np.sqrt(c.moving_variance + c.epsilon)
 
     def call(x):
-        q = tf.sqrt(_mean_square(x) + c.epsilon)
-        d = tf.maximum(q - x, _constant(std, x))
-        return x * _constant(c.gamma, x) / d + _constant(c.beta, x)
+        q = tf.sqrt(statistics.mean_square(x) + c.epsilon)
+        d = tf.maximum(q - x, constant(std, x))
+        return x * constant(c.gamma, x) / d + constant(c.beta, x)
 
     return call
 
@@ -188,10 +153,12 @@ def _s(second_moment: bool) -> Callable[[Constants], Form]:
 
         def call(x):
             if second_moment:
-                moment = _group_mean(_grouped(_mean_square(x), c.groups))
+                moment = statistics.group_mean(
+                    statistics.grouped(statistics.mean_square(x), c.groups)
+                )
             else:
-                _, moment = _group_moments(x, c.groups)
-            return gate(x) * _scale(moment, c) + _constant(c.beta, x)
+                _, moment = statistics.group_moments(x, c.groups)
+            return gate(x) * _scale(moment, c) + constant(c.beta, x)
 
         return call
 
@@ -201,7 +168,7 @@ def _s(second_moment: bool) -> Callable[[Constants], Form]:
 def _batch(c: Constants) -> Form:
     scale = c.gamma / np.sqrt(c.moving_variance + c.epsilon)
     shift = c.beta - c.moving_mean * scale
-    return lambda x: x * _constant(scale, x) + _constant(shift, x)
+    return lambda x: x * constant(scale, x) + constant(shift, x)
 
 
 def _group(one: bool) -> Callable[[Constants], Form]:
@@ -211,11 +178,13 @@ def _group(one: bool) -> Callable[[Constants], Form]:
         groups = 1 if one else c.groups
 
         def call(x):
-            center, variance = _group_moments(x, groups)
+            if statistics.one_pixel(x) and groups == c.channels:
+                return tf.zeros_like(x) + constant(c.beta, x)
+            center, variance = statistics.group_moments(x, groups)
             ones = np.ones([1, 1, 1, c.channels // groups])
-            center = _channels(center * _constant(ones, x), c)
+            center = statistics.channels(center * constant(ones, x))
             # x - center first: x * scale + shift loses mean / std.
-            return (x - center) * _scale(variance, c) + _constant(c.beta, x)
+            return (x - center) * _scale(variance, c) + constant(c.beta, x)
 
         return call
 
@@ -224,8 +193,8 @@ def _group(one: bool) -> Callable[[Constants], Form]:
 
 def _filter_response(c: Constants) -> Form:
     def call(x):
-        inverse = tf.math.rsqrt(_mean_square(x) + c.epsilon)
-        return x * (inverse * _constant(c.gamma, x)) + _constant(c.beta, x)
+        inverse = tf.math.rsqrt(statistics.mean_square(x) + c.epsilon)
+        return x * (inverse * constant(c.gamma, x)) + constant(c.beta, x)
 
     return call
 
@@ -234,7 +203,7 @@ def _pixel(c: Constants) -> Form:
     def call(x):
         square = tf.reduce_mean(x * x, -1, keepdims=True)
         z = x * tf.math.rsqrt(square + c.epsilon)
-        return z * _constant(c.gamma, x) + _constant(c.beta, x)
+        return z * constant(c.gamma, x) + constant(c.beta, x)
 
     return call
 
@@ -242,13 +211,13 @@ def _pixel(c: Constants) -> Form:
 def _swish(c: Constants) -> Form:
     if c.v is None or np.all(c.v == 1.0):
         return lambda z: z * tf.sigmoid(z)
-    return lambda z: z * tf.sigmoid(z * _constant(c.v, z))
+    return lambda z: z * tf.sigmoid(z * constant(c.v, z))
 
 
 def _tlu(c: Constants) -> Form:
     if c.v is None:  # FRN's row without its activation has the same name.
         return lambda z: z
-    return lambda z: tf.maximum(z, _constant(c.v, z))
+    return lambda z: tf.maximum(z, constant(c.v, z))
 
 
 _ACTIVATIONS = {
@@ -268,6 +237,8 @@ def _activated(normal: Callable[[Constants], Form], activation: str):
 
 
 _GN, _LN = _group(one=False), _group(one=True)
+# They read nothing of an image but its channels: inputs of any rank.
+_POINTWISE = ("affine", "bn", "bn_relu", "bn_silu", "bn_swish")
 # By the name of the row that is active at a site.
 _FORMS: dict[str, Callable[[Constants], Form]] = {
     "affine": _affine,

@@ -21,8 +21,9 @@ def inference_form(model: Any) -> Iterator[list[str]]:
     Weights are read on entry and become constants of what is traced. For
     models of every kind, subclassed ones too, and of both Kerases: each layer
     object has its `call` exchanged until the block is left, and no class or
-    module is touched. Training, inputs that are not of rank 4 and gamma or
-    beta given at call time are computed as ever.
+    module is touched. Training, gamma or beta given at call time and, but for
+    BatchNorm and the plain affine, inputs that are not of rank 4 are computed
+    as ever.
 
     Args:
       model: a built model, or any built Keras layer.
@@ -41,22 +42,28 @@ def inference_form(model: Any) -> Iterator[list[str]]:
     folded = [(x, forms.form(x)) for x in layers]
     left = [x.name for x, form in folded if form is None]
     folded = [(x, form) for x, form in folded if form is not None]
+    # One of their own where a block stands within another one.
+    before = [vars(layer).get("call") for layer, _ in folded]
     try:
         for layer, form in folded:
-            layer.call = _call(layer.call, form)
+            layer.call = _call(layer, form)
         yield left
     finally:
-        for layer, _ in folded:
+        for (layer, _), call in zip(folded, before):
             if "call" in vars(layer):
                 del layer.call
+            if call is not None:
+                layer.call = call
 
 
-def _call(usual: Callable[..., tf.Tensor], form: forms.Form):
+def _call(layer: Any, form: forms.Form) -> Callable[..., tf.Tensor]:
+    usual = layer.call
+
     @tf.autograph.experimental.do_not_convert
     def call(inputs, gamma=None, beta=None, training=None):
         x = tf.convert_to_tensor(inputs)
         given = gamma is not None or beta is not None
-        if training or given or x.shape.rank != 4:
+        if training or given or not forms.takes(layer, x.shape.rank):
             return usual(inputs, gamma, beta, training)
         return tf.cast(form(plain.widen(x)), x.dtype)
 

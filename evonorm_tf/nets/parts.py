@@ -30,13 +30,17 @@ def conv(
     kernel: int,
     stride: int = 1,
     use_bias: bool = False,
+    padding: str = "same",
 ) -> Any:
-    """A convolution layer, [N, H, W, C] to [N, H/stride, W/stride, filters]."""
+    """A convolution layer, [N, H, W, C] to [N, H/stride, W/stride, filters].
+
+    With `padding` "valid" a side is (H - kernel) // stride + 1.
+    """
     return layers.Conv2D(
         filters,
         kernel,
         strides=stride,
-        padding="same",
+        padding=padding,
         use_bias=use_bias,
         kernel_initializer=_HE,
     )

@@ -150,13 +150,12 @@ def convolutions(bottleneck: bool, filters: int, stride: int) -> list[tuple]:
 def _convolve(x: Any, layers: ModuleType, size: Size | None, settings) -> Any:
     """A convolution (channels, kernel, stride), padded as the size says."""
     count, kernel, stride = settings
-    layer = conv(layers, count, kernel, stride)
     # With an odd kernel at stride 1, and with 1x1, the two are one.
     symmetric = size is not None and size.padding == "symmetric"
     if symmetric and stride > 1 and kernel > 1:
         x = layers.ZeroPadding2D(kernel // 2)(x)
-        layer.padding = "valid"  # Not built: it is read when it is called.
-    return layer(x)
+        return conv(layers, count, kernel, stride, padding="valid")(x)
+    return conv(layers, count, kernel, stride)(x)
 
 
 def _project(

@@ -24,6 +24,7 @@ from evonorm_tf.training import (
     config,
     echo,
     iterators,
+    loop,
     progress,
     record,
     strategy,
@@ -135,7 +136,10 @@ def run(
                 display.say(f"The whole config is in {path}")
             if mode == "eval_best":
                 _restore_best(runner, found)
-            metrics = _execute(runner, params, mode, model_dir)
+            with devices.scope():
+                metrics = loop.execute(
+                    runner.controller, params.trainer, mode, model_dir
+                )
     step = int(runner.trainer.global_step.numpy())
     return Result(runner.trainer.model, step, metrics)
 
@@ -260,36 +264,3 @@ def _runner(params, task, mode, model_dir, parts) -> Iterator[Any]:
     finally:
         if not chief:
             shutil.rmtree(own)
-
-
-def _execute(
-    runner: Any, params: config.Experiment, mode: str, model_dir: str
-) -> Logs:
-    """The mode's loop. (The runner's own `run` also profiles the model.)
-
-    Evaluations are at multiples of their interval, wherever the run was
-    started: Orbit's own loop counts them from there.
-    """
-    controller, settings = runner.controller, params.trainer
-    total, metrics = settings.train_steps, None
-    with runner.strategy.scope():
-        if mode == "train":
-            controller.train(total)
-            return {}
-        step = int(controller.global_step.numpy())
-        if "train" in mode and 0 < step < total:
-            every = settings.validation_interval or total
-            # Killed between a checkpoint and the evaluation that follows it.
-            if step % every == 0 and not progress.evaluated(model_dir, step):
-                controller.evaluate(settings.validation_steps)
-        while "train" in mode and step < total:
-            every = settings.validation_interval or total
-            step = min(step - step % every + every, total)
-            controller.train(step, checkpoint_at_completion=False)
-            metrics = controller.evaluate(settings.validation_steps)
-            if step == total:
-                controller.save_checkpoint()
-        # An evaluation alone, or of a run that was already at its end.
-        if metrics is None:
-            metrics = controller.evaluate(settings.validation_steps)
-    return progress.scalars(metrics or {})

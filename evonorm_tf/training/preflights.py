@@ -1,8 +1,9 @@
 """What --preflight does in every head; a head gives the steps to compile."""
 
 import contextlib
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tf_keras
@@ -54,6 +55,29 @@ def request(
     return preflight.Request(
         build, layer, batch // chips, topology, largest=largest
     )
+
+
+def report(
+    params: config.Experiment,
+    module: Callable[[config.Experiment, str | None, int], Any],
+    topology: str,
+    json_file: str | None = None,
+) -> None:
+    """Prints what the TPU's compiler says of a head's training step.
+
+    Args:
+      params: the resolved experiment; its batch is shared by the chips.
+      module: the head's `preflight_module`, from experiment, layer and batch
+        of a chip to the step.
+      topology: such as "v5e:2x2".
+      json_file: where the report goes as well.
+
+    Raises:
+      ValueError: an unknown topology, a batch that the chips cannot share,
+        settings that no TPU can run.
+    """
+    asked = request(params, topology, functools.partial(module, params))
+    write(show(asked), json_file)
 
 
 def show(asked: preflight.Request) -> dict[str, Any]:

@@ -1,27 +1,157 @@
-"""What the heads read of a run that is there: averages, metrics."""
+"""What the heads read of a run that is there: config, weights, metrics."""
+
+import dataclasses
+import os
 
 import tensorflow as tf
 import tf_keras
-from official.core import base_task, train_utils
+import yaml
+from official.core import base_task, config_definitions, train_utils
 from official.modeling import optimization
 
-from evonorm_tf.training import config, progress
+from evonorm_tf.training import (
+    best,
+    config,
+    driver,
+    progress,
+    record,
+    strategy,
+)
+
+CHECKPOINTS = ("latest", "best")
 
 
-def read_average(
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """One of a run's checkpoints; no weights are read yet.
+
+    Attributes:
+      path: its prefix.
+      step: the global step it was saved at.
+      swapped: whether a weight average, if the run has one, is in the place
+        of the model's weights already.
+      metrics: of an evaluation at this step; {} where there was none.
+    """
+
+    path: str
+    step: int
+    swapped: bool
+    metrics: dict[str, float]
+
+
+def parameters(
+    model_dir: str, task: config_definitions.TaskConfig
+) -> config.Experiment:
+    """A run's config, from its directory.
+
+    Args:
+      model_dir: the run's directory.
+      task: the head's task config, with its class's defaults: what an older
+        config lacks has those, not an experiment's.
+
+    Raises:
+      ValueError: no run.
+    """
+    path = os.path.join(model_dir, record.CONFIG_FILE)
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"This is no training run: it has no {record.CONFIG_FILE}. "
+            f"Received: model_dir={model_dir!r}"
+        )
+    params = config.Experiment(
+        task=task,
+        trainer=driver.trainer_config(),
+        runtime=strategy.Runtime(),
+    )
+    with open(path, encoding="utf-8") as file:
+        config.override(params, yaml.safe_load(file))
+    return params
+
+
+def directory(model_dir: str | None, checkpoint: str) -> str:
+    """The run's directory: the nearest above the checkpoint.
+
+    Args:
+      model_dir: where it is known; None or "" finds it.
+      checkpoint: the path of one, where it is not.
+
+    Raises:
+      ValueError: neither says it.
+    """
+    if model_dir:
+        return model_dir
+    folder = os.path.dirname(os.path.abspath(checkpoint))
+    if checkpoint not in CHECKPOINTS:
+        for found in (folder, os.path.dirname(folder)):
+            if os.path.isfile(os.path.join(found, record.CONFIG_FILE)):
+                return found
+    raise ValueError(
+        "Give model_dir, or the path of a checkpoint in a run's directory. "
+        f"Received: model_dir={model_dir!r}, checkpoint={checkpoint!r}"
+    )
+
+
+def find(
+    params: config.Experiment, model_dir: str, checkpoint: str
+) -> Checkpoint:
+    """One of a run's checkpoints.
+
+    Args:
+      params: the run's config.
+      model_dir: the run's directory.
+      checkpoint: "latest", "best" or the path of one, without .index.
+
+    Raises:
+      ValueError: no such checkpoint.
+    """
+    subdir = params.trainer.best_checkpoint_export_subdir or "best"
+    kept = os.path.join(model_dir, subdir)
+    folders = {"latest": model_dir, "best": kept}
+    if checkpoint in folders:
+        path = tf.train.latest_checkpoint(folders[checkpoint])
+    else:
+        path = checkpoint.removesuffix(".index")
+        path = path if tf.io.gfile.exists(f"{path}.index") else None
+    if path is None:
+        raise ValueError(
+            "There is no such checkpoint; train first, with "
+            "trainer.best_checkpoint_* set for the best. Received: "
+            f"model_dir={model_dir!r}, checkpoint={checkpoint!r}"
+        )
+    step = record.saved_step(path)
+    # The best is saved while the model holds what was evaluated.
+    swapped = os.path.abspath(os.path.dirname(path)) == os.path.abspath(kept)
+    found = best.info(kept) or {} if swapped else metrics(model_dir, step)
+    return Checkpoint(path, step, swapped, found)
+
+
+def read(
+    built: base_task.Task, params: config.Experiment, found: Checkpoint
+) -> tf_keras.Model:
+    """The run's model, with the weights that an evaluation would use.
+
+    Args:
+      built: the run's task, which makes model and optimizer.
+      params: the run's config.
+      found: whose weights to read.
+    """
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        model = built.build_model()
+        if params.trainer.optimizer_config.ema is None or found.swapped:
+            status = tf.train.Checkpoint(model=model).read(found.path)
+            status.assert_existing_objects_matched().expect_partial()
+        else:
+            _read_average(built, params, model, found.path)
+    return model
+
+
+def _read_average(
     built: base_task.Task,
     params: config.Experiment,
     model: tf_keras.Model,
     path: str,
 ) -> None:
-    """Reads a checkpoint's weight averages into the model.
-
-    Args:
-      built: the run's task, which makes the optimizer.
-      params: the run's config, with `trainer.optimizer_config.ema`.
-      model: the run's, built.
-      path: of the checkpoint.
-    """
+    """Reads a checkpoint's weight averages into the model."""
     optimizer = train_utils.create_optimizer(built, params)
     if not isinstance(optimizer, optimization.ExponentialMovingAverage):
         raise TypeError(
@@ -29,8 +159,8 @@ def read_average(
             f"none. Received: {type(optimizer).__name__}"
         )
     optimizer.shadow_copy(model)
-    read = tf.train.Checkpoint(model=model, optimizer=optimizer).read(path)
-    read.assert_nontrivial_match().expect_partial()
+    status = tf.train.Checkpoint(model=model, optimizer=optimizer).read(path)
+    status.assert_nontrivial_match().expect_partial()
     optimizer.swap_weights()
 
 

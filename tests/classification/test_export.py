@@ -1,5 +1,6 @@
 """Exports compute what the model does, from its directory alone."""
 
+import dataclasses
 import json
 import shutil
 
@@ -11,8 +12,11 @@ import yaml
 
 from classification import export, opening, restore, settings
 from classification.data import inputs
-from evonorm_tf.training import datasets
+from evonorm_tf import legacy
+from evonorm_tf.exporting import formats, inference_form
+from evonorm_tf.training import datasets, saved
 from tests.classification import small
+from tests.exporting import graphs
 
 
 @pytest.fixture(scope="module")
@@ -25,34 +29,82 @@ def run(tmp_path_factory):
 
 
 def test_all_formats_agree_with_the_model(run, tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx")
     folder, result = run
     monkeypatch.chdir(tmp_path)
-    differences = export.export(str(folder), "out", list(export.FORMATS))
-    assert set(differences) == set(export.FORMATS)
+    done = export.export(str(folder), "out", list(export.FORMATS))
+    assert set(done) == set(export.FORMATS)
+    differences = {name: one.difference for name, one in done.items()}
+    for name, one in done.items():
+        assert 0 <= one.difference <= formats.FORMATS[name].tolerance
+        assert one.size > 1000 and one.milliseconds > 0
     # Not equal to the last bit: something else than the model computed it.
-    assert all(0 <= v <= export.TOLERANCES[k] for k, v in differences.items())
-    assert differences["tflite_float16"] > 0
+    assert differences["tflite_float16"] > differences["tflite"]
+    assert differences["tflite_int8"] > differences["tflite_float16"] > 0
     about = json.loads((tmp_path / "out" / "export.json").read_text())
     assert about["step"] == 8
     assert about["weights"] == "averaged"
     assert about["run"]["resized"] is False  # In memory, 8x8.
     assert about["metrics"]["accuracy"] == result.metrics["accuracy"]
+    assert about["relative_differences"] == differences
+    assert about["files"]["onnx"]["size"] == done["onnx"].size
+    assert about["not_folded"] == []
     labels = (tmp_path / "out" / "labels.txt").read_text().split()
     assert labels == list("0123456789")
-    served = tf.saved_model.load(str(tmp_path / "out" / "saved_model"))
-    serve = served.signatures["serving_default"]
-    for count in (1, 3):
-        images = tf.zeros([count, 8, 8, 1], tf.uint8)
-        found = serve(images=images)
-        assert found["probabilities"].shape == (count, 10)
-        np.testing.assert_allclose(
-            tf.reduce_sum(found["probabilities"], -1), 1.0, rtol=1e-5
-        )
-    size = {
-        name: (tmp_path / "out" / f"{name}.tflite").stat().st_size
-        for name in ("tflite", "tflite_float16")
-    }
+    # What stands there takes any number of images.
+    for name in done:
+        path = tmp_path / "out" / f"{name}{formats.FORMATS[name].suffix}"
+        serve = formats.FORMATS[name].read(path)
+        for count in (1, 3):
+            found = serve(np.zeros([count, 8, 8, 1], np.uint8))
+            assert set(found) == {"logits", "probabilities", "label"}
+            # int8 rounds a probability to 1/256.
+            np.testing.assert_allclose(
+                np.sum(found["probabilities"], -1),
+                np.ones(count),
+                rtol=0.05 if name == "tflite_int8" else 1e-5,
+            )
+    size = {name: one.size for name, one in done.items()}
     assert size["tflite_float16"] < 0.8 * size["tflite"]
+    assert size["tflite_int8"] < size["tflite_float16"]
+
+
+def test_the_layers_are_folded(run, tmp_path):
+    folder, _ = run
+    export.export(str(folder), str(tmp_path), ["saved_model"])
+    served = tf.saved_model.load(str(tmp_path / "saved_model"))
+    model = restore.restore(str(folder)).model
+    graphs.assert_folded(served.signatures["serving_default"], model)
+
+
+@pytest.mark.parametrize("name", ["evonorm_b0", "bn_relu"])
+def test_moving_statistics_are_constants_of_both_signatures(name, tmp_path):
+    """Folded after a trace of the usual form, and as it is after the block."""
+    data = settings.Data(dataset="jpeg_digits", image_size=0)
+    images = tf_keras.Input((8, 8, 3))
+    x = tf_keras.layers.Conv2D(8, 3)(images)
+    x = legacy.NormAct(name)(x)
+    x = tf_keras.layers.GlobalAveragePooling2D()(x)
+    model = tf_keras.Model(images, tf_keras.layers.Dense(10)(x))
+    usual = export.Classifier(model, data, resized=True)
+    zeros = np.zeros([2, 8, 8, 3], np.uint8)
+    before = usual.images(zeros)["logits"]
+    served = export.Classifier(model, data, resized=True)
+    with inference_form(model):
+        served.images.get_concrete_function()
+        others = served.others()
+    model.layers[2].gamma.assign(np.full(8, 3.0))
+    with pytest.raises(AssertionError):
+        graphs.assert_folded(usual.images.get_concrete_function(), model)
+    assert not np.allclose(usual.images(zeros)["logits"], before)
+    np.testing.assert_allclose(served.images(zeros)["logits"], before, 1e-4)
+    path = tmp_path / "saved"
+    one = served.images.get_concrete_function()
+    formats.save({"serving_default": one, **others}, path)
+    loaded = tf.saved_model.load(str(path))  # It keeps the variables.
+    assert set(loaded.signatures) == {"serving_default", "jpeg"}
+    for signature in loaded.signatures.values():
+        graphs.assert_folded(signature, model)
 
 
 def test_the_accuracy_is_the_run_s(run):
@@ -90,33 +142,38 @@ def test_best_and_latest(run):
 def test_refused(run, tmp_path):
     folder, _ = run
     with pytest.raises(ValueError, match="formats are saved_model"):
-        export.export(str(folder), str(tmp_path), ["onnx"])
+        export.export(str(folder), str(tmp_path), ["keras"])
     with pytest.raises(ValueError, match=r"no params\.yaml"):
         restore.restore(str(tmp_path))
-    with pytest.raises(ValueError, match="must be one of"):
+    with pytest.raises(ValueError, match="no such checkpoint"):
         restore.restore(str(folder), "first")
 
 
 def test_a_wrong_export_is_an_error(run, tmp_path, monkeypatch):
     folder, _ = run
 
-    def wrong(classifier, name, path):
-        return lambda images: classifier.images(images)["logits"].numpy() * 1.01
-
     export.export(str(folder), str(tmp_path), ["tflite"])
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    write = export._write
+    right = formats.FORMATS["saved_model"]
 
-    def half_wrong(classifier, name, path):
-        serve = write(classifier, name, path)
-        return serve if name == "tflite" else wrong(classifier, name, path)
+    def read(path):
+        serve = right.read(path)
+        return lambda x: {k: v * 1.01 for k, v in serve(x).items()}
 
-    monkeypatch.setattr(export, "_write", half_wrong)
+    wrong = dataclasses.replace(right, read=read)
+    monkeypatch.setitem(formats.FORMATS, "saved_model", wrong)
     with pytest.raises(ValueError, match="is not the model"):
         export.export(str(folder), str(tmp_path), ["tflite", "saved_model"])
     # Neither what was refused nor what was written beside it.
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-    monkeypatch.setattr(export, "_write", write)
+    done = export.export(
+        str(folder), str(tmp_path / "let"), ["saved_model"], tolerance=0.1
+    )
+    assert (
+        0.005 < done["saved_model"].difference < done["saved_model"].tolerance
+    )
+    shutil.rmtree(tmp_path / "let")
+    monkeypatch.setitem(formats.FORMATS, "saved_model", right)
     for _ in range(2):  # Over what is there.
         export.export(str(folder), str(tmp_path), ["saved_model"])
     assert {*before, "saved_model"} == {p.name for p in tmp_path.iterdir()}
@@ -133,14 +190,13 @@ def test_resized_images_have_a_jpeg_signature_at_no_size_as_well():
             tf_keras.layers.Dense(10),
         ]
     )
-    served = export.Classifier(model, data, resized=True).signatures()
+    served = export.Classifier(model, data, resized=True).others()
     files, _ = datasets.jpeg_digits("test")
     found = served["jpeg"](tf.constant(files[:4]))["logits"]
     scaled, _ = next(iter(inputs(source, data)))
     # One path decodes part of a JPEG as the other: equal but for rounding.
     np.testing.assert_allclose(found, model(scaled), rtol=1e-5, atol=1e-5)
-    plain = export.Classifier(model, data, resized=False).signatures()
-    assert list(plain) == ["serving_default"]
+    assert export.Classifier(model, data, resized=False).others() == {}
 
 
 def test_what_an_old_config_lacks_is_no_experiments(run, tmp_path):
@@ -151,6 +207,6 @@ def test_what_an_old_config_lacks_is_no_experiments(run, tmp_path):
     del params["task"]["model"]["norm_act"]["groups"]  # The digits' is 8.
     del params["task"]["train_data"]["mean"]
     path.write_text(yaml.safe_dump(params))
-    found = restore._read(str(tmp_path / "run"))[0].task
+    found = saved.parameters(str(tmp_path / "run"), settings.Task()).task
     assert found.model.norm_act.groups is None
     assert found.train_data.mean == settings.Data().mean

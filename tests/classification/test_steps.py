@@ -10,7 +10,7 @@ import pytest
 from classification import steps, train
 from configs import tables
 from evonorm_tf.preflight import tpu
-from evonorm_tf.training import config
+from evonorm_tf.training import config, preflights
 
 ROW = "imagenet/effnet_b0/evonorm_b0"
 TOPOLOGY = "v5e:2x2"
@@ -55,7 +55,7 @@ def test_batch_must_divide_among_the_chips():
     params = _debug()
     params.task.train_data.global_batch_size = 6
     with pytest.raises(ValueError, match="among the 4 chips"):
-        steps.report(params, TOPOLOGY)
+        preflights.report(params, steps.preflight_module, TOPOLOGY)
 
 
 def test_report_is_printed_and_written(tmp_path, monkeypatch, capsys):
@@ -75,7 +75,7 @@ def test_report_is_printed_and_written(tmp_path, monkeypatch, capsys):
     params = _debug()
     params.task.train_data.global_batch_size = 32
     target = tmp_path / "report.json"
-    steps.report(params, TOPOLOGY, str(target))
+    preflights.report(params, steps.preflight_module, TOPOLOGY, str(target))
     assert "Preflight for v5e:2x2" in capsys.readouterr().out
     report = json.loads(target.read_text())
     assert report["batch"] == 8

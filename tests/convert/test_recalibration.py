@@ -97,3 +97,78 @@ def test_too_little_data_changes_nothing():
         with pytest.raises(ValueError, match="positive number"):
             evonorm_tf.recalibrate(model, endless, steps)
     assert evonorm_tf.recalibrate(model, endless, 2) == 3
+
+
+@cases.both_kerases
+def test_a_layer_used_twice_has_the_mean_of_its_uses(kit_name):
+    """And not nearly their sum, as each use moves what the last one left."""
+    kit = cases.kit(kit_name)
+    keras = kit.keras
+    bn = keras.layers.BatchNormalization()
+    b0 = kit.layers.NormAct("evonorm_b0", momentum=0.7)
+    ends = [keras.Input((6, 6, 4)) for _ in range(3)]
+    both = keras.layers.Concatenate()([b0(bn(one)) for one in ends])
+    model = small.scatter(keras.Model(ends, both))
+    moved = [bn.moving_mean, bn.moving_variance, b0.moving_variance]
+    batches = [
+        [1 + k + (k + 1) * small.draw(n, 6, 6, 4, seed=n + k) for k in range(3)]
+        for n in (6, 3)
+    ]
+    data = [(tuple(tf.constant(x) for x in batch), 0) for batch in batches]
+    assert evonorm_tf.recalibrate(model, data) == 3
+    axes = (0, 1, 2)
+    means = [np.mean([x.mean(axes) for x in b], 0) for b in batches]
+    spreads = [np.mean([x.var(axes) for x in b], 0) for b in batches]
+    weights = np.array([6, 3]) / 9
+    np.testing.assert_allclose(moved[0], weights @ means, rtol=1e-4)
+    # tf_keras takes the unbiased variance, of at least 3 * 36 pixels.
+    np.testing.assert_allclose(moved[1], weights @ spreads, rtol=1.5e-2)
+    # BatchNorm's own output has its gain for a spread, at every use.
+    gamma = np.asarray(tf.convert_to_tensor(bn.gamma))
+    np.testing.assert_allclose(moved[2], gamma**2, rtol=1e-2)
+    # The layers are as they were.
+    assert (bn.momentum, b0.momentum) == (0.99, 0.7)
+    assert "call" not in vars(bn) and "call" not in vars(b0)
+
+
+def test_what_the_graph_calls_at_inference_keeps_its_statistics():
+    """tf_keras; Keras 3 has the whole model's `training` win over a call's."""
+    kit = cases.kit("tf_keras")
+    keras = kit.keras
+    inner = keras.Sequential(
+        [
+            keras.Input((6, 6, 4)),
+            keras.layers.BatchNormalization(),
+            kit.layers.NormAct("evonorm_b0"),
+        ]
+    )
+    inputs = keras.Input((6, 6, 4))
+    last = keras.layers.BatchNormalization()
+    x = inner(inputs, training=False)
+    model = small.scatter(keras.Model(inputs, last(x)))
+    before = [w.numpy() for w in inner.weights]
+    images = small.draw(4, 6, 6, 4)
+    assert evonorm_tf.recalibrate(model, [images]) == 2
+    for old, new in zip(before, inner.weights):
+        np.testing.assert_array_equal(new, old)
+    wanted = np.mean(inner(images, training=False), (0, 1, 2))
+    np.testing.assert_allclose(last.moving_mean, wanted, rtol=1e-4, atol=1e-5)
+
+
+@cases.both_kerases
+def test_an_error_leaves_the_statistics_as_they_were(kit_name):
+    model = small.scatter(_model(kit_name))
+    names = [("bn", "moving_mean"), ("b0", "moving_variance")]
+    before = [_moving(model, *name) for name in names]
+
+    def broken():
+        yield small.draw(4, 6, 6, 4)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="disk"):
+        evonorm_tf.recalibrate(model, broken())
+    with pytest.raises(ValueError, match="hape"):
+        evonorm_tf.recalibrate(model, [small.draw(4, 6, 6, 3)])
+    for name, value in zip(names, before):
+        np.testing.assert_array_equal(_moving(model, *name), value)
+    assert model.get_layer("b0").momentum == 0.7

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 import evonorm_tf
 from detection import detector, export, predict, restore
+from detection import model as network
+from tests.exporting import graphs
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,22 @@ def test_an_export_is_the_model(exported, restored, saved_run):
     assert boxes[0].max() <= 97
 
 
+def test_the_layers_are_folded(exported, restored):
+    """Of both signatures; ROIs themselves are of rank 5, layers are not."""
+    folder, _ = exported
+    served = tf.saved_model.load(f"{folder}/saved_model")
+    for signature in served.signatures.values():
+        graphs.assert_folded(signature, restored.model)
+    # The kernels and what the heads have besides, no constant twice.
+    owned = {
+        id(weight)
+        for layer in network.norm_sites(restored.model)
+        for weight in layer.weights
+    }
+    kernels = [w for w in restored.model.weights if id(w) not in owned]
+    assert owned and len(served.signatures["encoded"].variables) == len(kernels)
+
+
 def test_an_export_says_where_it_comes_from(exported, saved_run):
     folder, compared = exported
     assert sorted(os.listdir(folder)) == [
@@ -63,6 +81,7 @@ def test_an_export_says_where_it_comes_from(exported, saved_run):
         about = json.load(file)
     assert about["checkpoint"] == saved_run.path
     assert (about["step"], about["compared"]) == (7, compared)
+    assert about["not_folded"] == []
     assert about["config"]["task"]["model"]["input_size"] == [64, 64, 3]
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from detection import detector, predict, restore, results
+from evonorm_tf.training import saved
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +24,11 @@ def test_a_run_is_restored_from_its_directory(saved_run, restored):
 
 
 def test_a_checkpoint_finds_its_run(saved_run):
-    found = restore._directory(None, f"{saved_run.path}.index")
-    assert found == saved_run.folder
-    params = restore._params(found)
-    path, averaged = restore._find(params, found, f"{saved_run.path}.index")
-    assert (path, averaged) == (saved_run.path, False)
+    checkpoint = f"{saved_run.path}.index"
+    found = restore.restore(None, checkpoint)
+    assert (found.path, found.step) == (saved_run.path, 7)
+    assert saved.directory(None, checkpoint) == saved_run.folder
+    assert not saved.find(found.params, saved_run.folder, checkpoint).swapped
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from detection import check_config, steps
 from evonorm_tf.preflight import tpu
+from evonorm_tf.training import preflights
 from tests.detection import small
 
 
@@ -54,7 +55,7 @@ def test_fused_suppression_is_refused_before_and_named_after():
     params = small.parameters()
     params.task.model.roi_generator.use_batched_nms = True
     with pytest.raises(ValueError, match="use_batched_nms"):
-        steps.report(params, "v5e:2x1")
+        check_config.tpu_safe(params.task.model)
     params.runtime.distribution_strategy = "tpu"
     with pytest.raises(ValueError, match="CombinedNonMaxSuppression"):
         check_config.options(params)
@@ -65,7 +66,7 @@ def test_fused_suppression_is_refused_before_and_named_after():
 def test_batch_and_micro_batches_that_cannot_be_are_refused():
     params = small.parameters()
     with pytest.raises(ValueError, match="among the 4 chips"):
-        steps.report(params, "v5e:2x2")
+        preflights.report(params, steps.preflight_module, "v5e:2x2")
     params.runtime.accumulation_steps = 2
     with pytest.raises(ValueError, match="accumulation_steps=2"):
         steps.preflight_module(params, None, 2)
@@ -87,7 +88,7 @@ def test_report_is_printed_and_written(tmp_path, monkeypatch, capsys):
     params = small.parameters()
     params.task.train_data.global_batch_size = 8
     target = tmp_path / "report.json"
-    steps.report(params, "v5e:2x2", str(target))
+    preflights.report(params, steps.preflight_module, "v5e:2x2", str(target))
     assert "Preflight for v5e:2x2" in capsys.readouterr().out
     report = json.loads(target.read_text())
     assert report["batch"] == 2

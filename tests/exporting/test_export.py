@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from evonorm_tf import export, exporting, layers, legacy
+from evonorm_tf import export, layers, legacy
 from evonorm_tf.exporting import __main__ as command
-from evonorm_tf.exporting import formats
+from evonorm_tf.exporting import check, formats
 
 SHAPE = (12, 12, 3)
 KERASES = {"keras": layers, "tf_keras": legacy}
@@ -64,7 +64,7 @@ def test_formats_agree_with_the_model(home, name, tmp_path):
         got = run(images[:count])["output_0"]
         atol = 2e-2 if name == "tflite_float16" else 1e-5
         np.testing.assert_allclose(got, want, atol=atol * abs(want).max())
-    assert done.size == exporting._size(path) > 1000
+    assert done.size == check._size(path) > 1000
     assert done.milliseconds > 0 and done.left == ()
     assert f"{done.difference:.1e}" in str(done) and "MB" in str(done)
     assert list(tmp_path.iterdir()) == [path]
@@ -140,6 +140,42 @@ def test_subclassed_models_and_several_outputs(tmp_path):
     }
 
 
+@pytest.mark.parametrize("home", KERASES)
+def test_half_precision(home, tmp_path):
+    """A SavedModel holds it; TensorFlow Lite has no such convolution."""
+    home = KERASES[home]
+    keras = getattr(home, "keras", None) or home.tf_keras
+    images = keras.Input(SHAPE)
+    x = keras.layers.Conv2D(8, 3, dtype="mixed_float16")(images)
+    x = home.NormAct("evonorm_s0", groups=4, dtype="mixed_float16")(x)
+    model = keras.Model(images, x)
+    done = export(model, tmp_path / "saved", images=_images())
+    # The folded form is rounded to float16 at the same place.
+    assert done.difference <= 2**-10
+    with pytest.raises(ValueError, match="with float16") as refused:
+        export(model, tmp_path / "model.tflite", images=_images())
+    assert refused.value.__cause__ is not None
+    assert [p.name for p in tmp_path.iterdir()] == ["saved"]
+
+
+def test_maps_of_one_pixel_in_int8(tmp_path):
+    """Their variances are 0; TensorFlow Lite aborted on them."""
+    keras = layers.keras
+    images = keras.Input((1, 1, 3))
+    x = keras.layers.Conv2D(8, 1)(images)
+    for row in ("evonorm_b0", "evonorm_s0", "gn_relu"):
+        x = layers.NormAct(row, groups=4)(x)
+        x = keras.layers.Conv2D(8, 1)(x)
+    # A channel a group is 0 after GroupNorm: beta is all that is left.
+    x = layers.NormAct("gn_relu", groups=8, beta_initializer="ones")(x)
+    model = keras.Model(images, keras.layers.Conv2D(3, 1)(x))
+    given = np.random.default_rng(0).normal(size=(32, 1, 1, 3))
+    for name in ("tflite", "tflite_int8"):
+        path = tmp_path / f"{name}.tflite"
+        done = export(model, path, name, images=given)
+        assert done.difference <= formats.FORMATS[name].tolerance
+
+
 def test_what_is_not_the_model_is_not_kept(tmp_path, monkeypatch):
     model, path = _model(), tmp_path / "saved"
     export(model, path)
@@ -181,6 +217,13 @@ def test_wrong_arguments(tmp_path):
     (tmp_path / "mine" / "thesis.txt").touch()
     with pytest.raises(ValueError, match="something else in it"):
         export(model, tmp_path / "mine", "saved_model")
+    # Beside a SavedModel it is as much the user's.
+    (tmp_path / "mine" / "saved_model.pb").touch()
+    with pytest.raises(ValueError, match=r"with thesis\.txt"):
+        export(model, tmp_path / "mine", "saved_model")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="here is a file"):
+        export(model, tmp_path / "file")
     keras = layers.keras
     a, b = keras.Input(SHAPE), keras.Input(SHAPE)
     with pytest.raises(ValueError, match="2 inputs"):
@@ -188,7 +231,8 @@ def test_wrong_arguments(tmp_path):
     anysize = keras.Input((None, None, 3))
     with pytest.raises(ValueError, match="of any size"):
         export(keras.Model(anysize, anysize * 2), tmp_path / "model.tflite")
-    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    assert {p.name for p in tmp_path.iterdir()} == {"mine", "file"}
+    assert len(list((tmp_path / "mine").iterdir())) == 2
 
 
 @pytest.mark.parametrize("home", KERASES)

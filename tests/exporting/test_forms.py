@@ -127,6 +127,31 @@ def test_what_cannot_be_folded_is_left_and_named():
         assert left == [layer.name]
 
 
+@pytest.mark.parametrize("home", KERASES)
+def test_a_call_of_one_s_own_is_not_exchanged(home):
+    class Double(KERASES[home].NormAct):
+        def call(self, inputs, gamma=None, beta=None, training=None):
+            return 2.0 * super().call(inputs, gamma, beta, training)
+
+    layer, x = Double("evonorm_b0"), _images()
+    want = layer(x, training=False)
+    with inference_form(layer) as left:
+        np.testing.assert_array_equal(layer(x, training=False), want)
+    assert left == [layer.name]
+
+
+def test_a_block_within_a_block_ends_alone():
+    layer, x = _layer(layers, "evonorm_b0"), _images()
+    usual = layer(x, training=False)
+    with inference_form(layer):
+        folded = layer(x, training=False)
+        assert not np.array_equal(folded, usual)
+        with inference_form(layer):
+            np.testing.assert_array_equal(layer(x, training=False), folded)
+        np.testing.assert_array_equal(layer(x, training=False), folded)
+    np.testing.assert_array_equal(layer(x, training=False), usual)
+
+
 def test_training_and_volumes_are_as_ever():
     layer = _layer(layers, "evonorm_b0")
     x = _images()
@@ -139,6 +164,36 @@ def test_training_and_volumes_are_as_ever():
     volume = _images((2, 3, 4, 5, 8))
     want = layer(volume, training=False)
     np.testing.assert_array_equal(_folded(layer, volume), want)
+
+
+@pytest.mark.parametrize("rank", [2, 3, 5])
+def test_what_reads_no_statistics_is_folded_at_any_rank(rank):
+    x = _images((3, 4, 2, 2, 8)[: rank - 1] + (8,))
+    for name, active in (("bn_relu", True), ("evonorm_b0", False)):
+        layer = layers.NormAct(name, activation=active)
+        layer(x)
+        for weight in layer.weights:
+            value = np.random.default_rng(0).uniform(0.5, 2.0, weight.shape)
+            weight.assign(value)
+        want = layer(x, training=False)
+        with inference_form(layer):
+            function = tf.function(lambda x: layer(x, training=False))  # noqa: B023
+            got = function(x)
+            concrete = function.get_concrete_function(x)
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
+        kinds = [op.type for op in concrete.graph.get_operations()]
+        assert not {"Reshape", "Rsqrt", "ReadVariableOp"} & set(kinds)
+
+
+@pytest.mark.parametrize(
+    "name", ["evonorm_b0", "evonorm_s0", "gn_relu", "ln_relu"]
+)
+@pytest.mark.parametrize("groups", [4, 8])
+def test_one_pixel_has_no_variance(name, groups):
+    layer = _layer(layers, name, groups=groups)
+    x = _images((3, 1, 1, 8))
+    want = layer(x, training=False)
+    np.testing.assert_allclose(_folded(layer, x), want, rtol=2e-5, atol=2e-5)
 
 
 def test_half_precision_is_computed_in_float32():

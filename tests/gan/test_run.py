@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from configs import tables
 from evonorm_tf.ops import settings
-from evonorm_tf.training import config, progress, watch
+from evonorm_tf.training import config, loop, progress, watch
 from gan import experiment, networks, run, steps, train
 from tests.gan import small
 
@@ -102,8 +102,9 @@ class _Controller:
         self.global_step.assign(steps)
         self.done.append(f"train to {steps}")
 
-    def evaluate(self):
+    def evaluate(self, steps):
         """Records where it was."""
+        assert steps == -1
         step = int(self.global_step.numpy())
         self._file.append("eval", step, {})
         self.done.append(f"evaluate at {step}")
@@ -120,8 +121,12 @@ def test_evaluations_are_where_an_unbroken_run_has_them(step, known, tmp_path):
         line = f'{{"kind": "eval", "step": {known}}}\n'
         (tmp_path / "metrics.jsonl").write_text(line)
     controller = _Controller(tmp_path, step)
-    trainer = types.SimpleNamespace(train_steps=9, validation_interval=4)
-    found = run._execute(controller, trainer, "train_and_eval", str(tmp_path))
+    trainer = types.SimpleNamespace(
+        train_steps=9, validation_interval=4, validation_steps=-1
+    )
+    found = loop.execute(
+        controller, trainer, "train_and_eval", str(tmp_path), first=True
+    )
     assert found == {"classifier_distance": 1.0}
     expected = ["evaluate at 0"]
     for last in (4, 8, 9):
