@@ -6,7 +6,6 @@ v0 and v1 become the weights `v0` and `v`, where the graph uses them.
 """
 
 import functools
-import json
 import os
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -15,10 +14,11 @@ from typing import Any
 import tensorflow as tf
 
 from evonorm_tf import catalog
+from evonorm_tf.graphs import stored
 from evonorm_tf.graphs.canonical import key
 from evonorm_tf.graphs.evaluate import evaluate
 from evonorm_tf.graphs.formula import formula
-from evonorm_tf.graphs.graph import V0, V1, Graph, from_json
+from evonorm_tf.graphs.graph import V0, V1, Graph, from_json, shown
 from evonorm_tf.graphs.primitives import PRIMITIVES, Primitive
 from evonorm_tf.ops import general
 from evonorm_tf.ops.plan import BatchStatistics, Kernel, Plan
@@ -83,7 +83,7 @@ def resolve(spec: str | os.PathLike | Mapping[str, Any]) -> catalog.Row:
     where = ""
     if isinstance(spec, (str, os.PathLike)):
         where = f" in {str(spec)!r}"
-        spec = _read(spec)
+        spec = stored.read(spec)
     try:
         graph = from_json(spec)
     except (TypeError, ValueError) as error:
@@ -91,24 +91,10 @@ def resolve(spec: str | os.PathLike | Mapping[str, Any]) -> catalog.Row:
     name = spec.get("name")
     if name is not None and not isinstance(name, str):
         raise ValueError(
-            f"A graph's name must be a string{where}. Received: name={name!r}"
+            f"A graph's name must be a string{where}. "
+            f"Received: name={shown(name)}"
         )
     return row(graph, name)
-
-
-def _read(path: str | os.PathLike) -> Any:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise ValueError(
-            "A layer named *.json is a file that holds a graph, and this one "
-            f"cannot be read: {error.strerror}. Received: {path!r}"
-        ) from error
-    except ValueError as error:
-        raise ValueError(
-            f"The file is not JSON: {error}. Received: {path!r}"
-        ) from error
 
 
 def _axes(graph: Graph, number: int) -> str | None:
@@ -140,7 +126,7 @@ def _apply(
             name, _ = names[number]
             ask = getattr(batch, primitive.statistic)
             # A statistic has all channels, even where they are equal.
-            value = ask(name, p + _zeros(p, x.shape[-1]))
+            value = ask(name, p + _zeros(p, x))
             return value[None, None]
         if primitive.statistic == "mean":
             return _average(p, primitive.axes, plan.groups)
@@ -159,10 +145,16 @@ def _apply(
     return general.scaled(y, parameters)
 
 
-def _zeros(p: Tensor, channels: int) -> Tensor | float:
-    if p.shape[-1] == channels:
+def _zeros(p: Tensor, x: Tensor) -> Tensor | float:
+    # A size that is not known is all channels: one of 1 always is.
+    if p.shape[-1] == x.shape[-1]:
         return 0.0
-    return tf.zeros([1, 1, channels], p.dtype)
+    return tf.zeros([1, 1, _size(x, 2)], p.dtype)
+
+
+def _size(p: Tensor, axis: int) -> int | Tensor:
+    # Sizes that are known stay numbers: a candidate costs what its trace has.
+    return tf.shape(p)[axis] if p.shape[axis] is None else p.shape[axis]
 
 
 _SPACE = {"whc": [1, 2], "wh": [1]}
@@ -171,14 +163,9 @@ _SPACE = {"whc": [1, 2], "wh": [1]}
 def _average(p: Tensor, axes: str, groups: int) -> Tensor:
     if axes != "whg":
         return tf.reduce_mean(p, _SPACE[axes], keepdims=True)
-    channels = p.shape[-1]
-    if channels == 1:  # Constant over channels: so is every group's mean.
+    if p.shape[-1] == 1:  # Constant over channels: so is every group's mean.
         return tf.reduce_mean(p, 1, keepdims=True)
-    # Sizes that are known stay numbers: a candidate costs what its trace has.
-    n, size = (
-        tf.shape(p)[axis] if p.shape[axis] is None else p.shape[axis]
-        for axis in (0, 1)
-    )
+    n, size, channels = (_size(p, axis) for axis in range(3))
     split = tf.reshape(p, [n, size, groups, channels // groups])
     value = tf.reduce_mean(split, [1, 3], keepdims=True)
     value = tf.broadcast_to(value, [n, 1, groups, channels // groups])

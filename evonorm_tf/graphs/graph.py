@@ -16,6 +16,7 @@ written are filled with neg(zero)):
 import dataclasses
 import difflib
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -58,12 +59,15 @@ class Graph:
     nodes: tuple[Node, ...]
 
     def __post_init__(self) -> None:
-        nodes = tuple(_node(i, n) for i, n in enumerate(self.nodes, FIRST))
-        if len(nodes) != SIZE - FIRST:
-            raise ValueError(
-                f"A graph has {SIZE - FIRST} computing nodes, n{FIRST} to "
-                f"n{OUTPUT}. Received: {len(nodes)} nodes"
-            )
+        try:
+            nodes = tuple(self.nodes)
+        except TypeError:
+            raise TypeError(
+                "A graph's nodes are a sequence of (op, inputs). "
+                f"Received: nodes={shown(self.nodes)}"
+            ) from None
+        _check_count(len(nodes))
+        nodes = tuple(_node(i, n) for i, n in enumerate(nodes, FIRST))
         object.__setattr__(self, "nodes", nodes)
 
     def __getitem__(self, number: int) -> Node:
@@ -101,33 +105,56 @@ class Graph:
         }
 
 
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to print what has more than 4,300 digits.
+        bits = x.bit_length()
+        return repr(x) if bits < 100 else f"<a number of {bits} bits>"
+
+
+def shown(value: Any) -> str:
+    """A value in an error: its beginning, however large or nested it is."""
+    short = _Short()
+    short.maxlevel, short.maxstring, short.maxother = 3, 80, 80
+    return short.repr(value)
+
+
+def _check_count(count: int) -> None:
+    if count != SIZE - FIRST:
+        raise ValueError(
+            f"A graph has {SIZE - FIRST} computing nodes, n{FIRST} to "
+            f"n{OUTPUT}. Received: {count} nodes"
+        )
+
+
 def _node(number: int, node: Any) -> Node:
     try:
         op, inputs = node
         inputs = tuple(inputs)
     except (TypeError, ValueError):
         raise TypeError(
-            f"Node n{number}: expected (op, inputs). Received: {node!r}"
+            f"Node n{number}: expected (op, inputs). Received: {shown(node)}"
         ) from None
     primitive = PRIMITIVES.get(op) if isinstance(op, str) else None
     if primitive is None:
-        near = difflib.get_close_matches(str(op), PRIMITIVES, 3, 0.5)
+        text = op[:40] if isinstance(op, str) else ""
+        near = difflib.get_close_matches(text, PRIMITIVES, 3, 0.5)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(
             f"Node n{number}: unknown operation. {hint}Expected one of "
-            f"{', '.join(PRIMITIVES)}. Received: op={op!r}"
+            f"{', '.join(PRIMITIVES)}. Received: op={shown(op)}"
         )
     if len(inputs) != primitive.arity:
         raise ValueError(
             f"Node n{number}: {op} takes {primitive.arity} input(s). "
-            f"Received: inputs={inputs}"
+            f"Received: inputs={shown(inputs)}"
         )
     for i in inputs:
         if type(i) is not int or not 0 <= i < number:
             raise ValueError(
                 f"Node n{number}: an input must be an earlier node, a number "
                 f"from 0 to {number - 1} (a later one would close a cycle). "
-                f"Received: inputs={inputs}"
+                f"Received: inputs={shown(inputs)}"
             )
     return Node(op, inputs)
 
@@ -142,8 +169,20 @@ def parse(text: str) -> Graph:
 
     Raises:
       ValueError: for a text that is none: says which part is wrong.
+      TypeError: for what is no text.
     """
+    if not isinstance(text, str):
+        raise TypeError(
+            "Expected a graph's text form, such as n13=tanh(x). "
+            f"Received: {shown(text)}"
+        )
     parts = [part.strip() for part in text.split(";") if part.strip()]
+    if not 1 <= len(parts) <= SIZE - FIRST:
+        raise ValueError(
+            f"A text form has 1 to {SIZE - FIRST} computing nodes, the last "
+            f"one being n{OUTPUT}. Received: {len(parts)} nodes in "
+            f"{shown(text)}"
+        )
     first = SIZE - len(parts)
     nodes = []
     for number, part in enumerate(parts, first):
@@ -151,7 +190,7 @@ def parse(text: str) -> Graph:
         if not match or match[1] != str(number):
             raise ValueError(
                 f"Expected node n{number} as n{number}=op(input,...), the "
-                f"last node being n{OUTPUT}. Received: {part!r}"
+                f"last node being n{OUTPUT}. Received: {shown(part)}"
             )
         nodes.append(Node(match[2], _inputs(number, match[3])))
     return padded(nodes)
@@ -164,7 +203,7 @@ def _inputs(number: int, text: str) -> tuple[int, ...]:
         raise ValueError(
             f"Node n{number}: an input is one of {', '.join(INITIAL)} or an "
             f"earlier node n{FIRST} to n{number - 1}. "
-            f"Received: {', '.join(map(repr, unknown))}"
+            f"Received: {shown(unknown)}"
         )
     return tuple(_INDEX[name] for name in names)
 
@@ -187,29 +226,30 @@ def from_json(data: Mapping[str, Any]) -> Graph:
     if not isinstance(data, Mapping):
         raise TypeError(
             "Expected a graph as a mapping with the keys version and nodes. "
-            f"Received: {data!r}"
+            f"Received: {shown(data)}"
         )
     unknown = [key for key in data if key not in _JSON_KEYS]
     if unknown or "nodes" not in data:
         raise ValueError(
             f"A graph has the keys {', '.join(_JSON_KEYS)}, the first two "
-            f"required. Received: {sorted(map(str, data))}"
+            f"required. Received: {shown(sorted(map(str, data)))}"
         )
-    if data.get("version") != JSON_VERSION:
+    version = data.get("version")
+    if type(version) is not int or version != JSON_VERSION:
         raise ValueError(
             f"Expected a graph of version {JSON_VERSION}. "
-            f"Received: version={data.get('version')!r}"
+            f"Received: version={shown(version)}"
         )
     if not isinstance(data["nodes"], (list, tuple)):
         raise TypeError(
-            f"`nodes` must be a list. Received: nodes={data['nodes']!r}"
+            f"`nodes` must be a list. Received: nodes={shown(data['nodes'])}"
         )
     nodes = []
     for number, node in enumerate(data["nodes"], FIRST):
         if not isinstance(node, Mapping) or set(node) != {"op", "in"}:
             raise ValueError(
                 f'Node n{number}: expected {{"op": name, "in": [numbers]}}. '
-                f"Received: {node!r}"
+                f"Received: {shown(node)}"
             )
         nodes.append((node["op"], node["in"]))
     return Graph(tuple(nodes))

@@ -17,8 +17,9 @@ import tensorflow as tf
 from evonorm_tf import nets
 from evonorm_tf.catalog import Row
 from evonorm_tf.nets import mobile, resnet
-from evonorm_tf.ops import plain, settings
+from evonorm_tf.ops import settings
 from evonorm_tf.ops.plan import Plan
+from evonorm_tf.search import site as site_lib
 
 Tensor = tf.Tensor
 Layer = Callable[..., Tensor]
@@ -33,6 +34,8 @@ class Network:
       width: channels of the stem.
       groups: channel groups; lowered at a site until they divide.
       classes: number of classes.
+      shared: trace the layer once, as a function that all sites call, with
+        sizes that are known when it runs; for a training in a function.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Network:
         width: int = 8,
         groups: int = 4,
         classes: int = 10,
+        shared: bool = False,
     ):
         if name not in ANCHORS:
             raise ValueError(
@@ -50,6 +54,11 @@ class Network:
             )
         self._size, self._row = ANCHORS[name](width), row
         self._groups, self._classes = groups, classes
+        # Analytic rows want the number of channels when they are traced.
+        general = row.kernel.apply is not None
+        self._compute = (
+            site_lib.Shared() if shared and general else site_lib.compute
+        )
 
     def draw(
         self, seed: int, shape: tuple[int, int, int]
@@ -63,7 +72,7 @@ class Network:
           seed: of the weights.
           shape: of an image, [H, W, C].
         """
-        site = _Pass(self._row, self._groups, training=True)
+        site = self._pass(training=True)
         site.rng = np.random.default_rng(seed)
         # A graph that is thrown away: shapes are known without computing.
         with tf.Graph().as_default():
@@ -85,9 +94,12 @@ class Network:
           images: [N, H, W, C].
           training: use the statistics of this batch, and return them.
         """
-        site = _Pass(self._row, self._groups, training)
+        site = self._pass(training)
         site.weights, site.moving = iter(weights), iter(moving)
         return self._logits(site, images), site.fresh
+
+    def _pass(self, training: bool) -> "_Pass":
+        return _Pass(self._row, self._groups, training, self._compute)
 
     def _logits(self, site: "_Pass", images: Tensor) -> Tensor:
         x = nets.build(self._size, images, site, site.norm_act)
@@ -104,8 +116,11 @@ class _Pass:
     fan-in, whatever initializer is asked for.
     """
 
-    def __init__(self, row: Row, groups: int, training: bool):
+    def __init__(
+        self, row: Row, groups: int, training: bool, compute: site_lib.Compute
+    ):
         self._row, self._groups, self._training = row, groups, training
+        self._compute = compute
         self.rng: np.random.Generator | None = None
         self.weights = self.moving = iter(())
         self.drawn: list[np.ndarray] = []
@@ -133,12 +148,6 @@ class _Pass:
         self.drawn.append(value.astype(np.float32))
         self.decays.append(decays)
         return tf.constant(self.drawn[-1])
-
-    def _statistic(self, size: int, initial: float) -> Tensor | None:
-        if self.rng is None:
-            return next(self.moving)
-        self.drawn_moving.append(np.full(size, initial, np.float32))
-        return None
 
     def Conv2D(
         self, filters, kernel, *, strides, padding, use_bias, kernel_initializer
@@ -194,27 +203,25 @@ class _Pass:
             )
         }
         statistics = self._row.kernel.statistics
-        moving = {
-            name: self._statistic(channels, initial)
-            for name, initial in statistics
-        }
-        if self.rng is not None:
-            return x  # Drawing: the shape is all that counts.
+        if self.rng is not None:  # Drawing: the shape is all that counts.
+            self.drawn_moving += [
+                np.full(channels, initial, np.float32)
+                for _, initial in statistics
+            ]
+            return x
         plan = Plan(
             kernel=self._row.kernel,
             parameters=tuple(values),
             form=settings.plain(settings.resolved()),
             groups=math.gcd(self._groups, channels),
         )
-        # All sizes are known here, and shorten the trace.
-        batch, height, width, _ = x.shape
-        flat = tf.reshape(x, [batch, height * width, channels])
-        if self._training:
-            y, fresh = plain.plain(plan, flat, list(values.values()))
-            self.fresh += fresh
-        else:
-            y, _ = plain.plain(plan, flat, list(values.values()), moving)
-        return tf.reshape(y, x.shape)
+        values = list(values.values())
+        if not self._training:
+            moving = [next(self.moving) for _ in statistics]
+            return self._compute(plan, x, values, moving)[0]
+        y, fresh = self._compute(plan, x, values, None)
+        self.fresh += fresh
+        return y
 
 
 def _resnet(width: int) -> nets.Size:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from evonorm_tf.graphs.graph import Graph, parse
 from evonorm_tf.search import stages
 from evonorm_tf.search.evolution import Evolution
-from evonorm_tf.search.journal import Journal
+from evonorm_tf.search.journal import Journal, Trial
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome, Task
 
@@ -18,6 +18,9 @@ class Driver:
     Args:
       settings: of the search.
       journal: to begin, or to go on with.
+
+    Raises:
+      ValueError: for a trial of the journal that is no graph.
     """
 
     def __init__(self, settings: Settings, journal: Journal):
@@ -36,7 +39,7 @@ class Driver:
         # Claims in the order that they were made in, accepted layers in the
         # order that they were accepted in.
         for trial in sorted(trials):
-            graph = parse(trial.graph)
+            graph = _graph(trial)
             self.evolution.claim(trial.number, graph)
             if trial.verdict is None:
                 self._graphs[trial.number] = graph
@@ -44,8 +47,7 @@ class Driver:
         for trial in trials:
             if trial.verdict == "accepted":
                 found = stages.scores(trial.results, self._settings)
-                graph = parse(trial.graph)
-                self.evolution.tell(trial.number, graph, found)
+                self.evolution.tell(trial.number, _graph(trial), found)
         self.trials = len(trials)
         self._cpu = sum(stage.cpu for stage in self._journal.stages())
 
@@ -109,3 +111,13 @@ class Driver:
         if not reason:
             found = stages.scores(results, self._settings)
             self.evolution.tell(trial, graph, found)
+
+
+def _graph(trial: Trial) -> Graph:
+    try:
+        return parse(trial.graph)
+    except ValueError as error:
+        raise ValueError(
+            f"Trial {trial.number} of the journal is no graph: restore the "
+            f"journal from a copy, or give another --output. {error}"
+        ) from error

@@ -109,9 +109,14 @@ class Evolution:
 
     def claim(self, trial: int, graph: Graph) -> None:
         """Remembers that `graph` was proposed, by a driver that ended."""
-        if self._every is not None:
-            # Go on behind it: what it was drawn after is counted already.
-            next(other for other in self._every if other == graph)
+        # Goes on behind it: what it was drawn after is counted already.
+        every = self._every
+        if every is not None and all(other != graph for other in every):
+            raise ValueError(
+                "The journal has a graph that this search would not propose "
+                "there; give the run a folder of its own. "
+                f"Received: trial={trial}, graph={graph.text()!r}"
+            )
         self._remember(trial, graph)
 
     def _remember(self, trial: int, graph: Graph) -> None:

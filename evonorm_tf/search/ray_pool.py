@@ -3,26 +3,60 @@
 `pip install evonorm-tf[search]` brings Ray; every machine of the cluster
 needs this package and the images at `data_dir`. The journal stays with the
 driver: what a lost machine was at is tried once more elsewhere.
+
+A Ray task minds a `LocalPool` of one, so that a candidate which hangs, dies
+or takes all memory meets what it meets on one machine, timed from where it
+began and not from where Ray queued it. It also ends in time where the driver
+is gone and nobody is left to ask for that.
 """
 
+import collections
+import dataclasses
 import importlib
+import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from evonorm_tf.search import worker
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome, Task
 
-# Of this process, when it is one of Ray's: made at its first stage.
-_prepared: dict[Settings, Any] = {}
+# Of this process, when it is one of Ray's: one, made at its first stage.
+_pools: dict[tuple[Settings, Callable], worker.LocalPool] = {}
+
+# HTTP/2's greeting and its empty settings, which gRPC answers with settings.
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+_SETTINGS = 4
+_PATIENCE = 10.0  # Seconds that an address may take to answer.
 
 
-def stage(task: Task, settings: Settings) -> Outcome:
-    """One stage, in one of Ray's processes, which keep the proxy task."""
-    if settings not in _prepared:
-        _prepared[settings] = worker.prepare(settings)
-    return worker.run(task, _prepared[settings], settings)
+def stage(task: Task, settings: Settings, main: Callable) -> Outcome:
+    """One stage, in a child of one of Ray's processes, which both stay.
+
+    Raises:
+      NoProxyError: the machine cannot do any stage.
+    """
+    settings = dataclasses.replace(settings, workers=1)
+    key = settings, main
+    if key not in _pools:
+        _end_children()  # Another search's: its images take memory.
+        _pools[key] = worker.LocalPool(settings, main)
+    pool = _pools[key]
+    pool.submit(task)
+    try:
+        while not (outcomes := pool.wait(1.0)):
+            pass
+    except worker.NoProxyError:
+        _end_children()
+        raise
+    return outcomes[0]
+
+
+def _end_children() -> None:
+    while _pools:
+        _pools.popitem()[1].close()
 
 
 def connect(address: str) -> Any:
@@ -65,13 +99,36 @@ def _knock(address: str) -> None:
             f"Received: ray={address!r}"
         )
     try:
-        socket.create_connection((host, int(port)), 10.0).close()
+        there = (host.strip("[]"), int(port))
+        with socket.create_connection(there, _PATIENCE) as connection:
+            found = _is_grpc(connection)
     except (OSError, OverflowError) as error:
         raise ValueError(
             f"No Ray cluster answers there ({error}). Check the address, and "
             "that `ray start --head` runs on that machine. "
             f"Received: ray={address!r}"
         ) from error
+    if not found:
+        raise ValueError(
+            "What answers there is not Ray. The port is that which `ray start "
+            "--head` prints, 6379 by default, or with ray:// that of Ray's "
+            "client, 10001; 8265 is the dashboard's. "
+            f"Received: ray={address!r}"
+        )
+
+
+def _is_grpc(connection: socket.socket) -> bool:
+    """Whether what listens speaks gRPC, as all of Ray's servers do."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return True  # It would have to be asked in TLS.
+    connection.sendall(_GREETING)
+    frame = b""
+    while len(frame) < 9:
+        part = connection.recv(9 - len(frame))
+        if not part:
+            return False
+        frame += part
+    return frame[3] == _SETTINGS
 
 
 class RayPool:
@@ -80,22 +137,25 @@ class RayPool:
     Args:
       settings: `workers` tasks at a time (0: one a CPU of the cluster).
       address: of the cluster; see `connect`.
-      function: what a task runs.
+      main: what a worker runs, with its connection and the settings.
     """
 
-    def __init__(self, settings: Settings, address: str, function=stage):
+    def __init__(
+        self,
+        settings: Settings,
+        address: str,
+        main: Callable[[Any, Settings], None] = worker.work,
+    ):
         self._ray = connect(address)
-        self._settings = settings
+        self._settings, self._main = settings, main
         cpus = int(self._ray.cluster_resources().get("CPU", 1))
-        self._slots = settings.workers or cpus
-        # One more try is Ray's, if the process or its machine is lost.
-        self._remote = self._ray.remote(
-            num_cpus=1,
-            max_calls=worker.STAGES_A_PROCESS,
-            max_retries=worker.ATTEMPTS - 1,
-        )(function)
+        self._slots = settings.workers or max(1, cpus)
+        # Ray would retry without an end what it kills to save memory.
+        self._remote = self._ray.remote(num_cpus=1, max_retries=0)(stage)
         self._running: dict[Any, tuple[Task, float]] = {}
         self._waiting: list[Task] = []
+        self._attempts: collections.Counter[Task] = collections.Counter()
+        self._heard = time.monotonic()
 
     @property
     def free(self) -> int:
@@ -104,6 +164,8 @@ class RayPool:
 
     def submit(self, task: Task) -> None:
         """Hands out a task, or keeps it for the next slot that is free."""
+        if not self._running:
+            self._heard = time.monotonic()
         self._waiting.append(task)
         self._hand_out()
 
@@ -113,14 +175,20 @@ class RayPool:
             time.sleep(min(seconds, 0.1))
             return []
         done, _ = self._ray.wait(list(self._running), timeout=seconds)
-        outcomes = [self._collect(reference) for reference in done]
-        for reference, (task, deadline) in list(self._running.items()):
-            if time.monotonic() > deadline:
-                self._ray.cancel(reference, force=True)
-                del self._running[reference]
-                limit = f"{self._settings.timeout:g} s"
-                reason = f"took longer than {limit}"
-                outcomes.append(Outcome(task, {}, reason, 0.0))
+        outcomes = []
+        for reference in done:
+            outcomes += self._collect(reference)
+        if done:
+            self._heard = time.monotonic()
+        silence = time.monotonic() - self._heard
+        limit = worker.ATTEMPTS * (worker.STARTUP + self._settings.timeout)
+        if silence > limit:
+            raise worker.NoProxyError(
+                f"The cluster has finished no stage for {limit:g} s: it has "
+                "no free CPU (`ray status` tells), or a machine of it hangs. "
+                f"Received: workers={self._slots}, under way: "
+                f"{len(self._running)}"
+            )
         self._hand_out()
         return outcomes
 
@@ -130,21 +198,29 @@ class RayPool:
             self._ray.cancel(reference, force=True)
         self._running = {}
 
-    def _collect(self, reference: Any) -> Outcome:
-        task, _ = self._running.pop(reference)
+    def _collect(self, reference: Any) -> list[Outcome]:
+        task, since = self._running.pop(reference)
+        errors = self._ray.exceptions
+        lost = errors.WorkerCrashedError, errors.NodeDiedError
         try:
-            return self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            # A candidate's own errors are outcomes: this is the machine's.
-            raise worker.NoProxyError(str(error.cause or error)) from error
-        except self._ray.exceptions.RayError as error:
+            outcome = self._ray.get(reference)
+        except (*lost, errors.OutOfMemoryError) as error:
+            self._attempts[task] += 1
+            if self._attempts[task] < worker.ATTEMPTS:
+                self._waiting.insert(0, task)
+                return []
             reason = f"worker died ({type(error).__name__})"
-            return Outcome(task, {}, reason, 0.0)
+            took = time.monotonic() - since
+            outcome = Outcome(task, {}, reason, took)
+        except errors.RayError as error:
+            # A candidate's own errors are outcomes: this is the machine's.
+            cause = getattr(error, "cause", None) or error
+            raise worker.NoProxyError(str(cause)) from error
+        self._attempts.pop(task, None)
+        return [outcome]
 
     def _hand_out(self) -> None:
         while self._waiting and len(self._running) < self._slots:
             task = self._waiting.pop(0)
-            # Any task may meet a new process, which must import TensorFlow.
-            limit = self._settings.timeout + worker.STARTUP
-            reference = self._remote.remote(task, self._settings)
-            self._running[reference] = task, time.monotonic() + limit
+            reference = self._remote.remote(task, self._settings, self._main)
+            self._running[reference] = task, time.monotonic()

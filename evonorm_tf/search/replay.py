@@ -145,9 +145,17 @@ def read(path: str) -> Table:
             "There is no table; make one with `python -m evonorm_tf.search "
             f"table`. Received: path={path!r}"
         )
-    with open(path, encoding="utf-8") as file:
-        content = json.load(file)
-    return Table(settings_lib.make(content["settings"]), content["rows"])
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        settings, rows = content["settings"], content["rows"]
+        return Table(settings_lib.make(settings), rows)
+    # What is no JSON, no mapping, or has rows of another kind.
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            "The file is no table of `python -m evonorm_tf.search table`: "
+            f"{type(error).__name__}: {error}. Received: path={path!r}"
+        ) from error
 
 
 class Step(NamedTuple):

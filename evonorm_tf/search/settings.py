@@ -6,6 +6,7 @@ with (those that say how, and not what, is computed may change: RUNTIME).
 
 import dataclasses
 import difflib
+import math
 import os
 from typing import Any
 
@@ -221,12 +222,14 @@ def _typed(name: str, value: Any) -> Any:
     if isinstance(default, tuple) and isinstance(value, (list, tuple)):
         return tuple(value)
     if type(default) is float and type(value) is int:
-        return float(value)
+        value = float(value)
     if type(value) is not type(default):
         raise TypeError(
             f"`{name}` must be of type {type(default).__name__}. "
             f"Received: {name}={value!r}"
         )
+    if type(value) is float and not math.isfinite(value):
+        raise ValueError(f"`{name}` must be finite. Received: {name}={value}")
     return value
 
 
@@ -234,14 +237,14 @@ def read(path: str) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-      ValueError: for a file that is not there, or holds no mapping.
+      ValueError: for a file that is not there, or is no YAML mapping.
     """
     if not os.path.isfile(path):
         raise ValueError(
             f"There is no such config file. Received: config={path!r}"
         )
-    with open(path, encoding="utf-8") as file:
-        content = yaml.safe_load(file)
+    with open(path, "rb") as file:
+        content = _parsed(file.read(), f"config={path!r}")
     if not isinstance(content, dict):
         raise ValueError(
             f"A config file must hold a YAML mapping. Received: config={path!r}"
@@ -253,9 +256,20 @@ def assignment(text: str) -> dict[str, Any]:
     """NAME=VALUE as a mapping; the value is read as YAML.
 
     Raises:
-      ValueError: for a text without `=`.
+      ValueError: for a text without `=`, or with a value that is no YAML.
     """
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"Expected NAME=VALUE. Received: {text!r}")
-    return {name: yaml.safe_load(value)}
+    return {name: _parsed(value, repr(text))}
+
+
+def _parsed(text: str | bytes, received: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        reason = "nested too deeply"
+    # The last: bytes that are no UTF-8, and dates that cannot be.
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+    raise ValueError(f"This is not YAML: {reason}. Received: {received}")

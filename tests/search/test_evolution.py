@@ -125,6 +125,13 @@ def test_a_used_up_space_says_so(monkeypatch):
         state.ask(3)
 
 
+def test_a_graph_that_an_exhaustive_search_has_not_is_refused():
+    state = Evolution(small(algorithm="exhaustive", nodes=1))
+    stranger = graphs.NAMED["evonorm_s0"]
+    with pytest.raises(ValueError, match=r"would not propose there.*trial=2"):
+        state.claim(2, stranger)
+
+
 def lives_of(folder, settings, slots):
     """Runs to the end in lives of five stages; the lines after each."""
     while True:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.anchors import ANCHORS
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal
-from tests.search.fakes import FakePool, small
+from tests.search.fakes import SMALL, FakePool, small
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
@@ -126,11 +127,43 @@ def test_a_full_disk_ends_the_run_with_the_way_out(
     )
 
 
+def test_a_disk_that_fills_up_keeps_all_and_room_lets_it_go_on(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(commands, "LocalPool", lambda settings: FakePool())
+    given = ["--debug", "--set=workers=1", f"--output={tmp_path}"]
+    # The kernel refuses what is written beyond it, as where a disk is full.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        assert command.main(given) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Everything finished is kept" in capsys.readouterr().err
+    kept = rows(tmp_path)
+    assert kept
+    assert command.main(given) == 0
+    after = rows(tmp_path)
+    assert len(after) > len(kept)
+    assert after[: len(kept)] == kept
+
+
 def test_a_journal_that_is_none_is_said_so(tmp_path, capsys):
     (tmp_path / "journal.sqlite").write_text("no database\n" * 100)
     for given in (["status"], ["--debug"]):
         assert command.main([*given, f"--output={tmp_path}"]) == 1
         assert "damaged, or is none" in capsys.readouterr().err
+
+
+def test_a_journals_trial_that_is_no_graph_is_named(finished, capsys):
+    with sqlite3.connect(finished / "journal.sqlite") as db:
+        db.execute("UPDATE trial SET graph = 'n13=tan(x)' WHERE id = 7")
+    settings = [f"--set={k}={v}" for k, v in SMALL.items()]
+    assert command.main([*settings, f"--output={finished}"]) == 2
+    assert re.search(
+        "Trial 7 of the journal is no graph.*Node n13.*Did you mean tanh",
+        capsys.readouterr().err,
+    )
 
 
 def test_an_output_that_cannot_be_a_folder_is_one_line(tmp_path, capsys):

@@ -1,12 +1,14 @@
 """The proxy task: its arithmetic, and its calibration on known layers."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
 from evonorm_tf import graphs
-from evonorm_tf.search import data, proxy, stages
+from evonorm_tf.search import data, proxy, proxy_loop, stages
 from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.anchors import ANCHORS, Network
 from evonorm_tf.search.stages import Outcome, Task
@@ -80,8 +82,8 @@ def test_a_training_that_learns_nothing_is_given_up_early():
     # Sigmoid without normalisation stays at a guess; the digits' is ln 10.
     row = graphs.row(graphs.parse("n13=sigmoid(x)"))
     found = PROXY.train(row, "resnet", 100)
-    assert found.steps == proxy.EARLY[1]
-    assert found.early > proxy.GUESS
+    assert found.steps == proxy_loop.EARLY[1]
+    assert found.early > stages.GUESS
     assert "at step 40" in objection("quality/resnet", found)
     patient = settings_lib.make(settings_lib.DEBUG, {"early_exit": False})
     found = proxy.Proxy(patient, IMAGES).train(row, "resnet", 60)
@@ -129,11 +131,13 @@ def test_steps_are_kerass_nesterov_with_weight_decay():
     batches = data.batches(settings, len(IMAGES.train), 3)
     rates = np.full(3, 0.1, np.float32)
     inputs = IMAGES.train, IMAGES.train_labels, batches, rates
-    train = proxy._Step(network, decays, settings)
-    step, _, _, got, got_moving = proxy._once(
-        lambda *state: proxy._loop(train, *state), inputs, weights, moving
+    train = proxy_loop.Step(network, (weights, moving, decays), settings)
+    step, _, _, got, _, got_moving = proxy._once(
+        lambda *data: proxy_loop.loop(train, *data), *inputs
     )
     assert step == 3
+    got = proxy_loop.Flat(weights).unpack(got)
+    got_moving = proxy_loop.Flat(moving).unpack(got_moving)
     variables = [tf.Variable(w) for w in weights]
     optimizer = tf_keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
     crossed = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -152,6 +156,59 @@ def test_steps_are_kerass_nesterov_with_weight_decay():
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
 
 
+# No statistics; two, of x and of a constant over space; groups; a layer that
+# is constant over space and one that is over channels.
+SHARED = {
+    "tanh": "n13=tanh(x)",
+    "batch": "n10=rms_bwh(x); n11=std_bwh(v1); n12=add(n10,n11); "
+    "n13=div(x,n12)",
+    "groups": "n12=std_whg(x); n13=div(x,n12)",
+    "mean": "n13=mean_wh(x)",
+    "grey": "n12=mean_whc(x); n13=sigmoid(n12)",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "anchor"),
+    [*((name, "resnet") for name in SHARED), ("batch", "mobilenet")]
+    + [("groups", "efficientnet")],
+)
+def test_a_layer_that_sites_share_computes_the_same(name, anchor):
+    row = graphs.row(graphs.parse(SHARED[name]))
+    labels = IMAGES.train_labels[:4]
+
+    def everything(network, weights, moving, images):
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            logits, fresh = network(weights, [], images, True)
+            loss = proxy_loop.cross_entropy(logits, labels)
+        grads = proxy_loop.gradient(tape, loss, weights)
+        validated, _ = network(weights, moving, images, False)
+        return [logits, validated, *fresh, *grads]
+
+    found = []
+    for shared in (False, True):
+        network = Network(anchor, row, shared=shared)
+        weights, moving, _ = network.draw(0, (8, 8, 1))
+        run = functools.partial(everything, network)
+        found.append(proxy._once(run, weights, moving, IMAGES.train[:4]))
+    assert len(found[0]) == 2 + len(moving) + len(weights)
+    # The same kernels on the same numbers, equal to the bit in a worker. Here
+    # there may be more threads than one, whose sums may end in any order.
+    for inline, called in zip(*found):
+        np.testing.assert_allclose(inline, called, rtol=1e-5, atol=1e-6)
+
+
+def test_long_trainings_compute_what_short_ones_do(monkeypatch):
+    row = graphs.row(graphs.NAMED["evonorm_b0"])
+    short = PROXY.train(row, "resnet", 12)
+    monkeypatch.setattr(proxy, "SHORT", 0)  # The other form, for any length.
+    long = PROXY.train(row, "resnet", 12)
+    # Again but for the order of sums, which twelve steps do not amplify much.
+    np.testing.assert_allclose(long, short, rtol=1e-3, atol=0.01)
+    assert short.steps == 12
+
+
 def test_the_ascent_follows_the_norms_own_gradient():
     # Against a central difference in float64, along one direction.
     row = graphs.row(graphs.NAMED["evonorm_s0"])
@@ -162,7 +219,7 @@ def test_the_ascent_follows_the_norms_own_gradient():
 
     def loss_of(weights):
         logits, _ = network(weights, moving, images, True)
-        return proxy._cross_entropy(logits, IMAGES.train_labels[:6])
+        return proxy_loop.cross_entropy(logits, IMAGES.train_labels[:6])
 
     _, uphill = proxy.climb(loss_of, weights)
     rng = np.random.default_rng(1)
@@ -179,7 +236,7 @@ def test_the_ascent_follows_the_norms_own_gradient():
 def test_crops_are_parts_of_their_images():
     images = np.arange(2 * 6 * 6, dtype=np.float32).reshape(2, 6, 6, 1)
     corners = np.array([[0.0, 0.99], [0.5, 0.0]], np.float32)
-    got = proxy._crop(tf.constant(images), tf.constant(corners), 4).numpy()
+    got = proxy_loop.crop(tf.constant(images), tf.constant(corners), 4).numpy()
     np.testing.assert_array_equal(got[0], images[0, 0:4, 2:6])
     np.testing.assert_array_equal(got[1], images[1, 1:5, 0:4])
 

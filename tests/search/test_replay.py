@@ -176,6 +176,12 @@ def test_tables_of_what_is_no_table_are_refused(tmp_path, folder, capsys):
     assert "run it to its end first" in capsys.readouterr().err
     assert command.main(["replay", f"--output={tmp_path}"]) == 2
     assert "There is no table" in capsys.readouterr().err
+    table = tmp_path / "other.json"
+    for text in ("", "[1]", "{}", '{"settings": {}, "rows": [1]}'):
+        table.write_text(text)
+        asked = ["replay", f"--output={tmp_path}", f"--table={table}"]
+        assert command.main(asked) == 2
+        assert "The file is no table" in capsys.readouterr().err
     with pytest.raises(ValueError, match="arm='best'"):
         arms.settings_of("best", small())
 
