@@ -1,6 +1,7 @@
 """`convert`: another normalization for a model that exists."""
 
 import functools
+import warnings
 from typing import Any
 
 from evonorm_tf import catalog
@@ -9,6 +10,16 @@ from evonorm_tf.conversion import sites as sites_lib
 from evonorm_tf.conversion.report import Report
 
 _WITHOUT = ("replace", "leave")
+# Of the layer, and the same at all sites.
+_SETTINGS = (
+    *("groups", "group_size", "min_group_size", "momentum", "epsilon"),
+    *("synchronized", "xla"),
+)
+# What a class derived from a model may have for its training.
+_STEPS = (
+    *("train_step", "test_step", "predict_step", "compute_loss"),
+    *("compute_metrics", "compile", "fit", "evaluate", "predict"),
+)
 
 
 def convert(
@@ -19,6 +30,7 @@ def convert(
     keep_stem: bool = False,
     without_activation: str = "replace",
     return_report: bool = False,
+    **settings: Any,
 ) -> Any:
     """A new model with norm-act layers where the old one normalizes.
 
@@ -33,11 +45,10 @@ def convert(
       model: a functional or sequential model of Keras 3 or tf_keras, built;
         models in it are converted too.
       norm_act: a name of `evonorm_tf.names()` or whatever else `NormAct`
-        takes, or, for settings of its own, a callable that makes one layer a
-        call: `functools.partial(evonorm_tf.norm_act, "evonorm_s0",
-        min_group_size=4)` (for tf_keras that of `evonorm_tf.legacy`). It is
-        called with `activation`, `axis`, `name`, `dtype` and, where the old
-        layer was, `synchronized`.
+        takes, or, for layers that differ by site, a callable that makes one a
+        call, with `evonorm_tf.norm_act` (for tf_keras that of
+        `evonorm_tf.legacy`). It is called with `activation`, `axis`, `name`,
+        `dtype` and, where the old layer was, `synchronized`.
       sites: which to replace: a regular expression that is found in a site's
         name, or a function from a `Site` to bool; None for all.
       keep_stem: leave the first normalization, right after a convolution.
@@ -45,14 +56,22 @@ def convert(
         activation follows. EvoNorms become a plain affine there (the authors'
         code), baselines the norm without an activation.
       return_report: return (model, `Report`).
+      **settings: of every new layer, see `NormAct`: `groups`, `group_size`,
+        `min_group_size`, `momentum`, `epsilon`, `synchronized`, `xla`; with a
+        name only, a callable has its own.
 
     Returns:
       A model of the same Keras, sequential or functional as the old one, not
       compiled. Classes derived from these are lost; the report says so.
 
+    Warns:
+      UserWarning: if more of the replaced layers became a plain affine than
+        got the layer, for then little is normalized; and if the model's class
+        has a `train_step` or the like, which the new model has not.
+
     Raises:
-      TypeError: for what is no model of either Keras, or a callable that
-        makes other layers.
+      TypeError: for what is no model of either Keras, a callable that makes
+        other layers, or unknown settings.
       ValueError: for a subclassed or unbuilt model, for sites that cannot be
         replaced, all of them by name, or if there is none to replace.
     """
@@ -63,24 +82,102 @@ def convert(
             f"without_activation must be one of {_WITHOUT}. "
             f"Received: without_activation={without_activation!r}"
         )
-    make = norm_act
-    if not callable(norm_act):
-        # Looked up here: one error for a wrong name, not one a site.
-        make = functools.partial(kit.ours.norm_act, catalog.get(norm_act))
+    make = _maker(norm_act, settings, kit)
     request = plan.Request(make, sites, keep_stem, without_activation)
     planned = plan.make(sites_lib.find(model, kit), request, kit)
     made = rebuild.Rebuilder(planned, kit)
     new = made.model(model)
     transfer.flags(planned, made)
     transfer.weights(planned, made)
+    for said in (_mostly_affine(planned), _lost_steps(model, new)):
+        if said:
+            warnings.warn(said, UserWarning, stacklevel=2)
     if not return_report:
         return new
     notes = [
-        f"{old.name}: a {type(old).__name__} became a {type(other).__name__}"
+        _became(old, other)
         for old, other in made.models
         if type(old) is not type(other)
     ]
     return new, Report(tuple(planned.entries), tuple(notes))
+
+
+def _maker(norm_act: Any, settings: dict[str, Any], kit: graph.Kit) -> Any:
+    """What makes the layers: a name with its settings, or a callable."""
+    unknown = sorted(settings.keys() - set(_SETTINGS))
+    if unknown:
+        raise TypeError(
+            f"Unknown setting of the layer. Expected some of {_SETTINGS}; for "
+            "others, `norm_act` can be a callable that makes the layer. "
+            f"Received: {', '.join(unknown)}"
+        )
+    if callable(norm_act):
+        if settings:
+            raise TypeError(
+                "A callable makes layers with settings of its own: give them "
+                "to it, functools.partial(norm_act, min_group_size=4), or "
+                f"name the layer. Received: norm_act={norm_act!r} and "
+                f"{', '.join(settings)}"
+            )
+        return norm_act
+    make = functools.partial(
+        kit.ours.norm_act, catalog.get(norm_act), **settings
+    )
+    # Here: one error for a wrong name or value, not one a site.
+    make(name="settings")
+    return make
+
+
+def _mostly_affine(planned: plan.Plan) -> str:
+    """What to say if most sites normalize no more; or empty."""
+    pairs = planned.new.values()
+    affine = [
+        site
+        for site, layer in pairs
+        if not layer.activation and plan.active(layer).name == "affine"
+    ]
+    if 2 * len(affine) <= len(pairs):
+        return ""
+    first = affine[0]
+    replaced = plan.counted(len(pairs), "replaced normalization layer")
+    return (
+        f"{len(affine)} of {replaced} became a plain affine, x * gamma + beta, "
+        "which normalizes nothing: no activation follows directly. The first "
+        f"is {first.name}: {first.why}. Ways out: without_activation='leave' "
+        "keeps the old layers there; where the activation stands before the "
+        "normalization, as an argument of the convolution for one, move it "
+        "right behind the normalization; return_report=True lists all."
+    )
+
+
+def _lost(old: Any, new: Any) -> list[str]:
+    """The training methods that a model's class had of its own."""
+    kinds = type(old), type(new)
+    return [
+        name
+        for name in _STEPS
+        if getattr(kinds[0], name, None) is not getattr(kinds[1], name, None)
+    ]
+
+
+def _became(old: Any, new: Any) -> str:
+    said = f"{old.name}: a {type(old).__name__} became a {type(new).__name__}"
+    lost = _lost(old, new)
+    return f"{said}, without its own {', '.join(lost)}" if lost else said
+
+
+def _lost_steps(old: Any, new: Any) -> str:
+    """What to say if the new model does not train as the old one; or empty."""
+    if not _lost(old, new):
+        return ""
+    parts = "new.input, new.output"
+    if type(new).__name__ == "Sequential":
+        parts = "new.layers"
+    return (
+        f"{_became(old, new)}: it does not train as the old one did. Way out: "
+        f"make one of the class from the new model, "
+        f"{type(old).__name__}({parts})"
+    )
 
 
 def _check(model: Any, kit: graph.Kit) -> None:
@@ -103,7 +200,7 @@ def _check(model: Any, kit: graph.Kit) -> None:
         "makes a normalization layer, make "
         f"{kit.ours.__name__}.norm_act(NAME) instead and drop the activation "
         "after it from `call`; where none follows, "
-        "norm_act(NAME, activation=False). See docs/convert.md. "
+        "norm_act(NAME, activation=False). "
         f"Received: {model.name!r}, a {type(model).__name__}, with "
         f"{', '.join(found) or 'no normalization layer made yet'}"
     )

@@ -113,6 +113,47 @@ def _call(node: Any) -> Call:
     return Call(id(node), layer, arguments, list(inputs), outputs)
 
 
+class Readers:
+    """Who makes and who reads the tensors of one model's graph.
+
+    Attributes:
+      calls: of the graph, each after those that it needs.
+      name: the model's.
+    """
+
+    def __init__(self, model: Any):
+        # Kept, for an id is a tensor's only while the tensor lives.
+        self.calls = calls(model)
+        self.name = model.name
+        self._readers: dict[int, list[Call]] = {}
+        self._makers: dict[int, Call] = {}
+        for call in self.calls:
+            for tensor in call.inputs:
+                self._readers.setdefault(id(tensor), []).append(call)
+            for tensor in call.outputs:
+                self._makers[id(tensor)] = call
+        self._outputs = list(graph_of(model).outputs)
+
+    def maker(self, tensor: Any) -> Call:
+        """The call whose output a tensor is."""
+        return self._makers[id(tensor)]
+
+    def of(self, tensor: Any) -> list[Call]:
+        """The calls that read a tensor, once for each time they do."""
+        return self._readers.get(id(tensor), [])
+
+    def as_output(self, tensor: Any) -> int:
+        """How many times a tensor is an output of the model."""
+        return sum(output is tensor for output in self._outputs)
+
+    def alone(self, tensor: Any) -> Call | None:
+        """The call that is all that reads a tensor; None if none is."""
+        found = self.of(tensor)
+        return (
+            found[0] if len(found) == 1 and not self.as_output(tensor) else None
+        )
+
+
 def structure(model: Any) -> tuple[Any, Any]:
     """(inputs, outputs) of a model, in the structure it was made with."""
     graph = graph_of(model)

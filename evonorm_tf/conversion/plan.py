@@ -12,6 +12,10 @@ from evonorm_tf.conversion.sites import Found, Site
 Choice = str | re.Pattern | Callable[[Site], bool] | None
 
 
+# How many names an error lists.
+_LISTED = 5
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """What was asked for; see `convert`."""
@@ -60,13 +64,9 @@ def make(found: Found, request: Request, kit: graph.Kit) -> Plan:
         plan.new[id(site.layer)] = (site, layer)
         plan.absorbed |= found.absorbed.get(id(site.layer), set())
         plan.entries.append(_replaced(site, layer))
-    _refuse(problems)
+    _refuse(problems, kit)
     if not plan.new:
-        raise ValueError(
-            "There is nothing to replace: of the model's "
-            f"{len(found.sites)} normalization layers none was chosen. "
-            f"Received: {request}"
-        )
+        raise ValueError(_nothing(found, plan, request))
     plan.entries += [
         Entry(name, what, note=why) for name, what, why in found.activations
     ]
@@ -98,7 +98,9 @@ def _layer(site: Site, request: Request, kit: graph.Kit) -> Any:
         raise ValueError(site.obstacle)
     old = site.layer
     options = {}
-    if _is_synchronized(old):
+    # A setting of the caller's wins; a partial shows its own.
+    given = getattr(request.make, "keywords", {})
+    if _is_synchronized(old) and "synchronized" not in given:
         options["synchronized"] = True
     layer = request.make(
         activation=bool(site.activation),
@@ -132,16 +134,39 @@ def _check_stem(found: Found, request: Request) -> None:
         )
 
 
-def _refuse(problems: dict[str, str]) -> None:
+def _nothing(found: Found, plan: Plan, request: Request) -> str:
+    """The error for a model of which nothing is to be replaced."""
+    count = counted(len(found.sites), "normalization layer")
+    said = f"There is nothing to replace: the model has {count}"
+    if plan.entries:
+        listed = [f"  {one.layer}: {one.note}" for one in plan.entries]
+        more = len(listed) - _LISTED
+        listed = listed[:_LISTED] + [f"  and {more} more"] * (more > 0)
+        said = "\n".join([f"{said}, and none was chosen:", *listed])
+    choice = getattr(request.sites, "pattern", request.sites)
+    choice = getattr(choice, "__name__", repr(choice))
+    return (
+        f"{said}\nReceived: sites={choice}, keep_stem={request.keep_stem}, "
+        f"without_activation={request.without_activation!r}"
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _refuse(problems: dict[str, str], kit: graph.Kit) -> None:
     if not problems:
         return
     listed = "\n".join(f"  {name}: {why}" for name, why in problems.items())
     names = ", ".join(repr(name) for name in problems)
     raise ValueError(
-        f"{len(problems)} normalization layers cannot be replaced:\n{listed}\n"
+        f"{counted(len(problems), 'normalization layer')} cannot be "
+        f"replaced:\n{listed}\n"
         "To leave them as they are, and replace the others: "
-        f"sites=lambda site: site.name not in {{{names}}}. By hand: replace "
-        "them where the model is written, see docs/convert.md."
+        f"sites=lambda site: site.name not in {{{names}}}. By hand: where the "
+        f"model is written, make {kit.ours.__name__}.norm_act(NAME) instead "
+        "of the normalization and of the activation after it."
     )
 
 
@@ -153,14 +178,27 @@ def _entry(site: Site, **fields: Any) -> Entry:
 
 
 def _replaced(site: Site, layer: Any) -> Entry:
-    row = layer.row
-    if not site.activation:
-        row = row.without_activation or row
+    row = active(layer)
     notes = [] if site.activation else [f"without an activation: {site.why}"]
     groups = layer._groups if row.grouped else None
     pixels = site.shape[1:-1] if site.axis == -1 else site.shape[2:]
     if row.kernel.instance and pixels and set(pixels) == {1}:
-        notes.append("a map of one pixel: docs/choosing.md")
+        notes.append(
+            "a map of one pixel: a group has few elements; min_group_size=16"
+            if groups
+            else "a map of one pixel: the variance over it is 0"
+        )
+    asked = layer.groups is not None or layer.group_size is not None
     if groups == site.channels:
         notes.append("one channel a group; min_group_size raises it")
+    elif groups == 1 and not asked:
+        notes.append("one group of all channels: 32, lowered until it divides")
+    if not layer.trainable:
+        notes.append("frozen (trainable=False), as the old one: learns nothing")
     return _entry(site, new=row.name, groups=groups, note="; ".join(notes))
+
+
+def active(layer: Any) -> Any:
+    """The catalog row that a layer computes, with its activation or not."""
+    row = layer.row
+    return row if layer.activation else row.without_activation or row

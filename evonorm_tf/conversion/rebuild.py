@@ -1,5 +1,6 @@
 """The new model: the old one's calls once more, with other layers."""
 
+import warnings
 from typing import Any
 
 import tensorflow as tf
@@ -49,8 +50,9 @@ class Rebuilder:
     def _call(self, call: graph.Call, tensors: dict[int, Any]) -> None:
         """Repeats one call; `tensors`: the new ones by the old one's id."""
         if call.key in self._plan.absorbed:
-            (old,), (source,) = call.outputs, call.inputs
-            tensors[id(old)] = tensors[id(source)]
+            # Of x * sigmoid(x), both inputs have become the site's output.
+            (old,) = call.outputs
+            tensors[id(old)] = tensors[id(call.inputs[0])]
             return
         layer = self._layer(call.layer)
         if not call.inputs:  # An input layer: it has its tensor already.
@@ -79,24 +81,64 @@ class Rebuilder:
         if isinstance(old, self._kit.keras.layers.Lambda):
             # No weights, and its function does not survive a config.
             return old
-        new = _copy(old)
+        new = _copy(old, self._kit)
         self.layers.append((old, new))
         return new
 
 
-def _copy(old: Any) -> Any:
+def _copy(old: Any, kit: graph.Kit) -> Any:
     kind = type(old).__name__
+    of_keras = type(old).__module__.split(".")[0] == kit.keras.__name__
     if kind in _LOST:
         raise ValueError(
             "A loss or metric that was added to the model with add_loss or "
             "add_metric would be lost. Convert the model before it is added. "
             f"Received: {old.name!r}, {kind}"
         )
+    if type(old) is kit.keras.layers.Activation and _is_function(
+        old.activation
+    ):
+        return type(old)(old.activation, name=old.name, dtype=old.dtype_policy)
     try:
-        return type(old).from_config(old.get_config())
+        with warnings.catch_warnings():
+            # Of saving and loading, which is not what is done here.
+            warnings.filterwarnings("ignore", "(?s).*includes a `lambda`")
+            config = old.get_config()
+        if of_keras:
+            config.update(_functions(old, config))
+        return type(old).from_config(config)
     except (NotImplementedError, TypeError, ValueError) as error:
+        remedy = (
+            "give it functions (`def`) and classes that are registered with "
+            f"{kit.keras.__name__}.saving.register_keras_serializable()"
+            if of_keras
+            else "give its class a get_config() that returns what its "
+            "__init__ takes"
+        )
         raise ValueError(
-            "A layer cannot be copied from its own configuration: give its "
-            "class a get_config() that returns what its __init__ takes. "
+            f"A layer cannot be copied from its own configuration: {remedy}. "
             f"Received: {old.name!r}, {kind}: {error}"
         ) from error
+
+
+def _functions(old: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The activations of a layer that are functions, as they are.
+
+    Of a function a configuration keeps the name, which leads to none or to
+    another one, or, of a lambda, the code, which is not read again.
+    """
+    found = {
+        name: getattr(old, name, None)
+        for name in config
+        if name.endswith("activation")
+    }
+    return {
+        name: function
+        for name, function in found.items()
+        if _is_function(function)
+    }
+
+
+def _is_function(value: Any) -> bool:
+    """A function, and not a layer or another object of Keras's."""
+    return callable(value) and not hasattr(value, "get_config")

@@ -7,7 +7,6 @@ has one.
 """
 
 import dataclasses
-from collections import Counter
 from typing import Any
 
 from evonorm_tf.conversion import graph, kinds
@@ -65,13 +64,17 @@ class Found:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Use:
-    """One call of a normalization layer; `follower` is its activation's."""
+    """One call of a normalization layer, and the activation after it.
+
+    `layout`: (layer, data_format) of the nearest layer before with one.
+    """
 
     name: str
     call: graph.Call
-    follower: graph.Call | None
+    follower: kinds.Follower | None
     why: str
     stem: bool
+    layout: tuple[str, str]
 
 
 def find(model: Any, kit: graph.Kit) -> Found:
@@ -91,7 +94,9 @@ def find(model: Any, kit: graph.Kit) -> Found:
         followers = [use.follower for use in uses]
         found.sites.append(_site(uses, kit))
         if all(followers):
-            found.absorbed[key] = {follower.key for follower in followers}
+            found.absorbed[key] = {
+                call.key for follower in followers for call in follower.calls
+            }
     found.sites += walk.composites.values()
     taken = set().union(*found.absorbed.values())
     found.activations = [
@@ -114,7 +119,7 @@ class _Walk:
         """Whether the model normalizes; `first`: nothing before it does."""
         if id(model) in self._normalizes:
             return self._normalizes[id(model)]
-        readers = _Readers(model)
+        readers = graph.Readers(model)
         after: set[int] = set()  # Tensors that a normalization had a part in.
         normalizes = False
         for call in readers.calls:
@@ -130,18 +135,18 @@ class _Walk:
         """Notes one call; whether it normalizes."""
         layer, kit, name = call.layer, self._kit, prefix + call.layer.name
         if isinstance(layer, kit.normalizations):
-            follower, why = None, ""
-            if not kinds.has_activation(layer, kit):
-                follower, why = readers.follower(call)
-            stem = fresh and kinds.is_convolution(readers.maker(call))
-            use = _Use(name, call, follower, why, stem)
+            use = self._use(call, name, fresh, readers)
             self.uses.setdefault(id(layer), []).append(use)
             return True
         if kit.is_graph(layer):
             return self.visit(layer, f"{name}/", fresh)
-        if kinds.activation(layer):
-            why = f"reads {readers.maker(call).name}"
-            self.loose.append((call.key, name, kinds.activation(layer), why))
+        maker = readers.maker(call.inputs[0]).layer if call.inputs else None
+        kind = kinds.activation(call)
+        if kind:
+            self.loose.append((call.key, name, kind, f"reads {maker.name}"))
+        elif isinstance(maker, kit.normalizations) and kinds.staying(call):
+            why = f"reads {maker.name}; no norm-act layer stands for it"
+            self.loose.append((call.key, name, kinds.staying(call), why))
         elif kinds.own_activation(layer):
             what = f"{type(layer).__name__}({kinds.own_activation(layer)})"
             why = "an argument of the layer: acts on what the layer gives"
@@ -153,44 +158,17 @@ class _Walk:
             self.composites.setdefault(id(layer), site)
         return bool(obstacle)
 
-
-class _Readers:
-    """Who makes and who reads the tensors of one model's graph."""
-
-    def __init__(self, model: Any):
-        # Kept, for an id is a tensor's only while the tensor lives.
-        self.calls = graph.calls(model)
-        self._readers: dict[int, list[graph.Call]] = {}
-        self._makers: dict[int, graph.Call] = {}
-        for call in self.calls:
-            for tensor in call.inputs:
-                self._readers.setdefault(id(tensor), []).append(call)
-            for tensor in call.outputs:
-                self._makers[id(tensor)] = call
-        self._outputs = list(graph.graph_of(model).outputs)
-        self._name = model.name
-
-    def maker(self, call: graph.Call) -> Any:
-        """The layer whose output the call reads first."""
-        return self._makers[id(call.inputs[0])].layer
-
-    def follower(self, call: graph.Call) -> tuple[graph.Call | None, str]:
-        """The activation that alone reads a call's output, or why none is."""
-        (tensor,) = call.outputs
-        readers = self._readers.get(id(tensor), [])
-        names = [reader.layer.name for reader in readers]
-        names += [
-            f"the output of {self._name}"
-            for output in self._outputs
-            if output is tensor
-        ]
-        if len(names) == 1 and readers and kinds.activation(readers[0].layer):
-            return readers[0], ""
-        listed = [
-            name if count == 1 else f"{name} ({count} times)"
-            for name, count in Counter(names).items()
-        ]
-        return None, f"read by {', '.join(listed)}"
+    def _use(self, call, name, fresh, readers) -> _Use:
+        """One call of a normalization layer."""
+        (before,) = (readers.maker(tensor) for tensor in call.inputs[:1])
+        follower, why = None, ""
+        if not kinds.has_activation(call.layer, self._kit):
+            follower, why = kinds.follower(call, readers)
+            if not follower and kinds.activated(before):
+                why += f"; activated before: {kinds.activated(before)}"
+        stem = fresh and kinds.is_convolution(before.layer)
+        layout = kinds.layout(call.inputs[0], readers, self._kit)
+        return _Use(name, call, follower, why, stem, layout)
 
 
 def _site(uses: list[_Use], kit: graph.Kit) -> Site:
@@ -201,16 +179,14 @@ def _site(uses: list[_Use], kit: graph.Kit) -> Site:
         obstacle = "it is called with a mask, gamma or beta of its own"
     elif not obstacle and shape[axis] is None:
         obstacle = "its number of channels is unknown"
+    obstacle = obstacle or _misplaced(uses, axis, len(shape))
     followers = [use.follower for use in uses]
     why = "; ".join(dict.fromkeys(use.why for use in uses if use.why))
     activation: tuple[str, ...] = ()
     if kinds.has_activation(call.layer, kit):
         activation = (call.layer.row.name,)
     elif all(followers):
-        names = [
-            f"{f.layer.name} ({kinds.activation(f.layer)})" for f in followers
-        ]
-        activation = tuple(dict.fromkeys(names))
+        activation = tuple(dict.fromkeys(f.label for f in followers))
     elif any(followers):
         why = f"only some of its {len(uses)} uses have an activation: {why}"
     return Site(
@@ -225,3 +201,18 @@ def _site(uses: list[_Use], kit: graph.Kit) -> Site:
         stem=any(use.stem for use in uses),
         obstacle=obstacle,
     )
+
+
+def _misplaced(uses: list[_Use], axis: int, rank: int) -> str:
+    """What is wrong if a layer before has its channels on another axis."""
+    if rank < 3:
+        return ""
+    wanted = "channels_last" if axis == -1 else "channels_first"
+    for use in uses:
+        before, form = use.layout
+        if form and form != wanted:
+            return (
+                f"its axis={use.call.layer.axis} is not that of the channels: "
+                f"{before}, before it, has data_format={form!r}"
+            )
+    return ""

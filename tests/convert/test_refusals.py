@@ -8,6 +8,8 @@ import evonorm_tf
 from tests import cases
 from tests.convert import small
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*plain affine")
+
 
 def _refused(error, model, norm_act="evonorm_s0", **options):
     with pytest.raises(error) as caught:
@@ -61,7 +63,7 @@ def test_subclassed_models_are_told_how(kit_name):
     for part in ("subclassed", "first (BatchNormalization)", "'net'"):
         assert part in said
     assert f"{kit.layers.__name__}.norm_act(" in said
-    assert "docs/convert.md" in said
+    assert "activation=False" in said and "docs/" not in said
     # Inside of a functional model it is one of the layers out of reach.
     model(np.zeros((1, 6, 6, 3), np.float32))
     said = _refused(ValueError, _images(kit.keras, model))
@@ -84,11 +86,22 @@ def test_a_functional_class_with_a_call_of_its_own(kit_name):
         def train_step(self, data):
             raise NotImplementedError
 
-    new, report = evonorm_tf.convert(
-        Trained(inputs, x, name="own"), "evonorm_s0", return_report=True
-    )
+    lost = "own: a Trained became a Functional, without its own train_step"
+    with pytest.warns(UserWarning, match=lost) as caught:
+        new, report = evonorm_tf.convert(
+            Trained(inputs, keras.layers.ReLU()(x), name="own"),
+            *("evonorm_s0",),
+            return_report=True,
+        )
+    assert caught[0].filename == __file__  # Where `convert` was called.
     assert type(new) is type(keras.Model(inputs, x))
-    assert report.notes == ("own: a Trained became a Functional",)
+    assert report.notes == (lost,)
+    # The way out that the warning gives.
+    assert "Trained(new.input, new.output)" in str(caught[0].message)
+    again = Trained(new.input, new.output)
+    again.compile("sgd", "mse")
+    with pytest.raises(NotImplementedError):
+        again.fit(np.zeros((1, 6, 6, 3)), np.zeros((1, 6, 6, 3)), verbose=0)
 
 
 @cases.both_kerases
@@ -181,9 +194,16 @@ def test_wrong_arguments(kit_name):
     assert "'affine'" in said and "'leave'" in said
     assert "no stem" in _refused(ValueError, model, keep_stem=True)
     said = _refused(ValueError, model, sites="nothing")
-    assert "nothing to replace" in said and "1 normalization" in said
+    assert "nothing to replace" in said and "1 normalization layer," in said
+    assert "norm: not among `sites`" in said and "sites='nothing'" in said
+    assert "Request" not in said
+    said = _refused(ValueError, model, without_activation="leave")
+    assert "norm: without an activation: read by the output of chain" in said
     said = _refused(ValueError, _images(keras, keras.layers.ReLU()))
-    assert "0 normalization" in said
+    assert "0 normalization layers" in said
+    layers = [keras.layers.BatchNormalization() for _ in range(7)]
+    said = _refused(ValueError, _images(keras, *layers), sites="nothing")
+    assert said.count("not among") == 5 and "and 2 more" in said
 
 
 def test_a_layer_without_a_config():

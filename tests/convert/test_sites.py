@@ -8,6 +8,8 @@ import evonorm_tf
 from tests import cases
 from tests.convert import small
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*plain affine")
+
 
 def _chain(kit_name, *layers):
     """Model of [N, 6, 6, 3] images, a convolution and the layers."""
@@ -26,9 +28,25 @@ def _relu(kit_name):
     return cases.kit(kit_name).keras.ops.relu
 
 
+def _maximum(kit_name):
+    if kit_name == "tf_keras":
+        return lambda x: tf.maximum(x, 0.0)
+    return lambda x: cases.kit(kit_name).keras.ops.maximum(0, x)
+
+
+def _gated(kit_name):
+    if kit_name == "tf_keras":
+        return lambda x: x * tf.sigmoid(x)
+    return lambda x: cases.kit(kit_name).keras.ops.sigmoid(x) * x
+
+
 @pytest.mark.parametrize("kind", ["Batch", "Group", "Layer", "Sync"])
 @pytest.mark.parametrize(
-    "activation", ["ReLU", "relu6", "silu", "LeakyReLU", "gelu", "function"]
+    "activation",
+    [
+        *("ReLU", "relu6", "silu", "LeakyReLU", "gelu", "function"),
+        *("maximum", "gated"),
+    ],
 )
 @cases.both_kerases
 def test_a_pair_becomes_one_layer(kit_name, kind, activation):
@@ -42,6 +60,10 @@ def test_a_pair_becomes_one_layer(kit_name, kind, activation):
         norm = getattr(layers, f"{kind}Normalization")(name="norm", **options)
     if activation == "function":
         act = _relu(kit_name)
+    elif activation == "maximum":
+        act = _maximum(kit_name)
+    elif activation == "gated":
+        act = _gated(kit_name)
     elif hasattr(layers, activation):
         act = getattr(layers, activation)(name="act")
     else:
@@ -82,8 +104,11 @@ def test_a_site_without_an_activation(kit_name, after):
     layer = small.norm_acts(new)["norm"]
     assert not layer.activation
     wanted = {"norm": ("BatchNormalization", "affine")}
-    if after == "conv":
-        wanted["after"] = ("Conv2D(relu)", "")
+    wanted |= {
+        "sigmoid": {"after": ("sigmoid", "")},
+        "softmax": {"after": ("Softmax", "")},
+        "conv": {"after": ("Conv2D(relu)", "")},
+    }.get(after, {})
     assert small.lines(report) == wanted
     x = small.draw(2, 6, 6, 3)
     # BatchNorm as it is at inference, and what follows still follows.

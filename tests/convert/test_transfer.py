@@ -8,6 +8,8 @@ import evonorm_tf
 from tests import cases
 from tests.convert import small
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*plain affine")
+
 
 def _model(keras, layer, activation=True, **options):
     inputs = keras.Input((6, 6, 4))
