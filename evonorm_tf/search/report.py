@@ -40,6 +40,11 @@ class Run:
     funnel: list[tuple[str, int, int]]
     references: list[Reference]
 
+    @property
+    def accepted(self) -> int:
+        """How many were, those included that a later judgement took out."""
+        return sum(trial.verdict == "accepted" for trial in self.trials)
+
 
 def read(folder: str, name: str) -> Run:
     """The run in a folder."""
@@ -127,7 +132,7 @@ def _summary(runs: list[Run]) -> str:
     rows = []
     for run in runs:
         row = [run.name, f"{len(run.trials):,}", f"{len(run.points):,}"]
-        row.append(f"{sum(t.verdict == 'accepted' for t in run.trials):,}")
+        row.append(f"{run.accepted:,}")
         row.append(f"{run.points[-1].cpu:,.0f}" if run.points else "0")
         if run.ranked:
             best = run.ranked[0]
@@ -167,7 +172,7 @@ def _section(run: Run, known: dict[str, Reference]) -> list[str]:
     parts = [
         f"<h2>{html.escape(run.name)}</h2>",
         f"<p>{len(run.trials):,} trials, {len(run.points):,} ended, "
-        f"{len(run.ranked):,} accepted, {cpu:,.0f} CPU seconds. "
+        f"{run.accepted:,} accepted, {cpu:,.0f} CPU seconds. "
         f"<code>{html.escape(about)}</code></p>",
         "<h3>Funnel</h3>",
         _image(charts.funnel(run.funnel)),

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import itertools
 import re
 
@@ -48,6 +49,16 @@ def test_the_page_has_every_arm_and_needs_no_file(folder, capsys):
         best = run.ranked[0].trial
         assert f"The best, trial {best.number}<" in page
         assert graphs.parse(best.graph).text() in page
+
+
+def test_what_a_judgement_takes_out_was_accepted_all_the_same(folder):
+    """The head of a run's section and the table of runs count alike."""
+    run = report.read(str(folder / "random"), "random")
+    without = dataclasses.replace(run, ranked=run.ranked[1:])
+    assert 1 < len(run.ranked) == without.accepted
+    page = report._page([without])
+    assert f"<td>{len(run.ranked)}</td>" in page
+    assert f"{len(run.ranked)} accepted, " in page
 
 
 def test_the_table_has_every_trial(folder):
