@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 LAYERS = "layers-cpu.json"
 NETWORKS = ("networks-cpu.json", "networks-mobilenet-cpu.json")
 INPUT = "input-cpu.json"
+INFERENCE = "inference-cpu.json"
 CHAIN = "tpu-chain.json"
 GPU = "gpu.json"
 # README's table: which rows, of the many.
@@ -85,6 +86,23 @@ def networks(documents: list[dict[str, Any]]) -> str:
         for row in document["rows"]
     ]
     return markdown(["network", "batch", "layer", "ratio", "rounds"], lines)
+
+
+def inference(document: dict[str, Any]) -> str:
+    """Latency of exported files: the folded form and the layers as trained."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in document["rows"]:
+        key = row["network"], row["file"], row["layer"]
+        found.setdefault(key, {})[row["form"]] = (
+            f"{row['ratio_to_bn_relu']:.2f} "
+            f"({row['lowest']:.2f} to {row['highest']:.2f})"
+        )
+    lines = [
+        [*key, forms["folded"], forms.get("as trained", "")]
+        for key, forms in found.items()
+    ]
+    head = ["network", "file", "layer", "folded (rounds)"]
+    return markdown([*head, "as trained (rounds)"], lines)
 
 
 def pipeline(document: dict[str, Any]) -> str:
@@ -177,6 +195,7 @@ def page(runs: pathlib.Path) -> str:
     single = read(runs, LAYERS)
     whole = [d for name in NETWORKS if (d := read(runs, name))]
     six = read(runs, CHAIN)
+    latency = read(runs, INFERENCE)
     steps = goals.preflights(runs)
     text = (ROOT / "benchmarks" / "performance.md.in").read_text()
     parts = {
@@ -185,6 +204,8 @@ def page(runs: pathlib.Path) -> str:
         "layers_machine": machine(single),
         "networks": networks(whole),
         "networks_machine": machine(whole[0]),
+        "inference": inference(latency),
+        "inference_machine": machine(latency),
         "input": pipeline(read(runs, INPUT)),
         "chain": chain(six),
         "chain_what": f"{six['topology']}, {six['shape']}, "
