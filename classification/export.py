@@ -48,7 +48,7 @@ _RANGES = 128  # images that int8 takes its ranges from
 class Classifier:
     """What is exported: a network with its pre- and postprocessing.
 
-    `images` and what `signatures` gives keep the graph that they are first
+    `images` and what `others` gives keep the graph that they are first
     called with: one object for the layers as they are, one for their folded
     form.
     """
