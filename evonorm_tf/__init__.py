@@ -59,5 +59,5 @@ def __dir__() -> list[str]:
 
 
 for _keras, _layers in _LAYERS.items():
-    if _keras in sys.modules:
+    if sys.modules.get(_keras) is not None:
         importlib.import_module(f"{__name__}.{_layers}")

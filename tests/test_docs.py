@@ -12,7 +12,9 @@ import re
 import subprocess
 import sys
 
+import keras
 import pytest
+import tensorflow as tf
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -41,15 +43,15 @@ def test_links_within_the_project_lead_somewhere(page):
 def _snippets():
     for page in PAGES:
         for index, code in enumerate(_SNIPPET.findall(page.read_text())):
-            # Parts of a model's definition, shown without the rest.
-            if "x = " not in code:
-                yield pytest.param(code, id=f"{page.name}-{index}")
+            yield pytest.param(code, id=f"{page.name}-{index}")
 
 
 @pytest.mark.parametrize("code", list(_snippets()))
 def test_snippets_run(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "snippet", "exec"), {})
+    # What a part of a model's definition is shown without.
+    image = tf.ones([2, 8, 8, 8])
+    exec(compile(code, "snippet", "exec"), {"keras": keras, "x": image})
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,11 @@ class _Pass:
     """
 
     def __init__(
-        self, row: Row, groups: int, training: bool, compute: site_lib.Compute
+        self,
+        row: Row,
+        groups: int,
+        training: bool,
+        compute: site_lib.Compute = site_lib.compute,
     ):
         self._row, self._groups, self._training = row, groups, training
         self._compute = compute

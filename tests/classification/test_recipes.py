@@ -137,7 +137,8 @@ def test_debug_batch_divides_among_replicas_and_micro_batches(
     monkeypatch.setattr(train.strategy, "build", lambda runtime: replicas)
     monkeypatch.setattr(train.task, "prepare", lambda params: None)
     monkeypatch.setattr(train.driver, "run", lambda *a: ran.append("run"))
-    monkeypatch.setattr(train.steps, "report", lambda *a: ran.append("report"))
+    report = lambda *a: ran.append("report")  # noqa: E731
+    monkeypatch.setattr(train.preflights, "report", report)
     train.main([])
     assert ran == ["report" if preflight else "run"]
     data = params.task.train_data, params.task.validation_data

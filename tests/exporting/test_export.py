@@ -150,8 +150,9 @@ def test_half_precision(home, tmp_path):
     x = home.NormAct("evonorm_s0", groups=4, dtype="mixed_float16")(x)
     model = keras.Model(images, x)
     done = export(model, tmp_path / "saved", images=_images())
-    # The folded form is rounded to float16 at the same place.
+    # Rounded to float16, not always to the same side.
     assert done.difference <= 2**-10
+    assert done.tolerance == 2e-2
     with pytest.raises(ValueError, match="with float16") as refused:
         export(model, tmp_path / "model.tflite", images=_images())
     assert refused.value.__cause__ is not None
