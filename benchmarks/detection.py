@@ -22,7 +22,7 @@ from detection import experiment as _registers  # noqa: F401
 from detection import pyramid, task
 from detection.settings import Task
 from evonorm_tf import catalog
-from evonorm_tf.training import config
+from training import config
 
 
 def parameters(args: argparse.Namespace) -> config.Experiment:

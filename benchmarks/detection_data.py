@@ -25,7 +25,7 @@ from official.vision.data import create_coco_tf_record
 
 from benchmarks import record
 from detection import convert
-from evonorm_tf.training import progress
+from training import progress
 
 _HERE = pathlib.Path(__file__).resolve().parents[2]
 _SHARDS = 4

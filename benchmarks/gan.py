@@ -26,13 +26,13 @@ import tensorflow as tf
 from benchmarks import record
 from configs import tables
 from evonorm_tf import catalog
-from evonorm_tf.training import config
 from gan import (
     experiment,  # noqa: F401  Registers the experiments.
     trainer,
 )
 from gan.metrics import frechet
 from gan.metrics.moments import Moments
+from training import config
 
 BASELINE = "bn_relu"
 AGAIN = "bn_relu again"

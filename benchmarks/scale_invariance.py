@@ -36,8 +36,8 @@ import tf_keras
 
 from benchmarks import scale_report
 from classification import task as task_lib
-from evonorm_tf import catalog, legacy
-from evonorm_tf.training import config, plots, progress
+from evonorm_tf import catalog, legacy, plots
+from training import config, progress
 
 FACTORS = tuple(2.0**k for k in range(-3, 4))
 Evaluate = Callable[[], tuple[tf.Tensor, list[tf.Tensor]]]

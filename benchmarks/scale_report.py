@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from evonorm_tf.training import plots
+from evonorm_tf import plots
 
 STATES = ("untrained", "trained")
 # A layer counts as invariant if a gradient is never further than this from

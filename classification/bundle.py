@@ -14,7 +14,7 @@ from classification import augment, settings, steps, task
 from classification.sources import Memory, pad_crop_flip
 from evonorm_tf import preflight
 from evonorm_tf.preflight import Feed
-from evonorm_tf.training import config
+from training import config
 
 _EVAL_BATCH = 500
 

@@ -18,7 +18,7 @@ from classification import opening, task
 from classification.examine import SHOWN, Report, examine
 from classification.settings import Data
 from configs import tables
-from evonorm_tf.training import config
+from training import config
 
 
 def _other_classes(splits: list[Data], reports: list[Report]) -> list[str]:

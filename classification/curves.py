@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 
 from classification import logs
 from classification.logs import Log
-from evonorm_tf.training import plots
+from evonorm_tf import plots
 
 _POINTS = 60  # of a training curve: more is noise at the width of a page
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from evonorm_tf.training import encoded as files
+from training import encoded as files
 
 _ADVICE = (
     "Mend or remove it; `python -m classification.data check` finds all such."

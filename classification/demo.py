@@ -20,8 +20,8 @@ from absl import app, flags
 
 from classification import data, report, task
 from classification.report import Run
-from evonorm_tf.training import config, driver, progress, record
-from evonorm_tf.training import flags as training_flags
+from training import config, driver, progress, record
+from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 LAYERS = ("bn_relu", "gn_relu", "evonorm_b0", "evonorm_s0")

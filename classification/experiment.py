@@ -3,8 +3,8 @@
 from official.modeling import optimization
 
 from classification.settings import Data, Model, Task
-from evonorm_tf.training import config, driver, strategy
-from evonorm_tf.training.schedule import Schedule
+from training import config, driver, strategy
+from training.schedule import Schedule
 
 
 def _nesterov() -> optimization.OptimizationConfig:

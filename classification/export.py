@@ -35,8 +35,8 @@ from classification.settings import Data
 from evonorm_tf.exporting import check, inference_form
 from evonorm_tf.exporting.formats import FORMATS as ALL_FORMATS
 from evonorm_tf.exporting.formats import Source
-from evonorm_tf.training import flags as training_flags
-from evonorm_tf.training import progress
+from training import flags as training_flags
+from training import progress
 
 FLAGS = flags.FLAGS
 # All but Keras's own: what reads it would read a run as well.

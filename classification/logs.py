@@ -10,7 +10,7 @@ import yaml
 
 from classification.settings import Task
 from configs.tables import compare, results, rows
-from evonorm_tf.training import progress
+from training import progress
 
 # Of what decides a run's result, what may differ between those of a figure:
 # the layer and the batch, and with the batch the rate that follows from it.

@@ -11,8 +11,8 @@ import tensorflow as tf
 from classification import records
 from classification.settings import Data
 from classification.sources import Memory, Records, Source
-from evonorm_tf.training import config as config_tools
-from evonorm_tf.training import datasets
+from training import config as config_tools
+from training import datasets
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
 AUGMENTERS = ("stateless", "official")

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from classification import curves, logs
 from classification.logs import Log
-from evonorm_tf.training import plots
+from evonorm_tf import plots
 
 KINDS = ("curves", "batch_size")
 # Accuracies in % of the seeds, by layer, then by images a worker.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from classification.settings import Data
-from evonorm_tf.training import encoded
+from training import encoded
 
 # Of a TFRecord: length, its checksum; the record's checksum.
 _HEAD, _TAIL = 12, 4

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 
 from classification import plot
-from evonorm_tf.training import plots
+from evonorm_tf import plots
 
 ABOUT = (
     "A small ResNet on the 1,797 8x8 digits of scikit-learn (a quarter held "

@@ -11,7 +11,7 @@ from typing import Any
 import tf_keras
 
 from classification import settings, task
-from evonorm_tf.training import config, record, saved
+from training import config, record, saved
 
 
 @dataclasses.dataclass(frozen=True)

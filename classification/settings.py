@@ -6,8 +6,8 @@ from dataclasses import field
 from official.core import config_definitions
 from official.modeling import hyperparams
 
-from evonorm_tf.training import config
-from evonorm_tf.training.schedule import Schedule
+from training import config
+from training.schedule import Schedule
 
 _RGB_MEAN = [0.485, 0.456, 0.406]
 _RGB_STD = [0.229, 0.224, 0.225]

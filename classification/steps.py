@@ -13,7 +13,7 @@ from official.modeling import optimization
 
 from classification import settings, task
 from evonorm_tf import nets, preflight
-from evonorm_tf.training import accumulation, config, preflights, schedule
+from training import accumulation, config, preflights, schedule
 
 _EXAMPLES = 1_281_167  # The schedule's constants are no part of the cost.
 

@@ -11,7 +11,7 @@ from classification import data, settings
 from classification import experiment as _registers  # noqa: F401
 from classification.sources import Records
 from evonorm_tf import legacy, nets
-from evonorm_tf.training import average, config, noise, schedule
+from training import average, config, noise, schedule
 
 # AutoGraph would rewrite every layer's source for control flow that none of
 # it has: a third of the time to the first step of a small network.

@@ -20,8 +20,8 @@ from absl import app, flags
 from classification import bundle, steps, task
 from configs import tables
 from evonorm_tf.preflight import tpu
-from evonorm_tf.training import config, driver, preflights, strategy
-from evonorm_tf.training import flags as training_flags
+from training import config, driver, preflights, strategy
+from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 _DEBUG_BATCH = 4  # images a replica and micro-batch

@@ -6,7 +6,7 @@ import operator
 from pycocotools import coco
 
 from detection import evaluate, parser, settings
-from evonorm_tf.training import config
+from training import config
 
 NORMALIZERS = ("rpn_batch_size", "model_garden")
 # Fields of the Model Garden's that are read here, the others not. Of a

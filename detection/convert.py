@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from detection import instances, records
 from detection.index import Index
-from evonorm_tf.training import progress
+from training import progress
 
 ABOUT_FILE = "conversion.json"
 UNFINISHED = ".unfinished"

@@ -34,7 +34,7 @@ from detection import (
     model,
     settings,
 )
-from evonorm_tf.training import config
+from training import config
 
 _HEAD = "detection"
 # Contractions that the networks here have none of.

@@ -4,7 +4,7 @@ from official.modeling import optimization
 
 from detection.scenes import Scenes
 from detection.settings import Model, Task
-from evonorm_tf.training import config, driver, strategy
+from training import config, driver, strategy
 
 
 def _optimizer(

@@ -26,8 +26,8 @@ from absl import app, flags
 
 from detection import detector, draw, predict, restore
 from evonorm_tf.exporting import formats, inference_form
-from evonorm_tf.training import flags as training_flags
-from evonorm_tf.training import progress
+from training import flags as training_flags
+from training import progress
 
 NAME = "saved_model"
 # Boxes in parts of the image's longer side, scores and masks as they are:

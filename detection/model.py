@@ -22,7 +22,7 @@ from official.vision.modeling.layers import (
 from detection import heads, pyramid, sampling, settings
 from evonorm_tf import legacy
 from evonorm_tf.nets import spinenet
-from evonorm_tf.training import config
+from training import config
 
 NormActFn = Callable[..., Any]
 _NMS = ("v1", "v2", "batched")

@@ -16,8 +16,8 @@ import tensorflow as tf
 from absl import app, flags
 
 from detection import detector, draw, evaluate, restore
-from evonorm_tf.training import flags as training_flags
-from evonorm_tf.training import progress
+from training import flags as training_flags
+from training import progress
 
 
 def read(path: str) -> np.ndarray:

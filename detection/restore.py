@@ -6,7 +6,7 @@ import os
 import tf_keras
 
 from detection import draw, evaluate, settings, task
-from evonorm_tf.training import config, saved
+from training import config, saved
 
 
 @dataclasses.dataclass(frozen=True)

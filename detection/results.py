@@ -15,7 +15,7 @@ from official.vision.ops import mask_ops
 
 from detection import evaluate, masks
 from detection.inputs import PADDING
-from evonorm_tf.training import progress
+from training import progress
 
 Arrays = dict[str, np.ndarray]
 

@@ -51,7 +51,7 @@ def _rank(values: tf.Tensor) -> tf.Tensor:
 class _BoxSampler(tf_keras.__internal__.layers.BaseRandomLayer):
     """As the Model Garden's BoxSampler: [B, N] bools to indices [B, K].
 
-    Its generator is set before each step: see `evonorm_tf.training.noise`.
+    Its generator is set before each step: see `training.noise`.
     """
 
     def __init__(self, num_samples: int, foreground_fraction: float):

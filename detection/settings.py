@@ -7,7 +7,7 @@ from official.modeling import hyperparams
 from official.vision.configs import maskrcnn
 
 from detection.scenes import Scenes
-from evonorm_tf.training import config
+from training import config
 
 
 @dataclasses.dataclass

@@ -12,7 +12,7 @@ import tf_keras
 
 from detection import parser, settings, task
 from evonorm_tf import preflight
-from evonorm_tf.training import config, preflights
+from training import config, preflights
 
 
 class _Bare(config.NormAct):

@@ -16,7 +16,7 @@ from typing import Any
 from absl import app, flags
 
 from detection import evaluate
-from evonorm_tf.training import progress
+from training import progress
 
 
 def choose(

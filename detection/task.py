@@ -29,7 +29,7 @@ from detection import (
     transfer,
 )
 from detection import experiment as _registers  # noqa: F401
-from evonorm_tf.training import average, config, driver, noise, record
+from training import average, config, driver, noise, record
 
 RESULTS_FILE = "results.json"
 

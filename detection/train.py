@@ -29,14 +29,14 @@ from detection import (
     task,
 )
 from evonorm_tf.preflight import tpu
-from evonorm_tf.training import (
+from training import (
     config,
     driver,
     preflights,
     progress,
     strategy,
 )
-from evonorm_tf.training import flags as training_flags
+from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 PICTURE = "predictions.png"

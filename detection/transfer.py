@@ -19,7 +19,7 @@ from configs import tables
 from configs.tables import results
 from detection import settings
 from evonorm_tf import legacy, nets
-from evonorm_tf.training import config, progress, record
+from training import config, progress, record
 
 _NETWORK = ("network", "width", "max_depth")
 _LAYER = ("name", "groups", "group_size", "min_group_size")

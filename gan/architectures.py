@@ -9,7 +9,7 @@ two bottleneck blocks in BigGAN-deep.
 
 import dataclasses
 
-from evonorm_tf.training import config
+from training import config
 
 START = 4  # Pixels a side that a generator starts from.
 

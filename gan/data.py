@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from evonorm_tf.training import datasets
 from gan import architectures, stream
 from gan.experiment import Data, Model
+from training import datasets
 
 _FOREVER = np.iinfo(np.int64).max
 _MEMORY_LIMIT = 2**31  # bytes of decoded images

@@ -10,8 +10,8 @@ own in the run's directory: evaluation.json is of the run's own evaluations.
 
 from absl import app, flags
 
-from evonorm_tf.training import flags as training_flags
 from gan import evaluation, restore
+from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 

@@ -9,9 +9,9 @@ import numpy as np
 import orbit
 import tensorflow as tf
 
-from evonorm_tf.training import config, progress
 from gan import data, experiment, networks, sampling
 from gan.metrics import classifier, extractor, measure, reference
+from training import config, progress
 
 RESULT_FILE = "evaluation.json"
 SAMPLES = "samples"

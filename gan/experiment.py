@@ -6,7 +6,7 @@ from dataclasses import field
 from official.core import config_definitions
 from official.modeling import hyperparams
 
-from evonorm_tf.training import config, driver, strategy
+from training import config, driver, strategy
 
 
 @dataclasses.dataclass

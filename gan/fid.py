@@ -13,9 +13,9 @@ import sys
 
 from absl import app, flags
 
-from evonorm_tf.training import flags as training_flags
 from gan import experiment, sets
 from gan.metrics import extractor, measure, reference
+from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 

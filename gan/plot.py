@@ -20,8 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evonorm_tf.training import plots, record
+from evonorm_tf import plots
 from gan.evaluation import RESULT_FILE, SAMPLES
+from training import record
 
 # Of these a run may have its own.
 _OWN = ("norm_act",)

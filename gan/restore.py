@@ -7,8 +7,8 @@ import tensorflow as tf
 import tf_keras
 from official.modeling import performance
 
-from evonorm_tf.training import config, record, strategy
 from gan import experiment, networks
+from training import config, record, strategy
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,8 @@ import tensorflow as tf
 import tf_keras
 from official.modeling import performance
 
-from evonorm_tf.training import (
+from gan import data, evaluation, experiment, restore, trainer
+from training import (
     config,
     driver,
     iterators,
@@ -18,7 +19,6 @@ from evonorm_tf.training import (
     strategy,
     watch,
 )
-from gan import data, evaluation, experiment, restore, trainer
 
 Logs = dict[str, float]
 _LOSSES = {
@@ -50,7 +50,7 @@ def run(
 
     Args:
       params: the experiment.
-      mode: one of `evonorm_tf.training.flags.MODES`.
+      mode: one of `training.flags.MODES`.
       model_dir: checkpoints, metrics, config, samples, classifier.
       display: where progress is shown; one of its own when None.
 

@@ -13,8 +13,8 @@ import os
 
 from absl import app, flags
 
-from evonorm_tf.training import flags as training_flags
 from gan import restore, sampling
+from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 

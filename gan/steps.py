@@ -11,8 +11,8 @@ import tensorflow as tf
 import tf_keras
 
 from evonorm_tf import preflight
-from evonorm_tf.training import config, preflights
 from gan import architectures, latent, networks, run, trainer
+from training import config, preflights
 
 STEPS = ("discriminator", "generator")
 

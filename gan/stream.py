@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from evonorm_tf.training import encoded
+from training import encoded
 
 _as_written = tf.autograph.experimental.do_not_convert
 

@@ -17,13 +17,13 @@ import os
 from absl import app, flags
 
 from configs import tables
-from evonorm_tf.training import config
-from evonorm_tf.training import flags as training_flags
 from gan import (
     experiment,  # noqa: F401  Registers the experiments.
     run,
     steps,
 )
+from training import config
+from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 _DIGITS = "digits"

@@ -10,8 +10,8 @@ import orbit
 import tensorflow as tf
 import tf_keras
 
-from evonorm_tf.training import config
 from gan import experiment, latent, networks, spectral
+from training import config
 
 Tensor = tf.Tensor
 METRICS = (

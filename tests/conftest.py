@@ -42,6 +42,6 @@ def mirrored() -> tf.distribute.MirroredStrategy:
     devices = ("CPU:0", "CPU:1")
     if importlib.util.find_spec("official") is None:
         return tf.distribute.MirroredStrategy(devices)
-    from evonorm_tf.training import strategy
+    from training import strategy
 
     return strategy.mirrored(devices)

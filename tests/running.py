@@ -6,7 +6,7 @@ import time
 
 import tensorflow as tf
 
-from evonorm_tf.training import driver
+from training import driver
 
 
 def wait_for_step(

@@ -106,7 +106,7 @@ def share(devices: str) -> int | None:
     A replica's, or a micro-batch of them; None where it does not say.
 
     Args:
-      devices: as `evonorm_tf.training.strategy.describe` puts them.
+      devices: as `training.strategy.describe` puts them.
     """
     whole = re.search(r"\((\d+) a replica", devices)
     part = re.search(r"micro-batches of (\d+)", devices)
@@ -278,7 +278,7 @@ def complete(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
       dotted key.
     """
     importlib.import_module(f"{recipe.head}.experiment")  # Registers them.
-    from evonorm_tf.training import config, schedule
+    from training import config, schedule
 
     params = config.parse(row=Row(recipe, "bn_relu", {}))
     if hasattr(params.task, "schedule"):  # Others count steps, not epochs.

@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 from matplotlib.figure import Figure
 
+from evonorm_tf import plots
 from evonorm_tf.graphs.graph import INITIAL, OUTPUT, Graph
 from evonorm_tf.graphs.picture import depths
 from evonorm_tf.graphs.primitives import PRIMITIVES
 from evonorm_tf.search.history import Point, Ranked
-from evonorm_tf.training import plots
 
 Panel = tuple[Sequence[float], Mapping[str, Sequence[Sequence[float]]]]
 # Okabe and Ito's set; an arm keeps its colour in every figure.

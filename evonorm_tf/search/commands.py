@@ -194,8 +194,8 @@ def make_table(chosen: argparse.Namespace) -> None:
 def run_replay(chosen: argparse.Namespace) -> None:
     """The arms on a table, over many seeds."""
     # Imported here: only figures need Matplotlib.
+    from evonorm_tf import plots
     from evonorm_tf.search import charts
-    from evonorm_tf.training import plots
 
     path = chosen.table or os.path.join(chosen.output, replay.FILE)
     made = replay.read(path)

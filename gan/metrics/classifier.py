@@ -11,9 +11,9 @@ import os
 import tensorflow as tf
 import tf_keras
 
-from evonorm_tf.training import progress
 from gan import data
 from gan.metrics import extractor
+from training import progress
 
 BATCH = 64
 FILE, ORIGIN = "classifier.keras", "classifier.json"

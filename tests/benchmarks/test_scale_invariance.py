@@ -12,9 +12,8 @@ import tf_keras
 
 import evonorm_tf
 from benchmarks import scale_invariance, scale_report
-from evonorm_tf import legacy
+from evonorm_tf import legacy, plots
 from evonorm_tf.nets import resnet
-from evonorm_tf.training import plots
 
 # Whether the network's function keeps when a convolution is scaled: by the
 # formulas, with any normalisation that divides x by a statistic of x of the

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from evonorm_tf.training import datasets
+from training import datasets
 
 
 def example(encoded, label):

@@ -7,7 +7,7 @@ process of its own, which a test may kill.
 import sys
 
 from classification import task
-from evonorm_tf.training import config, driver
+from training import config, driver
 
 
 class Silent:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from classification import bundle
 from classification import task as _registers  # noqa: F401
-from evonorm_tf.training import config
+from training import config
 
 
 def _digits(**override):

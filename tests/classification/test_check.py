@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from classification import check
-from evonorm_tf.training import datasets
 from tests.classification import images
+from training import datasets
 
 
 def _run(capsys, *arguments):

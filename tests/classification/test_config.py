@@ -6,7 +6,7 @@ from official.core import config_definitions
 from classification import settings, task
 from configs import tables
 from evonorm_tf import nets
-from evonorm_tf.training import config, schedule, strategy
+from training import config, schedule, strategy
 
 
 def test_defaults_then_file_then_flag_then_override(tmp_path):

@@ -7,8 +7,8 @@ import tensorflow as tf
 from classification import data
 from classification.settings import Data
 from classification.sources import Memory, Records
-from evonorm_tf.training import datasets
 from tests.classification import images
+from training import datasets
 
 DIGITS = Data(
     dataset="digits",

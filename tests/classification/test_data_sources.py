@@ -8,8 +8,8 @@ from PIL import Image
 from classification import data, decode, records
 from classification.settings import Data
 from classification.sources import Memory, Records
-from evonorm_tf.training import datasets
 from tests.classification import images
+from training import datasets
 
 
 def _tfrecords(root, **changes):

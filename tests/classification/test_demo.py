@@ -9,8 +9,8 @@ import pytest
 
 from classification import demo, report, task
 from classification.report import Run
-from evonorm_tf.training import driver, record
 from tests.classification import small
+from training import driver, record
 
 
 def test_grid_is_four_layers_two_batches_two_seeds():

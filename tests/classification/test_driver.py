@@ -14,9 +14,9 @@ import tensorflow as tf
 import tf_keras
 
 from classification import task, train
-from evonorm_tf.training import best, config, driver, progress, record
 from tests import running
 from tests.classification import small
+from training import best, config, driver, progress, record
 
 
 def _weights(result):

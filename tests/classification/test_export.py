@@ -14,9 +14,9 @@ from classification import export, opening, restore, settings
 from classification.data import inputs
 from evonorm_tf import legacy
 from evonorm_tf.exporting import formats, inference_form
-from evonorm_tf.training import datasets, saved
 from tests.classification import small
 from tests.exporting import graphs
+from training import datasets, saved
 
 
 @pytest.fixture(scope="module")

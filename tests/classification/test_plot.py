@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from classification import curves, logs, plot
-from evonorm_tf import catalog
-from evonorm_tf.training import plots
+from evonorm_tf import catalog, plots
 
 IMAGES = 3200
 

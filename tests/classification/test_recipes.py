@@ -16,8 +16,8 @@ import evonorm_tf
 from classification import task, train
 from configs import tables
 from evonorm_tf import legacy
-from evonorm_tf.training import config, progress, schedule
 from tests.classification import small
+from training import config, progress, schedule
 
 # A row for each network and recipe (a sweep changes the batch alone), with
 # layers such that each layer of the tables comes at least once.

@@ -10,7 +10,7 @@ import pytest
 from classification import steps, train
 from configs import tables
 from evonorm_tf.preflight import tpu
-from evonorm_tf.training import config, preflights
+from training import config, preflights
 
 ROW = "imagenet/effnet_b0/evonorm_b0"
 TOPOLOGY = "v5e:2x2"

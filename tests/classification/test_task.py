@@ -8,8 +8,8 @@ import tf_keras
 from classification import task
 from evonorm_tf import legacy, names
 from evonorm_tf.nets import resnet
-from evonorm_tf.training import progress
 from tests.classification import images, small
+from training import progress
 
 
 def _model(norm_act):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from evonorm_tf.training import progress
+from training import progress
 
 _TIMEOUT = 240  # seconds
 _CHANGES = (

@@ -6,7 +6,7 @@ from configs import tables
 from configs.tables import detection, report, results, rows
 from detection import check_config
 from detection import experiment as _registers  # noqa: F401
-from evonorm_tf.training import config
+from training import config
 
 ROWS = [r for r in tables.ROWS.values() if r.recipe.head == "detection"]
 

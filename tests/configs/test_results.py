@@ -13,7 +13,7 @@ from configs import tables
 from configs.tables import __main__ as command
 from configs.tables import compare, report, results
 from configs.tables.classification import TOP1
-from evonorm_tf.training import config, schedule, strategy
+from training import config, schedule, strategy
 
 RECORDED = pathlib.Path(__file__).parents[2] / "docs/runs/cifar10-small-batch"
 ROW = "cifar10/resnet20-b4/evonorm_s0"

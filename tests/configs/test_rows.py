@@ -11,7 +11,7 @@ from classification import task
 from configs import tables
 from configs.tables import __main__ as command
 from configs.tables import classification, rows
-from evonorm_tf.training import config
+from training import config
 
 OURS = [r for r in tables.ROWS.values() if r.recipe.head == "classification"]
 

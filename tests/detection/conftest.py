@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from detection import task
-from evonorm_tf.training import record
 from tests.detection import small
+from training import record
 
 
 @pytest.fixture(scope="session")

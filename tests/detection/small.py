@@ -10,7 +10,7 @@ import sys
 
 import evonorm_tf
 from detection import task, train
-from evonorm_tf.training import config, progress
+from training import config, progress
 
 _HEAD = {"num_filters": 16, "num_convs": 1}
 _MODEL = {

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from detection import check, convert, index, recheck
-from evonorm_tf.training import progress
 from tests.detection import coco_files
+from training import progress
 
 
 def _examine(folder, changed=None, num_classes=91):

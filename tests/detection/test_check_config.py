@@ -5,8 +5,8 @@ import operator
 import pytest
 
 from detection import check_config
-from evonorm_tf.training import config
 from tests.detection import small
+from training import config
 
 _PARSER = (
     *("num_channels", "match_threshold", "unmatched_threshold", "pad"),

@@ -13,8 +13,8 @@ from pycocotools import coco
 
 from configs.tables.detection import R50
 from detection import check, convert, data
-from evonorm_tf.training import progress
 from tests.detection import coco_files
+from training import progress
 
 
 def _convert(folder, changed=None, **options):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from detection import detector, predict, restore, results
-from evonorm_tf.training import saved
+from training import saved
 
 
 @pytest.fixture(scope="module")

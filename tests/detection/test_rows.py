@@ -7,7 +7,7 @@ import tf_keras
 import evonorm_tf
 from configs import tables
 from detection import check_config, model, task, train
-from evonorm_tf.training import config
+from training import config
 
 # A row for each network and recipe, with layers such that each layer of the
 # tables comes at least once.

@@ -7,8 +7,8 @@ import pytest
 
 from detection import check_config, steps
 from evonorm_tf.preflight import tpu
-from evonorm_tf.training import preflights
 from tests.detection import small
+from training import preflights
 
 
 @functools.cache

@@ -13,9 +13,9 @@ import tf_keras
 
 import evonorm_tf
 from detection import evaluate, task, train
-from evonorm_tf.training import config, driver, progress, strategy
 from tests import running
 from tests.detection import small
+from training import config, driver, progress, strategy
 
 
 def _metrics(directory):

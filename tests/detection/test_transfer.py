@@ -11,8 +11,8 @@ import yaml
 
 from detection import model, settings, task, transfer
 from evonorm_tf import legacy, nets
-from evonorm_tf.training import config
 from tests.detection import small
+from training import config
 
 # A run of a classifier's row, with what the tables need of it.
 _RUNS = pathlib.Path(__file__).parents[2] / "docs/runs/cifar10-small-batch"

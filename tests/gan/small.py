@@ -1,7 +1,7 @@
 """A GAN of 8 px and a few channels, for the tests of this folder."""
 
-from evonorm_tf.training import config
 from gan import architectures, experiment, run  # noqa: F401
+from training import config
 
 TINY = architectures.Architecture(
     resolution=8,

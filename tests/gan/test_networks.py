@@ -9,9 +9,9 @@ import tf_keras
 
 from configs import tables
 from evonorm_tf import legacy
-from evonorm_tf.training import config
 from gan import architectures, blocks, deep, experiment, networks, spectral
 from tests.gan import small
+from training import config
 
 
 def _count(variables):

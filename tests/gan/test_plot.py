@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from evonorm_tf.training import plots
+from evonorm_tf import plots
 from gan import plot
 
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from configs import tables
 from evonorm_tf.ops import settings
-from evonorm_tf.training import config, loop, progress, watch
 from gan import experiment, networks, run, steps, train
 from tests.gan import small
+from training import config, loop, progress, watch
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,8 +8,8 @@ import yaml
 from configs import tables
 from configs.tables import report, results
 from configs.tables.gan import CIFAR10_DISTANCES, FID
-from evonorm_tf.training import config
 from gan import experiment as _registers  # noqa: F401
+from training import config
 
 ROW = "cifar10/biggan_small/evonorm_s0"
 STEPS = tables.find(ROW).recipe.steps()

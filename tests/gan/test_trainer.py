@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from evonorm_tf.ops import settings
-from evonorm_tf.training import driver, progress, record
 from gan import evaluation, restore, sampling, spectral
 from tests.gan import small
+from training import driver, progress, record
 
 
 @pytest.fixture(scope="module", autouse=True)

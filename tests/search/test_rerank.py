@@ -13,8 +13,8 @@ from evonorm_tf.search import __main__ as command
 from evonorm_tf.search import rerank
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal
-from evonorm_tf.training import config
 from tests.search.fakes import FakePool, small
+from training import config
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 LAYERS = [(4, 0.5, "a.json"), (9, 0.4, "b.json"), (2, 0.3, "c.json")]

@@ -7,7 +7,7 @@ import tf_keras
 from official.core import base_task, config_definitions
 
 from evonorm_tf import legacy
-from evonorm_tf.training import accumulation, strategy
+from training import accumulation, strategy
 
 X = np.random.default_rng(0).normal(size=(8, 6, 6, 4)).astype(np.float32)
 LABEL = np.arange(8, dtype=np.int32) % 3

@@ -11,8 +11,8 @@ from official.core import train_utils
 from official.modeling import optimization
 
 from classification import task
-from evonorm_tf.training import average
 from tests.classification import small
+from training import average
 
 EMA = {"average_decay": 0.8, "trainable_weights_only": False}
 

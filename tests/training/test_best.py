@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from evonorm_tf.training import best, driver
+from training import best, driver
 
 
 class _Run:

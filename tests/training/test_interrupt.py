@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from evonorm_tf.training import driver, progress
 from tests import running
 from tests.classification import small
+from training import driver, progress
 
 
 def test_says_how_to_go_on(tmp_path):

@@ -8,7 +8,7 @@ import weakref
 import pytest
 import tensorflow as tf
 
-from evonorm_tf.training import iterators
+from training import iterators
 
 
 @pytest.fixture(autouse=True)

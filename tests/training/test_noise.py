@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from evonorm_tf.training import noise
+from training import noise
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from classification import task
-from evonorm_tf.training import config, record
 from tests.classification import small
+from training import config, record
 
 _CONSTANT = {"type": "constant", "constant": {"learning_rate": 0.1}}
 

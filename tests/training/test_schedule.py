@@ -3,7 +3,7 @@
 import pytest
 from official.core import config_definitions
 
-from evonorm_tf.training import schedule
+from training import schedule
 
 
 def _resolved(plan, **settings):

@@ -2,7 +2,7 @@
 
 from official.common import distribute_utils
 
-from evonorm_tf.training import strategy
+from training import strategy
 
 
 def test_a_tpu_is_set_up_once_however_often_it_is_asked_for(monkeypatch):

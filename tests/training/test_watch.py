@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from evonorm_tf.training import driver, progress, watch
 from tests.classification import small
+from training import driver, progress, watch
 
 
 class _Trainer:

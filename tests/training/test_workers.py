@@ -10,7 +10,7 @@ import pytest
 
 _WORKER = """
 import sys
-from evonorm_tf.training import strategy, workers
+from training import strategy, workers
 devices = strategy.build(strategy.Runtime())
 workers.require_one_step(devices, 4, "shared")
 workers.require_one_step(devices, int(sys.argv[1]), "its-own")

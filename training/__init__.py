@@ -16,7 +16,6 @@
     datasets.py  the embedded digits, TFDS sets
     driver.py    one run: build, resume, train, evaluate, record
     echo.py      what a run says of itself before its first step
-    plots.py     how figures look: one colour and marker a layer
 
 Built on the Model Garden (`official`) and tf_keras.
 """

@@ -3,7 +3,7 @@
 import orbit
 from official.core import config_definitions
 
-from evonorm_tf.training import progress
+from training import progress
 
 
 def execute(

@@ -18,7 +18,7 @@ import tf_keras
 from official.core import config_definitions, train_utils
 from official.modeling import optimization, performance
 
-from evonorm_tf.training import (
+from training import (
     accumulation,
     best,
     config,

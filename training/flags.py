@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from absl import flags, logging
 
-from evonorm_tf.training import config
+from training import config
 
 MODES = ("train_and_eval", "train", "eval", "eval_best")
 

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 from official.core import config_definitions
 
-from evonorm_tf.training import progress, record
+from training import progress, record
 
 INFO_FILE = "info.json"
 _NAME = "best_ckpt"

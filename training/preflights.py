@@ -12,7 +12,7 @@ from official.modeling import performance
 from evonorm_tf import preflight
 from evonorm_tf.preflight import tpu
 from evonorm_tf.preflight.report import Build
-from evonorm_tf.training import config, progress
+from training import config, progress
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ def _multi_worker() -> tf.distribute.Strategy:
     except RuntimeError as error:
         raise ValueError(
             "Several workers must be set up before TensorFlow's first "
-            "operation: call evonorm_tf.training.strategy.build first."
+            "operation: call training.strategy.build first."
         ) from error
 
 

@@ -9,7 +9,7 @@ import yaml
 from official.core import base_task, config_definitions, train_utils
 from official.modeling import optimization
 
-from evonorm_tf.training import (
+from training import (
     best,
     config,
     driver,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from evonorm_tf.training import progress, record
+from training import progress, record
 
 
 class Watch:

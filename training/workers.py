@@ -8,7 +8,7 @@ import tempfile
 import tensorflow as tf
 from official.core import train_lib
 
-from evonorm_tf.training import progress
+from training import progress
 
 
 class Runner(train_lib.OrbitExperimentRunner):

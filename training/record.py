@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras
 import yaml
 
-from evonorm_tf.training import config, progress
+from training import config, progress
 
 CONFIG_FILE = "params.yaml"
 ABOUT_FILE = "run.json"

@@ -4,7 +4,7 @@ from typing import Any
 
 from absl import logging
 
-from evonorm_tf.training import config, record
+from training import config, record
 
 
 def settings(params: config.Experiment) -> str:
