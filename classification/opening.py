@@ -11,7 +11,7 @@ import tensorflow as tf
 from classification import records
 from classification.settings import Data
 from classification.sources import Memory, Records, Source
-from training import config as config_tools
+from evonorm_tf.errors import did_you_mean
 from training import datasets
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
@@ -76,7 +76,7 @@ def validate(config: Data) -> None:
         value = getattr(config, name)
         if value not in known:
             raise ValueError(
-                f"Unknown {name}. {config_tools.nearest(value, known)}. "
+                f"Unknown {name}. {did_you_mean(value, known)}"
                 f"Received: {name}={value!r}"
             )
     least = {

@@ -28,12 +28,13 @@ import tensorflow as tf
 
 from configs import tables
 from configs.tables.detection import MADDS, PARAMETERS
-from configs.tables.rows import Metric, Row, nearest
+from configs.tables.rows import Metric, Row
 from detection import (
     experiment,  # noqa: F401  Registers what rows name.
     model,
     settings,
 )
+from evonorm_tf.errors import did_you_mean
 from training import config
 
 _HEAD = "detection"
@@ -166,7 +167,7 @@ def _rows(prefix: str) -> list[Row]:
     if row is None or row.recipe.head != _HEAD:
         ids = [row.id for row in known]
         raise ValueError(
-            f"No detection row's id starts so. {nearest(prefix, ids)}. "
+            f"No detection row's id starts so. {did_you_mean(prefix, ids)}"
             f"Received: prefix={prefix!r}"
         )
     return [row]

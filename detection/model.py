@@ -21,8 +21,8 @@ from official.vision.modeling.layers import (
 
 from detection import heads, pyramid, sampling, settings
 from evonorm_tf import legacy
+from evonorm_tf.errors import did_you_mean
 from evonorm_tf.nets import spinenet
-from training import config
 
 NormActFn = Callable[..., Any]
 _NMS = ("v1", "v2", "batched")
@@ -132,9 +132,9 @@ def _mask_parts(params: settings.Model, norm_act: NormActFn) -> dict:
 
 def _check(params: settings.Model) -> None:
     if params.network not in pyramid.SIZES:
-        near = config.nearest(params.network, pyramid.SIZES)
+        hint = did_you_mean(params.network, pyramid.SIZES)
         raise ValueError(
-            f"Unknown network. {near}. Received: network={params.network!r}"
+            f"Unknown network. {hint}Received: network={params.network!r}"
         )
     coarsest = 2**params.max_level
     if any(side % coarsest for side in params.input_size[:2]):

@@ -9,7 +9,7 @@ two bottleneck blocks in BigGAN-deep.
 
 import dataclasses
 
-from training import config
+from evonorm_tf.errors import did_you_mean
 
 START = 4  # Pixels a side that a generator starts from.
 
@@ -92,7 +92,7 @@ def get(name: str) -> Architecture:
     """
     if name not in ARCHITECTURES:
         raise ValueError(
-            f"Unknown architecture. {config.nearest(name, ARCHITECTURES)}. "
+            f"Unknown architecture. {did_you_mean(name, ARCHITECTURES)}"
             f"Received: architecture={name!r}"
         )
     return ARCHITECTURES[name]

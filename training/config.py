@@ -6,7 +6,6 @@ ones, raised before anything is built.
 """
 
 import dataclasses
-import difflib
 import functools
 import os
 import typing
@@ -20,6 +19,7 @@ from official.modeling import hyperparams
 from official.modeling.hyperparams import oneof, params_dict
 
 from evonorm_tf import catalog
+from evonorm_tf.errors import did_you_mean
 
 Experiment = config_definitions.ExperimentConfig
 _NAMES: list[str] = []
@@ -78,15 +78,6 @@ def register(name: str) -> Callable:
     return exp_factory.register_config_factory(name)
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
-    """`word`'s nearest neighbours among `words`, or all of them, as text."""
-    known = sorted(words)
-    close = difflib.get_close_matches(str(word), known, n=3, cutoff=0.5)
-    if close:
-        return "Nearest: " + ", ".join(close)
-    return "Known: " + ", ".join(known)
-
-
 def parse(
     experiment: str | None = None,
     config_files: Iterable[str] = (),
@@ -117,7 +108,7 @@ def parse(
         experiment = _agreed(row, experiment, norm_act, [*files, last])
     if experiment not in _NAMES:
         raise ValueError(
-            f"Unknown experiment. {nearest(experiment, _NAMES)}. "
+            f"Unknown experiment. {did_you_mean(experiment, _NAMES)}"
             f"Received: experiment={experiment!r}"
         )
     params = exp_factory.get_exp_config(experiment)
@@ -225,7 +216,7 @@ def _checked(params: hyperparams.Config, changes: dict, where: str) -> dict:
         path = f"{where}{key}"
         if key not in known:
             raise ValueError(
-                f"Unknown config key {path}. {nearest(key, known)}. "
+                f"Unknown config key {path}. {did_you_mean(key, known)}"
                 f"Received: {path}={value!r}"
             )
         child, hint = getattr(params, key), hints.get(key, Any)
@@ -262,7 +253,7 @@ def _check_choice(value: Any, known: list[str], path: str) -> None:
     choices = [name for name in known if name != "type"]
     if value is not None and value not in choices:
         raise ValueError(
-            f"Unknown choice for {path}. {nearest(value, choices)}. "
+            f"Unknown choice for {path}. {did_you_mean(value, choices)}"
             f"Received: {path}={value!r}"
         )
 

@@ -16,7 +16,8 @@ are read with the help of `HEAD.task.fill_in`.
 """
 
 from configs.tables import classification, detection, gan
-from configs.tables.rows import Row, collect, nearest
+from configs.tables.rows import Row, collect
+from evonorm_tf.errors import did_you_mean
 
 TABLES = [*classification.TABLES, *detection.TABLES, *gan.TABLES]
 ROWS: dict[str, Row] = collect(TABLES)
@@ -39,7 +40,7 @@ def find(row_id: str) -> Row:
         if row.recipe.id == recipe and layer in catalog.names():
             return row.outside(layer)
     raise ValueError(
-        f"There is no such row. {nearest(row_id, list(ROWS))}. "
+        f"There is no such row. {did_you_mean(row_id, ROWS)}"
         "`python -m configs.tables` lists them; their recipes take any layer "
         f"of evonorm_tf.names(). Received: row={row_id!r}"
     )

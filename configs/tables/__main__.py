@@ -6,7 +6,8 @@ import signal
 import sys
 
 from configs import tables
-from configs.tables import report, results, rows
+from configs.tables import report, results
+from evonorm_tf.errors import did_you_mean
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -45,9 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
                 known.setdefault(row_id, tables.find(row_id))
         chosen = [x for x in known.values() if x.id.startswith(given.prefix)]
         if not chosen:
-            near = rows.nearest(given.prefix, list(tables.ROWS))
+            hint = did_you_mean(given.prefix, tables.ROWS)
             raise ValueError(
-                f"No row's id starts so. {near}. "
+                f"No row's id starts so. {hint}"
                 f"Received: prefix={given.prefix!r}"
             )
     except ValueError as error:

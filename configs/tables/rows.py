@@ -7,7 +7,6 @@ columns and holds what the paper prints. Any head's tables are made of these.
 
 import copy
 import dataclasses
-import difflib
 import functools
 import pathlib
 import shlex
@@ -248,14 +247,6 @@ def _load(path: str) -> dict[str, Any]:
     """A config file by dotted key."""
     with open(path, encoding="utf-8") as file:
         return flat(yaml.safe_load(file))
-
-
-def nearest(word: str, words: list[str]) -> str:
-    """The words most like `word`, as text; the first few where none is."""
-    close = difflib.get_close_matches(word, words, n=3, cutoff=0.5)
-    if close:
-        return "Nearest: " + ", ".join(close)
-    return "For example: " + ", ".join(words[:3])
 
 
 def nested(dotted: dict[str, Any]) -> dict[str, Any]:

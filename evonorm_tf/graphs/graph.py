@@ -14,12 +14,12 @@ written are filled with neg(zero)):
 """  # noqa: E501
 
 import dataclasses
-import difflib
 import re
 import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from evonorm_tf.errors import did_you_mean
 from evonorm_tf.graphs.primitives import PRIMITIVES
 
 INITIAL = ("x", "zero", "v0", "v1")
@@ -137,12 +137,9 @@ def _node(number: int, node: Any) -> Node:
         ) from None
     primitive = PRIMITIVES.get(op) if isinstance(op, str) else None
     if primitive is None:
-        text = op[:40] if isinstance(op, str) else ""
-        near = difflib.get_close_matches(text, PRIMITIVES, 3, 0.5)
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        hint = did_you_mean(op[:40] if isinstance(op, str) else "", PRIMITIVES)
         raise ValueError(
-            f"Node n{number}: unknown operation. {hint}Expected one of "
-            f"{', '.join(PRIMITIVES)}. Received: op={shown(op)}"
+            f"Node n{number}: unknown operation. {hint}Received: op={shown(op)}"
         )
     if len(inputs) != primitive.arity:
         raise ValueError(

@@ -2,18 +2,18 @@
 
 `layers` is a Keras layers module (`keras.layers` or `tf_keras.layers`) and
 `norm_act` makes one normalization-activation layer a call. This package
-imports neither Keras nor the rest of `evonorm_tf`, so that one source serves
-both Kerases and any normalization.
+imports neither Keras nor another part of `evonorm_tf` than `errors`, so that
+one source serves both Kerases and any normalization.
 
     features = nets.backbone("mobilenet_v2", images, layers, norm_act)
     logits = nets.classifier(features, layers, 1000, dropout=0.2)
 """
 
 import dataclasses
-import difflib
 from types import ModuleType
 from typing import Any
 
+from evonorm_tf.errors import did_you_mean
 from evonorm_tf.nets import mobile, resnet
 from evonorm_tf.nets.parts import NormAct
 
@@ -73,10 +73,9 @@ def get(name: str) -> Network:
       ValueError: for an unknown name, with the nearest ones.
     """
     if name not in NETWORKS:
-        near = difflib.get_close_matches(str(name), NETWORKS, 3, 0.4)
-        hint = f"Nearest: {', '.join(near)}" if near else "No name is near"
         raise ValueError(
-            f"Unknown network. {hint}; evonorm_tf.list_models() has all. "
+            f"Unknown network. {did_you_mean(name, NETWORKS)}"
+            "evonorm_tf.list_models() lists them all. "
             f"Received: name={name!r}"
         )
     return NETWORKS[name]

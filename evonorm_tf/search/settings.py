@@ -5,13 +5,13 @@ with (those that say how, and not what, is computed may change: RUNTIME).
 """
 
 import dataclasses
-import difflib
 import math
 import os
 from typing import Any
 
 import yaml
 
+from evonorm_tf.errors import did_you_mean
 from evonorm_tf.graphs.library import NAMED
 from evonorm_tf.search import space as space_lib
 from evonorm_tf.search.filters import Filters
@@ -208,10 +208,9 @@ def make(*layers: dict[str, Any]) -> Settings:
     for layer in layers:
         for name, value in layer.items():
             if name not in types:
-                near = difflib.get_close_matches(str(name), types, 3, 0.5)
-                hint = f"Did you mean {' or '.join(near)}? " if near else ""
                 raise ValueError(
-                    f"Unknown setting. {hint}Received: {name}={value!r}"
+                    f"Unknown setting. {did_you_mean(name, types)}"
+                    f"Received: {name}={value!r}"
                 )
             chosen[name] = _typed(name, value)
     return Settings(**chosen)

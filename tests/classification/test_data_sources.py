@@ -249,7 +249,7 @@ def test_missing_directory_says_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"augmentation": "crop_flipp"}, "Nearest: crop_flip"),
+        ({"augmentation": "crop_flipp"}, "Did you mean crop_flip"),
         ({"augmenter": "garden"}, "augmenter='garden'"),
         ({"mixup_alpha": -1.0}, "mixup_alpha=-1"),
         ({"randaugment_layers": 1}, "colour"),

@@ -52,7 +52,7 @@ def test_a_row_has_what_the_paper_prints_for_it(row, printed):
 
 def test_unknown_row_names_the_nearest():
     with pytest.raises(
-        ValueError, match=r"Nearest: .*imagenet/r50-aug/bn_relu"
+        ValueError, match=r"Did you mean .*imagenet/r50-aug/bn_relu"
     ):
         tables.find("imagenet/r50-aug/bn_rel")
 

@@ -136,8 +136,8 @@ def test_weight_decay_is_of_kernels_alone():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": "resnet5"}, "Nearest: resnet50"),
-        ({"network": "spinenet94"}, "Nearest: spinenet9"),
+        ({"network": "resnet5"}, "Did you mean resnet50"),
+        ({"network": "spinenet94"}, "Did you mean spinenet9"),
         ({"input_size": [100, 64, 3]}, "multiples of 16"),
         ({"network": "resnet20_cifar"}, "no stage at min_level"),
         ({"network": "spinenet49"}, "multiples of 128"),

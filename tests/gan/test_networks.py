@@ -277,7 +277,7 @@ def test_only_generator_sites_are_norm_acts():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"architecture": "biggan127"}, "Nearest: biggan128"),
+        ({"architecture": "biggan127"}, "Did you mean biggan128"),
         ({"latent_size": 121}, "multiple of 6"),
         ({"class_embedding": 0}, "hierarchical=false"),
         ({"initializer": "he"}, "orthogonal"),

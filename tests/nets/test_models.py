@@ -108,7 +108,7 @@ def test_a_callable_brings_settings_of_its_own():
 
 
 def test_errors_say_what_to_do():
-    with pytest.raises(ValueError, match=r"Nearest: resnet50.*'resnet_50'"):
+    with pytest.raises(ValueError, match=r"Did you mean resnet50.*'resnet_50'"):
         small("resnet_50")
     with pytest.raises(ValueError, match="evonorm_s0"):
         small("resnet50", "evonorm_s00")

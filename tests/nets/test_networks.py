@@ -106,7 +106,7 @@ def test_kernels_start_with_the_references_spread(library):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match=r"Nearest: .*efficientnet_b0"):
+    with pytest.raises(ValueError, match=r"Did you mean .*efficientnet_b0"):
         nets.get("efficientnetb0")
     wrong = (("width", 0.0), ("width", float("nan")), ("max_depth", -1))
     for key, value in wrong:
