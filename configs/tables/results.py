@@ -223,10 +223,10 @@ def _alike(run: Run, recipes: dict[str, Row]) -> list[Row]:
     return found
 
 
-def _distance(different: dict[str, tuple[Any, Any]]) -> tuple[int, float]:
-    """How far a run is from a row: settings, then the ratio of batches."""
-    one, other = different.get(_BATCH, (1, 1))
-    return len(different), abs(math.log(one / other))
+def _distance(different: dict[str, tuple[Any, Any]]) -> tuple[float, ...]:
+    """How far a run is from a row: settings, then batches, then steps."""
+    pairs = [different.get(key, (1, 1)) for key in (_BATCH, _STEPS)]
+    return len(different), *(abs(math.log(a / b)) for a, b in pairs)
 
 
 def _add(runs: list[Run], run: Run, row_id: str) -> None:
