@@ -1,0 +1,152 @@
+"""Files by paths of every kind, taken literally."""
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from evonorm_tf import files
+
+# What a shell, a pattern or a URL would take for something else.
+ODD = "a [0.1] *? ü#%20{x}"
+
+
+@pytest.fixture(params=["local", "file", "ram"])
+def root(request, tmp_path):
+    """An odd folder on each kind of file system, not made yet."""
+    if request.param == "ram":
+        return f"ram://{tmp_path.name}/{ODD}"
+    prefix = {"local": "", "file": "file://"}[request.param]
+    return f"{prefix}{tmp_path}/{ODD}"
+
+
+def test_a_file_is_written_read_replaced_and_removed(root):
+    path = f"{root}/sub/x.json"
+    assert not files.exists(path)
+    files.write(path, "ä\n")
+    assert files.read_text(path) == "ä\n"
+    assert files.read(path) == "ä\n".encode()
+    files.write(path, b"new\n")
+    files.append(path, "more\n")
+    assert files.read_text(path) == "new\nmore\n"
+    assert files.size(path) == 9
+    # Nothing is left of how it was written.
+    assert files.names(f"{root}/sub") == ["x.json"]
+    assert files.is_file(path) and not files.is_folder(path)
+    files.remove(path)
+    files.remove(path)
+    assert files.names(f"{root}/sub") == []
+    files.remove(root)
+    assert not files.exists(root)
+
+
+def test_what_is_not_there(root):
+    assert files.names(root) == []
+    assert list(files.walk(root)) == [(files.normalize(root), [], [])]
+    for read in (files.read, files.read_text, files.size, files.open_binary):
+        with pytest.raises(FileNotFoundError, match=r"\[0.1\]"):
+            read(f"{root}/none")
+
+
+def test_a_write_that_fails_leaves_the_old_file_alone(root):
+    path = files.write(f"{root}/x.npz", "old")
+    with pytest.raises(KeyError), files.writing(path) as place:
+        assert place.endswith(".npz")
+        with open(place, "w") as file:
+            file.write("half")
+        raise KeyError
+    assert files.read_text(path) == "old"
+    assert files.names(root) == ["x.npz"]
+
+
+def test_others_write_and_read_by_a_local_path(root):
+    path = f"{root}/x.npz"
+    with files.writing(path) as place:
+        np.savez(place, a=[1, 2])
+    with files.local(path) as place, np.load(place) as found:
+        assert found["a"].tolist() == [1, 2]
+
+
+def test_a_folder_takes_the_place_of_another(root, tmp_path):
+    for text in ("old", "new"):
+        made = tmp_path / f"made-{text}"
+        (made / "in").mkdir(parents=True)
+        (made / "in" / text).write_text(text)
+        files.install(made, f"{root}/export")
+    assert [f[2] for f in files.walk(f"{root}/export")] == [[], ["new"]]
+    assert files.names(root) == ["export"]
+    assert (tmp_path / "made-new" / "in" / "new").exists()
+
+
+def test_a_walk_sees_linked_folders_once(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x").touch()
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "other").symlink_to(tmp_path / "a" / "b")
+    found = [os.path.relpath(f, tmp_path) for f, _, _ in files.walk(tmp_path)]
+    assert found == [".", "a", "a/b", "other"]
+
+
+def test_patterns_match_names_and_literal_names_win(root):
+    for name in ("train-0", "train-1", ".train-2", "test-0", "train-*"):
+        files.write(f"{root}/[v1]/{name}", "")
+    files.write(f"{root}/v/train-0", "")
+
+    def match(pattern):
+        found = files.match(f"{root}/{pattern}")
+        assert all(files.exists(path) for path in found)
+        base = files.normalize(root)
+        return [path.removeprefix(f"{base}/") for path in found]
+
+    assert match("[v1]/train-?") == [f"[v1]/train-{end}" for end in "*01"]
+    assert match("[v1]/train-*") == ["[v1]/train-*"]
+    assert match("*/train-0") == ["[v1]/train-0", "v/train-0"]
+    assert match("[uv]/train-[0-9]") == ["v/train-0"]
+    assert match("[v1]/.train-*") == ["[v1]/.train-2"]
+    assert match("none/*") == match("[v1]/none") == []
+
+
+def test_patterns_match_from_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "x[1].txt").touch()
+    (tmp_path / "x1.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert files.match("x[1].txt") == ["x[1].txt"]
+    assert files.match("x*.txt") == ["x1.txt", "x[1].txt"]
+    assert files.match("./x1.*") == ["./x1.txt"]
+
+
+def test_tensorflow_reads_by_a_path_without_wildcards(root):
+    saved = tf.train.Checkpoint(a=tf.Variable(3.0))
+    files.make_folder(root)
+    path = saved.write(f"{root}/ckpt[1]-7")
+    read = tf.train.Checkpoint(a=tf.Variable(0.0))
+    plain = files.without_wildcards(path)
+    read.read(plain).assert_consumed()
+    assert float(read.a) == 3.0
+
+    module = tf.Module()
+    module.f = tf.function(lambda x: x + 1, [tf.TensorSpec([])])
+    module.v = tf.Variable(2.0)
+    tf.saved_model.save(module, f"{root}/model")
+    loaded = tf.saved_model.load(files.without_wildcards(f"{root}/model"))
+    assert float(loaded.f(1.0)) == float(loaded.v) == 2.0
+
+
+@pytest.mark.parametrize(
+    "path, wanted",
+    [
+        ("file:///a/b c", "/a/b c"),
+        ("file://host/a", "/a"),
+        ("gs://bucket/a", "gs://bucket/a"),
+        ("~/a", os.path.expanduser("~/a")),
+        ("a/~", "a/~"),
+    ],
+)
+def test_paths_are_normalized(path, wanted):
+    assert files.normalize(path) == wanted
+
+
+def test_file_systems_that_are_not_there_are_named():
+    with pytest.raises(OSError, match="nowhere://a"):
+        files.exists("nowhere://a")
