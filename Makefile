@@ -1,6 +1,10 @@
 # Everything runs in .venv, which the first target that needs it makes.
 
-PYTHON ?= python3.11
+# The first of these that can make an environment; PYTHON=... overrides it.
+CANDIDATES := $(foreach v,3.11 3.12 3.13,python$(v) \
+  $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python))
+PYTHON = $(shell for p in $(CANDIDATES); do \
+  $$p -c 'import ensurepip' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -8,19 +12,25 @@ EXTRAS := vision,gan,search,tpu,export,dev
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-all lint format bench clean
+.PHONY: help setup demo test test-fast test-all test-versions lint format bench clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 setup: $(STAMP)  ## make .venv and install everything, pinned
 
-$(STAMP): setup.py constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "Python 3.11 is needed. Received: $(PYTHON)." \
-	         "Way out: make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV): about 2 minutes, 3 GB."
+$(STAMP): setup.py constraints.txt evonorm_tf/versions.py
+	@test -x $(BIN)/python || { python="$(PYTHON)"; \
+	  test -n "$$python" || { echo "Python 3.11, 3.12 or 3.13 is needed," \
+	    "and none was found. How to fix it: make PYTHON=/path/to/python"; \
+	    exit 1; }; \
+	  echo "Making $(VENV) with $$python"; $$python -m venv $(VENV); }
+	@$(BIN)/python -c \
+	  'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "Python 3.11, 3.12 or 3.13 is needed. Received:" \
+	    "$$($(BIN)/python -V) in $(VENV). How to fix it: make clean, then" \
+	    "make PYTHON=/path/to/python setup"; exit 1; }
+	@echo "Installing into $(VENV), $$($(BIN)/python -V): 2 minutes, 5 GB."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
@@ -40,11 +50,14 @@ test-fast: $(STAMP)  ## layers, graphs, metrics: under 5 minutes
 test-all: $(STAMP)  ## with the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=30
 
+test-versions: $(STAMP)  ## the wheel with old and new Pythons and TensorFlows
+	@$(BIN)/python -m tests.versions
+
 lint: $(STAMP)  ## ruff, format and rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-format: $(STAMP)  ## let ruff mend what it can
+format: $(STAMP)  ## let ruff fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -6,17 +6,20 @@ such names are rude guests in site-packages.
 
 import pathlib
 import re
+import runpy
 
 import setuptools
 
 ROOT = pathlib.Path(__file__).parent
 INIT = (ROOT / "evonorm_tf" / "__init__.py").read_text()
 VERSION = re.search(r'^__version__ = "(.+)"', INIT, re.M).group(1)
+VERSIONS = runpy.run_path(str(ROOT / "evonorm_tf" / "versions.py"))
+PYTHON = VERSIONS["PYTHON"]
+LEAST = {name: tested.first for name, tested in VERSIONS["TESTED"].items()}
 
 # The heads' networks, loops and data: the Model Garden and what it reads.
 VISION = [
     "tf-models-official==2.20.0",
-    "tf_keras==2.20.1",
     "tensorflow-datasets",
     "keras-cv",
     "pycocotools",
@@ -24,20 +27,28 @@ VISION = [
     "scikit-learn",
     "matplotlib",
     "rich",
-    "numpy<2.4",
-    "Pillow<13",
-    "opencv-python-headless<5",
-    "protobuf<7",
-    "setuptools<81",
+    "standard-imghdr; python_version >= '3.13'",
+    *(f"{name}{tested}" for name, (tested, _) in VERSIONS["GARDEN"].items()),
 ]
 EXTRAS = {
+    # Not a requirement: what a machine has, tensorflow-cpu or a TPU's, stays.
+    "tensorflow": [f"tensorflow>={LEAST['tensorflow']}"],
     "vision": VISION,
     "gan": [*VISION, "scipy"],
-    "search": [*VISION, "ray"],
+    "search": [
+        f"tf_keras>={LEAST['tf_keras']}",
+        "tensorflow-datasets",
+        "scikit-learn",
+        "matplotlib",
+        "pyyaml",
+        "rich",
+        "ray",
+    ],
     "export": ["tf2onnx==1.17.0", "onnx", "onnxruntime", "safetensors"],
     "tpu": ["jax", "jaxlib", "libtpu"],
     "dev": ["pytest", "pytest-xdist", "portpicker", "ruff", "build"],
 }
+FIRST, END = (int(v.split(".")[1]) for v in (PYTHON.first, PYTHON.end))
 
 setuptools.setup(
     name="evonorm-tf",
@@ -45,13 +56,22 @@ setuptools.setup(
     description="EvoNorm layers (arXiv:2004.02967) for TensorFlow and Keras",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
-    python_requires=">=3.11,<3.12",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=f">={PYTHON.first}",
     packages=setuptools.find_packages(include=["evonorm_tf", "evonorm_tf.*"]),
-    package_data={"evonorm_tf": ["py.typed"]},
-    install_requires=["tensorflow>=2.20,<2.21"],
+    package_data={
+        "evonorm_tf": ["py.typed"],
+        "evonorm_tf.search": ["configs/*.yaml"],
+    },
+    install_requires=[f"keras>={LEAST['keras']}", "numpy"],
     extras_require=EXTRAS,
     classifiers=[
-        "Programming Language :: Python :: 3.11",
+        "License :: OSI Approved :: Apache Software License",
+        *(
+            f"Programming Language :: Python :: 3.{minor}"
+            for minor in range(FIRST, END)
+        ),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

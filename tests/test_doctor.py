@@ -6,13 +6,15 @@ import sys
 
 import pytest
 
-from evonorm_tf.doctor import __main__, checks, machine
+from evonorm_tf import doctor, versions
 
-WELL = machine.Machine(
-    python=(3, 11),
+WELL = doctor.Machine(
+    python="3.11.7",
     versions={
         "tensorflow": "2.20.0",
+        "keras": "3.15.1",
         "tf_keras": "2.20.1",
+        "tf-models-official": "2.20.0",
         "numpy": "2.3.5",
         "pillow": "12.3.0",
         "setuptools": "65.5.0",
@@ -29,16 +31,17 @@ def _versions(**changes):
 
 
 def test_a_machine_in_order_has_no_findings():
-    assert checks.examine(WELL) == []
-    said = __main__.report(WELL, [])
+    assert doctor.examine(WELL) == []
+    said = doctor.report(WELL, [])
     assert "No known conflict." in said
     assert "1 CPU" in said
 
 
 @pytest.mark.parametrize(
-    ("change", "what", "way_out"),
+    ("change", "what", "fix"),
     [
-        ({"python": (3, 13)}, "Python 3.13", "python3.11"),
+        ({"python": "3.10.13"}, "Python 3.10.13", ">=3.11"),
+        ({"python": "3.14.0"}, "Python 3.14.0", "<3.14"),
         (_versions(tensorflow=None), "no TensorFlow", "pip install"),
         (
             _versions(**{"tensorflow-tpu": "2.20.0"}),
@@ -46,11 +49,10 @@ def test_a_machine_in_order_has_no_findings():
             "uninstall -y tensorflow tensorflow-tpu",
         ),
         (
-            _versions(tensorflow="2.21.0", tf_keras="2.21.0"),
-            "tensorflow 2.21.0",
-            "tensorflow>=2.20,<2.21",
+            _versions(keras="3.6.0"),
+            "keras 3.6.0",
+            "keras>=3.7,<3.16",
         ),
-        (_versions(tf_keras="2.21.0"), "tf_keras 2.21.0", "tf_keras==2.20.*"),
         (_versions(setuptools="82.0.1"), "setuptools 82", "setuptools<81"),
         (_versions(numpy="2.4.0"), "numpy 2.4.0", "numpy<2.4"),
         (_versions(pillow="13.0.0"), "pillow 13.0.0", "pillow<13"),
@@ -73,18 +75,39 @@ def test_a_machine_in_order_has_no_findings():
         ),
     ],
 )
-def test_each_conflict_is_found_alone(change, what, way_out):
+def test_each_conflict_is_found_alone(change, what, fix):
     sick = dataclasses.replace(WELL, **change)
-    (found,) = checks.examine(sick)
+    (found,) = doctor.examine(sick)
     assert what in found.what
-    assert way_out in found.way_out
-    said = __main__.report(sick, [found])
+    assert fix in found.fix
+    said = doctor.report(sick, [found])
     assert f"CONFLICT: {found.what}" in said
-    assert found.way_out in said
+    assert found.fix in said
+
+
+def test_another_tensorflow_fits_the_layers_and_not_the_model_garden():
+    newer = _versions(tensorflow="2.21.0", tf_keras="2.21.0")
+    found = doctor.examine(dataclasses.replace(WELL, **newer))
+    assert [f.what for f in found] == ["tensorflow 2.21.0", "tf_keras 2.21.0"]
+    assert found[0].fix == "pip install 'tensorflow>=2.20,<2.21'"
+    del newer["versions"]["tf-models-official"]
+    alone = dataclasses.replace(WELL, python="3.10.13", **newer)
+    assert doctor.examine(alone) == []
+    newer["versions"]["tf_keras"] = "2.20.1"
+    (found,) = doctor.examine(alone)
+    assert found.fix == "pip install 'tf_keras==2.21.*'"
+
+
+def test_versions_below_the_minimum_are_refused():
+    versions.check_minimum("keras", "3.7.0")
+    versions.check_minimum("keras", "3.99.0.dev1")
+    for name, version in (("keras", "3.6.0"), ("tensorflow", "2.9.1")):
+        with pytest.raises(ImportError, match=f"Received: {name} {version}"):
+            versions.check_minimum(name, version)
 
 
 def test_every_checked_package_is_one_that_is_looked_up():
-    assert set(WELL.versions) <= set(machine.PACKAGES)
+    assert set(WELL.versions) <= set(doctor.PACKAGES)
 
 
 def test_a_tensorflow_that_breaks_is_told_and_survived(tmp_path):
@@ -93,7 +116,7 @@ def test_a_tensorflow_that_breaks_is_told_and_survived(tmp_path):
         [sys.executable, "-m", "evonorm_tf.doctor"],
         capture_output=True,
         text=True,
-        env={**machine.os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**doctor.os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "symbol xyz" in done.stdout
@@ -101,7 +124,7 @@ def test_a_tensorflow_that_breaks_is_told_and_survived(tmp_path):
 
 
 def test_here_versions_and_devices_are_found():
-    seen = machine.look()
+    seen = doctor.look()
     assert not seen.failure
     assert seen.devices["CPU"] == 1
-    assert seen.release("tensorflow")[:2] == (2, 20)
+    assert seen.versions["tensorflow"] in versions.GARDEN["tensorflow"][0]

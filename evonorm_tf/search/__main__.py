@@ -1,7 +1,7 @@
 """The search's command line.
 
     python -m evonorm_tf.search --space=b --output=runs/search --debug
-    python -m evonorm_tf.search --config=configs/search/small.yaml \
+    python -m evonorm_tf.search --config=small \
         --output=runs/search
     python -m evonorm_tf.search report --output=runs/search
     python -m evonorm_tf.search show 17 --output=runs/search
@@ -16,7 +16,7 @@ import os
 import sqlite3
 import sys
 
-from evonorm_tf.search import commands
+from evonorm_tf.search import commands, settings
 
 _WITH_ID = ("show", "export")
 
@@ -38,7 +38,11 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("id", nargs="?", type=int, help="of show and export")
     parser.add_argument("--output", help="folder of the run")
     parser.add_argument("--space", help="b: all primitives; s: none over batch")
-    parser.add_argument("--config", help="YAML file of settings")
+    parser.add_argument(
+        "--config",
+        metavar="NAME|FILE",
+        help=f"{', '.join(settings.configs())}, or a YAML file of settings",
+    )
     parser.add_argument(
         "--set",
         action="append",

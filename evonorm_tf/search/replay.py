@@ -1,6 +1,6 @@
 """Searches replayed on a table of all layers of a small space.
 
-    python -m evonorm_tf.search --config=configs/search/exhaustive.yaml \
+    python -m evonorm_tf.search --config=exhaustive \
         --output=runs/table --set=data_dir=PATH
     python -m evonorm_tf.search table --output=runs/table
     python -m evonorm_tf.search replay --output=runs/table --seeds=200

@@ -6,7 +6,7 @@ with (those that say how, and not what, is computed may change: RUNTIME).
 
 import dataclasses
 import math
-import os
+import pathlib
 from typing import Any
 
 import yaml
@@ -232,21 +232,32 @@ def _typed(name: str, value: Any) -> Any:
     return value
 
 
-def read(path: str) -> dict[str, Any]:
+def configs() -> dict[str, pathlib.Path]:
+    """The configs that come with the package, by name."""
+    folder = pathlib.Path(__file__).parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read(config: str) -> dict[str, Any]:
     """The mapping in a YAML file.
 
+    Args:
+      config: a name of `configs()`, or the path of a file.
+
     Raises:
-      ValueError: for a file that is not there, or is no YAML mapping.
+      ValueError: there is no such file, or it is not a YAML mapping.
     """
-    if not os.path.isfile(path):
+    path = pathlib.Path(configs().get(config, config))
+    if not path.is_file():
         raise ValueError(
-            f"There is no such config file. Received: config={path!r}"
+            f"There is no such config. {did_you_mean(config, configs())}"
+            f"Received: config={config!r}"
         )
-    with open(path, "rb") as file:
-        content = _parsed(file.read(), f"config={path!r}")
+    content = _parsed(path.read_bytes(), f"config={config!r}")
     if not isinstance(content, dict):
         raise ValueError(
-            f"A config file must hold a YAML mapping. Received: config={path!r}"
+            "A config file must contain a YAML mapping. "
+            f"Received: config={config!r}"
         )
     return content
 

@@ -85,6 +85,7 @@ def test_export_writes_a_layer_that_works_everywhere(finished, capsys):
     [
         (["--space=c"], "space='c'"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
+        (["--config=smal"], "Did you mean small"),
         (["--set=populaton=3"], "Did you mean population"),
         (["--set=population=many"], "population.*type int"),
         (["--set=population=0"], "population.*at least 1"),
@@ -177,13 +178,13 @@ def test_the_settings_name_the_anchors_that_there_are():
     assert tuple(ANCHORS) == settings_lib.ANCHORS
 
 
-@pytest.mark.parametrize("name", sorted(os.listdir(f"{ROOT}/configs/search")))
-def test_the_recipes_are_valid(name):
-    path = f"{ROOT}/configs/search/{name}"
-    settings = settings_lib.make(settings_lib.read(path))
+@pytest.mark.parametrize("name", settings_lib.configs())
+def test_the_configs_are_valid(name):
+    settings = settings_lib.make(settings_lib.read(name))
     assert stages.names(settings)
-    with open(path) as file:
-        assert f"--config=configs/search/{name}" in file.read()
+    path = settings_lib.configs()[name]
+    assert settings_lib.read(str(path)) == settings_lib.read(name)
+    assert f"--config={name} " in path.read_text()
 
 
 # -- the real thing -----------------------------------------------------------

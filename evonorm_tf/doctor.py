@@ -1,0 +1,241 @@
+"""Reports what is installed here, what will not work, and how to fix it.
+
+    python -m evonorm_tf.doctor
+
+Prints versions, devices and known conflicts between packages. The exit status
+is 1 if there is a conflict, else 0.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+
+from evonorm_tf.versions import (
+    GARDEN,
+    GARDEN_PYTHON,
+    PYTHON,
+    TESTED,
+    Range,
+    release,
+)
+
+# These write into one folder, site-packages/tensorflow.
+_TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu")
+_MODEL_GARDEN = "tf-models-official"
+PACKAGES = tuple(
+    dict.fromkeys(
+        [
+            *(*_TENSORFLOWS, *TESTED, _MODEL_GARDEN, *GARDEN),
+            *("tensorflow-datasets", "tensorboard", "keras-cv", "absl-py"),
+            *("jax", "jaxlib", "libtpu", "ray"),
+        ]
+    )
+)
+VARIABLES = (
+    "TF_USE_LEGACY_KERAS",
+    "KERAS_BACKEND",
+    "TPU_NAME",
+    "TF_CONFIG",
+    "CUDA_VISIBLE_DEVICES",
+)
+_PROBE = """
+import json, tensorflow as tf
+kinds = [d.device_type for d in tf.config.list_physical_devices()]
+print("DOCTOR" + json.dumps({k: kinds.count(k) for k in set(kinds)}))
+"""
+_PROBE_SECONDS = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What is examined.
+
+    Attributes:
+      python: its version.
+      versions: of the installed packages of `PACKAGES`, by name.
+      environment: the environment variables.
+      devices: how many of each kind TensorFlow sees; none if it is broken.
+      failure: the last line printed by a TensorFlow that cannot be imported.
+    """
+
+    python: str
+    versions: Mapping[str, str]
+    environment: Mapping[str, str]
+    devices: Mapping[str, int]
+    failure: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Conflict:
+    """What is wrong, why it matters, and how to fix it."""
+
+    what: str
+    why: str
+    fix: str
+
+
+def look() -> Machine:
+    """The machine this runs on; takes as long as importing TensorFlow."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    devices, failure = _probe()
+    python = ".".join(map(str, sys.version_info[:3]))
+    return Machine(python, versions, dict(os.environ), devices, failure)
+
+
+def _probe() -> tuple[dict[str, int], str]:
+    """The devices that TensorFlow sees, or how it failed.
+
+    In a process of its own: a broken TensorFlow may abort it.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return {}, f"no answer within {_PROBE_SECONDS} s"
+    answer = re.search(r"^DOCTOR(.*)$", done.stdout, re.M)
+    if answer:
+        return json.loads(answer.group(1)), ""
+    last = done.stderr.strip().splitlines()[-1:] or [""]
+    return {}, f"exit status {done.returncode}: {last[0]}"
+
+
+def examine(machine: Machine) -> list[Conflict]:
+    """All conflicts of a machine, in the order to resolve them."""
+    return [*_ranges(machine), *_combinations(machine), *_settings(machine)]
+
+
+def _ranges(machine: Machine) -> Iterator[Conflict]:
+    """Versions outside what is tested."""
+    garden = _MODEL_GARDEN in machine.versions
+    python = GARDEN_PYTHON if garden else PYTHON
+    if machine.python not in python:
+        yield Conflict(
+            f"Python {machine.python}",
+            "Not tested" + (" with the Model Garden." if garden else "."),
+            f"Use an environment with Python{python}.",
+        )
+    limits = {name: (range_, "Not tested.") for name, range_ in TESTED.items()}
+    for name, (range_, why) in (limits | (GARDEN if garden else {})).items():
+        same = _TENSORFLOWS if name == "tensorflow" else (name,)
+        for package in same:
+            yield from _range(machine, package, range_, why)
+
+
+def _range(
+    machine: Machine, package: str, range_: Range, why: str
+) -> Iterator[Conflict]:
+    version = machine.versions.get(package)
+    if version is not None and version not in range_:
+        fix = f"pip install '{package}{range_}'"
+        yield Conflict(f"{package} {version}", why, fix)
+
+
+def _combinations(machine: Machine) -> Iterator[Conflict]:
+    """Packages that do not go together, or need one that is missing."""
+    versions = machine.versions
+    found = [name for name in _TENSORFLOWS if name in versions]
+    if not found:
+        yield Conflict(
+            "no TensorFlow",
+            "The layers compute with it.",
+            "pip install 'evonorm-tf[tensorflow]'",
+        )
+    if len(found) > 1:
+        yield Conflict(
+            " beside ".join(found),
+            "They overwrite each other's files: what is imported is a mixture.",
+            f"pip uninstall -y {' '.join(found)}, then install the one you "
+            "want.",
+        )
+    if found and "tf_keras" in versions:
+        minor = release(versions[found[0]])[:2]
+        if release(versions["tf_keras"])[:2] != minor:
+            yield Conflict(
+                f"tf_keras {versions['tf_keras']} with {found[0]} "
+                f"{versions[found[0]]}",
+                "Each tf_keras fits the TensorFlow of its own number, and a "
+                "newer one installs a newer TensorFlow.",
+                f"pip install 'tf_keras=={'.'.join(map(str, minor))}.*'",
+            )
+    if "libtpu" in versions and "jax" not in versions:
+        yield Conflict(
+            "libtpu without jax",
+            "The preflight reaches the TPU's compiler through jax.",
+            "pip install 'evonorm-tf[tpu]'",
+        )
+    if found and machine.failure:
+        yield Conflict(
+            "TensorFlow cannot be imported",
+            machine.failure,
+            "Resolve the conflicts above first. If there are none: pip "
+            f"install --force-reinstall {found[0]}=={versions[found[0]]}",
+        )
+
+
+def _settings(machine: Machine) -> Iterator[Conflict]:
+    """Environment variables that the layers cannot work with."""
+    legacy = machine.environment.get("TF_USE_LEGACY_KERAS", "")
+    if legacy in ("1", "True", "true"):
+        yield Conflict(
+            f"TF_USE_LEGACY_KERAS={legacy}",
+            "tf.keras is tf_keras then, and the layers of evonorm_tf.layers "
+            "are Keras 3's: they refuse its tensors.",
+            "Use the layers of evonorm_tf.legacy, or unset "
+            "TF_USE_LEGACY_KERAS.",
+        )
+    backend = machine.environment.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        yield Conflict(
+            f"KERAS_BACKEND={backend}",
+            "The layers compute with TensorFlow.",
+            "export KERAS_BACKEND=tensorflow",
+        )
+
+
+def report(machine: Machine, conflicts: list[Conflict]) -> str:
+    """Versions, devices and conflicts as text."""
+    lines = [f"{'python':24s}{machine.python}"]
+    lines += [
+        f"{name:24s}{machine.versions.get(name, '-')}" for name in PACKAGES
+    ]
+    lines += [
+        f"{name:24s}{machine.environment[name]}"
+        for name in VARIABLES
+        if name in machine.environment
+    ]
+    seen = [
+        f"{count} {kind}" for kind, count in sorted(machine.devices.items())
+    ]
+    lines += ["", f"TensorFlow sees: {', '.join(seen) or 'nothing'}"]
+    for one in conflicts:
+        lines += ["", f"CONFLICT: {one.what}", f"  {one.why}"]
+        lines += [f"  How to fix it: {one.fix}"]
+    if not conflicts:
+        lines += ["", "No known conflict."]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Prints the report; 1 if there is a conflict, else 0."""
+    machine = look()
+    conflicts = examine(machine)
+    print(report(machine, conflicts))
+    return int(bool(conflicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,310 @@
+"""The corners of `evonorm_tf.versions`, tested with the built wheel.
+
+For each corner a virtual environment is made that has the wheel, the
+corner's versions and pytest, and nothing of the checkout but a copy of the
+layer tests; it is removed afterwards. Results are kept in
+docs/runs/versions.json, which docs/versions.md shows.
+"""
+
+import dataclasses
+import glob
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "runs" / "versions.json"
+PAGE = ROOT / "docs" / "versions.md"
+# What the layer tests need of tests/ beside their own folder.
+SHARED = ("__init__", "cases", "conftest", "reference")
+KERASES = ("keras", "tf_keras")
+_SECONDS = 3600
+
+
+class Corner(NamedTuple):
+    """Versions to test together, and why these."""
+
+    python: str
+    tensorflow: str
+    keras: str
+    tf_keras: str
+    why: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return self[:4]
+
+
+CORNERS = (
+    Corner("3.10", "2.16.2", "3.7.0", "2.16.0", "the oldest of each"),
+    Corner("3.10", "2.21.0", "3.12.4", "2.21.0", "the newest for Python 3.10"),
+    Corner("3.11", "2.17.1", "3.15.1", "2.17.0", "an older TensorFlow"),
+    Corner("3.11", "2.20.0", "3.15.1", "2.20.1", "`make setup`"),
+    Corner("3.12", "2.18.1", "3.7.0", "2.18.0", "an older TensorFlow"),
+    Corner("3.12", "2.19.1", "3.10.0", "2.19.0", "an older TensorFlow"),
+    Corner("3.12", "2.20.0", "3.13.2", "2.20.1", "Kaggle"),
+    Corner(
+        *("3.13", "2.20.0", "3.13.2", "2.20.1", "Colab"),
+        ("numpy==2.1.3", "protobuf==5.29.6"),
+    ),
+    Corner("3.13", "2.21.0", "3.15.1", "2.21.0", "the newest of each"),
+)
+
+
+def build_wheel(folder: pathlib.Path) -> pathlib.Path:
+    """Builds the wheel from a copy of the sources: a build leaves files."""
+    source = folder / "source"
+    source.mkdir()
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    # Others than the library, which must not get into the wheel.
+    for name in ("evonorm_tf", "training", "configs"):
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=skip)
+    command = [sys.executable, "-m", "build", "--wheel"]
+    command += ["--outdir", str(folder), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def copy_tests(folder: pathlib.Path) -> None:
+    """The layer tests and the smoke test, apart from the checkout."""
+    for name in ("layers", "versions"):
+        shutil.copytree(ROOT / "tests" / name, folder / "tests" / name)
+    for name in SHARED:
+        shutil.copy(ROOT / "tests" / f"{name}.py", folder / "tests")
+
+
+def interpreter(version: str) -> str | None:
+    """An interpreter of that version that can make environments."""
+    home = os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python")
+    for python in (f"python{version}", *sorted(glob.glob(home))):
+        try:
+            command = [python, "-c", "import ensurepip"]
+            done = subprocess.run(command, capture_output=True)
+        except FileNotFoundError:
+            continue
+        if done.returncode == 0:
+            return python
+    return None
+
+
+@dataclasses.dataclass
+class Environment:
+    """A virtual environment in `folder`, whose `cwd` holds the tests."""
+
+    folder: pathlib.Path
+    cwd: pathlib.Path
+
+    @property
+    def python(self) -> str:
+        return str(self.folder / "bin" / "python")
+
+    def run(self, *command: str) -> subprocess.CompletedProcess:
+        """Runs `python -m command`, without the checkout on its path."""
+        variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        return subprocess.run(
+            [self.python, "-m", *command],
+            cwd=self.cwd,
+            env=variables | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_SECONDS,
+        )
+
+    def install(self, *packages: str) -> None:
+        """Installs with pip.
+
+        Raises:
+          RuntimeError: pip failed; with what it printed last.
+        """
+        done = self.run(
+            *("pip", "install", "--quiet", "--disable-pip-version-check"),
+            *packages,
+        )
+        if done.returncode:
+            raise RuntimeError(f"pip: {_tail(done.stdout)}")
+
+
+def _tail(printed: str, lines: int = 30) -> str:
+    return "\n".join(printed.strip().splitlines()[-lines:])
+
+
+def run_corner(
+    corner: Corner, wheel: pathlib.Path, folder: pathlib.Path
+) -> dict[str, Any]:
+    """Installs a corner and runs both tests in it.
+
+    Returns:
+      Its versions, "layers" (what pytest counted) and "smoke" by Keras.
+    """
+    found = {**corner._asdict(), "layers": "not run", "smoke": {}}
+    python = interpreter(corner.python)
+    if python is None:
+        return found | {"layers": f"not run: no python{corner.python} here"}
+    begin = time.monotonic()
+    subprocess.run([python, "-m", "venv", folder / "env"], check=True)
+    copy_tests(folder)
+    env = Environment(folder / "env", folder)
+    try:
+        env.install(
+            *(str(wheel), f"tensorflow-cpu=={corner.tensorflow}"),
+            *(f"keras=={corner.keras}", "pytest", *corner.others),
+        )
+        # It would install tensorflow over tensorflow-cpu.
+        env.install("--no-deps", f"tf_keras=={corner.tf_keras}")
+        show = "import numpy; print(numpy.__version__)"
+        found["numpy"] = subprocess.check_output(
+            [env.python, "-c", show], text=True
+        ).strip()
+        found["smoke"] = {name: _smoke(env, name) for name in KERASES}
+        found["layers"] = _layer_tests(env)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        print(error, flush=True)
+        found["layers"] = f"FAILED: {str(error).splitlines()[-1][:80]}"
+    finally:
+        shutil.rmtree(folder / "env")
+    found["minutes"] = round((time.monotonic() - begin) / 60, 1)
+    return found
+
+
+def _smoke(env: Environment, name: str) -> str:
+    done = env.run("tests.versions.smoke", name)
+    if done.returncode == 0:
+        return "passed"
+    print(_tail(done.stdout, 60), flush=True)
+    steps = re.findall(r"^(\w+): FAILED$", done.stdout, re.M)
+    return f"FAILED: {', '.join(steps) or 'import'}"
+
+
+def _layer_tests(env: Environment) -> str:
+    done = env.run(
+        *("pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"),
+        *("--override-ini=markers=slow", "tests/layers"),
+    )
+    (last,) = done.stdout.strip().splitlines()[-1:] or [""]
+    counted = ", ".join(
+        f"{int(count):,} {word}"
+        for count, word in re.findall(
+            r"(\d+) (failed|error|passed|skipped)", last
+        )
+    )
+    if done.returncode == 0:
+        return counted
+    print(_tail(done.stdout, 60), flush=True)
+    return f"FAILED: {counted or last[:80]}"
+
+
+def read() -> list[dict[str, Any]]:
+    """The results kept, in the order of CORNERS."""
+    if not RESULTS.exists():
+        return []
+    return json.loads(RESULTS.read_text())["corners"]
+
+
+def write(results: list[dict[str, Any]]) -> None:
+    """Keeps results over the earlier ones of the same corners."""
+    keys = [corner.key for corner in CORNERS]
+    kept = {_key(found): found for found in [*read(), *results]}
+    ordered = [kept[key] for key in keys if key in kept]
+    document = {"command": "make test-versions", "corners": ordered}
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    PAGE.write_text(page(ordered))
+
+
+def _key(found: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(found[name] for name in Corner._fields[:4])
+
+
+def passed(found: dict[str, Any]) -> bool:
+    """Whether a corner was run and nothing failed."""
+    words = [found["layers"], *found["smoke"].values()]
+    return len(words) == 3 and not any(
+        word.startswith(("FAILED", "not run")) for word in words
+    )
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The results in Markdown."""
+    head = ["Python", "TensorFlow", "Keras", "tf_keras", "NumPy", "which"]
+    head += ["layer tests", "smoke test, Keras 3", "smoke test, tf_keras"]
+    rows = [
+        [
+            *(*_key(found), found.get("numpy", ""), found["why"]),
+            found["layers"],
+            *(found["smoke"].get(name, "not run") for name in KERASES),
+        ]
+        for found in results
+    ]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def page(results: list[dict[str, Any]]) -> str:
+    """docs/versions.md."""
+    return _PAGE.format(table=table(results))
+
+
+_PAGE = """# Versions
+
+The layers need Keras 3.7 or newer, or tf_keras, and TensorFlow 2.16 or newer,
+which is not installed by default, so that the one a machine has stays:
+
+```sh needs=install
+pip install .                  # beside the TensorFlow that is there
+pip install '.[tensorflow]'    # with one
+```
+
+The heads (classification, detection, image synthesis) run with the Model
+Garden, which needs TensorFlow 2.20 and Python 3.11 to 3.13. `make setup` takes
+the first of these Pythons that the machine has, and constraints.txt pins all
+packages for all three. `python -m evonorm_tf.doctor` compares a machine with
+the versions below.
+
+Tested with the built wheel, each line in an environment of its own with
+`tensorflow-cpu`. The layer tests are those of `tests/layers` for both Kerases;
+the smoke test imports every module, builds, trains, saves and loads all six
+EvoNorms, trains without XLA and in mixed precision, converts a MobileNetV2,
+builds a network by name and exports TFLite and SavedModel files.
+
+{table}
+
+Written by `make test-versions`.
+"""
+
+
+def run(chosen: list[Corner]) -> bool:
+    """Runs corners, one environment at a time; whether all passed."""
+    results = []
+    with tempfile.TemporaryDirectory() as top:
+        build = pathlib.Path(top) / "build"
+        build.mkdir()
+        wheel = build_wheel(build)
+        for number, corner in enumerate(chosen):
+            print(
+                f"Python {corner.python}, TensorFlow {corner.tensorflow}, "
+                f"Keras {corner.keras}: {corner.why}",
+                flush=True,
+            )
+            folder = pathlib.Path(top) / str(number)
+            folder.mkdir()
+            results.append(run_corner(corner, wheel, folder))
+            found = results[-1]
+            print(
+                f"  layer tests: {found['layers']}; smoke tests: "
+                f"{found['smoke']}",
+                flush=True,
+            )
+            write(results)
+    print(table(results))
+    return all(map(passed, results))
