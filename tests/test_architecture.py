@@ -49,6 +49,9 @@ def test_imports_point_one_way(path):
             assert here.startswith(ALLOWED[top]), f"{here} imports {name}"
         if here.startswith("evonorm_tf/"):
             assert top not in {*HEADS, "training"}, f"{here} imports {name}"
+        if here.startswith("evonorm_tf/search/") and "/ablation/" not in here:
+            # What runs a search does not depend on what compares it.
+            assert "search.ablation" not in name, f"{here} imports {name}"
         if here.startswith("training/"):
             assert top not in HEADS, f"{here} imports a head: {name}"
         for head in HEADS:

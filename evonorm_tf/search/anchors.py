@@ -19,7 +19,7 @@ from evonorm_tf.catalog import Row
 from evonorm_tf.nets import mobile, resnet
 from evonorm_tf.ops import settings
 from evonorm_tf.ops.plan import Plan
-from evonorm_tf.search import site as site_lib
+from evonorm_tf.search import layer_fn
 
 Tensor = tf.Tensor
 Layer = Callable[..., Tensor]
@@ -57,7 +57,7 @@ class Network:
         # Analytic rows want the number of channels when they are traced.
         general = row.kernel.apply is not None
         self._compute = (
-            site_lib.Shared() if shared and general else site_lib.compute
+            layer_fn.Shared() if shared and general else layer_fn.compute
         )
 
     def draw(
@@ -121,7 +121,7 @@ class _Pass:
         row: Row,
         groups: int,
         training: bool,
-        compute: site_lib.Compute = site_lib.compute,
+        compute: layer_fn.Compute = layer_fn.compute,
     ):
         self._row, self._groups, self._training = row, groups, training
         self._compute = compute

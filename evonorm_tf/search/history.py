@@ -3,7 +3,7 @@
 import collections
 from typing import NamedTuple
 
-from evonorm_tf.search import aside, evolution, filters, stages
+from evonorm_tf.search import evolution, filters, references, stages
 from evonorm_tf.search.journal import Journal, Trial
 from evonorm_tf.search.settings import Settings
 
@@ -27,8 +27,8 @@ class Point(NamedTuple):
     Attributes:
       trainings: trials that ended, accepted or not.
       cpu: seconds of processor time that their stages took.
-      best: mean accuracy of the best accepted one, of those that hold (see
-        `aside`); 0 before the first.
+      best: mean accuracy of the best accepted one, of those that pass
+        (see `references`); 0 before the first.
       lineages: share of the population, the newest accepted layers, that
         goes back to different random graphs; 0 before the first.
     """
@@ -43,9 +43,10 @@ def accepted(
     journal: Journal, trials: list[Trial], settings: Settings
 ) -> list[Ranked]:
     """The accepted trials, the best first, less those judged to fail."""
-    rows, judged = [], journal.asides()
+    rows, judged = [], journal.uncharged()
     for trial in trials:
-        if trial.verdict == "accepted" and aside.holds(trial, settings, judged):
+        accepted_ = trial.verdict == "accepted"
+        if accepted_ and references.passes(trial, settings, judged):
             found = stages.scores(trial.results, settings)
             rows.append(Ranked(sum(found.values()) / len(found), found, trial))
     return sorted(rows, key=lambda row: (-row.mean, row.trial.number))

@@ -20,7 +20,7 @@ from evonorm_tf.search.stages import Outcome
 
 # Of what a graph, a move, a filter and a stage mean: another version's
 # trials are not comparable.
-VERSION = 3
+VERSION = 4
 FILE = "journal.sqlite"
 
 _SCHEMA = """
@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS stage (
   cpu REAL NOT NULL,
   PRIMARY KEY (trial, name)
 );
-CREATE TABLE IF NOT EXISTS aside (
+CREATE TABLE IF NOT EXISTS uncharged (
   graph TEXT NOT NULL,
   name TEXT NOT NULL,
   result TEXT NOT NULL,
@@ -83,8 +83,8 @@ class Stage(NamedTuple):
     cpu: float
 
 
-class Aside(NamedTuple):
-    """A stage of a layer that is no trial: its result, and any objection."""
+class Uncharged(NamedTuple):
+    """A stage outside the search: its result and the reason to reject."""
 
     result: dict[str, Any]
     reason: str
@@ -202,23 +202,23 @@ class Journal:
                     ),
                 )
 
-    def note(self, outcome: Outcome, reason: str) -> None:
-        """Writes what was measured beside the search; see `aside`."""
+    def record_uncharged(self, outcome: Outcome, reason: str) -> None:
+        """Writes what was measured outside the search; see `references`."""
         _, stage, graph = outcome.task
         with self._db:
             self._db.execute(
-                "INSERT INTO aside VALUES (?, ?, ?, ?)",
+                "INSERT INTO uncharged VALUES (?, ?, ?, ?)",
                 (graph, stage, json.dumps(outcome.result), reason),
             )
 
-    def asides(self) -> dict[str, dict[str, Aside]]:
-        """What was measured beside the search, by graph and stage."""
-        found: dict[str, dict[str, Aside]] = {}
+    def uncharged(self) -> dict[str, dict[str, Uncharged]]:
+        """What was measured outside the search, by graph and stage."""
+        found: dict[str, dict[str, Uncharged]] = {}
         for graph, name, result, reason in self._db.execute(
-            "SELECT graph, name, result, reason FROM aside ORDER BY rowid"
+            "SELECT graph, name, result, reason FROM uncharged ORDER BY rowid"
         ):
-            aside = Aside(json.loads(result), reason)
-            found.setdefault(graph, {})[name] = aside
+            measured = Uncharged(json.loads(result), reason)
+            found.setdefault(graph, {})[name] = measured
         return found
 
     def trials(self) -> list[Trial]:

@@ -14,10 +14,11 @@ import collections
 import dataclasses
 import importlib
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
+
+import grpc
 
 from evonorm_tf.search import worker
 from evonorm_tf.search.settings import Settings
@@ -26,10 +27,7 @@ from evonorm_tf.search.stages import Outcome, Task
 # Of this process, when it is one of Ray's: one, made at its first stage.
 _pools: dict[tuple[Settings, Callable], worker.LocalPool] = {}
 
-# HTTP/2's greeting and its empty settings, which gRPC answers with settings.
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-_SETTINGS = 4
-_PATIENCE = 10.0  # Seconds that an address may take to answer.
+_PATIENCE = 10.0  # Seconds within which an address must answer.
 
 
 def stage(task: Task, settings: Settings, main: Callable) -> Outcome:
@@ -79,7 +77,7 @@ def connect(address: str) -> Any:
     if ray.is_initialized():
         return ray
     if address != "auto":
-        _knock(address)
+        _check_reachable(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -90,45 +88,25 @@ def connect(address: str) -> Any:
     return ray
 
 
-def _knock(address: str) -> None:
-    # Ray itself would try for minutes, and then abort the process.
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and colon and port.isdigit()):
-        raise ValueError(
-            "A Ray address is `auto`, HOST:PORT or ray://HOST:PORT. "
-            f"Received: ray={address!r}"
-        )
-    try:
-        there = (host.strip("[]"), int(port))
-        with socket.create_connection(there, _PATIENCE) as connection:
-            found = _is_grpc(connection)
-    except (OSError, OverflowError) as error:
-        raise ValueError(
-            f"No Ray cluster answers there ({error}). Check the address, and "
-            "that `ray start --head` runs on that machine. "
-            f"Received: ray={address!r}"
-        ) from error
-    if not found:
-        raise ValueError(
-            "What answers there is not Ray. The port is that which `ray start "
-            "--head` prints, 6379 by default, or with ray:// that of Ray's "
-            "client, 10001; 8265 is the dashboard's. "
-            f"Received: ray={address!r}"
-        )
+def _check_reachable(address: str) -> None:
+    """Checks that a gRPC server, as all of Ray's are, answers in seconds.
 
-
-def _is_grpc(connection: socket.socket) -> bool:
-    """Whether what listens speaks gRPC, as all of Ray's servers do."""
+    Ray itself would try for minutes, and then abort the process.
+    """
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-        return True  # It would have to be asked in TLS.
-    connection.sendall(_GREETING)
-    frame = b""
-    while len(frame) < 9:
-        part = connection.recv(9 - len(frame))
-        if not part:
-            return False
-        frame += part
-    return frame[3] == _SETTINGS
+        return  # This connection is without.
+    channel = grpc.insecure_channel(address.removeprefix("ray://"))
+    try:
+        grpc.channel_ready_future(channel).result(_PATIENCE)
+    except grpc.FutureTimeoutError:
+        raise ValueError(
+            f"No Ray cluster answers there within {_PATIENCE:g} s. Check that "
+            "`ray start --head` runs on that machine, and give the port that "
+            "it prints, 6379 by default, or with ray:// that of Ray's client, "
+            f"10001; 8265 is the dashboard's. Received: ray={address!r}"
+        ) from None
+    finally:
+        channel.close()
 
 
 class RayPool:

@@ -14,10 +14,10 @@ import os
 from typing import Any
 
 from evonorm_tf import graphs
-from evonorm_tf.search import arms, aside, charts, history, stages
-from evonorm_tf.search.aside import Reference
+from evonorm_tf.search import charts, history, references, stages
 from evonorm_tf.search.history import Point, Ranked
 from evonorm_tf.search.journal import FILE, Journal, Trial
+from evonorm_tf.search.references import Reference
 from evonorm_tf.search.settings import Settings
 
 _STYLE = (
@@ -58,7 +58,7 @@ def read(folder: str, name: str) -> Run:
             history.accepted(journal, trials, settings),
             history.progress(journal, trials, settings),
             history.funnel(journal, trials, settings),
-            aside.references(journal, settings),
+            references.read(journal, settings),
         )
     finally:
         journal.close()
@@ -73,8 +73,6 @@ def find(folder: str) -> list[Run]:
     if os.path.isfile(os.path.join(folder, FILE)):
         return [read(folder, os.path.basename(os.path.normpath(folder)))]
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    order = [arms.folder(arm) for arm in arms.ARMS]
-    names.sort(key=lambda n: order.index(n) if n in order else len(order))
     runs = [
         read(os.path.join(folder, name), name)
         for name in names
@@ -84,7 +82,13 @@ def find(folder: str) -> list[Run]:
         raise ValueError(
             f"There is no search in that folder. Received: output={folder!r}"
         )
-    return runs
+    return sorted(runs, key=lambda run: _sophistication(run.settings))
+
+
+def _sophistication(settings: Settings) -> tuple[bool, bool, str]:
+    """Random search first, without rejection before with it."""
+    evolves = settings.algorithm == "evolution"
+    return evolves, settings.rejection, settings.criterion
 
 
 def write(folder: str) -> list[str]:

@@ -61,9 +61,9 @@ def test_another_searchs_journal_is_refused(tmp_path, change, message):
 def test_another_versions_journal_is_refused(tmp_path, monkeypatch):
     begun(tmp_path)[0].close()
     monkeypatch.setattr(journal_lib, "VERSION", 0)
-    with pytest.raises(ValueError, match=r"version=3 there and 0 now"):
+    with pytest.raises(ValueError, match=r"version=4 there and 0 now"):
         Journal(str(tmp_path), SETTINGS.identity())
-    with pytest.raises(ValueError, match=r"search of version 3, this is"):
+    with pytest.raises(ValueError, match=r"search of version 4, this is"):
         Journal(str(tmp_path), None)
 
 

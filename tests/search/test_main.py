@@ -153,7 +153,7 @@ def test_a_journal_that_is_none_is_said_so(tmp_path, capsys):
     (tmp_path / "journal.sqlite").write_text("no database\n" * 100)
     for given in (["status"], ["--debug"]):
         assert command.main([*given, f"--output={tmp_path}"]) == 1
-        assert "damaged, or is none" in capsys.readouterr().err
+        assert "damaged, or not a journal" in capsys.readouterr().err
 
 
 def test_a_journals_trial_that_is_no_graph_is_named(finished, capsys):

@@ -1,71 +1,49 @@
-"""Addresses of Ray clusters that are none: each is one line, and at once."""
+"""Addresses where no Ray cluster is: each is one line, and soon."""
 
-import socket
+import http.server
 import threading
+from concurrent import futures
 
+import grpc
 import pytest
 
 from evonorm_tf.search import __main__ as command
 from evonorm_tf.search import ray_pool
 
 
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        ("nowhere", "HOST:PORT"),
-        ("127.0.0.1:1", "No Ray cluster answers there"),
-        ("ray://127.0.0.1:1", "No Ray cluster answers there"),
-        ("127.0.0.1:99999", "No Ray cluster answers there"),
-    ],
-)
-def test_an_unreachable_address_is_named(address, message):
-    with pytest.raises(ValueError, match=message) as error:
-        ray_pool._knock(address)
-    assert f"ray={address!r}" in str(error.value)
-
-
 @pytest.fixture
-def listener():
-    """Something that listens on a port, and says what it is told to."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def open_(answer):
-            def serve():
-                connection, _ = server.accept()
-                with connection:
-                    connection.recv(1000)
-                    connection.sendall(answer)
-
-            threading.Thread(target=serve, daemon=True).start()
-            return f"127.0.0.1:{server.getsockname()[1]}"
-
-        yield open_
+def web():
+    """The port of something that is not Ray, such as its dashboard."""
+    with http.server.HTTPServer(
+        ("127.0.0.1", 0), http.server.BaseHTTPRequestHandler
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_what_answers_and_is_not_ray_is_named(scheme, listener):
-    # Ray itself would try for minutes; a dashboard's port is easily given.
-    for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b""):
-        address = scheme + listener(answer)
-        with pytest.raises(ValueError, match=r"not Ray.*8265") as error:
-            ray_pool._knock(address)
+def test_what_is_not_ray_is_named(scheme, web, monkeypatch):
+    monkeypatch.setattr(ray_pool, "_PATIENCE", 0.3)
+    for port in (1, web):
+        address = f"{scheme}127.0.0.1:{port}"
+        with pytest.raises(ValueError, match=r"No Ray cluster.*8265") as error:
+            ray_pool._check_reachable(address)
         assert f"ray={address!r}" in str(error.value)
 
 
-def test_what_says_nothing_is_named(monkeypatch):
-    monkeypatch.setattr(ray_pool, "_PATIENCE", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(ValueError, match=r"answers there \(timed out"):
-            ray_pool._knock(address)
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_server_of_rays_kind_is_let_through(scheme):
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    ray_pool._check_reachable(f"{scheme}127.0.0.1:{port}")
+    server.stop(None)
 
 
-def test_what_speaks_as_ray_does_is_let_through(listener):
-    ray_pool._knock(listener(b"\0\0\0\4\0\0\0\0\0"))
-
-
-def test_an_unreachable_address_makes_no_folder(tmp_path, capsys):
+def test_an_unreachable_address_makes_no_folder(tmp_path, capsys, monkeypatch):
     pytest.importorskip("ray")
+    monkeypatch.setattr(ray_pool, "_PATIENCE", 0.3)
     folder = tmp_path / "run"
     given = ["--debug", "--ray=127.0.0.1:1", f"--output={folder}"]
     assert command.main(given) == 2

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from evonorm_tf import graphs
-from evonorm_tf.search import arms, replay
+from evonorm_tf.search.ablation import arms, replay
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "runs" / "search-table"
@@ -40,7 +40,7 @@ def test_its_layers_are_of_two_nodes_and_went_through_every_stage(table):
 
 def test_the_kept_replay_is_of_this_table(table, known):
     assert known["layers"] == len(table.rows)
-    assert known["optimum"] == max(table.worth)
+    assert known["optimum"] == max(table.fitness)
     assert known["seeds"] == 200
     assert {row["arm"] for row in known["trials"]} == set(arms.ARMS)
 

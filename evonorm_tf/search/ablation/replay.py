@@ -2,13 +2,13 @@
 
     python -m evonorm_tf.search --config=exhaustive \
         --output=runs/table --set=data_dir=PATH
-    python -m evonorm_tf.search table --output=runs/table
-    python -m evonorm_tf.search replay --output=runs/table --seeds=200
+    python -m evonorm_tf.search.ablation table --output=runs/table
+    python -m evonorm_tf.search.ablation replay --output=runs/table --seeds=200
 
 The first line trains every layer once; from then on a search costs
 milliseconds, its optimum is known, and hundreds of seeds can be compared. All
-arms are judged alike: a layer is worth its mean accuracy if it passes quality
-and stability, and nothing if it fails, whether or not the arm tested that.
+arms are judged alike: the fitness of a layer is its mean accuracy if it passes
+quality and stability, else 0, whether or not the arm tested that.
 """
 
 import bisect
@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from evonorm_tf.graphs.canonical import key
 from evonorm_tf.graphs.graph import Graph, parse
-from evonorm_tf.search import arms, fingerprint, stages
+from evonorm_tf.search import fingerprint, stages
 from evonorm_tf.search import settings as settings_lib
+from evonorm_tf.search.ablation import arms
 from evonorm_tf.search.evolution import Proposal
 from evonorm_tf.search.journal import Journal
 from evonorm_tf.search.settings import Settings
@@ -52,13 +53,13 @@ class Table:
             for known, values in self._prints(graph):
                 if values is not None:
                     known.add(values, str(number))
-        self.worth = [self._worth(row) for row in self.rows]
+        self.fitness = [self._fitness(row) for row in self.rows]
 
     def _prints(self, graph: Graph):
         yield self._functions, fingerprint.function(graph)
         yield self._trainings, fingerprint.training(graph)
 
-    def _worth(self, row: dict[str, Any]) -> float:
+    def _fitness(self, row: dict[str, Any]) -> float:
         for stage, result in row["results"].items():
             outcome = Outcome(stages.Task(0, stage, ""), result, "", 0.0)
             if not result or stages.objection(outcome, self.settings):
@@ -153,7 +154,8 @@ def read(path: str) -> Table:
     # What is no JSON, no mapping, or has rows of another kind.
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
-            "The file is no table of `python -m evonorm_tf.search table`: "
+            "The file is not a table written by `python -m "
+            "evonorm_tf.search.ablation table`: "
             f"{type(error).__name__}: {error}. Received: path={path!r}"
         ) from error
 
@@ -163,7 +165,7 @@ class Step(NamedTuple):
 
     Attributes:
       cpu: seconds that its stages took when the table was made.
-      best: worth of the best layer so far.
+      best: fitness of the best layer so far.
     """
 
     cpu: float
@@ -190,14 +192,14 @@ def run(table: Table, seeds: int, trials: int) -> Curves:
             ended = arms.simulate(settings, table.measure, trials)
             best, curve = 0.0, []
             for trial in ended:
-                best = max(best, table.worth[table.find(trial.graph)])
+                best = max(best, table.fitness[table.find(trial.graph)])
                 curve.append(Step(trial.cpu, best))
             found.setdefault(arm, []).append(curve)
     return found
 
 
 def by_trials(curves: Curves) -> dict[str, list[list[float]]]:
-    """Best worth by arm [seed][trial].
+    """Best fitness by arm [seed][trial].
 
     Rejection shows nothing here: it saves no trial, but the time of one.
     """
@@ -210,14 +212,14 @@ def by_trials(curves: Curves) -> dict[str, list[list[float]]]:
 def by_cpu(
     curves: Curves, points: int
 ) -> tuple[list[float], dict[str, list[list[float]]]]:
-    """Best worth by arm [seed][point], at equal CPU seconds.
+    """Best fitness by arm [seed][point], at equal CPU seconds.
 
     Args:
       curves: of `run`.
       points: how many, equally spaced up to where the shortest search ended.
 
     Returns:
-      The CPU seconds of the points, and the worths.
+      The CPU seconds of the points, and the fitnesses.
     """
     end = min(seed[-1].cpu for seeds in curves.values() for seed in seeds)
     at = [end * (i + 1) / points for i in range(points)]
@@ -228,7 +230,7 @@ def by_cpu(
 
 
 def _sampled(seed: list[Step], at: Sequence[float]) -> list[float]:
-    """Best worth after so many CPU seconds: of trials that had ended then."""
+    """Best fitness after so many CPU seconds: of trials that had ended then."""
     times = [step.cpu for step in seed]
     places = [bisect.bisect_right(times, limit) for limit in at]
     return [seed[place - 1].best if place else 0.0 for place in places]
@@ -247,9 +249,9 @@ def summary(
       values: of `by_trials` or `by_cpu`.
       after: places in them, from 1.
     """
-    optimum = max(table.worth)
-    place = max(1, round(len(table.worth) / 100)) - 1
-    top = sorted(table.worth, reverse=True)[place]
+    optimum = max(table.fitness)
+    place = max(1, round(len(table.fitness) / 100)) - 1
+    top = sorted(table.fitness, reverse=True)[place]
     rows = []
     for arm, seeds in values.items():
         for count in after:
@@ -277,14 +279,14 @@ def early_exits(table: Table) -> tuple[int, int]:
       how many of the layers that pass are among those trained so.
     """
     ended, wrong = 0, 0
-    for row, worth in zip(table.rows, table.worth):
+    for row, fitness in zip(table.rows, table.fitness):
         given_up = [
             result["early"] >= stages.GUESS
             for stage, result in row["results"].items()
             if stage.startswith("quality/") and result.get("early")
         ]
         ended += sum(given_up)
-        wrong += worth > 0 and any(given_up)
+        wrong += fitness > 0 and any(given_up)
     return ended, wrong
 
 

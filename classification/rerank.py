@@ -1,17 +1,18 @@
 """The best of a search, trained by the classification head on a larger task.
 
-    python -m evonorm_tf.search rerank --output=runs/search --top=3 \
+    python -m classification.rerank --output=runs/search --top=3 \
         --experiment=cifar10_resnet
-    python -m evonorm_tf.search rerank --output=runs/search --top=3 \
+    python -m classification.rerank --output=runs/search --top=3 \
         --experiment=imagenet --head=--config_file=CONFIG
 
 The paper re-ranks its top ten on held-out ImageNet images (Section 4,
 arXiv:2004.02967). Here a share of the head's training images is held out for
 it: chosen on the test images, the best of ten would look better than it is.
-The head runs as a process of its own, one layer after the other, and goes on
-where it was stopped; what has ended is not run again.
+The head runs as a process of its own, one layer after the other, and resumes;
+runs that have ended are not repeated.
 """
 
+import argparse
 import csv
 import json
 import os
@@ -20,6 +21,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from evonorm_tf.search import command_line, commands, history
 
 _HEAD = "classification.train"
 _METRICS = "metrics.jsonl"
@@ -150,3 +156,72 @@ def _write(path: str, rows: list[Ranking]) -> None:
         out.writerow(_FIELDS)
         out.writerows(rows)
     os.replace(path + ".new", path)
+
+
+def _rerank(chosen: argparse.Namespace) -> None:
+    journal, settings = commands.opened(chosen.output)
+    ranked = history.accepted(journal, journal.trials(), settings)
+    ranked = ranked[: chosen.top]
+    if not ranked:
+        raise ValueError(
+            "The search has accepted no layer yet. "
+            f"Received: output={chosen.output!r}"
+        )
+    layers = [
+        (
+            r.trial.number,
+            r.mean,
+            commands.export_layer(r.trial, settings, chosen.output),
+        )
+        for r in ranked
+    ]
+    extra = [*chosen.head, *(["--debug"] if chosen.debug else [])]
+    folder = os.path.join(chosen.output, "rerank")
+    rows = run(layers, folder, chosen.experiment, extra, chosen.held_out)
+    shown = Table("id", "search", chosen.experiment)
+    for row in rows:
+        shown.add_row(str(row.id), f"{row.search:.3f}", f"{row.accuracy:.3f}")
+    Console().print(shown)
+
+
+def main(given: list[str] | None = None) -> int:
+    """Reranks by the flags; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m classification.rerank",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_rerank)
+    command_line.add_output(parser)
+    parser.add_argument(
+        "--top",
+        type=command_line.count,
+        default=10,
+        help="how many layers; the best of the search",
+    )
+    parser.add_argument(
+        "--experiment", default="cifar10_resnet", help="of the head"
+    )
+    parser.add_argument(
+        "--head",
+        action="append",
+        default=[],
+        metavar="FLAG",
+        help="a further flag of the head; repeat it",
+    )
+    parser.add_argument(
+        "--held_out",
+        type=int,
+        default=10,
+        metavar="PERCENT",
+        help="share of the training images to rank by",
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="run the head with --debug"
+    )
+    return command_line.main(parser, given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,9 @@
-"""What a search shows of itself: its funnel and its best layers."""
+"""A search on the console: its funnel and its best layers."""
 
 import time
 
-from rich import console, live, table, text
+from rich import live, table, text
+from rich.console import Console, Group
 
 from evonorm_tf import graphs
 from evonorm_tf.search import history, stages
@@ -51,7 +52,7 @@ class Watch:
 
     def __init__(self, journal: Journal, settings: Settings):
         self._journal, self._settings = journal, settings
-        self._console = console.Console()
+        self._console = Console()
         self._live = live.Live(console=self._console, auto_refresh=False)
         self._start = time.monotonic()
         self._next = self._start + self._pause
@@ -75,7 +76,7 @@ class Watch:
             return
         self._show(self._line(now - self._start))
         # Of a hundred thousand trials all are read for it: the workers must
-        # not wait for the view.
+        # not wait for the console.
         took = time.monotonic() - now
         self._next = now + max(self._pause, 20.0 * took)
 
@@ -83,7 +84,7 @@ class Watch:
         if not self._console.is_terminal:
             self._console.print(line, highlight=False, soft_wrap=True)
             return
-        shown = console.Group(
+        shown = Group(
             text.Text(line),
             show_funnel(self._journal, self._settings),
             show_best(self._journal, self._settings, 5),

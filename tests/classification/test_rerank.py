@@ -8,9 +8,8 @@ import sys
 import pytest
 
 from classification import experiment as _registers  # noqa: F401
+from classification import rerank
 from evonorm_tf import graphs
-from evonorm_tf.search import __main__ as command
-from evonorm_tf.search import rerank
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal
 from tests.search.fakes import FakePool, small
@@ -89,16 +88,17 @@ def test_layers_are_ranked_by_training_images_held_out(head, tmp_path):
 
 def test_a_search_without_layers_has_nothing_to_rerank(tmp_path, capsys):
     Journal(str(tmp_path), small().identity()).close()
-    assert command.main(["rerank", f"--output={tmp_path}"]) == 2
+    assert rerank.main([f"--output={tmp_path}"]) == 2
     assert "accepted no layer" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_best_of_a_search_trains_in_the_head(tmp_path):
     settings = small(trials=12)
     journal = Journal(str(tmp_path), settings.identity())
     Driver(settings, journal).run(FakePool())
     journal.close()
-    given = [sys.executable, "-m", "evonorm_tf.search", "rerank", "--debug"]
+    given = [sys.executable, "-m", "classification.rerank", "--debug"]
     given += [f"--output={tmp_path}", "--top=1", "--experiment=digits_resnet"]
     done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

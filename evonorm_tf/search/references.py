@@ -1,13 +1,13 @@
-"""What is measured beside a search, and counts for nothing in it.
+"""What is measured outside a search, and does not count in it.
 
-References  known layers through all stages, before the search begins: what a
-            user compares with.
-Judgement   of a search without rejection: the layers that were ever its best
-            go through quality and stability when it has ended, so that arms
-            with and without rejection are judged alike (as in `replay`).
+References  known layers that go through all stages before the search begins,
+            for comparison.
+Judgement   of a search without rejection: layers that were ever its best go
+            through quality and stability after its end, so that arms with
+            and without rejection are judged alike.
 
-Neither is a trial, costs `cpu` or enters the population. Both stand in the
-journal, a transaction a stage, and are measured once.
+Neither is a trial, is charged CPU seconds or enters the population. Both are
+measured once, and recorded in the journal with one transaction per stage.
 """
 
 import dataclasses
@@ -16,13 +16,12 @@ from typing import NamedTuple
 
 from evonorm_tf.graphs.library import NAMED
 from evonorm_tf.search import stages
-from evonorm_tf.search.journal import Aside, Journal, Trial
+from evonorm_tf.search.journal import Journal, Trial, Uncharged
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Task
 
-# The number of the trial that these are not.
-_NONE = -1
-Found = Mapping[str, Mapping[str, Aside]]
+# The trial number of what is not a trial.
+_NO_TRIAL = -1
 
 
 class Reference(NamedTuple):
@@ -32,7 +31,7 @@ class Reference(NamedTuple):
       name: in `graphs.NAMED`.
       scores: accuracy by anchor.
       norm: the largest gradient norm of its ascent.
-      reason: what would reject it; "" if nothing.
+      reason: why it would be rejected; "" if it would not.
     """
 
     name: str
@@ -45,46 +44,55 @@ class Reference(NamedTuple):
         return sum(self.scores.values()) / len(self.scores)
 
 
-def measure_references(journal: Journal, settings: Settings, pool) -> None:
+def measure(journal: Journal, settings: Settings, pool) -> None:
     """Puts the settings' references through all stages."""
     layers = [NAMED[name].text() for name in settings.references]
     _measure(journal, settings, pool, layers, stages.names(_strict(settings)))
 
 
-def references(journal: Journal, settings: Settings) -> list[Reference]:
+def read(journal: Journal, settings: Settings) -> list[Reference]:
     """The known layers that went through all stages in this journal."""
-    strict, found = _strict(settings), journal.asides()
+    strict, measured = _strict(settings), journal.uncharged()
     names = stages.names(strict)
-    rows = []
+    found = []
     for name, graph in NAMED.items():
-        done = found.get(graph.text(), {})
+        done = measured.get(graph.text(), {})
         if any(stage not in done or not done[stage].result for stage in names):
             continue
-        results = {stage: aside.result for stage, aside in done.items()}
+        results = {stage: one.result for stage, one in done.items()}
         reasons = [f"{n}: {done[n].reason}" for n in names if done[n].reason]
         scores = stages.scores(results, strict)
         norm = results["stability"]["norm"]
-        rows.append(Reference(name, scores, norm, "; ".join(reasons)))
-    return rows
+        found.append(Reference(name, scores, norm, "; ".join(reasons)))
+    return found
 
 
 def judge(journal: Journal, settings: Settings, pool) -> None:
-    """Tests what an unrejected search ever called its best, until it holds."""
+    """Tests each layer that a search without rejection ranked first."""
     names, best = _tests(settings), 0.0
     for trial in journal.trials():
         mean = _mean(trial, settings)
         if mean > best:
             _measure(journal, settings, pool, [trial.graph], names)
-            if holds(trial, settings, journal.asides()):
+            if passes(trial, settings, journal.uncharged()):
                 best = mean
 
 
-def holds(trial: Trial, settings: Settings, found: Found) -> bool:
-    """Whether rejection, where it was off, objects to a trial's layer.
+def passes(
+    trial: Trial,
+    settings: Settings,
+    measured: Mapping[str, Mapping[str, Uncharged]],
+) -> bool:
+    """Whether a trial's layer passes the tests of a search with rejection.
 
-    A layer that was not judged holds; `judge` leaves none above the best.
+    A layer that was not judged passes; `judge` leaves none above the best.
+
+    Args:
+      trial: an accepted one.
+      settings: of the search.
+      measured: the journal's `uncharged`.
     """
-    done = found.get(trial.graph, {})
+    done = measured.get(trial.graph, {})
     return settings.rejection or not any(
         done[name].reason for name in _tests(settings) if name in done
     )
@@ -102,7 +110,7 @@ def _strict(settings: Settings) -> Settings:
 
 
 def _tests(settings: Settings) -> list[str]:
-    """The stages that can object."""
+    """The stages that can reject."""
     names = stages.names(_strict(settings))
     return [name for name in names if not name.startswith("fitness/")]
 
@@ -115,9 +123,9 @@ def _measure(
     names: Iterable[str],
 ) -> None:
     """Runs the stages that the journal does not have, whatever they find."""
-    known, strict = journal.asides(), _strict(settings)
+    known, strict = journal.uncharged(), _strict(settings)
     todo = [
-        Task(_NONE, name, layer)
+        Task(_NO_TRIAL, name, layer)
         for layer in layers
         for name in names
         if name not in known.get(layer, {})
@@ -126,7 +134,9 @@ def _measure(
         pool.submit(task)
     while todo:
         for outcome in pool.wait(1.0):
-            # What a search left under way when its time was up may end now.
+            # Stages that a search left under way at its time limit may end
+            # now.
             if outcome.task in todo:
                 todo.remove(outcome.task)
-                journal.note(outcome, stages.objection(outcome, strict))
+                reason = stages.objection(outcome, strict)
+                journal.record_uncharged(outcome, reason)

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from evonorm_tf import graphs
-from evonorm_tf.search import __main__ as command
-from evonorm_tf.search import arms, aside, commands, report, stages
+from evonorm_tf.search import commands, references, report, stages
+from evonorm_tf.search.ablation import __main__ as ablation
+from evonorm_tf.search.ablation import arms
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal
 from tests.search.fakes import FakePool, KilledError, dump, outcome, small
@@ -15,14 +16,14 @@ from tests.search.fakes import FakePool, KilledError, dump, outcome, small
 NAMES = ["evonorm_b0", "bn_relu"]
 
 
-def searched(folder, references=(), **changes):
+def searched(folder, names=(), **changes):
     """A run as the command makes one; how many stages were asked for."""
-    settings = small(**{"trials": 25, **changes}, references=references)
+    settings = small(**{"trials": 25, **changes}, references=names)
     journal, pool = Journal(str(folder), settings.identity()), Counted()
-    aside.measure_references(journal, settings, pool)
+    references.measure(journal, settings, pool)
     Driver(settings, journal).run(pool)
     if not settings.rejection:
-        aside.judge(journal, settings, pool)
+        references.judge(journal, settings, pool)
     journal.close()
     return pool.waits
 
@@ -39,7 +40,7 @@ def test_references_change_no_trial_and_are_measured_once(tmp_path):
     searched(tmp_path / "with", NAMES)
     searched(tmp_path / "without")
     lines = dump(tmp_path / "with")
-    beside = [line for line in lines if 'INTO "aside"' in line]
+    beside = [line for line in lines if 'INTO "uncharged"' in line]
     assert len(beside) == 2 * len(stages.names(small()))
     assert [line for line in lines if line not in beside] == dump(
         tmp_path / "without"
@@ -116,17 +117,17 @@ def test_arms_by_command_killed_and_resumed(tmp_path, monkeypatch, capsys):
     given = ["arms", f"--output={tmp_path}", "--debug", "--set=seconds=0"]
     given += ["--set=population=8", "--set=tournament=0.25"]
     given += ["--set=trials=1000", "--set=references=[bn_relu]"]
-    assert command.main(given) == 2
+    assert ablation.main(given) == 2
     assert "equal CPU seconds" in capsys.readouterr().err
     given += ["--set=cpu=25"]
     with pytest.raises(KilledError):
-        command.main(given)
+        ablation.main(given)
     before = {
         arm: dump(tmp_path / arm) for arm in ("random", "random_rejection")
     }
     assert not (tmp_path / "average").exists()
     lives[0] = 10_000
-    assert command.main(given) == 0
+    assert ablation.main(given) == 0
     assert dump(tmp_path / "random") == before["random"]
     stages_of = [x for x in before["random_rejection"] if '"stage"' in x]
     assert set(stages_of) <= set(dump(tmp_path / "random_rejection"))

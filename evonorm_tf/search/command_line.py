@@ -1,0 +1,113 @@
+"""What the command lines of the search and of its ablation share."""
+
+import argparse
+import os
+import sqlite3
+import sys
+
+from evonorm_tf.search import settings as settings_lib
+from evonorm_tf.search.settings import Settings
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that `settings_of` reads."""
+    parser.add_argument(
+        "--space",
+        help="b: all primitives; s: none with statistics over the batch",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="NAME|FILE",
+        help=f"{', '.join(settings_lib.configs())}, or a YAML file of settings",
+    )
+    add_set(parser)
+    parser.add_argument(
+        "--debug", action="store_true", help="digits, under three minutes"
+    )
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Adds --set alone."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting by name, over those of the config; repeat it",
+    )
+
+
+def add_ray(parser: argparse.ArgumentParser) -> None:
+    """Adds --ray."""
+    parser.add_argument(
+        "--ray",
+        metavar="auto|ADDRESS",
+        help="run the stages on a running Ray cluster instead of this machine",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Adds --output."""
+    parser.add_argument("--output", required=True, help="folder of the run")
+
+
+def settings_of(chosen: argparse.Namespace) -> Settings:
+    """The settings that the flags give."""
+    layers = []
+    if chosen.config:
+        layers.append(settings_lib.read(chosen.config))
+    if chosen.debug:
+        layers.append(settings_lib.DEBUG)
+    if chosen.space:
+        layers.append({"space": chosen.space})
+    layers += [settings_lib.assignment(text) for text in chosen.set]
+    return settings_lib.make(*layers)
+
+
+def count(text: str) -> int:
+    """A positive integer, as the `type` of a flag."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"at least 1. Received: {text}")
+    return number
+
+
+def main(parser: argparse.ArgumentParser, given: list[str] | None) -> int:
+    """Parses the flags and calls their `run`; returns the exit status."""
+    chosen = parser.parse_args(given)
+    received = f"Received: output={chosen.output!r}"
+    try:
+        chosen.run(chosen)
+        sys.stdout.flush()
+    except BrokenPipeError:  # The reader, `head` perhaps, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("\nStopped; the same command resumes from here.", file=sys.stderr)
+        return 130
+    except sqlite3.OperationalError as error:
+        print(
+            f"The journal cannot be used: {error}. Everything finished is "
+            "kept. How to fix it: make room on the disk, make the folder "
+            f"writable, and start again. {received}",
+            file=sys.stderr,
+        )
+        return 1
+    except sqlite3.DatabaseError as error:
+        print(
+            f"The journal is damaged, or not a journal: {error}. How to fix "
+            "it: restore it from a copy, or give another --output. "
+            f"{received}",
+            file=sys.stderr,
+        )
+        return 1
+    except OSError as error:
+        print(
+            f"A file cannot be read or written: {error}. Everything in the "
+            f"journal is kept. {received}",
+            file=sys.stderr,
+        )
+        return 1
+    except (ValueError, TypeError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
