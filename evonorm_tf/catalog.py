@@ -84,7 +84,7 @@ def _evonorm(name, formula, kernel, **fields) -> Row:
         _PAPER,
         kernel,
         without_activation=_AFFINE,
-        min_rank=4,
+        min_rank=fields.pop("min_rank", 4),
         **fields,
     )
 
@@ -101,6 +101,7 @@ def _s_row(name, formula, second_moment, trainable) -> Row:
         Kernel(evonorm_s.GATED, small, instance=True),
         weights=_V1 if trainable else (),
         grouped=True,
+        min_rank=3,  # A group's statistic needs no map, only positions.
     )
 
 

@@ -147,9 +147,9 @@ _SMALL_GROUPS = Reason(
     "S0's formula, arXiv:2004.02967 table 1; docs/choosing.md",
 )
 _ONE_PIXEL = Reason(
-    "On a map of one pixel B0's instance variance is 0 and its batch variance "
-    "is not: the formula stays defined",
-    "B0's formula, arXiv:2004.02967 table 1",
+    "On maps of one pixel B layers diverge in training: keep BatchNorm and its "
+    "activation there, as `convert` does",
+    "B0's formula, arXiv:2004.02967 table 1; docs/convert.md",
 )
 
 

@@ -83,6 +83,11 @@ every_moving = pytest.mark.parametrize("case", MOVING, ids=lambda c: c.name)
 every_baseline = pytest.mark.parametrize(
     "case", BASELINES, ids=lambda c: c.name
 )
+# Defined for [N, S, C]; B layers compare a map with the batch and are not.
+SEQUENCES = tuple(c for c in CASES if not c.name.startswith("evonorm_b"))
+every_sequence = pytest.mark.parametrize(
+    "case", SEQUENCES, ids=lambda c: c.name
+)
 every_stateless = pytest.mark.parametrize(
     "case", STATELESS, ids=lambda c: c.name
 )

@@ -5,11 +5,20 @@ import warnings
 from typing import Any
 
 from evonorm_tf import catalog
-from evonorm_tf.conversion import graph, plan, rebuild, transfer
+from evonorm_tf.conversion import (
+    graph,
+    plan,
+    rebuild,
+    recalibration,
+    transfer,
+)
 from evonorm_tf.conversion import sites as sites_lib
 from evonorm_tf.conversion.report import Report
 
-_WITHOUT = ("replace", "leave")
+_CHOICES = {
+    "without_activation": ("normalize", "replace", "leave"),
+    "unreplaceable": ("raise", "leave"),
+}
 # Of the layer, and the same at all sites.
 _SETTINGS = (
     *("groups", "group_size", "min_group_size", "momentum", "epsilon"),
@@ -28,7 +37,8 @@ def convert(
     *,
     sites: plan.Choice = None,
     keep_stem: bool = False,
-    without_activation: str = "replace",
+    without_activation: str = "normalize",
+    unreplaceable: str = "raise",
     return_report: bool = False,
     **settings: Any,
 ) -> Any:
@@ -36,10 +46,12 @@ def convert(
 
     Replaced are BatchNormalization, GroupNormalization, LayerNormalization
     and SyncBatchNormalization over channels, and layers of this library,
-    each with the activation after it if nothing else reads what it gives; by
-    default all of them. The new layer has the old one's name. All other
-    layers are copied with their weights, names, dtype policies and
-    `trainable`; shared layers stay shared. The old model is left as it is.
+    each with the activations that alone read its output. The new layer has
+    the old one's name. A normalization that no activation follows stays if
+    the new layer would normalize nothing there, and so does one on maps of
+    one pixel if the new layer needs larger maps. All other layers are copied
+    with their weights, names, dtype policies and `trainable`; shared layers
+    stay shared. The old model is left as it is.
 
     Args:
       model: a functional or sequential model of Keras 3 or tf_keras, built;
@@ -52,9 +64,13 @@ def convert(
       sites: which to replace: a regular expression that is found in a site's
         name, or a function from a `Site` to bool; None for all.
       keep_stem: leave the first normalization, right after a convolution.
-      without_activation: "replace" or "leave" normalization layers that no
-        activation follows. EvoNorms become a plain affine there (the authors'
-        code), baselines the norm without an activation.
+      without_activation: what becomes of normalization layers that no
+        activation follows. "normalize" leaves them where the new layer would
+        be a plain affine, as EvoNorms are, and replaces them where it
+        normalizes without its activation, as baselines do; "replace" replaces
+        all (an affine as in the authors' code); "leave" leaves all.
+      unreplaceable: "raise" an error that names all sites that cannot be
+        replaced, or "leave" them; the report says why.
       return_report: return (model, `Report`).
       **settings: of every new layer, see `NormAct`: `groups`, `group_size`,
         `min_group_size`, `momentum`, `epsilon`, `synchronized`, `xla`; with a
@@ -65,9 +81,10 @@ def convert(
       compiled. Classes derived from these are lost; the report says so.
 
     Warns:
-      UserWarning: if more of the replaced layers became a plain affine than
-        got the layer, for then little is normalized; and if the model's class
-        has a `train_step` or the like, which the new model has not.
+      UserWarning: if a trained normalization became a plain affine, or more
+        sites did than got the layer; if layers with batch statistics stay
+        beside a layer that has none; if the model's class has a `train_step`
+        or the like, which the new model has not.
 
     Raises:
       TypeError: for what is no model of either Keras, a callable that makes
@@ -77,19 +94,23 @@ def convert(
     """
     kit = graph.kit_of(model)
     _check(model, kit)
-    if without_activation not in _WITHOUT:
-        raise ValueError(
-            f"without_activation must be one of {_WITHOUT}. "
-            f"Received: without_activation={without_activation!r}"
-        )
+    _check_choices(
+        without_activation=without_activation, unreplaceable=unreplaceable
+    )
     make = _maker(norm_act, settings, kit)
-    request = plan.Request(make, sites, keep_stem, without_activation)
+    request = plan.Request(
+        make, sites, keep_stem, without_activation, unreplaceable
+    )
     planned = plan.make(sites_lib.find(model, kit), request, kit)
     made = rebuild.Rebuilder(planned, kit)
     new = made.model(model)
     transfer.flags(planned, made)
     transfer.weights(planned, made)
-    for said in (_mostly_affine(planned), _lost_steps(model, new)):
+    for said in (
+        _affine(planned),
+        _mixed(planned),
+        _lost_steps(model, new),
+    ):
         if said:
             warnings.warn(said, UserWarning, stacklevel=2)
     if not return_report:
@@ -128,25 +149,51 @@ def _maker(norm_act: Any, settings: dict[str, Any], kit: graph.Kit) -> Any:
     return make
 
 
-def _mostly_affine(planned: plan.Plan) -> str:
-    """What to say if most sites normalize no more; or empty."""
+def _check_choices(**given: str) -> None:
+    for name, value in given.items():
+        if value not in _CHOICES[name]:
+            raise ValueError(
+                f"{name} must be one of {_CHOICES[name]}. "
+                f"Received: {name}={value!r}"
+            )
+
+
+def _affine(planned: plan.Plan) -> str:
+    """What to say if sites that normalized do so no more; or empty."""
     pairs = planned.new.values()
-    affine = [
-        site
-        for site, layer in pairs
-        if not layer.activation and plan.active(layer).name == "affine"
-    ]
-    if 2 * len(affine) <= len(pairs):
+    affine = [site for site, layer in pairs if plan.is_affine(layer)]
+    trained = [site for site in affine if transfer.is_trained(site.layer)]
+    if not trained and 2 * len(affine) <= len(pairs):
         return ""
-    first = affine[0]
+    first = (trained or affine)[0]
     replaced = plan.counted(len(pairs), "replaced normalization layer")
+    what = ", trained ones among them," if trained else ""
     return (
-        f"{len(affine)} of {replaced} became a plain affine, x * gamma + beta, "
-        "which normalizes nothing: no activation follows directly. The first "
-        f"is {first.name}: {first.why}. Ways out: without_activation='leave' "
-        "keeps the old layers there; where the activation stands before the "
-        "normalization, as an argument of the convolution for one, move it "
-        "right behind the normalization; return_report=True lists all."
+        f"{len(affine)} of {replaced}{what} became a plain affine, x * gamma "
+        "+ beta, which normalizes nothing. Training on may diverge, or need "
+        f"a lower learning rate. The first is {first.name}: {first.why}. To "
+        "keep the old layers there: without_activation='normalize', the "
+        "default. Where the activation stands before the normalization, as "
+        "an argument of the convolution for one, move it right behind the "
+        "normalization; return_report=True lists all."
+    )
+
+
+def _mixed(planned: plan.Plan) -> str:
+    """What to say if batch statistics stay beside layers without; or empty."""
+    new = [layer for _, layer in planned.new.values()]
+    left = [s for s in planned.left if recalibration.statistics(s.layer)]
+    if not left or any(recalibration.statistics(layer) for layer in new):
+        return ""
+    count = plan.counted(len(left), "layer")
+    kinds = sorted({site.kind for site in left})
+    return (
+        f"{count} with batch statistics stayed, from {left[0].name} on, so "
+        "that the new model still depends on the batch, though "
+        f"{new[0].row.name} does not. Without: convert(new, 'gn_relu', "
+        f"sites=lambda site: site.kind in {kinds}) makes them GroupNorm, or "
+        "without_activation='replace' a plain affine; a trained model may "
+        "need a lower learning rate with either."
     )
 
 

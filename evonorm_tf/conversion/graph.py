@@ -8,6 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# Methods of a layer's class that do not change what it computes.
+_DESCRIBING = ("build", "compute_output_shape", "from_config", "get_config")
+
 
 @dataclasses.dataclass(frozen=True)
 class Kit:
@@ -23,7 +26,7 @@ class Kit:
 
     @property
     def normalizations(self) -> tuple[type, ...]:
-        """The classes that are replaced; a subclass is taken for its base."""
+        """The classes that are replaced."""
         layers = self.keras.layers
         found = [
             layers.BatchNormalization,
@@ -34,6 +37,34 @@ class Kit:
         if self.keras.__name__ == "tf_keras":
             found.append(layers.experimental.SyncBatchNormalization)
         return tuple(found)
+
+    def is_normalization(self, layer: Any) -> bool:
+        """Whether this is of one of the classes, or computes as one does.
+
+        A subclass that only sets arguments does; one with a `call` or another
+        method of its own may compute anything.
+        """
+        known = isinstance(layer, self.normalizations)
+        return known and not self.own_methods(layer)
+
+    def own_methods(self, layer: Any) -> list[str]:
+        """The methods that a layer's class overrides of those of its library.
+
+        Left out are those that only make or describe the layer.
+        """
+        known = (self.keras.__name__.split(".")[0], "evonorm_tf")
+        family = type(layer).__mro__
+        homes = [c.__module__.split(".")[0] in known for c in family]
+        first = homes.index(True)
+        base = family[first]
+        return sorted(
+            name
+            for one in family[:first]
+            for name, value in vars(one).items()
+            if callable(value) and hasattr(base, name)
+            if name == "__call__" or not name.startswith("__")
+            if name not in _DESCRIBING
+        )
 
     def is_graph(self, layer: Any) -> bool:
         """Whether this is a model that is its graph: no `call` of its own."""

@@ -1,4 +1,10 @@
-"""Which sites are replaced, and by what: all problems at once, by name."""
+"""Which sites are replaced, and by what: all problems at once, by name.
+
+Where no activation follows, an EvoNorm is a plain affine, which normalizes
+nothing. By default the old normalization stays at such sites: a trained
+post-activation ResNet whose residual branches lose it does not train on
+(docs/convert.md has the figures).
+"""
 
 import dataclasses
 import re
@@ -18,12 +24,13 @@ _LISTED = 5
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What was asked for; see `convert`."""
+    """The arguments of a conversion; see `convert`."""
 
     make: Callable[..., Any]
     sites: Choice = None
     keep_stem: bool = False
-    without_activation: str = "replace"
+    without_activation: str = "normalize"
+    unreplaceable: str = "raise"
 
 
 @dataclasses.dataclass
@@ -33,11 +40,13 @@ class Plan:
     Attributes:
       new: of a layer, by id, its site and the layer that takes its place.
       absorbed: keys of the calls that become superfluous.
+      left: sites where the old layer serves better than the new one.
       entries: of the report.
     """
 
     new: dict[int, tuple[Site, Any]] = dataclasses.field(default_factory=dict)
     absorbed: set[int] = dataclasses.field(default_factory=set)
+    left: list[Site] = dataclasses.field(default_factory=list)
     entries: list[Entry] = dataclasses.field(default_factory=list)
 
 
@@ -53,23 +62,29 @@ def make(found: Found, request: Request, kit: graph.Kit) -> Plan:
     plan, problems = Plan(), {}
     for site in found.sites:
         reason = _left(site, request)
+        layer = None
+        if not reason:
+            try:
+                layer = _layer(site, request, kit)
+                reason = _unfit(site, layer, request)
+                plan.left += [site] * bool(reason)
+            except ValueError as error:
+                problems[site.name] = str(error)
+                reason = f"cannot be replaced: {error}"
         if reason:
             plan.entries.append(_entry(site, note=reason))
-            continue
-        try:
-            layer = _layer(site, request, kit)
-        except ValueError as error:
-            problems[site.name] = str(error)
             continue
         plan.new[id(site.layer)] = (site, layer)
         plan.absorbed |= found.absorbed.get(id(site.layer), set())
         plan.entries.append(_replaced(site, layer))
-    _refuse(problems, kit)
+    if request.unreplaceable == "raise":
+        _refuse(problems, kit)
+    plan.entries += [
+        Entry(name, what, note=why)
+        for name, what, why in (*found.unknown, *found.activations)
+    ]
     if not plan.new:
         raise ValueError(_nothing(found, plan, request))
-    plan.entries += [
-        Entry(name, what, note=why) for name, what, why in found.activations
-    ]
     return plan
 
 
@@ -82,6 +97,40 @@ def _left(site: Site, request: Request) -> str:
     if not site.activation and request.without_activation == "leave":
         return f"without an activation: {site.why}"
     return ""
+
+
+def _unfit(site: Site, layer: Any, request: Request) -> str:
+    """Why the old layer is better left than replaced by a new one; or empty."""
+    old = site.layer
+    already = isinstance(old, type(layer)) and is_affine(old)
+    keep = request.without_activation == "normalize" and not already
+    if keep and is_affine(layer):
+        return (
+            f"without an activation: {site.why}. The new layer would be a "
+            "plain affine there, which normalizes nothing"
+        )
+    if _one_pixel(site) and _needs_map(layer):
+        return (
+            "a map of one pixel: a statistic that the new layer takes over "
+            "each map has one element, and the variance of it is 0"
+        )
+    return ""
+
+
+def _one_pixel(site: Site) -> bool:
+    pixels = site.shape[1:-1] if site.axis == -1 else site.shape[2:]
+    return bool(pixels) and set(pixels) == {1}
+
+
+def _needs_map(layer: Any) -> bool:
+    """Whether a statistic is of a sample's channel: of one element, then.
+
+    Trained at such sites, B layers diverge (MobileNetV3Small at 32 px: losses
+    of 3, 28, 1.6e5, NaN), for nothing in them subtracts a mean.
+    """
+    formula = active(layer).formula
+    alone = layer._groups == layer._channels
+    return "_hw(" in formula or ("_hw,c/g(" in formula and alone)
 
 
 def _chosen(site: Site, choice: Choice) -> bool:
@@ -147,7 +196,8 @@ def _nothing(found: Found, plan: Plan, request: Request) -> str:
     choice = getattr(choice, "__name__", repr(choice))
     return (
         f"{said}\nReceived: sites={choice}, keep_stem={request.keep_stem}, "
-        f"without_activation={request.without_activation!r}"
+        f"without_activation={request.without_activation!r}, "
+        f"unreplaceable={request.unreplaceable!r}"
     )
 
 
@@ -164,6 +214,7 @@ def _refuse(problems: dict[str, str], kit: graph.Kit) -> None:
         f"{counted(len(problems), 'normalization layer')} cannot be "
         f"replaced:\n{listed}\n"
         "To leave them as they are, and replace the others: "
+        f"unreplaceable='leave', or, for these alone, "
         f"sites=lambda site: site.name not in {{{names}}}. By hand: where the "
         f"model is written, make {kit.ours.__name__}.norm_act(NAME) instead "
         "of the normalization and of the activation after it."
@@ -181,16 +232,15 @@ def _replaced(site: Site, layer: Any) -> Entry:
     row = active(layer)
     notes = [] if site.activation else [f"without an activation: {site.why}"]
     groups = layer._groups if row.grouped else None
-    pixels = site.shape[1:-1] if site.axis == -1 else site.shape[2:]
-    if row.kernel.instance and pixels and set(pixels) == {1}:
+    if groups and _one_pixel(site):
+        size = site.channels // groups
         notes.append(
-            "a map of one pixel: a group has few elements; min_group_size=16"
-            if groups
-            else "a map of one pixel: the variance over it is 0"
+            f"a map of one pixel: {size} elements in a group; "
+            "min_group_size raises it"
         )
     asked = layer.groups is not None or layer.group_size is not None
     if groups == site.channels:
-        notes.append("one channel a group; min_group_size raises it")
+        notes.append("one channel per group; min_group_size raises it")
     elif groups == 1 and not asked:
         notes.append("one group of all channels: 32, lowered until it divides")
     if not layer.trainable:
@@ -198,7 +248,12 @@ def _replaced(site: Site, layer: Any) -> Entry:
     return _entry(site, new=row.name, groups=groups, note="; ".join(notes))
 
 
+def is_affine(layer: Any) -> bool:
+    """Whether a NormAct layer is x * gamma + beta, without its activation."""
+    return not layer.activation and active(layer).name == "affine"
+
+
 def active(layer: Any) -> Any:
-    """The catalog row that a layer computes, with its activation or not."""
+    """The catalog entry that a layer computes, with its activation or not."""
     row = layer.row
     return row if layer.activation else row.without_activation or row

@@ -78,9 +78,6 @@ class Rebuilder:
             return self._plan.new[id(old)][1]
         if self._kit.is_graph(old):
             return self.model(old)
-        if isinstance(old, self._kit.keras.layers.Lambda):
-            # No weights, and its function does not survive a config.
-            return old
         new = _copy(old, self._kit)
         self.layers.append((old, new))
         return new
@@ -99,6 +96,8 @@ def _copy(old: Any, kit: graph.Kit) -> Any:
         old.activation
     ):
         return type(old)(old.activation, name=old.name, dtype=old.dtype_policy)
+    if type(old) is kit.keras.layers.Lambda:
+        return _copy_lambda(old)
     try:
         with warnings.catch_warnings():
             # Of saving and loading, which is not what is done here.
@@ -119,6 +118,21 @@ def _copy(old: Any, kit: graph.Kit) -> Any:
             f"A layer cannot be copied from its own configuration: {remedy}. "
             f"Received: {old.name!r}, {kind}: {error}"
         ) from error
+
+
+def _copy_lambda(old: Any) -> Any:
+    """A Lambda layer of the same function, which no configuration keeps."""
+    new = type(old)(
+        old.function,
+        output_shape=old._output_shape,
+        # tf_keras sets it as a method where one was given.
+        mask=getattr(old, "mask", None) or vars(old).get("compute_mask"),
+        arguments=dict(old.arguments or {}),
+        name=old.name,
+        dtype=old.dtype_policy,
+    )
+    new.trainable = old.trainable
+    return new
 
 
 def _functions(old: Any, config: dict[str, Any]) -> dict[str, Any]:

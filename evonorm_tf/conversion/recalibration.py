@@ -3,10 +3,14 @@
 import contextlib
 import inspect
 import itertools
+import numbers
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from evonorm_tf.mixin import NormActMixin
 
 
 def recalibrate(
@@ -20,15 +24,17 @@ def recalibrate(
     of the batches', each with the weight of its samples ("standing
     statistics", arXiv:1809.11096; update_bn of stochastic weight averaging,
     arXiv:1803.05407, does the same). In a batch, a layer that is used several
-    times has the mean of its uses. No other weight changes. Frozen layers
+    times has the mean of its uses. Whatever the statistics were before, NaN
+    included, does not matter. No other weight changes. Frozen layers
     (`trainable=False`) keep theirs, and so do those that a model's own graph
     calls with `training=False`; models without batch statistics need no data:
     nothing is read. After an error all statistics are as they were.
 
     Args:
       model: a model of Keras 3 or tf_keras, on one device.
-      dataset: batches as for `fit`: x, (x, y) or (x, y, weights), x being a
-        tensor or what else the model takes.
+      dataset: batches as for `fit`: x, (x, y) or (x, y, weights), also as a
+        list; x is a tensor or whatever else the model takes. If the model has
+        several inputs and x does not, the members of a batch are the inputs.
       steps: batches to take; None for all.
 
     Returns:
@@ -36,24 +42,25 @@ def recalibrate(
 
     Raises:
       ValueError: if there are fewer batches than `steps`, none, or if
-        `steps` is missing for a data set without an end.
+        `steps` is missing for a data set without an end; if a batch does not
+        fit the model's inputs; if statistics are not finite.
+      TypeError: for a bare array, which has no batches.
     """
     found = {id(layer): layer for layer in model._flatten_layers()}.values()
-    layers = [x for x in found if x.trainable and hasattr(x, "momentum")]
-    targets = [
-        (layer, weight)
-        for layer in layers
-        for name in ("moving_mean", "moving_variance", "moving_mean_square")
-        if (weight := getattr(layer, name, None)) is not None
-    ]
+    targets = {
+        layer: weights
+        for layer in found
+        if layer.trainable and (weights := statistics(layer))
+    }
     if not targets:
         return 0
-    _check_steps(dataset, steps)
-    before = [tf.convert_to_tensor(weight) for _, weight in targets]
+    _check_data(dataset, steps)
+    flat = [weight for weights in targets.values() for weight in weights]
+    before = [tf.convert_to_tensor(weight) for weight in flat]
     means = before
-    sums, total, taken = [0.0] * len(targets), 0, 0
+    sums, total, taken = [0.0] * len(flat), 0, 0
     try:
-        with _averaging(layers) as uses:
+        with _averaging(targets) as uses:
 
             def step(x):
                 uses.clear()  # Counted anew in each trace.
@@ -61,11 +68,12 @@ def recalibrate(
 
             run = tf.function(step, reduce_retracing=True, autograph=False)
             for batch in itertools.islice(dataset, steps):
-                x = batch[0] if isinstance(batch, tuple) else batch
+                x = _inputs(model, batch)
                 run(x)
+                _check_finite(targets, uses, taken)
                 count = int(tf.shape(tf.nest.flatten(x)[0])[0])
                 total, taken = total + count, taken + 1
-                for k, (_, weight) in enumerate(targets):
+                for k, weight in enumerate(flat):
                     sums[k] += count * tf.convert_to_tensor(weight)
         if not total or (steps is not None and taken < steps):
             raise ValueError(
@@ -73,44 +81,72 @@ def recalibrate(
                 f"they were. Expected {steps or 'some'} batches. "
                 f"Received: {taken}"
             )
+        used = [
+            id(layer) in uses for layer, own in targets.items() for _ in own
+        ]
         means = [
-            value / total if id(layer) in uses else old
-            for value, old, (layer, _) in zip(sums, before, targets)
+            value / total if fresh else old
+            for value, old, fresh in zip(sums, before, used)
         ]
     finally:
         # Nor does what a failed batch left stay.
-        for value, (_, weight) in zip(means, targets):
+        for value, weight in zip(means, flat):
             weight.assign(value)
-    return sum(id(layer) in uses for layer, _ in targets)
+    return sum(used)
+
+
+def statistics(layer: Any) -> list[Any]:
+    """The moving statistics of a layer: variables [C].
+
+    Args:
+      layer: any layer of either Keras. A NormAct layer is asked for its own;
+        of others, BatchNormalization for one, they are the weights that
+        training does not learn and that are named as Keras names them.
+    """
+    if isinstance(layer, NormActMixin):
+        names = [name for name, _ in layer.row.kernel.statistics]
+        # Without its activation a layer may have none of them.
+        return [getattr(layer, n) for n in names if hasattr(layer, n)]
+    momentum = getattr(layer, "momentum", None)
+    if not isinstance(momentum, numbers.Real) or not layer.trainable:
+        return []
+    return [
+        weight
+        for weight in layer.non_trainable_weights
+        if weight.name.split("/")[-1].startswith("moving_")
+    ]
 
 
 @contextlib.contextmanager
-def _averaging(layers: list[Any]) -> Iterator[dict[int, int]]:
+def _averaging(targets: dict[Any, list[Any]]) -> Iterator[dict[int, int]]:
     """Within it, a batch's moving statistics are the means over its uses.
 
     With a momentum of i / (i + 1) at the i-th use of a layer, what it moves
-    to is the mean of all uses, whatever stood there before. The momentum is a
+    to is the mean of all uses. The first one starts from 0, for 0 times what
+    stood there would still be NaN where that is not finite. The momentum is a
     Python number, read when a layer is called: in a trace, once for all runs.
 
     Yields:
       How many uses in training each layer had, by its id.
     """
     uses: dict[int, int] = {}
-    momenta = [layer.momentum for layer in layers]
-    calls = [vars(layer).get("call") for layer in layers]
+    momenta = [layer.momentum for layer in targets]
+    calls = [vars(layer).get("call") for layer in targets]
     try:
-        for layer in layers:
-            layer.call = _counted(layer, uses)
+        for layer, weights in targets.items():
+            layer.call = _counted(layer, weights, uses)
         yield uses
     finally:
-        for layer, momentum, call in zip(layers, momenta, calls):
+        for layer, momentum, call in zip(targets, momenta, calls):
             layer.momentum = momentum
             del layer.call
             if call is not None:
                 layer.call = call
 
 
-def _counted(layer: Any, uses: dict[int, int]) -> Callable[..., Any]:
+def _counted(
+    layer: Any, weights: list[Any], uses: dict[int, int]
+) -> Callable[..., Any]:
     usual = layer.call
     signature = inspect.signature(usual)
 
@@ -119,12 +155,64 @@ def _counted(layer: Any, uses: dict[int, int]) -> Callable[..., Any]:
         if signature.bind(*args, **kwargs).arguments.get("training"):
             index = uses.get(id(layer), 0)
             layer.momentum, uses[id(layer)] = index / (index + 1), index + 1
+            if index == 0:
+                for weight in weights:
+                    weight.assign(np.zeros(weight.shape))
         return usual(*args, **kwargs)
 
     return call
 
 
-def _check_steps(dataset: Any, steps: int | None) -> None:
+def _inputs(model: Any, batch: Any) -> Any:
+    """What of a batch the model takes; refuses what does not fit."""
+    wanted = [tuple(one.shape) for one in getattr(model, "inputs", None) or []]
+    x = batch
+    if isinstance(batch, (tuple, list)) and batch:
+        x = batch[0]
+        alone = len(tf.nest.flatten(x)) != len(wanted)
+        if alone and wanted and len(tf.nest.flatten(batch)) == len(wanted):
+            x = batch
+    got = [tuple(np.shape(one)) for one in tf.nest.flatten(x)]
+    fits = len(got) == len(wanted) and all(
+        tf.TensorShape(one).is_compatible_with(other)
+        for one, other in zip(got, wanted)
+    )
+    if not wanted or fits:
+        return x
+    raise ValueError(
+        f"A batch must be x, (x, y) or (x, y, weights), with x of the shape "
+        f"of the model's inputs, {', '.join(map(str, wanted))}. "
+        f"Received: x of shape {', '.join(map(str, got)) or '()'}, in a batch "
+        f"of type {type(batch).__name__}"
+    )
+
+
+def _check_finite(
+    targets: dict[Any, list[Any]], uses: dict[int, int], taken: int
+) -> None:
+    for layer, weights in targets.items():
+        for weight in weights:
+            value = tf.convert_to_tensor(weight)
+            if id(layer) in uses and not tf.reduce_all(
+                tf.math.is_finite(value)
+            ):
+                raise ValueError(
+                    "The statistics of a batch are not finite; the moving "
+                    "statistics are as they were. Look for NaN or infinity in "
+                    "the batch and in the weights of the layers before, or "
+                    "for activations that overflow. Received: batch number "
+                    f"{taken} (from 0), layer {layer.name!r}"
+                )
+
+
+def _check_data(dataset: Any, steps: int | None) -> None:
+    if isinstance(dataset, (np.ndarray, tf.Tensor)):
+        raise TypeError(
+            "Expected batches, and an array has none. Pass [array] for one "
+            "batch of all, or tf.data.Dataset.from_tensor_slices(array)"
+            ".batch(32). Received: an array of shape "
+            f"{tuple(dataset.shape)}"
+        )
     if steps is not None:
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(

@@ -9,7 +9,7 @@ has one.
 import dataclasses
 from typing import Any
 
-from evonorm_tf.conversion import graph, kinds
+from evonorm_tf.conversion import activations, graph, layer_patterns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Found:
       absorbed: of a site's layer, by id, the keys of the calls that its
         replacement makes superfluous.
       activations: (name, what, why) of those outside of all sites.
+      unknown: (name, what, why) of normalizations that are not touched.
     """
 
     sites: list[Site] = dataclasses.field(default_factory=list)
@@ -60,18 +61,21 @@ class Found:
     activations: list[tuple[str, str, str]] = dataclasses.field(
         default_factory=list
     )
+    unknown: list[tuple[str, str, str]] = dataclasses.field(
+        default_factory=list
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Use:
-    """One call of a normalization layer, and the activation after it.
+    """One call of a normalization layer, and the activations after it.
 
     `layout`: (layer, data_format) of the nearest layer before with one.
     """
 
     name: str
     call: graph.Call
-    follower: kinds.Follower | None
+    followers: tuple[activations.Follower, ...]
     why: str
     stem: bool
     layout: tuple[str, str]
@@ -91,13 +95,16 @@ def find(model: Any, kit: graph.Kit) -> Found:
     walk.visit(model, "", True)
     found = Found()
     for key, uses in walk.uses.items():
-        followers = [use.follower for use in uses]
         found.sites.append(_site(uses, kit))
-        if all(followers):
+        if all(use.followers for use in uses):
             found.absorbed[key] = {
-                call.key for follower in followers for call in follower.calls
+                call.key
+                for use in uses
+                for follower in use.followers
+                for call in follower.calls
             }
     found.sites += walk.composites.values()
+    found.unknown = list(walk.unknown.values())
     taken = set().union(*found.absorbed.values())
     found.activations = [
         tuple(entry) for key, *entry in walk.loose if key not in taken
@@ -111,6 +118,7 @@ class _Walk:
     def __init__(self, kit: graph.Kit):
         self.uses: dict[int, list[_Use]] = {}
         self.composites: dict[int, Site] = {}
+        self.unknown: dict[int, tuple[str, str, str]] = {}
         self.loose: list[tuple[int, str, str, str]] = []
         self._kit = kit
         self._normalizes: dict[int, bool] = {}
@@ -134,59 +142,84 @@ class _Walk:
     def _take(self, call, prefix, fresh, readers) -> bool:
         """Notes one call; whether it normalizes."""
         layer, kit, name = call.layer, self._kit, prefix + call.layer.name
-        if isinstance(layer, kit.normalizations):
+        if kit.is_normalization(layer):
             use = self._use(call, name, fresh, readers)
             self.uses.setdefault(id(layer), []).append(use)
             return True
         if kit.is_graph(layer):
             return self.visit(layer, f"{name}/", fresh)
-        maker = readers.maker(call.inputs[0]).layer if call.inputs else None
-        kind = kinds.activation(call)
-        if kind:
-            self.loose.append((call.key, name, kind, f"reads {maker.name}"))
-        elif isinstance(maker, kit.normalizations) and kinds.staying(call):
-            why = f"reads {maker.name}; no norm-act layer stands for it"
-            self.loose.append((call.key, name, kinds.staying(call), why))
-        elif kinds.own_activation(layer):
-            what = f"{type(layer).__name__}({kinds.own_activation(layer)})"
-            why = "an argument of the layer: acts on what the layer gives"
-            self.loose.append((call.key, name, what, why))
-        obstacle = kinds.composite(layer, kit)
+        if self._note_unknown(layer, name):
+            return True
+        self._note_activation(call, name, readers)
+        obstacle = layer_patterns.composite(layer, kit)
         if obstacle:
             kind = type(layer).__name__
             site = Site(name, kind, layer, obstacle=obstacle)
             self.composites.setdefault(id(layer), site)
         return bool(obstacle)
 
+    def _note_unknown(self, layer: Any, name: str) -> bool:
+        """Notes a normalization that is not touched, also inside a layer."""
+        known = layer_patterns.composite(layer, self._kit)
+        inner = [] if known else graph.inner_layers(layer)
+        for one in (layer, *inner):
+            why = layer_patterns.unknown_normalization(one, self._kit)
+            if why:
+                full = name if one is layer else f"{name}/{one.name}"
+                kind = activations.function_name(one)
+                self.unknown.setdefault(id(one), (full, kind, why))
+        return id(layer) in self.unknown
+
+    def _note_activation(
+        self, call: graph.Call, name: str, readers: graph.Readers
+    ) -> None:
+        """Notes an activation, in case no site takes it."""
+        layer = call.layer
+        maker = readers.maker(call.inputs[0]).layer if call.inputs else None
+        kind, own = activations.named(call), activations.of_argument(layer)
+        stays, why = activations.staying(call)
+        if kind:
+            self.loose.append((call.key, name, kind, f"reads {maker.name}"))
+        elif self._kit.is_normalization(maker) and stays:
+            why = f"reads {maker.name}; {why}"
+            self.loose.append((call.key, name, stays, why))
+        elif own:
+            what = f"{type(layer).__name__}({own})"
+            why = "an argument of the layer: acts on the layer's output"
+            self.loose.append((call.key, name, what, why))
+
     def _use(self, call, name, fresh, readers) -> _Use:
         """One call of a normalization layer."""
         (before,) = (readers.maker(tensor) for tensor in call.inputs[:1])
-        follower, why = None, ""
-        if not kinds.has_activation(call.layer, self._kit):
-            follower, why = kinds.follower(call, readers)
-            if not follower and kinds.activated(before):
-                why += f"; activated before: {kinds.activated(before)}"
-        stem = fresh and kinds.is_convolution(before.layer)
-        layout = kinds.layout(call.inputs[0], readers, self._kit)
-        return _Use(name, call, follower, why, stem, layout)
+        followers, why = (), ""
+        if not layer_patterns.has_activation(call.layer, self._kit):
+            followers, why = layer_patterns.follower(call, readers)
+            activated = layer_patterns.activated(before)
+            if not followers and activated:
+                why += f"; activated before: {activated}"
+        stem = fresh and layer_patterns.is_convolution(before.layer)
+        layout = layer_patterns.layout(call.inputs[0], readers, self._kit)
+        return _Use(name, call, followers, why, stem, layout)
 
 
 def _site(uses: list[_Use], kit: graph.Kit) -> Site:
     call = uses[0].call
     shape = tuple(call.inputs[0].shape)
-    axis, obstacle = kinds.channel_axis(call.layer, len(shape))
+    axis, obstacle = layer_patterns.channel_axis(call.layer, len(shape))
     if any(len(use.call.inputs) > 1 for use in uses):
         obstacle = "it is called with a mask, gamma or beta of its own"
     elif not obstacle and shape[axis] is None:
         obstacle = "its number of channels is unknown"
     obstacle = obstacle or _misplaced(uses, axis, len(shape))
-    followers = [use.follower for use in uses]
+    followers = [use.followers for use in uses]
     why = "; ".join(dict.fromkeys(use.why for use in uses if use.why))
     activation: tuple[str, ...] = ()
-    if kinds.has_activation(call.layer, kit):
+    if layer_patterns.has_activation(call.layer, kit):
         activation = (call.layer.row.name,)
     elif all(followers):
-        activation = tuple(dict.fromkeys(f.label for f in followers))
+        activation = tuple(
+            dict.fromkeys(f.label for some in followers for f in some)
+        )
     elif any(followers):
         why = f"only some of its {len(uses)} uses have an activation: {why}"
     return Site(

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from evonorm_tf.conversion.plan import Plan
+from evonorm_tf import catalog
+from evonorm_tf.conversion import plan
 from evonorm_tf.conversion.rebuild import Rebuilder
 
 
-def flags(plan: Plan, made: Rebuilder) -> None:
+def flags(planned: plan.Plan, made: Rebuilder) -> None:
     """Copies `trainable`, which a model sets on all that is inside of it."""
     for old, new in made.models[::-1]:
         if new.trainable != old.trainable:
@@ -19,11 +20,11 @@ def flags(plan: Plan, made: Rebuilder) -> None:
             continue
         for one, other in _parts(old, new):
             other.trainable = one.trainable
-    for site, new in plan.new.values():
+    for site, new in planned.new.values():
         new.trainable = site.layer.trainable
 
 
-def weights(plan: Plan, made: Rebuilder) -> None:
+def weights(planned: plan.Plan, made: Rebuilder) -> None:
     """Copies by value all weights of layers that stay; then the sites'."""
     for old, new in made.layers:
         for one, other in _parts(old, new):
@@ -32,9 +33,17 @@ def weights(plan: Plan, made: Rebuilder) -> None:
             if store:
                 values = {key: _value(weight) for key, weight in store.items()}
                 other.load_own_variables(values)
-    for site, new in plan.new.values():
+    for site, new in planned.new.values():
         for name, value in _inherited(site.layer, new).items():
             getattr(new, name).assign(value)
+
+
+def is_trained(layer: Any) -> bool:
+    """Whether a normalization layer's weights are no longer initial ones.
+
+    Those are equal in all channels.
+    """
+    return any(np.ptp(_value(weight)) > 0 for weight in layer.weights)
 
 
 def _parts(old: Any, new: Any) -> list[tuple[Any, Any]]:
@@ -55,12 +64,10 @@ def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:
     """
     has = {
         name: _value(weight)
-        for name in ("gamma", "beta", "moving_mean", "moving_variance")
+        for name in _comparable(old, new)
         if (weight := getattr(old, name, None)) is not None
     }
-    plain = new.row.without_activation
-    affine = plain is not None and plain.name == "affine"
-    if affine and not new.activation and "moving_mean" in has:
+    if "moving_mean" in has and plan.active(new).name == "affine":
         spread = np.sqrt(has["moving_variance"] + old.epsilon)
         scale = has.get("gamma", 1.0) / spread
         shift = has.get("beta", 0.0) - has["moving_mean"] * scale
@@ -72,6 +79,21 @@ def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:
         if getattr(new, name, None) is not None
         and value.shape == (new._channels,)
     }
+
+
+def _comparable(old: Any, new: Any) -> list[str]:
+    """Names of weights that mean the same in both layers."""
+    if getattr(old, "row", None) is new.row:
+        return ["gamma", "beta", *dict(new.row.weights), *_moving(new.row)]
+    names = ["gamma", "beta"]
+    # A graph numbers its statistics by node: another graph's differ.
+    if new.row.name in catalog.names():
+        names += _moving(getattr(old, "row", catalog.get("bn_relu")))
+    return names
+
+
+def _moving(row: catalog.Row) -> list[str]:
+    return [name for name, _ in row.kernel.statistics]
 
 
 def _value(weight: Any) -> np.ndarray:

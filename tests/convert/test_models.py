@@ -8,7 +8,9 @@ import evonorm_tf
 from tests import cases
 from tests.convert import small
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*plain affine")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*plain affine", "ignore:.*still depends on the batch"
+)
 
 
 def _block(keras, name="block"):
@@ -215,7 +217,35 @@ def test_layers_that_hold_more_than_weights(kit_name):
     x = keras.layers.BatchNormalization(name="norm")(scaling(inputs))
     x = keras.layers.Multiply(name="times")([x, each(inputs)])
     model = small.scatter(keras.Model(inputs, x))
-    new = evonorm_tf.convert(model, "evonorm_s0")
+    new = evonorm_tf.convert(model, "evonorm_s0", without_activation="replace")
     x = small.draw(2, 6, 6, 4)
     np.testing.assert_allclose(new(x), model(x), rtol=1e-4, atol=1e-5)
     assert len(new.weights) == len(model.weights) - 2
+
+
+@cases.both_kerases
+def test_lambdas_are_made_anew(kit_name):
+    """Each model has its own; parts of the new one are models too."""
+    keras = cases.kit(kit_name).keras
+    inputs = keras.Input((6, 6, 4))
+    x = keras.layers.Lambda(
+        lambda t, factor: t * factor,
+        output_shape=(6, 6, 4),
+        arguments={"factor": 3.0},
+        name="scaled",
+    )(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.ReLU(name="act")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(x))
+    new = evonorm_tf.convert(model, "evonorm_s0")
+    assert not set(map(id, new.layers)) & set(map(id, model.layers))
+    part = keras.Model(new.input, new.get_layer("norm").output)
+    x = small.draw(2, 6, 6, 4)
+    np.testing.assert_allclose(
+        part(x), new.get_layer("norm")(3.0 * x), rtol=1e-6
+    )
+    # Converting on does not tie the models either.
+    twice = evonorm_tf.convert(new, "evonorm_b0")
+    keras.Model(twice.input, twice.get_layer("norm").output)(x)
+    scaled = twice.get_layer("scaled")
+    assert (scaled.dtype_policy.name, scaled.trainable) == ("float32", True)

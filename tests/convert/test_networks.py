@@ -11,6 +11,9 @@ import evonorm_tf
 from tests import cases
 from tests.convert import small
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*plain affine", "ignore:.*still depends on the batch"
+)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SIDE = 64
 # Sites with an activation and without. ResNet50: the stem, two a block, and
@@ -39,15 +42,18 @@ def _model(kit_name, name, **options):
     return make(weights=None, input_shape=shape, classes=4, **options)
 
 
-def _check(kit_name, model, norm_act, sites, path):
+def _check(kit_name, model, norm_act, sites, path, mode="normalize"):
     old = model(small.draw(1, SIDE, SIDE, 3))
-    new, report = evonorm_tf.convert(model, norm_act, return_report=True)
+    new, report = evonorm_tf.convert(
+        model, norm_act, without_activation=mode, return_report=True
+    )
     found = report.counts()
     found.pop("left", None)
     with_activation, without = sites
     wanted = {norm_act: with_activation, "affine": without}
+    if mode == "normalize":
+        assert len(small.normalizations(new)) == wanted.pop("affine")
     assert found == {name: n for name, n in wanted.items() if n}
-    assert small.normalizations(new) == []
     small.assert_kept(model, new)
     x = small.draw(2, SIDE, SIDE, 3)
     assert new(x).shape == (2, *old.shape[1:])
@@ -60,8 +66,11 @@ def _check(kit_name, model, norm_act, sites, path):
 def test_keras_applications(kit_name, name, tmp_path):
     model = _model(kit_name, name)
     # A layer of each kind, each with one of the Kerases.
-    norm_act = "evonorm_b0" if kit_name == "tf_keras" else "evonorm_s0"
-    _check(kit_name, model, norm_act, NETWORKS[name], tmp_path)
+    norm_act, mode = {
+        "tf_keras": ("evonorm_b0", "normalize"),
+        "keras3": ("evonorm_s0", "replace"),
+    }[kit_name]
+    _check(kit_name, model, norm_act, NETWORKS[name], tmp_path, mode)
 
 
 @cases.both_kerases

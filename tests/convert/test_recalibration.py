@@ -172,3 +172,73 @@ def test_an_error_leaves_the_statistics_as_they_were(kit_name):
     for name, value in zip(names, before):
         np.testing.assert_array_equal(_moving(model, *name), value)
     assert model.get_layer("b0").momentum == 0.7
+
+
+@cases.both_kerases
+def test_what_stood_there_before_does_not_matter(kit_name):
+    """Nor does NaN or infinity: 0 times it would be NaN still."""
+    model = small.scatter(_model(kit_name))
+    x = small.draw(4, 6, 6, 4)
+    evonorm_tf.recalibrate(model, [x])
+    names = [("bn", "moving_mean"), ("bn", "moving_variance")]
+    names.append(("b0", "moving_variance"))
+    wanted = [_moving(model, *name) for name in names]
+    for value in (np.inf, np.nan):
+        for layer, name in names:
+            weight = getattr(model.get_layer(layer), name)
+            weight.assign(np.full(weight.shape, value, np.float32))
+        assert evonorm_tf.recalibrate(model, [x]) == 3
+        for name, kept in zip(names, wanted):
+            np.testing.assert_array_equal(_moving(model, *name), kept)
+
+
+@cases.both_kerases
+def test_statistics_that_are_not_finite_are_refused(kit_name):
+    model = small.scatter(_model(kit_name))
+    before = _moving(model, "b0", "moving_variance")
+    good = small.draw(4, 6, 6, 4)
+    bad = good.copy()
+    bad[0, 0, 0, 1] = np.nan
+    with pytest.raises(ValueError, match=r"batch number 1 .*layer 'bn'"):
+        evonorm_tf.recalibrate(model, [good, bad, good])
+    np.testing.assert_array_equal(
+        _moving(model, "b0", "moving_variance"), before
+    )
+    gamma = model.get_layer("bn").gamma
+    gamma.assign(np.full(4, np.inf, np.float32))
+    with pytest.raises(ValueError, match="layer 'b0'"):
+        evonorm_tf.recalibrate(model, [good])
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+@cases.both_kerases
+def test_kinds_of_batches(kit_name, inputs):
+    """Lists as `fit` takes them, and the inputs of a model of several."""
+    keras = cases.kit(kit_name).keras
+    norm = keras.layers.BatchNormalization(name="bn")
+    ends = [keras.Input((6, 6, 4)) for _ in range(inputs)]
+    x = ends[0] if inputs == 1 else keras.layers.Add()(ends)
+    model = keras.Model(ends if inputs > 1 else ends[0], norm(x))
+    parts = [small.draw(5, 6, 6, 4, seed=k) for k in range(inputs)]
+    wanted = np.mean(sum(parts), (0, 1, 2))
+    y = np.zeros(5, np.float32)
+    given = parts[0] if inputs == 1 else parts
+    batches = [[given, y], (given, y), (given,), [given, y, y], given]
+    if inputs == 2:
+        batches += [tuple(parts), (tuple(parts), y)]
+    for batch in batches:
+        norm.moving_mean.assign(np.zeros(4, np.float32))
+        assert evonorm_tf.recalibrate(model, [batch]) == 2
+        np.testing.assert_allclose(norm.moving_mean, wanted, atol=1e-5)
+    wrong = parts[0] if inputs == 2 else (parts[0][0], y)
+    with pytest.raises(ValueError, match=r"A batch must be x, \(x, y\)"):
+        evonorm_tf.recalibrate(model, [wrong])
+
+
+@cases.both_kerases
+def test_a_bare_array_has_no_batches(kit_name):
+    model = small.scatter(_model(kit_name))
+    x = small.draw(4, 6, 6, 4)
+    for array in (x, tf.constant(x)):
+        with pytest.raises(TypeError, match=r"Pass \[array\].*\(4, 6, 6, 4\)"):
+            evonorm_tf.recalibrate(model, array)

@@ -8,7 +8,9 @@ import evonorm_tf
 from tests import cases
 from tests.convert import small
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*plain affine")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*plain affine", "ignore:.*still depends on the batch"
+)
 
 
 def _refused(error, model, norm_act="evonorm_s0", **options):
@@ -129,6 +131,7 @@ def test_layers_out_of_reach_are_all_named(kit_name):
         _hiding(keras),
         layers.BatchNormalization(axis=2, name="across"),
         layers.BatchNormalization(name="ordinary"),
+        layers.ReLU(),
         layers.GlobalAveragePooling2D(),
         layers.Dense(4),
         layers.BatchNormalization(name="flat"),
@@ -138,18 +141,27 @@ def test_layers_out_of_reach_are_all_named(kit_name):
     assert said.startswith("3 normalization layers cannot be replaced")
     assert "hiding: a layer with normalization out of reach: inside" in said
     assert "across: " in said and "axis" in said
-    assert "flat: evonorm_s0 is defined for inputs of rank 4" in said
+    assert "flat: evonorm_s0 is defined for inputs of rank 3" in said
     assert "ordinary" not in said
     start = said.index("sites=") + len("sites=")
     choice = eval(said[start : said.index("}", start) + 1])
     new, report = evonorm_tf.convert(
         model, "evonorm_s0", sites=choice, return_report=True
     )
-    assert report.counts() == {"affine": 1, "left": 3}
+    assert report.counts() == {"evonorm_s0": 1, "left": 3}
     notes = {one.layer: one.note for one in report.entries}
     assert notes["hiding"] == notes["flat"] == "not among `sites`"
-    x = small.draw(2, 6, 6, 3)
-    np.testing.assert_allclose(new(x), model(x), rtol=1e-4, atol=1e-5)
+    # The other one: all that can be replaced is, and the rest is listed.
+    new, report = evonorm_tf.convert(
+        model, "evonorm_s0", unreplaceable="leave", return_report=True
+    )
+    assert report.counts() == {"evonorm_s0": 1, "left": 3}
+    notes = {one.layer: one.note for one in report.entries}
+    assert notes["flat"].startswith("cannot be replaced: evonorm_s0 is defined")
+    assert notes["across"].startswith("cannot be replaced: it normalizes along")
+    assert "out of reach: inside" in notes["hiding"]
+    assert new(small.draw(2, 6, 6, 3)).shape == (2, 4)
+    small.assert_kept(model, new)
 
 
 @cases.both_kerases
@@ -175,7 +187,7 @@ def test_groups_that_do_not_divide(kit_name):
         _, report = evonorm_tf.convert(model, make, return_report=True)
         assert [one.groups for one in report.entries] == groups
     notes = evonorm_tf.convert(model, "evonorm_s0", return_report=True)[1]
-    assert all("one channel a group" in e.note for e in notes.entries)
+    assert all("one channel per group" in e.note for e in notes.entries)
 
 
 @cases.both_kerases
@@ -192,6 +204,8 @@ def test_wrong_arguments(kit_name):
     assert "ReLU" in said
     said = _refused(ValueError, model, without_activation="affine")
     assert "'affine'" in said and "'leave'" in said
+    said = _refused(ValueError, model, unreplaceable="skip")
+    assert "'skip'" in said and "('raise', 'leave')" in said
     assert "no stem" in _refused(ValueError, model, keep_stem=True)
     said = _refused(ValueError, model, sites="nothing")
     assert "nothing to replace" in said and "1 normalization layer," in said
@@ -217,15 +231,16 @@ def test_a_layer_without_a_config():
         def call(self, x):
             return x * self.factor[0]
 
-    norm = keras.layers.BatchNormalization()
-    said = _refused(ValueError, _images(keras, Bare(tf.constant(2.0)), norm))
+    parts = [Bare(tf.constant(2.0)), keras.layers.BatchNormalization()]
+    parts.append(keras.layers.ReLU())
+    said = _refused(ValueError, _images(keras, *parts))
     assert "'bare'" in said and "get_config" in said
 
 
 def test_added_losses_would_be_lost():
     keras = cases.kit("tf_keras").keras
     inputs = keras.Input((6, 6, 3))
-    x = keras.layers.BatchNormalization()(inputs)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(inputs))
     model = keras.Model(inputs, x)
     model.add_loss(tf.reduce_mean(x))
     assert "add_loss" in _refused(ValueError, model)

@@ -95,17 +95,18 @@ def _activated_first(keras):
 def test_normalization_that_vanishes_is_warned_of(kit_name):
     keras = cases.kit(kit_name).keras
     model = _model(keras, *_activated_first(keras))
+    options = {"without_activation": "replace"}
     with pytest.warns(UserWarning, match="plain affine") as caught:
-        evonorm_tf.convert(model, "evonorm_s0")
+        evonorm_tf.convert(model, "evonorm_s0", **options)
     (warning,) = caught
     said = str(warning.message)
     assert warning.filename == __file__  # Where `convert` was called.
     assert said.startswith("2 of 2 replaced normalization layers became")
     assert "norm0: read by conv1 (Conv2D)" in said
     assert "activated before: conv0 (Conv2D(relu))" in said
-    assert "without_activation='leave'" in said
+    assert "without_activation='normalize'" in said
     with pytest.warns(UserWarning, match="^1 of 1 replaced normalization lay"):
-        evonorm_tf.convert(model, "evonorm_s0", sites="norm0")
+        evonorm_tf.convert(model, "evonorm_s0", sites="norm0", **options)
 
 
 @cases.both_kerases
@@ -115,9 +116,52 @@ def test_no_warning_where_the_layer_stands_as_often(kit_name):
     last = keras.layers.BatchNormalization(name="last")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        evonorm_tf.convert(_model(keras, *_pair(keras), last), "evonorm_s0")
+        evonorm_tf.convert(
+            _model(keras, *_pair(keras), last),
+            "evonorm_s0",
+            without_activation="replace",
+        )
         model = _model(keras, *_activated_first(keras))
         evonorm_tf.convert(model, "gn_relu")
+
+
+@cases.both_kerases
+def test_a_trained_norm_that_becomes_an_affine_is_warned_of(kit_name):
+    """However few: a residual network may not train on without them."""
+    keras = cases.kit(kit_name).keras
+    last = keras.layers.BatchNormalization(name="last")
+    model = small.scatter(_model(keras, *_pair(keras), last))
+    with pytest.warns(UserWarning, match="trained ones among them") as caught:
+        evonorm_tf.convert(model, "evonorm_b0", without_activation="replace")
+    (warning,) = caught
+    assert str(warning.message).startswith("1 of 2 replaced")
+    assert "last: read by the output of chain" in str(warning.message)
+    assert warning.filename == __file__
+
+
+@cases.both_kerases
+def test_batch_statistics_that_stay_are_warned_of(kit_name):
+    """A network of S layers is thought to be independent of the batch."""
+    keras = cases.kit(kit_name).keras
+    last = keras.layers.BatchNormalization(name="last")
+    model = _model(keras, *_pair(keras), last)
+    with pytest.warns(UserWarning, match="still depends on the batch") as got:
+        new = evonorm_tf.convert(model, "evonorm_s0")
+    assert small.normalizations(new) == ["last"]
+    said = str(got[0].message)
+    # The way out that the warning gives.
+    start = said.index("convert(new")
+    call = said[start : said.index(")", start) + 1]
+    scope = {"convert": evonorm_tf.convert, "new": new}
+    again = eval(call, scope)
+    rows = {n: x.row.name for n, x in small.norm_acts(again).items()}
+    assert rows == {"norm": "evonorm_s0", "last": "gn_relu"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # B layers depend on the batch themselves; what was left on purpose is.
+        evonorm_tf.convert(model, "evonorm_b0")
+        evonorm_tf.convert(model, "evonorm_s0", sites="norm")
+        evonorm_tf.convert(model, "evonorm_s0", without_activation="leave")
 
 
 @cases.both_kerases

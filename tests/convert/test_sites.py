@@ -8,7 +8,10 @@ import evonorm_tf
 from tests import cases
 from tests.convert import small
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*plain affine")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*plain affine", "ignore:.*still depends on the batch"
+)
+REPLACE = {"without_activation": "replace"}
 
 
 def _chain(kit_name, *layers):
@@ -100,7 +103,9 @@ def test_a_site_without_an_activation(kit_name, after):
     }[after]
     norm = layers.BatchNormalization(name="norm")
     model = small.scatter(_chain(kit_name, norm, *following))
-    new, report = evonorm_tf.convert(model, "evonorm_b0", return_report=True)
+    new, report = evonorm_tf.convert(
+        model, "evonorm_b0", return_report=True, **REPLACE
+    )
     layer = small.norm_acts(new)["norm"]
     assert not layer.activation
     wanted = {"norm": ("BatchNormalization", "affine")}
@@ -129,7 +134,9 @@ def test_an_output_with_two_readers_is_not_fused(kit_name):
     y = keras.layers.ReLU(name="act")(x)
     model = keras.Model(inputs, keras.layers.Add(name="add")([x, y]))
     small.scatter(model)
-    new, report = evonorm_tf.convert(model, "evonorm_s0", return_report=True)
+    new, report = evonorm_tf.convert(
+        model, "evonorm_s0", return_report=True, **REPLACE
+    )
     norm, act = report.entries
     assert (norm.new, act.new) == ("affine", "")
     assert "act" in norm.note and "add" in norm.note
@@ -140,7 +147,9 @@ def test_an_output_with_two_readers_is_not_fused(kit_name):
     x = keras.layers.BatchNormalization(name="norm")(inputs)
     y = keras.layers.ReLU(name="act")(x)
     two = keras.Model(inputs, [x, y])
-    new, report = evonorm_tf.convert(two, "evonorm_s0", return_report=True)
+    new, report = evonorm_tf.convert(
+        two, "evonorm_s0", return_report=True, **REPLACE
+    )
     assert small.lines(report)["norm"][1] == "affine"
     assert len(new(small.draw(2, 6, 6, 3))) == 2
 
@@ -181,7 +190,9 @@ def test_branches(kit_name):
     x = keras.layers.BatchNormalization(name="norm")(x)
     y = keras.layers.ReLU(name="act")(x)
     model = keras.Model([left, right], {"sum": x * 2.0 + 1.0, "y": y})
-    new, report = evonorm_tf.convert(model, "evonorm_s0", return_report=True)
+    new, report = evonorm_tf.convert(
+        model, "evonorm_s0", return_report=True, **REPLACE
+    )
     found = {entry.layer: entry.new for entry in report.entries}
     assert found == {
         **{"norm0": "evonorm_s0", "norm1": "evonorm_s0"},
@@ -194,7 +205,7 @@ def test_branches(kit_name):
     assert np.all(y >= 0) and np.any(y > 0)
     middle = np.maximum((np.asarray(outputs["sum"]) - 1.0) / 2.0, 0.0)
     np.testing.assert_allclose(y, middle, atol=1e-5)
-    kept = evonorm_tf.convert(model, "evonorm_s0", keep_stem=True)
+    kept = evonorm_tf.convert(model, "evonorm_s0", keep_stem=True, **REPLACE)
     assert small.normalizations(kept) == ["norm0", "norm1"]
 
 
@@ -208,7 +219,9 @@ def test_shared_layers_stay_shared(kit_name):
     x = acts[0](norm(conv(inputs)))
     y = acts[1](norm(conv(x)))
     model = keras.Model(inputs, y)
-    new, report = evonorm_tf.convert(model, "evonorm_b0", return_report=True)
+    new, report = evonorm_tf.convert(
+        model, "evonorm_b0", return_report=True, **REPLACE
+    )
     assert small.lines(report) == {
         "norm": ("BatchNormalization + act0 (ReLU), act1 (ReLU)", "evonorm_b0")
     }
@@ -220,7 +233,9 @@ def test_shared_layers_stay_shared(kit_name):
     np.testing.assert_allclose(new(x), wanted, rtol=1e-5, atol=1e-6)
     # With one use that has no activation there is one layer still: an affine.
     other = keras.Model(inputs, _norm_twice(keras, inputs))
-    new, report = evonorm_tf.convert(other, "evonorm_b0", return_report=True)
+    new, report = evonorm_tf.convert(
+        other, "evonorm_b0", return_report=True, **REPLACE
+    )
     (entry, *left) = report.entries
     assert entry.new == "affine" and "only some" in entry.note
     assert [one.layer for one in left] == ["act"]
@@ -240,7 +255,9 @@ def test_our_own_layers_are_replaced_too(kit_name):
     second = kit.layers.NormAct("bn_relu", activation=False, name="second")
     # An activation after a layer that activates already is its own matter.
     model = _chain(kit_name, first, layers.ReLU(name="act"), second)
-    new, report = evonorm_tf.convert(model, "evonorm_s0", return_report=True)
+    new, report = evonorm_tf.convert(
+        model, "evonorm_s0", return_report=True, **REPLACE
+    )
     assert small.lines(report) == {
         "first": ("NormAct + bn_relu", "evonorm_s0"),
         "second": ("NormAct", "affine"),
@@ -249,3 +266,55 @@ def test_our_own_layers_are_replaced_too(kit_name):
     assert [one.name for one in new.layers[1:]] == [
         *("conv", "first", "act", "second")
     ]
+
+
+@cases.both_kerases
+def test_sequences(kit_name):
+    """[N, S, C], after Conv1D: S layers are defined there, B layers not."""
+    keras = cases.kit(kit_name).keras
+    inputs = keras.Input((12, 4))
+    x = keras.layers.Conv1D(8, 3, name="conv")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    model = keras.Model(inputs, keras.layers.ReLU(name="act")(x))
+    new = evonorm_tf.convert(model, "evonorm_s0", groups=2)
+    x = small.draw(3, 12, 4)
+    y = np.asarray(new.get_layer("conv")(x), np.float64)
+    groups = y.reshape(3, 10, 2, 4)
+    spread = np.sqrt(groups.var((1, 3)) + 1e-5)
+    wanted = y / (1 + np.exp(-y)) / np.repeat(spread, 4, 1)[:, None]
+    np.testing.assert_allclose(new(x), wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="norm: evonorm_b0 is defined"):
+        evonorm_tf.convert(model, "evonorm_b0")
+
+
+@pytest.mark.parametrize(
+    ("norm_act", "options", "replaced"),
+    [
+        ("evonorm_b0", {}, False),
+        ("evonorm_b2", {}, False),
+        ("frn", {}, False),
+        ("evonorm_s0", {}, False),  # 8 groups of one channel
+        ("evonorm_s0", {"min_group_size": 4}, True),
+        ("gn_relu", {"groups": 2}, True),
+        ("bn_relu", {}, True),
+    ],
+)
+@cases.both_kerases
+def test_maps_of_one_pixel(kit_name, norm_act, options, replaced):
+    """A statistic over one element: the old layer and activation stay."""
+    keras = cases.kit(kit_name).keras
+    inputs = keras.Input((4, 4, 3))
+    x = inputs
+    for k, stride in enumerate((2, 2)):
+        x = keras.layers.Conv2D(8, 2, strides=stride, name=f"conv{k}")(x)
+        x = keras.layers.BatchNormalization(name=f"norm{k}")(x)
+        x = keras.layers.ReLU(name=f"act{k}")(x)
+    model = keras.Model(inputs, x)
+    new, report = evonorm_tf.convert(
+        model, norm_act, return_report=True, **options
+    )
+    wide, pixel = [one for one in report.entries if "norm" in one.layer]
+    assert (wide.new, pixel.new) == (norm_act, norm_act if replaced else "")
+    assert replaced or "a map of one pixel" in pixel.note
+    assert ("act1" in [one.name for one in new.layers]) is not replaced
+    assert ("norm1" in small.normalizations(new)) is not replaced

@@ -26,7 +26,9 @@ def _message(function, kinds=BAD):
 @pytest.mark.parametrize("shape", [(4, 8), (4, 6, 8), (1, 2, 2, 2, 2, 8)])
 @every_evonorm
 def test_wrong_rank(kit_name, shape, case):
-    """A matrix, a sequence (refused, not guessed at), and rank 6."""
+    """A matrix, rank 6, and for the B layers a sequence."""
+    if len(shape) == 3 and case in cases.SEQUENCES:
+        pytest.skip("defined for sequences: test_values.py")
     layer = cases.kit(kit_name).layers.NormAct(case.name)
     said = _message(lambda: layer(np.zeros(shape, np.float32)))
     assert "rank" in said

@@ -150,19 +150,27 @@ def test_volumes(kit_name, case):
 
 
 @cases.both_kerases
-@cases.every_baseline
+@cases.every_sequence
 def test_sequences(kit_name, case):
-    """[N, S, C]: the baselines are defined for it, EvoNorms refuse."""
+    """[N, S, C], as after Conv1D; channels first too."""
     shape = (4, 30, 8)
     values = cases.weights_of(case)
-    layer = cases.make(
-        kit_name, case, values, shape=shape, xla=False, **_keywords(case)
-    )
     x = cases.draw(shape)
     weights, _ = cases.split(values)
-    y = layer(_float32(x), training=True)
     wanted = reference.forward(case.name, x, weights, **_keywords(case))
-    cases.assert_close(y, wanted, TOLERANCE, case.name)
+    for axis in (-1, 1):
+        turned = np.moveaxis(_float32(x), -1, axis)
+        layer = cases.make(
+            kit_name,
+            case,
+            values,
+            shape=turned.shape,
+            axis=axis,
+            xla=False,
+            **_keywords(case),
+        )
+        y = np.moveaxis(np.asarray(layer(turned, training=True)), axis, -1)
+        cases.assert_close(y, wanted, TOLERANCE, f"axis={axis}")
 
 
 @cases.both_kerases

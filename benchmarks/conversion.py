@@ -1,0 +1,365 @@
+"""What becomes of published architectures when they are converted.
+
+    python -m benchmarks.conversion [NAME ...] [--write docs/convert.md]
+
+Each architecture, from a package and in its package's own Keras, is trained
+on scikit-learn's digits for some steps, converted to each layer by
+`evonorm_tf.convert` with its defaults, and trained on with the optimizer that
+it was trained with; the unconverted network is trained on beside it. Each
+runs in a process of its own and leaves one JSON file in `--output`; those that
+are there already are not run again. With `--write` the table between the
+page's markers is renewed from all files. Packages that are not installed are
+named and left out: `pip install kecam keras-unet-collection`.
+"""
+
+import argparse
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks import report
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RUNS = ROOT / "docs" / "runs" / "conversion"
+LAYERS = ("evonorm_s0", "evonorm_b0")
+CLASSES, BATCH, PROBE = 10, 16, 128
+TRAINED, TUNED = 60, (5, 50)  # steps
+RATE, MOMENTUM = 0.05, 0.9
+_BEGIN = "<!-- architectures: begin -->"
+_END = "<!-- architectures: end -->"
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A network that somebody else wrote.
+
+    Attributes:
+      keras: "keras" or "tf_keras".
+      package: to be imported.
+      make: (package's module, side) -> a model of images [N, side, side, 3];
+        its last output is pooled and classified.
+      side: of the images, in pixels.
+    """
+
+    keras: str
+    package: str
+    make: Callable[[Any, int], Any]
+    side: int = 32
+
+
+def _application(name: str, **options: Any) -> Callable[[Any, int], Any]:
+    def make(module, side):
+        return getattr(module, name)(
+            weights=None,
+            include_top=False,
+            input_shape=(side, side, 3),
+            **options,
+        )
+
+    return make
+
+
+def _kecam(family: str, name: str, **options: Any) -> Any:
+    def make(module, side):
+        return getattr(getattr(module, family), name)(
+            input_shape=(side, side, 3),
+            num_classes=0,
+            pretrained=None,
+            **options,
+        )
+
+    return make
+
+
+def _keras_cv(name: str) -> Callable[[Any, int], Any]:
+    def make(module, side):
+        return getattr(module.models, name)(input_shape=(side, side, 3))
+
+    return make
+
+
+def _unet(name: str, filters: list[int], **options: Any) -> Any:
+    def make(module, side):
+        return getattr(module.models, name)(
+            (side, side, 3),
+            filter_num=filters,
+            n_labels=CLASSES,
+            output_activation=None,
+            batch_norm=True,
+            **options,
+        )
+
+    return make
+
+
+_KERAS = functools.partial(Architecture, "keras", "keras.applications")
+_LEGACY = functools.partial(Architecture, "tf_keras", "tf_keras.applications")
+_KECAM = functools.partial(Architecture, "tf_keras", "kecam")
+_UNETS = functools.partial(Architecture, "tf_keras", "keras_unet_collection")
+_CV = functools.partial(Architecture, "keras", "keras_cv")
+
+ARCHITECTURES = {
+    "ResNet50": _KERAS(_application("ResNet50")),
+    "MobileNetV3Small": _LEGACY(_application("MobileNetV3Small")),
+    "MobileNetV3Small, 64 px": _LEGACY(_application("MobileNetV3Small"), 64),
+    "U-Net": _UNETS(_unet("unet_2d", [16, 32, 64])),
+    "MobileNetV2": _KERAS(_application("MobileNetV2")),
+    "EfficientNetB0": _LEGACY(_application("EfficientNetB0")),
+    "ResNet18V2": _CV(_keras_cv("ResNet18V2Backbone")),
+    "MobileNet": _LEGACY(_application("MobileNet", alpha=0.5)),
+    "DenseNet121": _KERAS(_application("DenseNet121")),
+    "RegNetX002": _LEGACY(_application("RegNetX002")),
+    "GhostNet": _KECAM(_kecam("ghostnet", "GhostNet_050")),
+    "VGG16, no norms": _KERAS(_application("VGG16")),
+    "ResNet50V2": _LEGACY(_application("ResNet50V2")),
+    "RegNetY002": _LEGACY(_application("RegNetY002")),
+    "V-Net": _UNETS(
+        _unet("vnet_2d", [8, 16, 32], res_num_ini=1, res_num_max=2)
+    ),
+    "U-Net++": _UNETS(_unet("unet_plus_2d", [8, 16, 32])),
+    "MobileNetV3Large": _KERAS(_application("MobileNetV3Large")),
+    "EfficientNetV2B0": _KERAS(_application("EfficientNetV2B0")),
+    "LCNet": _KECAM(_kecam("lcnet", "LCNet050")),
+    "RepVGG": _KECAM(_kecam("resnet_family", "RepVGG_A0")),
+    "CSPDarkNetTiny": _CV(_keras_cv("CSPDarkNetTinyBackbone")),
+    "NASNetMobile": _KERAS(_application("NASNetMobile")),
+    "Xception": _KERAS(_application("Xception"), 71),
+    "InceptionV3": _LEGACY(_application("InceptionV3"), 75),
+    "ConvNeXtTiny": _KERAS(_application("ConvNeXtTiny")),
+    "ResNetRS50": _LEGACY(_application("ResNetRS50")),
+    "ResNeXt-like AotNet50": _KECAM(_kecam("aotnet", "AotNet50")),
+}
+
+
+def digits(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images [N, side, side, 3] in [0, 1] and labels, in a fixed order."""
+    import tensorflow as tf
+    from sklearn import datasets
+
+    found = datasets.load_digits()
+    order = np.random.default_rng(0).permutation(len(found.target))
+    images = tf.image.resize(found.images[order][..., None] / 16.0, [side] * 2)
+    return np.repeat(images, 3, -1).astype(np.float32), found.target[order]
+
+
+class Training:
+    """A model and its steps, on the same batches in the same order."""
+
+    def __init__(self, model: Any, keras: Any, data: Any):
+        import tensorflow as tf
+
+        self._images, self._labels = data
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM)
+        optimizer.build(model.trainable_variables)
+
+        def step(images, labels):
+            with tf.GradientTape() as tape:
+                value = loss(labels, model(images, training=True))
+            weights = model.trainable_variables
+            gradients = tape.gradient(value, weights)
+            optimizer.apply_gradients(zip(gradients, weights))
+
+        def probe(images, labels):
+            return loss(labels, model(images, training=True))
+
+        self._step = tf.function(step, autograph=False)
+        self._probe = tf.function(probe, autograph=False)
+
+    def run(self, first: int, last: int) -> None:
+        """Steps `first` to `last`, without the latter."""
+        usable = len(self._images) // BATCH
+        for index in range(first, last):
+            part = slice(*(BATCH * (index % usable + k) for k in (0, 1)))
+            self._step(self._images[part], self._labels[part])
+
+    def loss(self) -> float:
+        """Of the same images each time, computed as in training."""
+        value = self._probe(self._images[:PROBE], self._labels[:PROBE])
+        return round(float(value), 4)
+
+    def tune(self) -> dict[str, float]:
+        """The losses at once and after some steps, by their number."""
+        losses, done = {"0": self.loss()}, 0
+        for steps in TUNED:
+            self.run(TRAINED + done, TRAINED + steps)
+            losses[str(steps)], done = self.loss(), steps
+        return losses
+
+
+def measure(name: str) -> dict[str, Any]:
+    """One architecture: trained, converted, trained on."""
+    import tensorflow as tf
+
+    import evonorm_tf
+
+    one = ARCHITECTURES[name]
+    keras = importlib.import_module(one.keras)
+    evonorm_tf.configure(xla=False)
+    keras.utils.set_random_seed(0)
+    body = one.make(importlib.import_module(one.package), one.side)
+    x = body.output[0] if isinstance(body.output, list) else body.output
+    if len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(body.inputs, keras.layers.Dense(CLASSES)(x))
+    data = digits(one.side)
+    training = Training(model, keras, data)
+    found = {
+        "architecture": name,
+        "package": one.package,
+        "side": one.side,
+        "parameters": model.count_params(),
+        "initial": training.loss(),
+    }
+    training.run(0, TRAINED)
+    converted: dict[str, Any] = {}
+    for layer in LAYERS:
+        try:
+            new, made = evonorm_tf.convert(
+                model, layer, unreplaceable="leave", return_report=True
+            )
+        except ValueError as error:
+            converted[layer] = {"refused": str(error).split("\n")[0]}
+            continue
+        sites = became(made)
+        losses = Training(new, keras, data).tune()
+        converted[layer] = {"sites": sites, "loss": losses}
+        tf.keras.backend.clear_session()
+    found |= {"converted": converted, "loss": training.tune()}
+    return found
+
+
+def became(made: Any) -> dict[str, int]:
+    """How many sites became what, by the report of a conversion."""
+    counts: dict[str, int] = {}
+    for entry in made.entries:
+        kind = entry.new or next(
+            (
+                what
+                for start, what in (
+                    ("without an activation", "left without activation"),
+                    ("a map of one pixel", "left on one pixel"),
+                    ("cannot be replaced", "left as unreplaceable"),
+                )
+                if entry.note.startswith(start)
+            ),
+            "",
+        )
+        if kind:
+            counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+def table(runs: pathlib.Path) -> str:
+    """The page's table, of all files in the order of ARCHITECTURES."""
+    lines = []
+    for name in ARCHITECTURES:
+        path = _path(runs, name)
+        if not path.exists():
+            continue
+        row = json.loads(path.read_text())
+        home = row["package"].split(".")[0]
+        side = f"{row['side']} px"
+        own = [_losses(row["loss"])]
+        for layer in LAYERS:
+            other = row["converted"][layer]
+            if "refused" in other:
+                own += ["nothing to replace", ""]
+                continue
+            sites = other["sites"]
+            parts = [str(sites.pop(layer, 0)), *_left(sites)]
+            own += [" + ".join(parts), _losses(other["loss"])]
+        label = name if "px" in name else f"{name}, {side}"
+        lines.append([label, home, *own])
+    head = ["architecture", "package", "loss, unconverted"]
+    for layer in LAYERS:
+        head += [f"{layer}: sites", "loss"]
+    return report.markdown(head, lines)
+
+
+def _left(sites: dict[str, int]) -> list[str]:
+    short = {
+        "left without activation": "left",
+        "left on one pixel": "left (one pixel)",
+        "left as unreplaceable": "left (unreplaceable)",
+    }
+    return [f"{count} {short.get(kind, kind)}" for kind, count in sites.items()]
+
+
+def _losses(losses: dict[str, float]) -> str:
+    return ", ".join(
+        "NaN" if value != value else f"{value:.3g}" for value in losses.values()
+    )
+
+
+def _path(runs: pathlib.Path, name: str) -> pathlib.Path:
+    return runs / f"{name.lower().replace(', ', '-').replace(' ', '-')}.json"
+
+
+def run(name: str, runs: pathlib.Path) -> None:
+    """Measures one architecture in a process of its own; prints its row."""
+    one = ARCHITECTURES[name]
+    package = one.package.split(".")[0]
+    if importlib.util.find_spec(package) is None:
+        print(f"{name}: left out, for {package} is not installed")
+        return
+    legacy = {"TF_USE_LEGACY_KERAS": str(int(one.keras == "tf_keras"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.conversion", "--one", name],
+        env=os.environ | legacy,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:
+        print(f"{name}: failed, exit status {done.returncode}")
+        return
+    found = json.loads(done.stdout.splitlines()[-1])
+    path = _path(runs, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.conversion",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", help="architectures (default: all)")
+    parser.add_argument("--output", type=pathlib.Path, default=RUNS)
+    parser.add_argument("--write", type=pathlib.Path, help="page to renew")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    unknown = sorted(set(given.names) - set(ARCHITECTURES))
+    if unknown:
+        parser.error(
+            f"unknown: {', '.join(unknown)}. Expected some of "
+            f"{', '.join(ARCHITECTURES)}"
+        )
+    if given.one:
+        print(json.dumps(measure(given.one)))
+        return
+    for name in given.names or ARCHITECTURES:
+        if not _path(given.output, name).exists():
+            run(name, given.output)
+    if given.write:
+        page = given.write.read_text()
+        before, rest = page.split(_BEGIN)
+        after = rest.split(_END)[1]
+        made = f"{before}{_BEGIN}\n{table(given.output)}\n{_END}{after}"
+        given.write.write_text(made)
+
+
+if __name__ == "__main__":
+    main()
