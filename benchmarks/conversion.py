@@ -32,9 +32,9 @@ from benchmarks import report
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RUNS = ROOT / "docs" / "runs" / "conversion"
 LAYERS = ("evonorm_s0", "evonorm_b0")
-CLASSES, BATCH, PROBE = 10, 16, 128
-TRAINED, TUNED = 60, (5, 50)  # steps
-RATE, MOMENTUM = 0.05, 0.9
+CLASSES, BATCH, PROBE = 10, 32, 128
+TRAINED, TUNED = 100, (5, 50)  # steps
+RATE, MOMENTUM = 0.02, 0.9
 _BEGIN = "<!-- architectures: begin -->"
 _END = "<!-- architectures: end -->"
 
@@ -110,34 +110,37 @@ _CV = functools.partial(Architecture, "keras", "keras_cv")
 
 ARCHITECTURES = {
     "ResNet50": _KERAS(_application("ResNet50")),
-    "MobileNetV3Small": _LEGACY(_application("MobileNetV3Small")),
-    "MobileNetV3Small, 64 px": _LEGACY(_application("MobileNetV3Small"), 64),
     "U-Net": _UNETS(_unet("unet_2d", [16, 32, 64])),
     "MobileNetV2": _KERAS(_application("MobileNetV2")),
+    "MobileNetV3Small": _LEGACY(_application("MobileNetV3Small")),
     "EfficientNetB0": _LEGACY(_application("EfficientNetB0")),
     "ResNet18V2": _CV(_keras_cv("ResNet18V2Backbone")),
     "MobileNet": _LEGACY(_application("MobileNet", alpha=0.5)),
-    "DenseNet121": _KERAS(_application("DenseNet121")),
     "RegNetX002": _LEGACY(_application("RegNetX002")),
     "GhostNet": _KECAM(_kecam("ghostnet", "GhostNet_050")),
-    "VGG16, no norms": _KERAS(_application("VGG16")),
-    "ResNet50V2": _LEGACY(_application("ResNet50V2")),
-    "RegNetY002": _LEGACY(_application("RegNetY002")),
+    "LCNet": _KECAM(_kecam("lcnet", "LCNet050")),
     "V-Net": _UNETS(
         _unet("vnet_2d", [8, 16, 32], res_num_ini=1, res_num_max=2)
     ),
     "U-Net++": _UNETS(_unet("unet_plus_2d", [8, 16, 32])),
+    "FasterNetT0": _KECAM(_kecam("fasternet", "FasterNetT0")),
+    "TinyNetE": _KECAM(_kecam("tinynet", "TinyNetE")),
+    "MobileNetV3Small, 64 px": _LEGACY(_application("MobileNetV3Small"), 64),
     "MobileNetV3Large": _KERAS(_application("MobileNetV3Large")),
-    "EfficientNetV2B0": _KERAS(_application("EfficientNetV2B0")),
-    "LCNet": _KECAM(_kecam("lcnet", "LCNet050")),
-    "RepVGG": _KECAM(_kecam("resnet_family", "RepVGG_A0")),
     "CSPDarkNetTiny": _CV(_keras_cv("CSPDarkNetTinyBackbone")),
+    "EfficientNetV1Lite0": _KECAM(
+        _kecam("efficientnet", "EfficientNetV1Lite0")
+    ),
+    "MobileViT_XXS": _KECAM(_kecam("mobilevit", "MobileViT_XXS"), 64),
+    "RegNetY002": _LEGACY(_application("RegNetY002")),
+    "EfficientNetV2B0": _KERAS(_application("EfficientNetV2B0")),
+    "ResNet50V2": _LEGACY(_application("ResNet50V2")),
+    "ConvNeXtTiny": _KERAS(_application("ConvNeXtTiny")),
     "NASNetMobile": _KERAS(_application("NASNetMobile")),
+    "DenseNet121": _KERAS(_application("DenseNet121")),
     "Xception": _KERAS(_application("Xception"), 71),
     "InceptionV3": _LEGACY(_application("InceptionV3"), 75),
-    "ConvNeXtTiny": _KERAS(_application("ConvNeXtTiny")),
     "ResNetRS50": _LEGACY(_application("ResNetRS50")),
-    "ResNeXt-like AotNet50": _KECAM(_kecam("aotnet", "AotNet50")),
 }
 
 
@@ -199,13 +202,11 @@ class Training:
 
 def measure(name: str) -> dict[str, Any]:
     """One architecture: trained, converted, trained on."""
-    import tensorflow as tf
-
-    import evonorm_tf
+    from evonorm_tf import configure, convert
 
     one = ARCHITECTURES[name]
     keras = importlib.import_module(one.keras)
-    evonorm_tf.configure(xla=False)
+    configure(xla=False)
     keras.utils.set_random_seed(0)
     body = one.make(importlib.import_module(one.package), one.side)
     x = body.output[0] if isinstance(body.output, list) else body.output
@@ -225,7 +226,7 @@ def measure(name: str) -> dict[str, Any]:
     converted: dict[str, Any] = {}
     for layer in LAYERS:
         try:
-            new, made = evonorm_tf.convert(
+            new, made = convert(
                 model, layer, unreplaceable="leave", return_report=True
             )
         except ValueError as error:
@@ -234,7 +235,6 @@ def measure(name: str) -> dict[str, Any]:
         sites = became(made)
         losses = Training(new, keras, data).tune()
         converted[layer] = {"sites": sites, "loss": losses}
-        tf.keras.backend.clear_session()
     found |= {"converted": converted, "loss": training.tune()}
     return found
 
