@@ -30,10 +30,9 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-import evonorm_tf
 from classification import task as task_lib
 from configs import tables
-from evonorm_tf import legacy
+from evonorm_tf import conversion, legacy
 from training import config
 
 RECIPE = "cifar10/resnet20-e12-b128"
@@ -182,7 +181,7 @@ class Evaluation:
         weights = self.model.non_trainable_weights
         before = [tf.convert_to_tensor(w) for w in weights]
         found["batch"] = self._accuracy(True)
-        evonorm_tf.recalibrate(self.model, self.train, _RECALIBRATION_STEPS)
+        conversion.recalibrate(self.model, self.train, _RECALIBRATION_STEPS)
         found["recalibrated"] = self._accuracy(False)
         for weight, value in zip(weights, before, strict=True):
             weight.assign(value)

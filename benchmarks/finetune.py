@@ -32,11 +32,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-import evonorm_tf
 from classification import data, opening
 from classification.settings import Data
 from classification.sources import Source
-from evonorm_tf import efficientnet_lite
+from evonorm_tf import conversion, efficientnet_lite
 
 ARMS = ("bn_frozen", "bn_trained", "gn_silu", "evonorm_s0", "evonorm_b0")
 # (x - 127) / 128, of x / 255.
@@ -82,7 +81,7 @@ def build(arm: str, weights: Any, **options: Any) -> keras.Model:
     """
     model = efficientnet_lite.load(weights, num_classes=_CLASSES, **options)
     if not arm.startswith("bn_"):
-        return evonorm_tf.convert(model, arm)
+        return conversion.convert(model, arm)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = arm == "bn_trained"
