@@ -10,7 +10,11 @@ pixels) at batch 8. Five ways, one recipe:
 
     bn_frozen   BatchNorm with the moving statistics of ImageNet
     bn_trained  BatchNorm with the statistics of eight images
-    gn_silu, evonorm_s0, evonorm_b0   converted by evonorm_tf.convert
+    gn_silu     converted by evonorm_tf.convert
+    evonorm_s0  converted, and the normalizations that no activation follows,
+                which stay BatchNorm, into GroupNorm: nothing depends on the
+                batch then
+    evonorm_b0  converted; those normalizations stay BatchNorm
 
 SGD with Nesterov momentum 0.9, rate 0.01 with 100 steps of warm-up and a cosine
 to 0, random crops and flips, dropout 0.2, no weight decay. The classifier is
@@ -26,6 +30,7 @@ import json
 import os
 import pathlib
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -81,11 +86,23 @@ def build(arm: str, weights: Any, **options: Any) -> keras.Model:
     """
     model = efficientnet_lite.load(weights, num_classes=_CLASSES, **options)
     if not arm.startswith("bn_"):
-        return conversion.convert(model, arm)
+        return _converted(model, arm)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = arm == "bn_trained"
     return model
+
+
+def _converted(model: keras.Model, arm: str) -> keras.Model:
+    with warnings.catch_warnings():
+        # It says what the second conversion is for.
+        warnings.filterwarnings("ignore", ".*layers? with batch statistics")
+        model = conversion.convert(model, arm)
+    if arm != "evonorm_s0":
+        return model
+    return conversion.convert(
+        model, "gn_relu", sites=lambda site: site.kind == "BatchNormalization"
+    )
 
 
 def batches(

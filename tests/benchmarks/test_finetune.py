@@ -72,6 +72,15 @@ def test_frozen_batch_norms_stay_and_trained_ones_move(small, weights):
     assert len(model.trainable_variables) == 5 + 2 * 5 + 2
 
 
+def test_what_is_converted_depends_on_the_batch_with_b0_alone(small, weights):
+    for arm in ("gn_silu", "evonorm_s0", "evonorm_b0"):
+        model = finetune.build(arm, weights)
+        kinds = [type(layer).__name__ for layer in model.layers]
+        assert "ReLU" not in kinds
+        batch = any(hasattr(layer, "moving_variance") for layer in model.layers)
+        assert batch == (arm == "evonorm_b0")
+
+
 def test_training_changes_every_kernel(small, weights, monkeypatch):
     built = []
     build = finetune.build
