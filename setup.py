@@ -46,7 +46,10 @@ EXTRAS = {
     ],
     "export": ["tf2onnx==1.17.0", "onnx", "onnxruntime", "safetensors"],
     "tpu": ["jax", "jaxlib", "libtpu"],
-    "dev": ["pytest", "pytest-xdist", "portpicker", "ruff", "build"],
+    "dev": [
+        *("pytest", "pytest-xdist", "hypothesis", "portpicker"),
+        *("ruff", "build"),
+    ],
 }
 FIRST, END = (int(v.split(".")[1]) for v in (PYTHON.first, PYTHON.end))
 

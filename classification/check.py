@@ -89,7 +89,14 @@ def _parser() -> argparse.ArgumentParser:
         "--limit",
         type=int,
         default=1000,
-        help="images to look at in each split; 0 for all",
+        help="images to decode in each split",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_const",
+        dest="limit",
+        const=0,
+        help="decode every image",
     )
     return parser
 
@@ -122,13 +129,7 @@ def _splits(given: argparse.Namespace) -> tuple[list[Data], int]:
 
 
 def _print(title: str, report: Report) -> None:
-    print(f"\n{title}")
-    for line in report.lines:
-        print(f"  {line}")
-    for line in report.advice:
-        print(f"  ADVICE: {line}")
-    for line in report.problems:
-        print(f"  PROBLEM: {line}")
+    print(f"\n{title}\n{report.text('  ')}")
 
 
 def main(arguments: list[str]) -> int:

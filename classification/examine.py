@@ -3,36 +3,29 @@
 import collections
 import dataclasses
 import hashlib
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from classification import decode, opening
-from classification.records import Shards
+from classification import opening
+from classification.records import Listed, Shards
 from classification.settings import Data
 from classification.sources import Memory, Records, Source
+from training.images import inspection
 
-SHOWN = 5  # Of each kind of problem.
-_SMALL = 32
+SHOWN = inspection.SHOWN
 
 
 @dataclasses.dataclass
-class Report:
+class Report(inspection.Report):
     """What was found in one split.
 
     Attributes:
-      lines: facts.
-      advice: what might be wrong.
-      problems: what is.
       digests: name of each image looked at, by a digest of its bytes.
       source: what was opened; None where nothing was.
     """
 
-    lines: list[str] = dataclasses.field(default_factory=list)
-    advice: list[str] = dataclasses.field(default_factory=list)
-    problems: list[str] = dataclasses.field(default_factory=list)
     digests: dict[bytes, str] = dataclasses.field(default_factory=dict)
     source: Source | None = None
 
@@ -48,7 +41,7 @@ def examine(settings: Data, num_classes: int, limit: int) -> Report:
     Args:
       settings: names it.
       num_classes: classes that the model tells apart.
-      limit: look at so many images of a set that is not in memory; 0: all.
+      limit: images to look at, of a set that is not in memory; 0 for all.
     """
     settings = settings.replace(is_training=False)
     report = Report()
@@ -60,6 +53,7 @@ def examine(settings: Data, num_classes: int, limit: int) -> Report:
     report.source = source
     kind = "in memory" if isinstance(source, Memory) else "read in training"
     report.lines.append(f"{source.examples:,} examples, {kind}")
+    report.advice += source.notes
     if source.class_names:
         names = source.class_names
         shown = ", ".join(names[:3] + ("...",) * (len(names) > 3))
@@ -93,11 +87,23 @@ def _look_at_memory(source: Memory, report: Report) -> list[int]:
 def _records(
     source: Records, settings: Data, limit: int, report: Report
 ) -> Iterator[tuple[bytes, int, str]]:
-    """(encoded, label, name) of the first records, or what stops them."""
-    stream = source.epoch(settings, tf.constant(0, tf.int64))
-    read = stream.map(source.reader.read)
+    """(encoded, label, name) of some records, or what stops them."""
+    read = source.reader.read
+    limit = min(limit or source.examples, source.examples)
+    if isinstance(source.reader, Listed):
+        # Sorted by class: some of each, not the first.
+        places = np.linspace(0, source.examples - 1, limit).astype(np.int64)
+        for place in places:
+            try:
+                encoded, label, name = read(tf.constant(place))
+            except tf.errors.OpError as error:
+                report.problems.append(f"A file cannot be read: {error}")
+                continue
+            yield encoded.numpy(), int(label), name.numpy().decode()
+        return
+    stream = source.epoch(settings, tf.constant(0, tf.int64)).map(read)
     try:
-        for encoded, label, name in read.take(limit or -1):
+        for encoded, label, name in stream.take(limit):
             yield encoded.numpy(), int(label), name.numpy().decode()
     except tf.errors.OpError as error:
         report.problems.append(
@@ -110,52 +116,25 @@ def _records(
 def _look_at_records(
     source: Records, settings: Data, limit: int, report: Report
 ) -> list[int]:
-    labels, sizes, seconds, broken = [], [], 0.0, 0
-    for encoded, label, name in _records(source, settings, limit, report):
-        labels.append(label)
-        digest = hashlib.blake2b(encoded, digest_size=16).digest()
-        report.digests.setdefault(digest, name)
-        begun = time.perf_counter()
-        try:
-            image = decode.whole(tf.constant(encoded), tf.constant(name))
-        except (tf.errors.OpError, ValueError):
-            broken += 1
-            if broken <= SHOWN:
-                report.problems.append(
-                    f"{name} cannot be decoded: mend or remove it. "
-                    f"Received: {len(encoded)} bytes, the first "
-                    f"{encoded[:8]!r}"
-                )
-            continue
-        seconds += time.perf_counter() - begun
-        sizes.append(image.shape[:2])
-        if len(sizes) == 1:
-            height, width = image.shape[:2]
-            report.lines.append(
-                f"first image: {name}, label {label}, {height} x {width} "
-                f"pixels, {len(encoded):,} bytes"
-            )
-    if broken > SHOWN:
-        report.problems.append(f"{broken:,} images cannot be decoded")
-    report.lines.append(f"looked at {len(labels):,}")
-    if sizes:
-        _look_at_sizes(np.array(sizes), source.size, report)
-        speed = seconds / len(sizes) * 1e3
-        report.lines.append(f"decoding: {speed:.1f} ms an image on one core")
-    return labels
+    labels = []
 
+    def content() -> Iterator[tuple[bytes, str]]:
+        for encoded, label, name in _records(source, settings, limit, report):
+            labels.append(label)
+            yield encoded, name
 
-def _look_at_sizes(sizes: np.ndarray, wanted: int, report: Report) -> None:
-    shorter = sizes.min(1)
-    report.lines.append(
-        f"shorter side: {shorter.min()} to {shorter.max()} pixels, median "
-        f"{np.median(shorter):.0f}; trained at {wanted}"
-    )
-    if np.median(shorter) < wanted / 2 and wanted > _SMALL:
-        report.advice.append(
-            "Most images are enlarged more than twice. A smaller image_size "
-            f"costs less: {int(np.median(shorter))} or so"
+    found = list(inspection.look_at_all(content()))
+    for one in found:
+        report.digests.setdefault(one.digest, one.name)
+    first = next((pair for pair in zip(found, labels) if pair[0].size), None)
+    if first:
+        one, label = first
+        report.lines.append(
+            f"first image: {one.name}, label {label}, {one.size[0]} x "
+            f"{one.size[1]} pixels, {one.bytes:,} bytes"
         )
+    inspection.describe(found, report, source.size)
+    return labels
 
 
 def _look_at_labels(
@@ -171,7 +150,7 @@ def _look_at_labels(
     )
     outside = sum(n for k, n in counts.items() if not 0 <= k < source.classes)
     if outside:
-        way_out = f"Mend them, or set num_classes={high + 1}"
+        way_out = f"Fix them, or set num_classes={high + 1}"
         if low == 1 and high == source.classes:
             way_out = "They begin at 1: set label_offset=1"
         elif low < 0:

@@ -17,6 +17,7 @@ from the model's, its size and its latency. An export that is too far is an
 error.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -37,6 +38,7 @@ from evonorm_tf.exporting.formats import FORMATS as ALL_FORMATS
 from evonorm_tf.exporting.formats import Source
 from training import flags as training_flags
 from training import progress
+from training.images import decoding
 
 FLAGS = flags.FLAGS
 # All but Keras's own: what reads it would read a run as well.
@@ -74,13 +76,12 @@ class Classifier:
 
     @tf.function
     def jpeg(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """JPEG files' bytes [N], cut and resized as for an evaluation."""
+        """Bytes [N] of JPEG or PNG files, cut and resized as in evaluation."""
         size = self.model.input_shape[1]
+        choose = functools.partial(center_window, size=size)
 
         def load(one):
-            shape = tf.image.extract_jpeg_shape(one)
-            window = center_window(shape, size)
-            image = tf.image.decode_and_crop_jpeg(one, window, channels=3)
+            image = decoding.exportable(one, choose)
             return tf.ensure_shape(resize(image, size), [size, size, 3])
 
         return self.images(

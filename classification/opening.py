@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import os
 
 import numpy as np
 import tensorflow as tf
@@ -11,12 +10,13 @@ import tensorflow as tf
 from classification import records
 from classification.settings import Data
 from classification.sources import Memory, Records, Source
+from evonorm_tf import files
 from evonorm_tf.errors import did_you_mean
 from training import datasets
+from training.images import folders
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
 AUGMENTERS = ("stateless", "official")
-SUFFIXES = (".jpg", ".jpeg", ".png")
 _MEMORY_LIMIT = 2**30  # bytes of decoded images
 _SIZE = 224
 
@@ -195,67 +195,41 @@ def _location(config: Data, example: str) -> str:
             f"{config.dataset} needs a path, such as {example}. Set "
             f"task.train_data.path. Received: path={config.path!r}"
         )
-    path = os.path.expanduser(config.path)
-    return path.replace("{split}", config.split)
+    return files.normalize(config.path).replace("{split}", config.split)
 
 
 def _tfrecords(config: Data) -> Source:
     """TFRecords in the standard ImageNet layout."""
     pattern = _location(config, "DIR/{split}-*")
-    files = sorted(tf.io.gfile.glob(pattern))
-    if not files:
+    found = files.match(pattern)
+    if not found:
         raise ValueError(
             "No file matches the pattern. Received: "
             f"path={config.path!r}, split={config.split!r}: {pattern}"
         )
     reader = records.Shards(
-        tuple(records.Shard(file) for file in files),
+        tuple(records.Shard(file) for file in found),
         records.imagenet_parser(config.label_offset),
-        config.examples or sum(records.count(file) for file in files),
+        config.examples or sum(map(records.count, found)),
     )
     # How many classes there are, such files do not say.
     return Records(reader, 0, config.image_size or _SIZE)
 
 
 def _folder(config: Data) -> Source:
-    """A folder of one folder a class, the classes in alphabetical order."""
+    """A folder of one folder for each class, in alphabetical order."""
     root = _location(config, "DIR/{split}")
-    if not tf.io.gfile.isdir(root):
-        raise ValueError(
-            f"There is no such folder: {root}. Received: "
-            f"path={config.path!r}, split={config.split!r}"
-        )
-    names = sorted(
-        name.rstrip("/")
-        for name in tf.io.gfile.listdir(root)
-        if tf.io.gfile.isdir(os.path.join(root, name))
-    )
-    if not names:
-        raise ValueError(
-            "A folder data set has one folder a class, with its images. "
-            f"Received: {root}, which holds no folder"
-        )
-    paths, labels = [], []
-    for label, name in enumerate(names):
-        folder = os.path.join(root, name)
-        found = [
-            os.path.join(folder, file)
-            for file in sorted(tf.io.gfile.listdir(folder))
-            if file.lower().endswith(SUFFIXES)
-        ]
-        if not found:
-            raise ValueError(
-                f"A class without images would only be guessed at. Fill or "
-                f"remove its folder; images end in {', '.join(SUFFIXES)}. "
-                f"Received: {folder}"
-            )
-        paths += found
-        labels += [label] * len(found)
+    found = folders.classes(root)
     reader = records.Listed(
-        tf.constant(paths), tf.constant(labels, tf.int32), True
+        tf.constant(found.paths), tf.constant(found.labels, tf.int32), True
     )
-    size = config.image_size or _SIZE
-    return Records(reader, len(names), size, tuple(names))
+    return Records(
+        reader,
+        len(found.names),
+        config.image_size or _SIZE,
+        found.names,
+        tuple(found.left_out.lines()),
+    )
 
 
 def _tfds(config: Data) -> Source:

@@ -17,6 +17,7 @@ from training import encoded
 
 # Of a TFRecord: length, its checksum; the record's checksum.
 _HEAD, _TAIL = 12, 4
+_GZIP = b"\x1f\x8b"
 
 Record = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
@@ -131,6 +132,11 @@ def count(path: str) -> int:
             head = file.read(_HEAD)
             if len(head) == _HEAD:
                 place += _HEAD + struct.unpack("<Q", head[:8])[0] + _TAIL
+            if not records and head.startswith(_GZIP):
+                raise ValueError(
+                    "A TFRecord file is compressed by gzip. Unpack it first, "
+                    f"with gunzip or zcat. Received: path={path!r}"
+                )
             if len(head) < _HEAD or place > size:
                 raise ValueError(
                     f"{path} is no whole TFRecord file: it ends within a "

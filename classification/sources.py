@@ -10,12 +10,16 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from classification import augment, decode, garden, randaugment, records
+from classification import augment, garden, randaugment, records
 from classification.settings import Data
+from training.images import decoding
 
 # AutoGraph would rewrite all that a pipeline calls for control flow that none
 # of it has: most of the time to the first batch.
 _as_written = tf.autograph.experimental.do_not_convert
+_ADVICE = (
+    "Fix or remove it; `python -m classification.data check` finds all such."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +31,14 @@ class Memory:
       labels: [examples], int32.
       classes: labels are below it.
       class_names: of the labels, where they are known.
+      notes: what a person should know of what was left out.
     """
 
     images: np.ndarray
     labels: np.ndarray
     classes: int
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def examples(self) -> int:
@@ -93,12 +99,14 @@ class Records:
       classes: labels are below it.
       size: side of the images that `batches` gives, in pixels.
       class_names: of the labels, where they are known.
+      notes: what a person should know of what was left out.
     """
 
     reader: records.Reader
     classes: int
     size: int
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def examples(self) -> int:
@@ -132,7 +140,7 @@ class Records:
                 choose = functools.partial(
                     augment.center_window, size=self.size
                 )
-                image = decode.window(encoded, name, choose)
+                image = decoding.window(encoded, name, choose, _ADVICE)
                 image = augment.resize(image, self.size)
             image = tf.ensure_shape(image, self.shape)
             if config.is_training and config.randaugment_layers:
@@ -148,7 +156,7 @@ class Records:
         seed = tf.stack([config.seed, position])
         seeds = tf.random.experimental.stateless_split(seed, 2)
         choose = functools.partial(augment.inception_window, seed=seeds[0])
-        image = decode.window(encoded, name, choose)
+        image = decoding.window(encoded, name, choose, _ADVICE)
         image = augment.resize(image, self.size)
         if config.augmentation == "crop_flip":
             image = augment.random_flip_one(image, seeds[1])

@@ -219,6 +219,9 @@ def prepare(params: config.Experiment) -> Task:
     """
     task = Task(params.task)
     train = params.task.train_data
+    for training in (True, False):
+        for note in task.source(training).notes:
+            print(f"{'Training' if training else 'Validation'} data: {note}")
     data.require_alike(
         (train, task.source(training=True)),
         (params.task.validation_data, task.source(training=False)),

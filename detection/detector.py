@@ -8,6 +8,7 @@ import tf_keras
 from official.vision.ops import preprocess_ops
 
 from detection import results, settings
+from training.images import decoding
 
 Outputs = dict[str, tf.Tensor]
 
@@ -82,8 +83,8 @@ class Detector:
             return network(*self._scale_all(self._scaled, images))
 
         def decode(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            # It reads PNG as well, and its result has a static rank.
-            return self._scaled(tf.io.decode_jpeg(one, channels=3))
+            image = decoding.exportable(one)
+            return self._scaled(tf.ensure_shape(image, [None, None, 3]))
 
         @tf.function
         def encoded(encoded: tf.Tensor) -> Outputs:

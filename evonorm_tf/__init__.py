@@ -36,9 +36,8 @@ _EXPORTS = {
     "using": "ops.settings",
 }
 _MODULES = (
-    *("catalog", "choosing", "conversion", "efficientnet_lite", "exporting"),
-    *("graphs", "layers", "legacy", "models", "nets", "ops", "preflight"),
-    *("state_dict", "timm"),
+    *("catalog", "choosing", "conversion", "exporting", "graphs", "layers"),
+    *("legacy", "models", "nets", "ops", "preflight", "timm"),
 )
 
 _LAYERS = {"keras": "layers", "tf_keras": "legacy"}

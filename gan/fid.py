@@ -6,7 +6,8 @@
 
 Each is a folder of images of one size, an .npz of them, or tfds:NAME/SPLIT.
 The first is the reference, and may be the file of statistics that --keep
-wrote of it. Prints the numbers and how they were made.
+wrote of it. Prints the numbers, how they were made, and what of the folders
+was left out.
 """
 
 import sys
@@ -45,7 +46,7 @@ def compare(
       ValueError: sets that cannot be read or measured, a reference that was
         made in another way.
     """
-    other = sets.open_set(made, tfds_data_dir)
+    other = _open(made, tfds_data_dir)
     measure.require_enough(other.count, extract, settings, other.name)
 
     def statistics(of: sets.Set) -> measure.Statistics:
@@ -60,7 +61,7 @@ def compare(
         wanted |= {key: one.facts[key] for key in ("images", "count")}
         reference.require_same(one.facts, wanted, real)
     else:
-        images = sets.open_set(real, tfds_data_dir)
+        images = _open(real, tfds_data_dir)
         measure.require_enough(images.count, extract, settings, images.name)
         facts = measure.facts(images.name, images.count, extract, settings)
         if keep:
@@ -70,6 +71,13 @@ def compare(
     two = statistics(other)
     found = measure.compare(one, two, extract, settings)
     return found, measure.about(one, two, settings)
+
+
+def _open(place: str, tfds_data_dir: str) -> sets.Set:
+    found = sets.open_set(place, tfds_data_dir)
+    for note in found.notes:
+        print(f"{place}: {note}")
+    return found
 
 
 def _is_reference(place: str) -> bool:

@@ -3,21 +3,20 @@
 import dataclasses
 import hashlib
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import Image
 
+from evonorm_tf import files
 from gan import data, experiment
+from training.images import decoding, folders, inspection
 
 Array = np.ndarray
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _ARRAYS = ("images", "arr_0")
 _BATCH = 100
-# What Pillow raises on broken files, SyntaxError by its PNG reader.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError)
-# Pillow clips them at 255 where it makes them RGB.
-_DEEP = ("I", "F")
+# What NumPy raises on broken files.
+_BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +27,13 @@ class Set:
       name: what and where, for reports.
       count: how many.
       batches: gives them once, [n, S, S, 3], uint8.
+      notes: what a person should know of what was left out.
     """
 
     name: str
     count: int
     batches: Callable[[], Iterator[Array]]
+    notes: tuple[str, ...] = ()
 
 
 def open_set(place: str, tfds_data_dir: str = "", side: int = 299) -> Set:
@@ -55,9 +56,9 @@ def open_set(place: str, tfds_data_dir: str = "", side: int = 299) -> Set:
         found = data.open_set(settings, side)
         name = f"{found.name}, {found.side} px"
         return Set(name, len(found), lambda: found.in_order(_BATCH))
-    if os.path.isdir(place):
+    if files.is_folder(place):
         return _folder(place)
-    if os.path.isfile(place) and place.endswith(".npz"):
+    if files.is_file(place) and files.suffix(place) == ".npz":
         return _array(place)
     raise ValueError(
         "A set of images is a folder, an .npz file or tfds:NAME/SPLIT. "
@@ -66,55 +67,50 @@ def open_set(place: str, tfds_data_dir: str = "", side: int = 299) -> Set:
 
 
 def _folder(place: str) -> Set:
-    paths = sorted(
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(place)
-        for name in names
-        if name.lower().endswith(_SUFFIXES)
-    )
+    paths, left_out = folders.find(place)
     if not paths:
         raise ValueError(
-            f"There is no image in the folder ({', '.join(_SUFFIXES)}). "
+            f"There is no image in the folder ({', '.join(folders.SUFFIXES)}). "
             f"Received: {place!r}"
+            + "".join(f"; {line}" for line in left_out.lines())
         )
-    first: dict[tuple[int, int], str] = {}
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                _require_8_bits(image)
-                first.setdefault(image.size, path)
-        except _BROKEN as error:
-            raise _unreadable(path, error) from error
+    # All of them, before the first is measured: what is wrong with the last
+    # should not come out hours later.
+    found = list(inspection.look_at_all((files.read(p), p) for p in paths))
+    refused = next((one.problem for one in found if one.problem), None)
+    if refused:
+        raise ValueError(refused)
+    first = {one.size: one.name for one in reversed(found)}
     if len(first) > 1:
         examples = ", ".join(
             f"{width}x{height}, {path!r}"
-            for (width, height), path in list(first.items())[:3]
+            for (height, width), path in list(first.items())[::-1][:3]
         )
         raise ValueError(
             "The images of a folder must share one size: how they are resized "
             "would decide of the number. Resize them all in one way first. "
             f"Received: {len(first)} sizes: {examples}"
         )
-    ((width, height),) = first
-    formats = sorted({os.path.splitext(path)[1].lower() for path in paths})
+    ((height, width),) = first
+    formats = sorted({files.suffix(path) for path in paths})
     name = (
-        f"{os.path.abspath(place)}, {', '.join(formats)}, {width}x{height} "
-        f"px, sha256 {_digest(place, paths)}"
+        f"{files.absolute(place)}, {', '.join(formats)}, {width}x{height} px, "
+        f"sha256 {_digest(place, paths)}"
     )
+    transparent = sum(bool(one.transparent) for one in found)
+    if transparent:
+        name += f", transparent pixels of {transparent} on white"
 
     def batches() -> Iterator[Array]:
         for start in range(0, len(paths), _BATCH):
-            yield np.stack([_read(p) for p in paths[start : start + _BATCH]])
+            yield np.stack(
+                [
+                    decoding.read(files.read(path), path).pixels
+                    for path in paths[start : start + _BATCH]
+                ]
+            )
 
-    return Set(name, len(paths), batches)
-
-
-def _read(path: str) -> Array:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    return Set(name, len(paths), batches, tuple(left_out.lines()))
 
 
 def _digest(place: str, paths: list[str]) -> str:
@@ -122,36 +118,29 @@ def _digest(place: str, paths: list[str]) -> str:
 
     A reference is of these images, not of what else may come to be there.
     """
-    result = hashlib.sha256()
+    result, place = hashlib.sha256(), files.normalize(place)
     for path in paths:
         result.update(os.path.relpath(path, place).encode() + b"\0")
-        with open(path, "rb") as file:
-            result.update(hashlib.file_digest(file, "sha256").digest())
+        result.update(hashlib.sha256(files.read(path)).digest())
     return result.hexdigest()[:12]
-
-
-def _require_8_bits(image: Image.Image) -> None:
-    """Raises ValueError for pixels that 8 bits do not hold."""
-    if image.mode.startswith(_DEEP):
-        raise ValueError(
-            f"its pixels, of mode {image.mode}, have more than 8 bits; convert "
-            "them to 8"
-        )
 
 
 def _unreadable(path: str, error: Exception) -> ValueError:
     return ValueError(
-        f"An image cannot be read ({error}). Mend or remove it. "
+        f"The file cannot be read ({error}). Fix or remove it. "
         f"Received: {path!r}"
     )
 
 
 def _array(place: str) -> Set:
     try:
-        with np.load(place, allow_pickle=False) as file:
+        with (
+            files.open_binary(place) as content,
+            np.load(content, allow_pickle=False) as file,
+        ):
             key = next((key for key in _ARRAYS if key in file.files), None)
             keys, pixels = file.files, file[key] if key else None
-    except (*_BROKEN, KeyError) as error:
+    except _BROKEN as error:
         raise _unreadable(place, error) from error
     if pixels is None:
         raise ValueError(
@@ -170,7 +159,7 @@ def _array(place: str) -> Set:
 
     height, width = pixels.shape[1:3]
     name = (
-        f"{os.path.abspath(place)}, {width}x{height} px, "
-        f"sha256 {_digest(place, [place])}"
+        f"{files.absolute(place)}, {width}x{height} px, "
+        f"sha256 {_digest(place, [files.normalize(place)])}"
     )
     return Set(name, len(pixels), batches)

@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from training import encoded
+from training.images import decoding
 
 _as_written = tf.autograph.experimental.do_not_convert
+_ADVICE = "Fix or remove it; `python -m gan.data check` finds all such."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +137,7 @@ def centre(image: tf.Tensor, name: tf.Tensor, side: int) -> tf.Tensor:
       name: a scalar string, what an error calls the image.
       side: in pixels.
     """
-    pixels = encoded.window(image, name, _square)
+    pixels = decoding.window(image, name, _square, _ADVICE)
     pixels = tf.image.resize(pixels, (side, side), "area")
     return tf.cast(tf.round(pixels), tf.uint8)
 

@@ -2,12 +2,14 @@
 
 import functools
 import io
-import os
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+
+from evonorm_tf import files
+from training.images import decoding
 
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -97,17 +99,72 @@ def tfds_builder(dataset: str, split: str, data_dir: str) -> tuple[Any, int]:
             f"{' or '.join(sorted(missing))}. "
             f"Received: features={sorted(info.features)}"
         )
+    image = info.features["image"]
+    if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3, None):
+        raise ValueError(
+            f"The images of {dataset} must be grey or RGB with 8 bits per "
+            f"channel. Received: shape={list(image.shape)}, "
+            f"dtype={np.dtype(image.np_dtype).name}"
+        )
     return builder, examples
 
 
 def in_memory(
     builder: Any, split: str, examples: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All images, decoded, [n, H, W, C] uint8, and labels [n] int32."""
-    dataset = builder.as_dataset(split, shuffle_files=False)
-    pairs = dataset.map(lambda row: (row["image"], row["label"]))
-    images, labels = next(iter(pairs.batch(examples)))
-    return images.numpy(), labels.numpy().astype(np.int32)
+    """All images, decoded, [n, H, W, C] uint8, and labels [n] int32.
+
+    Raises:
+      ValueError: an image that cannot be read.
+    """
+    import tensorflow_datasets as tfds
+
+    stored = builder.as_dataset(
+        split,
+        shuffle_files=False,
+        decoders={"image": tfds.decode.SkipDecoding()},
+    ).map(lambda row: (row["image"], row["label"]))
+    shape = builder.info.features["image"].shape
+    try:
+        decoded = stored.map(
+            lambda image, label: (decoding.exportable(image), label),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        images, labels = next(iter(decoded.batch(examples)))
+        images = images.numpy()
+    except tf.errors.OpError:
+        # One by one: to name the image, or read what Pillow alone can.
+        images, labels = _one_by_one(stored, f"{builder.info.name}/{split}")
+    if images.shape[1:3] != tuple(shape[:2]):
+        raise ValueError(
+            f"The images of {builder.info.name} have another size than the "
+            f"set says; prepare it anew. Received: shape={list(shape)}, "
+            f"images of {list(images.shape[1:])}"
+        )
+    grey = shape[-1] == 1
+    if grey and (images != images[..., :1]).any():
+        raise ValueError(
+            f"{builder.info.name} says that its images are grey, and some are "
+            f"not; prepare it anew. Received: shape={list(shape)}"
+        )
+    return images[..., :1] if grey else images, np.asarray(labels, np.int32)
+
+
+def _one_by_one(
+    stored: tf.data.Dataset, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = [], []
+    for index, (image, label) in enumerate(stored.as_numpy_iterator()):
+        found = decoding.read(image, f"image {index} of {name}")
+        images.append(found.pixels)
+        labels.append(label)
+        if found.pixels.shape != images[0].shape:
+            raise ValueError(
+                f"The images of {name} must share one size. Received: image "
+                f"{index} of {list(found.pixels.shape)}, the first of "
+                f"{list(images[0].shape)}"
+            )
+    return np.stack(images), np.array(labels)
 
 
 def tfds_shards(builder: Any, split: str) -> list[tuple[str, int, int]]:
@@ -143,15 +200,14 @@ def tfds_parse(
 
 
 def _directory(dataset: str, data_dir: str) -> str:
-    root = data_dir or os.path.join("~", "tensorflow_datasets")
+    root = files.normalize(data_dir or files.join("~", "tensorflow_datasets"))
     name, _, wanted = dataset.partition(":")
-    home = os.path.join(os.path.expanduser(root), name)
-    files = tf.io.gfile.glob(os.path.join(home, "*", "dataset_info.json"))
-    versions = {os.path.basename(os.path.dirname(path)): path for path in files}
+    versions = _versions(files.join(root, name))
     if not versions:
-        near = ", ".join(_prepared(os.path.expanduser(root))) or "none"
+        near = [n for n in files.names(root) if _versions(files.join(root, n))]
         raise ValueError(
-            f"There is no data set {name!r} in {root}; there: {near}. "
+            f"There is no data set {name!r} in {root}; there: "
+            f"{', '.join(near) or 'none'}. "
             f"Download and prepare it with `tfds build {name} "
             f"--data_dir={root}`, or give the directory that holds {name}/ "
             "as task.train_data.tfds_data_dir. "
@@ -166,10 +222,13 @@ def _directory(dataset: str, data_dir: str) -> str:
     def number(version: str) -> list[int]:
         return [int(part) for part in version.split(".") if part.isdigit()]
 
-    return os.path.dirname(versions[wanted or max(versions, key=number)])
+    return files.join(root, name, wanted or max(versions, key=number))
 
 
-def _prepared(root: str) -> list[str]:
-    """Names of the sets in a TFDS directory."""
-    files = tf.io.gfile.glob(os.path.join(root, "*", "*", "dataset_info.json"))
-    return sorted({path.split(os.sep)[-3] for path in files})
+def _versions(home: str) -> list[str]:
+    """Versions of a prepared TFDS set, by their folders' names."""
+    return [
+        version
+        for version in files.names(home)
+        if files.exists(files.join(home, version, "dataset_info.json"))
+    ]

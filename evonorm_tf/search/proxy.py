@@ -14,7 +14,6 @@ function of its own that all sites call, the weights are one vector, and the
 validation is traced for those that get there.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -88,22 +87,11 @@ class Proxy:
         self._settings = settings
         self._images = Images(*(tf.constant(part) for part in images))
 
-    def train(
-        self, row: Row, anchor: str, steps: int, seed: int | None = None
-    ) -> Training:
-        """Trains an anchor from its seeded start, and validates it.
-
-        Args:
-          row: the layer.
-          anchor: a name of `settings.ANCHORS`.
-          steps: of training.
-          seed: of weights and order; None for the search's.
-        """
+    def train(self, row: Row, anchor: str, steps: int) -> Training:
+        """Trains an anchor from its seeded start, and validates it."""
         settings, images = self._settings, self._images
-        if seed is not None:
-            settings = dataclasses.replace(settings, seed=seed)
         network = self._network(row, anchor, shared=steps <= SHORT)
-        drawn = self._draw(network, settings.seed)
+        drawn = self._draw(network)
         batches = data_lib.batches(settings, len(images.train), steps)
         rates = np.full(steps, settings.rate, np.float32)
         if settings.cosine and steps == settings.fitness_steps:
@@ -129,7 +117,7 @@ class Proxy:
         """
         settings, images = self._settings, self._images
         network = self._network(row, settings.anchors[0], shared=False)
-        weights, moving, _ = self._draw(network, settings.seed)
+        weights, moving, _ = self._draw(network)
         count = settings.stability_batch
 
         def run(pixels, labels, weights, moving):
@@ -167,11 +155,11 @@ class Proxy:
         width, groups = self._settings.width, self._settings.groups
         return Network(anchor, row, width, groups, shared=shared)
 
-    def _draw(self, network: Network, seed: int):
+    def _draw(self, network: Network):
         shape = tuple(self._images.train.shape[1:])
         if self._settings.crop:
             shape = (self._settings.crop, self._settings.crop, shape[-1])
-        return network.draw(seed, shape)
+        return network.draw(self._settings.seed, shape)
 
 
 def climb(

@@ -1,9 +1,13 @@
 """`python -m classification.data check`: what it finds, and its status."""
 
+import gzip
+
 import tensorflow as tf
+from PIL import Image
 
 from classification import check
 from tests.classification import images
+from tests.training.images import pictures
 from training import datasets
 
 
@@ -27,7 +31,7 @@ def test_tfrecords_whose_labels_begin_at_one(tmp_path, capsys):
     flags += ["--num_classes=10"]
     status, out = _run(capsys, *flags)
     assert status == 1 and "set label_offset=1" in out
-    assert "record 0 of" in out and "ms an image" in out
+    assert "record 0 of" in out and "ms per image" in out
     status, out = _run(capsys, *flags, "--label_offset=1")
     assert status == 0, out
     status, out = _run(capsys, *flags, "--label_offset=3")
@@ -113,3 +117,70 @@ def test_missing_data_is_a_problem(tmp_path, capsys):
         capsys, "--dataset=cifar10", f"--tfds_data_dir={tmp_path}"
     )
     assert status == 1 and "tfds build cifar10" in out
+
+
+def _folder(capsys, root, *more):
+    flags = ["--dataset=folder", f"--path={root}", "--num_classes=3"]
+    return _run(capsys, *flags, *more)
+
+
+def test_what_is_left_out_of_a_folder_is_named(tmp_path, capsys):
+    images.write_folder(tmp_path)
+    hidden = tmp_path / ".ipynb_checkpoints"
+    hidden.mkdir()
+    one = next((tmp_path / "class_0").iterdir())
+    (hidden / "x.png").write_bytes(one.read_bytes())
+    (tmp_path / "class_1" / "._x.png").write_bytes(b"macOS")
+    (tmp_path / "class_1" / "x.svg").write_text("<svg/>")
+    status, out = _folder(capsys, tmp_path)
+    # Nothing of it is read: 3 classes, none of them hidden.
+    assert status == 0 and "3 classes: class_0, class_1, class_2" in out
+    assert "12 examples" in out
+    assert "ADVICE: left out: 2 hidden files or folders" in out
+    assert "left out: 1 files with suffix .svg" in out
+
+
+def test_pictures_of_12_bits_are_a_problem(tmp_path, capsys):
+    images.write_folder(tmp_path)
+    deep = pictures.encoded(Image.fromarray(pictures.DEEP), "PNG")
+    (tmp_path / "class_0" / "deep.png").write_bytes(deep)
+    (tmp_path / "class_0" / "deeper.png").write_bytes(deep + b"\0")
+    status, out = _folder(capsys, tmp_path)
+    assert status == 1 and "2 problem(s)" in out
+    assert out.count("deep.png cannot be read as an image: its pixels") == 1
+    assert out.count("deeper.png cannot be read as an image: its pixels") == 1
+
+
+def test_a_sample_has_images_of_all_classes(tmp_path, capsys):
+    images.write_folder(tmp_path)
+    (tmp_path / "class_1" / "zz.png").write_bytes(b"broken")
+    status, out = _folder(capsys, tmp_path, "--limit=3")
+    assert status == 0 and "labels 0 to 2" in out
+    status, out = _folder(capsys, tmp_path, "--all")
+    assert status == 1 and "zz.png cannot be read" in out
+
+
+def test_formats_and_transparent_pixels_are_counted(tmp_path, capsys):
+    for name, content in pictures.others().items():
+        folder = tmp_path / f"class_{len(name) % 3}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.{name.split()[0]}").write_bytes(content)
+    status, out = _folder(capsys, tmp_path)
+    assert status == 0 and "formats: 8 TIFF, 4 BMP, 3 GIF, 2 WEBP" in out
+    assert "ADVICE: 5 image files have transparent pixels" in out
+
+
+def test_records_that_are_compressed_say_so(tmp_path, capsys):
+    images.write_tfrecords(tmp_path, counts=(3,))
+    for path in tmp_path.iterdir():
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    flags = ["--dataset=tfrecords", f"--path={tmp_path}/train-*"]
+    status, out = _run(capsys, *flags)
+    assert status == 1 and "compressed by gzip" in out
+
+
+def test_a_file_that_is_gone_is_named(tmp_path, capsys):
+    images.write_folder(tmp_path)
+    (tmp_path / "class_0" / "gone.png").symlink_to(tmp_path / "nowhere")
+    status, out = _folder(capsys, tmp_path)
+    assert status == 1 and "gone.png" in out.split("PROBLEM")[1]

@@ -7,7 +7,7 @@ import pytest
 import tf_keras
 from PIL import Image
 
-from gan import experiment, fid, sets
+from gan import check, experiment, fid, sets
 from gan.metrics import extractor, kernel, measure
 
 RNG = np.random.default_rng
@@ -194,13 +194,81 @@ def test_sets_that_cannot_be_measured(places, extract, tmp_path):
     Image.fromarray(_pixels(1, 0)[0, :6]).save(path)
     refused(real, "2 sizes: 8x6, .*000.png")
     Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(path)
-    refused(real, "more than 8 bits.*000.png")
+    refused(real, r"000\.png cannot be read.*16 bits per channel")
     path.write_bytes(content[:60])  # The size is there, the pixels are not.
-    refused(real, "cannot be read.*000.png")
+    refused(real, r"000\.png cannot be read")
     path.write_bytes(b"text")
-    refused(real, "cannot be read.*000.png")
+    refused(real, r"000\.png cannot be read")
     with pytest.raises(ValueError, match="8 px"):
         extract(np.zeros((1, 9, 9, 3), np.uint8))
+
+
+def test_transparent_pixels_are_measured_on_white(tmp_path, extract):
+    pixels = _pixels(30, 0)
+    alpha = np.where(RNG(1).random((30, 8, 8, 1)) < 0.5, 0, 255)
+    for index, (image, share) in enumerate(zip(pixels, alpha)):
+        for folder, picture in (
+            ("clear", np.concatenate([image, share], -1)),
+            ("white", np.where(share, image, 255)),
+        ):
+            path = tmp_path / folder / f"{index}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(picture.astype(np.uint8)).save(path)
+    found, about = fid.compare(
+        str(tmp_path / "white"), str(tmp_path / "clear"), extract, SETTINGS
+    )
+    assert found["classifier_distance"] == pytest.approx(0, abs=1e-6)
+    assert "transparent pixels of 30 on white" in about
+    assert about.count("on white") == 1
+
+
+def test_all_formats_are_counted_and_what_is_left_out_is_said(
+    tmp_path, extract, capsys
+):
+    suffixes = ("png", "jpg", "bmp", "gif", "webp", "tif", "tiff", "jpeg")
+    for index, suffix in enumerate(suffixes):
+        path = tmp_path / "made" / f"{index}.{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(_pixels(1, index)[0]).save(path)
+    hidden = tmp_path / "made" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    Image.fromarray(_pixels(1, 9)[0]).save(hidden / "x.png")
+    (tmp_path / "made" / "._0.png").write_bytes(b"macOS")
+    (tmp_path / "made" / "notes.txt").touch()
+    far = tmp_path / "far"
+    far.mkdir()
+    Image.fromarray(_pixels(1, 10)[0]).save(far / "linked.png")
+    (tmp_path / "made" / "more").symlink_to(far)
+    made = str(tmp_path / "made")
+    settings = SETTINGS.replace(kernel_block=4)
+    _, about = fid.compare(made, made, extract, settings)
+    assert about.startswith("9 images")
+    said = capsys.readouterr().out
+    assert "left out: 2 hidden files or folders" in said
+    assert "left out: 1 files with suffix .txt" in said
+    assert check.main([f"--images={made}"]) == 0
+    said = capsys.readouterr().out
+    assert "9 images" in said and "ADVICE: left out: 2 hidden" in said
+    (tmp_path / "made" / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    assert check.main([f"--images={made}"]) == 1
+    assert "cut.jpg cannot be read" in capsys.readouterr().out
+
+
+def test_a_run_s_images_are_looked_at_before_training(tmp_path, capsys):
+    assert check.main(["--experiment=digits_biggan"]) == 0
+    said = capsys.readouterr().out
+    assert "1,352 images, digits/train" in said
+    assert "10 of 10 classes, of 131 to 138 images" in said
+    override = "--params_override=task.train_data.dataset=jpeg_digits"
+    assert check.main(["--experiment=digits_biggan", override, "--all"]) == 0
+    said = capsys.readouterr().out
+    assert "looked at 1,352 image files" in said
+    assert "shorter side: 64 to 12" in said
+    override = "--params_override=task.train_data.tfds_data_dir=" + str(
+        tmp_path
+    )
+    assert check.main(["--row=cifar10/biggan_small/evonorm_s0", override]) == 1
+    assert "tfds build cifar10" in capsys.readouterr().out
 
 
 def test_tfds_set_is_opened_by_name(data_dir):

@@ -1,0 +1,114 @@
+"""Damaged image files: the right pixels or an error that names the file."""
+
+import contextlib
+
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import strategies as st
+
+from tests.training.images import pictures
+from training.images import decoding
+
+FILES = pictures.accepted()
+ENDED = pictures.jpegs() | pictures.pngs()
+_HEADER = 200  # Bytes in which a change does most harm.
+_ADOBE = b"\xff\xee\x00\x0eAdobe"
+
+
+def _places(length):
+    """Where a change begins: half of the time in the header."""
+    anywhere = st.integers(0, max(length - 1, 0))
+    return st.integers(0, min(length, _HEADER)) | anywhere
+
+
+@st.composite
+def damaged(draw):
+    """A file's name, and its content with a few changes."""
+    name = draw(st.sampled_from(sorted(FILES)))
+    content = bytearray(FILES[name])
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(_places(len(content)))
+        end = at + draw(st.sampled_from([1, 2, 4, 16, 200]))
+        change = draw(st.sampled_from(["set", "cut", "drop", "put", "twice"]))
+        if change == "set":
+            new = draw(st.binary(min_size=1, max_size=4))
+            content[at : at + len(new)] = new
+        elif change == "cut":
+            del content[at:]
+        elif change == "drop":
+            del content[at:end]
+        elif change == "put":
+            content[at:at] = draw(st.binary(min_size=1, max_size=8))
+        else:
+            content[at:at] = content[at:end]
+    return name, bytes(content)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """`decoding.whole` as a pipeline calls it."""
+    text = tf.TensorSpec([], tf.string)
+    return tf.function(decoding.whole, input_signature=[text, text])
+
+
+def _read(content):
+    """Its pixels; None where they are refused by name."""
+    try:
+        return decoding.read(content, "dir/f").pixels
+    except ValueError as error:
+        assert str(error).startswith("dir/f cannot be read as an image: ")
+        return None
+
+
+def _read_in_graph(graph, content):
+    try:
+        return graph(content, "dir/f").numpy()
+    except tf.errors.InvalidArgumentError as error:
+        assert "dir/f cannot be read as an image: " in error.message
+        return None
+
+
+def _check(graph, name, content):
+    found = _read(content)
+    in_graph = _read_in_graph(graph, content)
+    assert (found is None) == (in_graph is None)
+    if found is None:
+        return
+    assert found.dtype == np.uint8 and found.shape[2:] == (3,)
+    np.testing.assert_array_equal(in_graph, found)
+    # What Pillow makes of the same bytes, if it makes something of them. Of a
+    # damaged segment that says what CMYK means, the two may read another part.
+    expected = found.astype(int)
+    if "CMYK" not in name or _ADOBE in content:
+        with contextlib.suppress(Exception):
+            expected = pictures.on_white(content).astype(int)
+    assert expected.shape == found.shape
+    assert np.abs(expected - found).max(initial=0) <= 1
+    if name.startswith("png"):  # Its pixels have checksums.
+        original = decoding.read(FILES[name], name).pixels
+        np.testing.assert_array_equal(found, original)
+    if name in ENDED:
+        again = _read(content + b"\0\0")
+        assert again is None or np.array_equal(again, found)
+
+
+_SETTINGS = {
+    "deadline": None,
+    "suppress_health_check": list(hypothesis.HealthCheck),
+    "database": None,
+}
+
+
+@hypothesis.settings(max_examples=300, derandomize=True, **_SETTINGS)
+@hypothesis.given(damaged())
+def test_a_damaged_file_is_read_right_or_refused(graph, file):
+    _check(graph, *file)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=20_000, **_SETTINGS)
+@hypothesis.given(damaged())
+def test_20_000_damaged_files_are_read_right_or_refused(graph, file):
+    _check(graph, *file)

@@ -1,0 +1,154 @@
+"""What there is to say about image files before they are trained on.
+
+Every file that is looked at is decoded whole, by the decoder and the rule of
+training, so that what training would stop at is found here, with the names of
+all such files.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from training.images import decoding
+
+SHOWN = 5  # Of each kind of problem.
+_SMALL = 32
+_WORKERS = os.cpu_count() or 1
+
+
+@dataclasses.dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+      lines: facts.
+      advice: what might be wrong.
+      problems: what is.
+    """
+
+    lines: list[str] = dataclasses.field(default_factory=list)
+    advice: list[str] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+    def text(self, indent: str = "") -> str:
+        """All of it, one line each."""
+        found = [
+            *self.lines,
+            *(f"ADVICE: {line}" for line in self.advice),
+            *(f"PROBLEM: {line}" for line in self.problems),
+        ]
+        return "\n".join(indent + line for line in found)
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """An image file that was looked at.
+
+    Attributes:
+      name: what an error calls it.
+      digest: of its content.
+      bytes: of its content, how many.
+      size: height and width; None where it is refused.
+      format: one of `decoding.FORMATS`.
+      transparent: pixels that are not opaque.
+      problem: why it is refused.
+      seconds: that decoding it kept one core busy.
+    """
+
+    name: str
+    digest: bytes
+    bytes: int
+    size: tuple[int, int] | None = None
+    format: str = ""
+    transparent: int = 0
+    problem: str = ""
+    seconds: float = 0.0
+
+
+def look(encoded: bytes, name: str) -> File:
+    """Decodes a file."""
+    digest = hashlib.blake2b(encoded, digest_size=16).digest()
+    begun = time.thread_time()
+    try:
+        found = decoding.read(encoded, name)
+    except ValueError as error:
+        return File(name, digest, len(encoded), problem=str(error))
+    return File(
+        name,
+        digest,
+        len(encoded),
+        found.pixels.shape[:2],
+        found.format,
+        found.transparent,
+        seconds=time.thread_time() - begun,
+    )
+
+
+def look_at_all(content: Iterable[tuple[bytes, str]]) -> Iterator[File]:
+    """Decodes files given as (content, name), some at once, in order."""
+    with concurrent.futures.ThreadPoolExecutor(_WORKERS) as pool:
+        ahead: collections.deque = collections.deque()
+        for one in content:
+            ahead.append(pool.submit(look, *one))
+            if len(ahead) > 2 * _WORKERS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def describe(
+    found: list[File], report: Report, wanted: int | None = None
+) -> None:
+    """Says what there is to say of files.
+
+    Args:
+      found: what was looked at.
+      report: gets it.
+      wanted: side in pixels that images are brought to; None for their own.
+    """
+    report.lines.append(f"looked at {len(found):,} image files")
+    refused = [one.problem for one in found if one.problem]
+    report.problems += refused[:SHOWN]
+    if len(refused) > SHOWN:
+        report.problems.append(
+            f"{len(refused):,} image files are refused in all"
+        )
+    read = [one for one in found if one.size]
+    if not read:
+        return
+    formats = collections.Counter(one.format for one in read)
+    said = ", ".join(f"{n:,} {kind}" for kind, n in formats.most_common())
+    report.lines.append(f"formats: {said}")
+    transparent = [one for one in read if one.transparent]
+    if transparent:
+        first = transparent[0]
+        report.advice.append(
+            f"{len(transparent):,} image files have transparent pixels, which "
+            f"are composited on white (the first: {first.name}, "
+            f"{first.transparent:,} pixels)"
+        )
+    _describe_sizes(np.array([one.size for one in read]), wanted, report)
+    speed = sum(one.seconds for one in read) / len(read) * 1e3
+    report.lines.append(f"decoding: {speed:.1f} ms per image on one core")
+
+
+def _describe_sizes(
+    sizes: np.ndarray, wanted: int | None, report: Report
+) -> None:
+    shorter = sizes.min(1)
+    text = (
+        f"shorter side: {shorter.min()} to {shorter.max()} pixels, median "
+        f"{np.median(shorter):.0f}"
+    )
+    report.lines.append(f"{text}; trained at {wanted}" if wanted else text)
+    if wanted and np.median(shorter) < wanted / 2 and wanted > _SMALL:
+        report.advice.append(
+            "Most images are enlarged more than twice. A smaller image size "
+            f"costs less: {int(np.median(shorter))} or so"
+        )
