@@ -1,8 +1,11 @@
 """Tests the wheel with old and new Pythons, TensorFlows and Kerases.
 
-python -m tests.versions                # all corners: hours
-python -m tests.versions --only 3.13    # of one Python
-python -m tests.versions --only Colab   # of one purpose
+    python -m tests.versions               # all corners: hours
+    python -m tests.versions --only 3.13   # of one Python
+    python -m tests.versions --only Colab  # of one purpose
+    python -m tests.versions --smoke       # without the layer tests
+
+Writes docs/runs/versions.json and docs/versions.md.
 """
 
 import argparse
@@ -25,6 +28,9 @@ def main() -> int:
         metavar="WORD",
         help="corners that have this version or purpose; repeat it",
     )
+    parser.add_argument(
+        "--smoke", action="store_true", help="leave the layer tests out"
+    )
     given = parser.parse_args()
     chosen = [
         corner
@@ -33,7 +39,7 @@ def main() -> int:
     ]
     if not chosen:
         parser.error(f"no corner has it. Received: --only={given.only}")
-    return int(not matrix.run(chosen))
+    return int(not matrix.run(chosen, layers=not given.smoke))
 
 
 if __name__ == "__main__":

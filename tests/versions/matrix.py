@@ -141,9 +141,15 @@ def _tail(printed: str, lines: int = 30) -> str:
 
 
 def run_corner(
-    corner: Corner, wheel: pathlib.Path, folder: pathlib.Path
+    corner: Corner, wheel: pathlib.Path, folder: pathlib.Path, layers: bool
 ) -> dict[str, Any]:
-    """Installs a corner and runs both tests in it.
+    """Installs a corner and runs its tests.
+
+    Args:
+      corner: the versions.
+      wheel: to install.
+      folder: an empty one to work in.
+      layers: whether to run the layer tests after the smoke tests.
 
     Returns:
       Its versions, "layers" (what pytest counted) and "smoke" by Keras.
@@ -167,8 +173,12 @@ def run_corner(
         found["numpy"] = subprocess.check_output(
             [env.python, "-c", show], text=True
         ).strip()
-        found["smoke"] = {name: _smoke(env, name) for name in KERASES}
-        found["layers"] = _layer_tests(env)
+        for name in KERASES:
+            found["smoke"][name] = _smoke(env, name)
+            print(f"  smoke test, {name}: {found['smoke'][name]}", flush=True)
+        if layers:
+            found["layers"] = _layer_tests(env)
+            print(f"  layer tests: {found['layers']}", flush=True)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         print(error, flush=True)
         found["layers"] = f"FAILED: {str(error).splitlines()[-1][:80]}"
@@ -176,6 +186,19 @@ def run_corner(
         shutil.rmtree(folder / "env")
     found["minutes"] = round((time.monotonic() - begin) / 60, 1)
     return found
+
+
+def _commit() -> str:
+    """The commit that is tested, with "+" for changes on top of it."""
+
+    def git(*given: str) -> str:
+        command = ["git", "-C", str(ROOT), *given]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    sources = ("setup.py", "evonorm_tf", "tests")
+    changed = git("status", "--porcelain", "--", *sources)
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
 
 
 def _smoke(env: Environment, name: str) -> str:
@@ -227,22 +250,21 @@ def _key(found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def passed(found: dict[str, Any]) -> bool:
-    """Whether a corner was run and nothing failed."""
+    """Whether a corner was run, its layer tests perhaps not, and passed."""
     words = [found["layers"], *found["smoke"].values()]
-    return len(words) == 3 and not any(
-        word.startswith(("FAILED", "not run")) for word in words
-    )
+    return len(words) == 3 and "FAILED" not in " ".join(words)
 
 
 def table(results: list[dict[str, Any]]) -> str:
     """The results in Markdown."""
-    head = ["Python", "TensorFlow", "Keras", "tf_keras", "NumPy", "which"]
-    head += ["layer tests", "smoke test, Keras 3", "smoke test, tf_keras"]
+    head = ["Python", "TensorFlow", "Keras", "tf_keras", "NumPy", "why"]
+    head += ["smoke test, Keras 3", "smoke test, tf_keras", "layer tests"]
+    head += ["commit"]
     rows = [
         [
             *(*_key(found), found.get("numpy", ""), found["why"]),
-            found["layers"],
             *(found["smoke"].get(name, "not run") for name in KERASES),
+            *(found["layers"], found["commit"]),
         ]
         for found in results
     ]
@@ -283,9 +305,9 @@ Written by `make test-versions`.
 """
 
 
-def run(chosen: list[Corner]) -> bool:
+def run(chosen: list[Corner], layers: bool) -> bool:
     """Runs corners, one environment at a time; whether all passed."""
-    results = []
+    commit, results = _commit(), []
     with tempfile.TemporaryDirectory() as top:
         build = pathlib.Path(top) / "build"
         build.mkdir()
@@ -298,13 +320,8 @@ def run(chosen: list[Corner]) -> bool:
             )
             folder = pathlib.Path(top) / str(number)
             folder.mkdir()
-            results.append(run_corner(corner, wheel, folder))
-            found = results[-1]
-            print(
-                f"  layer tests: {found['layers']}; smoke tests: "
-                f"{found['smoke']}",
-                flush=True,
-            )
+            found = run_corner(corner, wheel, folder, layers)
+            results.append(found | {"commit": commit})
             write(results)
     print(table(results))
     return all(map(passed, results))
