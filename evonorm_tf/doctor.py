@@ -152,7 +152,7 @@ def _combinations(machine: Machine) -> Iterator[Conflict]:
         yield Conflict(
             "no TensorFlow",
             "The layers compute with it.",
-            "pip install 'evonorm-tf[tensorflow]'",
+            "pip install tensorflow",
         )
     if len(found) > 1:
         yield Conflict(
