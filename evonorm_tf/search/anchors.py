@@ -4,7 +4,7 @@ Functions of tensors, without a Keras and without variables: weights and
 moving statistics go in and come out, so that a whole training is one graph
 with one loop, and a candidate costs its tracing and no more.
 
-The networks are those of `evonorm_tf.nets`, of one block a stage: what they
+The networks are those of `evonorm_tf.nets`, of one block per stage: what they
 build with there, a Keras layers module, is here a `_Pass`.
 """
 
@@ -113,7 +113,7 @@ class _Pass:
 
     Stands for the Keras layers module that `nets` builds with: has the layers
     of the anchors, each a function of tensors. All kernels are drawn by their
-    fan-in, whatever initializer is asked for.
+    fan-in, whatever initializer is requested.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ def _cifar10(root: str) -> tuple[np.ndarray, np.ndarray]:
     found = sorted(home.glob("*/dataset_info.json"))
     if not found:
         raise ValueError(
-            "There is no cifar10 to be read there. Prepare it with "
+            "There is no cifar10 in that folder. Prepare it with "
             f"`tfds build cifar10 --data_dir={root}`, or name the folder "
             f"that holds cifar10/ as data_dir. Received: data_dir={root!r}"
         )

@@ -17,10 +17,10 @@ class Driver:
 
     Args:
       settings: of the search.
-      journal: to begin, or to go on with.
+      journal: an empty one, or that of a search to resume.
 
     Raises:
-      ValueError: for a trial of the journal that is no graph.
+      ValueError: a trial of the journal is not a graph.
     """
 
     def __init__(self, settings: Settings, journal: Journal):
@@ -68,7 +68,7 @@ class Driver:
             while pool.free > 0 and not late and self._begin(pool):
                 pass
             if not self._graphs or late:
-                # What is under way when time is up goes on another day.
+                # Stages under way at the time limit are run by the next start.
                 return
             for outcome in pool.wait(1.0):
                 self._take(outcome, pool)
@@ -118,6 +118,6 @@ def _graph(trial: Trial) -> Graph:
         return parse(trial.graph)
     except ValueError as error:
         raise ValueError(
-            f"Trial {trial.number} of the journal is no graph: restore the "
+            f"Trial {trial.number} of the journal is not a graph: restore the "
             f"journal from a copy, or give another --output. {error}"
         ) from error

@@ -2,8 +2,8 @@
 
 Ask and tell. What `ask` proposes follows from the seed, the trial's number,
 the graphs that earlier trials claimed and the order in which layers were
-accepted: all of it stands in the journal, so a run that was killed goes on
-as itself.
+accepted: all of it is in the journal, so a search that was killed resumes
+unchanged.
 
 A parent is the winner of a tournament among the newest accepted layers
 (Section 3.4, arXiv:2004.02967). A graph whose expression, function or

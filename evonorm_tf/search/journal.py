@@ -1,7 +1,7 @@
 """All that a search knows, in one SQLite file that its driver alone writes.
 
-A transaction a stage: what a worker finished is committed before anything
-follows from it, and a driver that is killed goes on from there. A trial's
+One transaction per stage: what a worker finished is committed before anything
+depends on it, and a driver that is killed resumes from there. A trial's
 `finished` is its place in the order of endings, which the population's age
 goes by.
 """
@@ -139,7 +139,7 @@ class Journal:
         if other:
             self.close()
             raise ValueError(
-                "The folder holds a search with other settings: "
+                "The folder contains a search with other settings: "
                 f"{'; '.join(other)}. Give those, or another --output. "
                 f"Received: output={folder!r}"
             )
@@ -149,7 +149,7 @@ class Journal:
         if version != VERSION:
             self.close()
             raise ValueError(
-                f"The folder holds a search of version {version}, this is "
+                f"The folder contains a search of version {version}, this is "
                 f"version {VERSION}: read it with the code that made it. "
                 f"Received: output={folder!r}"
             )

@@ -1,4 +1,4 @@
-"""The training that the proxy task is made of: all steps as one loop.
+"""The training of the proxy task: all its steps as one loop.
 
 A candidate costs the operations in its graph before it costs steps: weights,
 velocities and moving statistics are a vector each, which the loop carries and

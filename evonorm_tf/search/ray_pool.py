@@ -171,7 +171,7 @@ class RayPool:
         return outcomes
 
     def close(self) -> None:
-        """Ends what is under way; the cluster goes on without us."""
+        """Ends what is under way; the cluster stays up."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running = {}

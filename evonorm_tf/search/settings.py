@@ -1,7 +1,8 @@
 """What a search is run with: one flat record, from YAML, checked.
 
-What stands in the journal; a run goes on only with the settings it began
-with (those that say how, and not what, is computed may change: RUNTIME).
+They are recorded in the journal, and a search is resumed only with the settings
+it was started with, except those that change how and not what is computed
+(RUNTIME).
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ class Settings:
     Attributes:
       space: "b" or "s".
       seed: of everything random.
-      nodes: computing nodes that are drawn; those before are filled up.
+      nodes: computing nodes to draw; the nodes before them are constant.
       algorithm: "evolution", "random", or "exhaustive": every graph of the
         space in turn, through all stages whatever they find.
       criterion: what wins a tournament: "average" of the anchors'
@@ -53,15 +54,15 @@ class Settings:
       population: the newest accepted layers that parents come from.
       tournament: the share of the population in one tournament.
       fresh: probability of a random graph instead of a child.
-      mutations: times that a winner is mutated.
+      mutations: number of mutations of a winner.
       dataset: "digits" or "cifar10".
       image_size: images are averaged down to this; 0 keeps them.
-      crop: size of random training crops; 0 trains on whole images.
-      examples: training images to use; 0 takes all.
+      crop: size of random training crops; 0 for whole images.
+      examples: training images to use; 0 for all.
       anchors: networks, the most selective first.
       width: channels of an anchor's stem.
       groups: channel groups.
-      batch: images a step.
+      batch: images per step.
       validation: training images held out for validation.
       rate: learning rate of SGD with Nesterov momentum 0.9.
       cosine: let the rate fall to 0 by a cosine in the fitness stage.
@@ -76,14 +77,14 @@ class Settings:
       stability_batch: images of it.
       stability_rate: a step's length, relative to the weights'.
       stability: largest norm of the gradient that is accepted.
-      trials: stop after so many trials.
-      seconds: start nothing new after so many seconds; 0 for no limit.
-      cpu: start nothing new after so many seconds of processor time, of all
-        workers together since the journal began; 0 for no limit.
-      workers: processes; 0 for one a core.
-      timeout: seconds that a stage may take.
+      trials: number of trials after which the search ends.
+      seconds: time after which no trial is started; 0 for no limit.
+      cpu: seconds of processor time, of all workers since the start of the
+        journal, after which no trial is started; 0 for no limit.
+      workers: processes; 0 for one per core.
+      timeout: seconds per stage.
       memory: gigabytes that a worker may allocate; 0 for no limit.
-      data_dir: holds cifar10/ as TFDS lays it out.
+      data_dir: folder of TFDS that contains cifar10/.
       references: known layers, by name in `graphs.NAMED`, that go through
         all stages before the search begins, as lines in its report.
     """
@@ -167,7 +168,7 @@ class Settings:
         return Filters() if self.filters else Filters.none()
 
     def identity(self) -> dict[str, Any]:
-        """What must stay the same for a journal to go on."""
+        """The settings that must not change when a search is resumed."""
         fields = dataclasses.asdict(self)
         fields["anchors"] = list(self.anchors)
         return {k: v for k, v in fields.items() if k not in RUNTIME}
@@ -266,7 +267,7 @@ def assignment(text: str) -> dict[str, Any]:
     """NAME=VALUE as a mapping; the value is read as YAML.
 
     Raises:
-      ValueError: for a text without `=`, or with a value that is no YAML.
+      ValueError: for a text without `=`, or with a value that is not YAML.
     """
     name, equals, value = text.partition("=")
     if not equals:

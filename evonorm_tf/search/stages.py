@@ -67,7 +67,7 @@ def steps(stage: str, settings: Settings) -> int:
 
 
 def objection(outcome: Outcome, settings: Settings) -> str:
-    """Why a trial ends with this outcome; "" if it goes on."""
+    """Why a trial ends with this outcome; "" if it continues."""
     if outcome.error:
         return outcome.error
     stage, result = outcome.task.stage, outcome.result

@@ -140,7 +140,7 @@ class LocalPool:
     """Workers on this machine.
 
     Args:
-      settings: `workers` processes (0: one a core), `timeout` a stage.
+      settings: `workers` processes (0: one per core), `timeout` per stage.
       main: what a worker runs, with its connection and the settings.
     """
 

@@ -162,7 +162,7 @@ def test_a_journals_trial_that_is_no_graph_is_named(finished, capsys):
     settings = [f"--set={k}={v}" for k, v in SMALL.items()]
     assert command.main([*settings, f"--output={finished}"]) == 2
     assert re.search(
-        "Trial 7 of the journal is no graph.*Node n13.*Did you mean tanh",
+        "Trial 7 of the journal is not a graph.*Node n13.*Did you mean tanh",
         capsys.readouterr().err,
     )
 

@@ -79,7 +79,9 @@ def mixed_precision(keras, layers):
     for policy in ("mixed_bfloat16", "mixed_float16"):
         keras.mixed_precision.set_global_policy(policy)
         try:
-            model = _model(keras, layers)
+            # Compiled once is enough.
+            xla = "auto" if policy == "mixed_bfloat16" else False
+            model = _model(keras, layers, xla=xla)
             _fit(model)
         finally:
             keras.mixed_precision.set_global_policy("float32")

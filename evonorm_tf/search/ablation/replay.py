@@ -113,7 +113,7 @@ def collect(folder: str) -> Table:
     open_ = sum(trial.verdict is None for trial in trials)
     if settings.algorithm != "exhaustive" or open_ or not trials:
         raise ValueError(
-            "A table is made of an exhaustive search that has ended: run it "
+            "A table needs an exhaustive search that has ended: run it "
             f"to its end first. Received: algorithm={settings.algorithm!r}, "
             f"{len(trials)} trials, {open_} of them under way"
         )
@@ -128,7 +128,7 @@ def collect(folder: str) -> Table:
 
 
 def write(table: Table, path: str) -> None:
-    """Writes a table as JSON, a line a layer."""
+    """Writes a table as JSON, one line per layer."""
     rows = ",\n".join(json.dumps(row) for row in table.rows)
     head = json.dumps(table.settings.identity())
     with open(path, "w", encoding="utf-8") as file:
@@ -143,15 +143,15 @@ def read(path: str) -> Table:
     """
     if not os.path.isfile(path):
         raise ValueError(
-            "There is no table; make one with `python -m evonorm_tf.search "
-            f"table`. Received: path={path!r}"
+            "There is no table; make one with `python -m "
+            f"evonorm_tf.search.ablation table`. Received: path={path!r}"
         )
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
         settings, rows = content["settings"], content["rows"]
         return Table(settings_lib.make(settings), rows)
-    # What is no JSON, no mapping, or has rows of another kind.
+    # Not JSON, not a mapping, or rows of another kind.
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             "The file is not a table written by `python -m "
