@@ -32,8 +32,8 @@ from benchmarks import report
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RUNS = ROOT / "docs" / "runs" / "conversion"
 LAYERS = ("evonorm_s0", "evonorm_b0")
-CLASSES, BATCH, PROBE = 10, 32, 128
-TRAINED, TUNED = 100, (5, 50)  # steps
+CLASSES, BATCH = 10, 16
+TRAINED, TUNED, AVERAGED = 100, (0, 5, 50), 5  # steps
 RATE, MOMENTUM = 0.02, 0.9
 _BEGIN = "<!-- architectures: begin -->"
 _END = "<!-- architectures: end -->"
@@ -172,32 +172,31 @@ class Training:
             weights = model.trainable_variables
             gradients = tape.gradient(value, weights)
             optimizer.apply_gradients(zip(gradients, weights))
-
-        def probe(images, labels):
-            return loss(labels, model(images, training=True))
+            return value
 
         self._step = tf.function(step, autograph=False)
-        self._probe = tf.function(probe, autograph=False)
 
-    def run(self, first: int, last: int) -> None:
-        """Steps `first` to `last`, without the latter."""
-        usable = len(self._images) // BATCH
+    def run(self, first: int, last: int) -> list[float]:
+        """The losses at steps `first` to `last`, without the latter."""
+        usable, losses = len(self._images) // BATCH, []
         for index in range(first, last):
             part = slice(*(BATCH * (index % usable + k) for k in (0, 1)))
-            self._step(self._images[part], self._labels[part])
-
-    def loss(self) -> float:
-        """Of the same images each time, computed as in training."""
-        value = self._probe(self._images[:PROBE], self._labels[:PROBE])
-        return round(float(value), 4)
+            losses.append(self._step(self._images[part], self._labels[part]))
+        return [float(loss) for loss in losses]
 
     def tune(self) -> dict[str, float]:
-        """The losses at once and after some steps, by their number."""
-        losses, done = {"0": self.loss()}, 0
-        for steps in TUNED:
-            self.run(TRAINED + done, TRAINED + steps)
-            losses[str(steps)], done = self.loss(), steps
-        return losses
+        """The losses after some steps, each a mean over the next few.
+
+        At once, of the first batch alone: the next one is computed with other
+        weights.
+        """
+        losses = self.run(TRAINED, TRAINED + max(TUNED) + AVERAGED)
+        return {
+            str(k): round(
+                float(np.mean(losses[k : k + (AVERAGED if k else 1)])), 4
+            )
+            for k in TUNED
+        }
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -220,9 +219,8 @@ def measure(name: str) -> dict[str, Any]:
         "package": one.package,
         "side": one.side,
         "parameters": model.count_params(),
-        "initial": training.loss(),
     }
-    training.run(0, TRAINED)
+    found["trained"] = training.run(0, TRAINED)[:: TRAINED - 1]
     converted: dict[str, Any] = {}
     for layer in LAYERS:
         try:

@@ -1,18 +1,17 @@
-"""Which layer for which training: `recommend`, with a source for each word.
+"""Which layer for which training: `recommend`, with a source for each claim.
 
 docs/choosing.md says the same at length. Numbers are the paper's, printed
 beside ours in docs/results.md; a claim without a source is not made here.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 from evonorm_tf import validation
 
 TASKS = ("classification", "detection", "gan")
 _PAPER = "arXiv:2004.02967v1"
-_TABLE_3 = f"{_PAPER} table 3"
-# ImageNet top-1 % by images a worker, table 3: (bn_relu, evonorm_s0).
+# ImageNet top-1 % by images per worker, table 3: (bn_relu, evonorm_s0).
 BY_BATCH = {
     "ResNet-50": {
         128: (76.1, 77.4),
@@ -39,8 +38,7 @@ _BATCH_STATISTICS = 64
 _LEAST_GROUP = 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """A claim, and the table, equation or document that it rests on."""
 
     claim: str
@@ -56,27 +54,21 @@ class Recommendation:
 
     Attributes:
       layer: the catalog name.
-      groups: for `NormAct`: None is the authors' 32, lowered until it divides
-        the channels.
       min_group_size: for `NormAct`, the fewest channels a group may have.
-      affine_sites: where the layer stands without its activation.
       reasons: with their sources.
     """
 
     layer: str
-    groups: int | None
     min_group_size: int
-    affine_sites: str
     reasons: tuple[Reason, ...]
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `NormAct` beside the name."""
-        return {"groups": self.groups, "min_group_size": self.min_group_size}
+        """Arguments of `NormAct` and `convert` beside the name."""
+        return {"min_group_size": self.min_group_size}
 
     def __str__(self) -> str:
-        options = ", ".join(f"{k}={v}" for k, v in self.options().items())
-        lines = [f"{self.layer} ({options})", f"affine: {self.affine_sites}"]
-        return "\n".join([*lines, *(f"- {reason}" for reason in self.reasons)])
+        head = f"{self.layer} (min_group_size={self.min_group_size})"
+        return "\n".join([head, *(f"- {reason}" for reason in self.reasons)])
 
 
 def recommend(
@@ -97,45 +89,76 @@ def recommend(
       A layer, its settings and why.
 
     Raises:
-      ValueError: for an unknown task or a batch that is none.
-      TypeError: for `small_maps` that is no bool.
+      ValueError: for an unknown task or a batch that is not positive.
+      TypeError: for `small_maps` that is not a bool.
     """
     batch = validation.count("batch_per_replica", batch_per_replica, False)
+    if not isinstance(small_maps, bool):
+        raise TypeError(
+            "`small_maps` must be True or False: whether layers stand on maps "
+            f"of one or a few pixels. Received: small_maps={small_maps!r}"
+        )
     if task not in TASKS:
         raise ValueError(
             f"`task` must be one of {TASKS}. Received: task={task!r}"
         )
-    if not isinstance(small_maps, bool):
-        raise TypeError(
-            "`small_maps` is True or False: whether layers stand on maps of "
-            f"one or a few pixels. Received: small_maps={small_maps!r}"
+    b0 = task != "gan" and batch >= _BATCH_STATISTICS
+    reasons = _BY_TASK[task]
+    if task != "gan":
+        reasons = (_measured(batch), _LARGE if b0 else _SMALL, *reasons)
+    reasons += () if b0 else (_GROUPS,)
+    if small_maps:
+        reasons += (_ONE_PIXEL if b0 else _SMALL_GROUPS,)
+    return Recommendation(
+        "evonorm_b0" if b0 else "evonorm_s0",
+        _LEAST_GROUP if small_maps and not b0 else 1,
+        (*reasons, _AFFINE),
+    )
+
+
+def _measured(batch: int) -> Reason:
+    """What the paper measured at the batch, or at the next smaller one."""
+    columns = BY_BATCH["ResNet-50"]
+    column = max((b for b in columns if b <= batch), default=min(columns))
+    measured = "; ".join(
+        "{} at {} images per worker: bn_relu {} %, evonorm_s0 {} %".format(
+            network, column, *values[column]
         )
-    if task == "gan":
-        layer, reasons = "evonorm_s0", _gan()
-    else:
-        layer = "evonorm_b0" if batch >= _BATCH_STATISTICS else "evonorm_s0"
-        reasons = [*_batch(batch), *_task(task)]
-    least = 1
-    if layer == "evonorm_s0":
-        reasons.append(_GROUPS)
-        if small_maps:
-            least = _LEAST_GROUP
-            reasons.append(_SMALL_GROUPS)
-    elif small_maps:
-        reasons.append(_ONE_PIXEL)
-    reasons.append(_AFFINE)
-    return Recommendation(layer, None, least, _WHERE, tuple(reasons))
+        for network, values in BY_BATCH.items()
+    )
+    return Reason(f"ImageNet top-1, {measured}", f"{_PAPER} table 3")
 
 
-_WHERE = (
-    "where a BatchNorm stands without an activation (after the last 1x1 "
-    "convolution of a MobileNetV2 or EfficientNet block the authors have no "
-    "layer at all)"
+_LARGE = Reason(
+    "No layer has a better top-1 than B0 on ResNet-50 (77.8 %, bn_relu 76.1 %),"
+    " ResNet-101 and MobileNetV2; on EfficientNet-B0 bn_silu has (77.0 %, B0 "
+    "76.8 %)",
+    f"{_PAPER} table 2",
 )
-_AFFINE = Reason(
-    "A site without an activation is a plain affine, without statistics",
-    "the authors' code; docs/design.md",
+_SMALL = Reason(
+    "B layers use batch statistics as BatchNorm does, and the paper has none "
+    "of them at small batches",
+    f"arXiv:2004.02967 table 1; {_PAPER} table 3",
 )
+_BY_TASK = {
+    "classification": (),
+    "detection": (
+        Reason(
+            "Mask R-CNN, R-50-FPN, COCO box AP: evonorm_b0 44.0, evonorm_s0 "
+            "43.6, gn_relu 42.7, bn_relu 42.1; how many images a worker had "
+            "is not known here",
+            f"{_PAPER} table 4",
+        ),
+    ),
+    "gan": (
+        Reason(
+            "BigGAN-deep, median FID (lower is better): evonorm_s0 6.86, "
+            "evonorm_b0 6.91, bn_relu 7.85; IS (higher is better) falls: "
+            "104.64, 101.13, 118.77",
+            f"{_PAPER} table 5",
+        ),
+    ),
+}
 _GROUPS = Reason(
     "32 groups, lowered one by one until they divide the channels",
     "the authors' code; evonorm_tf.validation.resolve_groups",
@@ -143,7 +166,7 @@ _GROUPS = Reason(
 _SMALL_GROUPS = Reason(
     "On a map of one pixel a group of k channels has k elements: with one its "
     "variance is 0 and S0 divides by sqrt(epsilon), with few its inverse "
-    f"scatters; so at least {_LEAST_GROUP} channels a group",
+    f"scatters; so at least {_LEAST_GROUP} channels per group",
     "S0's formula, arXiv:2004.02967 table 1; docs/choosing.md",
 )
 _ONE_PIXEL = Reason(
@@ -151,48 +174,9 @@ _ONE_PIXEL = Reason(
     "activation there, as `convert` does",
     "B0's formula, arXiv:2004.02967 table 1; docs/convert.md",
 )
-
-
-def _batch(batch: int) -> list[Reason]:
-    """What the paper measured at the batch, or at the next smaller one."""
-    columns = BY_BATCH["ResNet-50"]
-    column = max((b for b in columns if b <= batch), default=min(columns))
-    measured = "; ".join(
-        "{} at {} images a worker: bn_relu {} %, evonorm_s0 {} %".format(
-            network, column, *values[column]
-        )
-        for network, values in BY_BATCH.items()
-    )
-    reasons = [Reason(f"ImageNet top-1, {measured}", _TABLE_3)]
-    if batch >= _BATCH_STATISTICS:
-        claim = (
-            "No layer has a better top-1 than B0 on ResNet-50 (77.8 %, bn_relu "
-            "76.1 %), ResNet-101 and MobileNetV2; on EfficientNet-B0 bn_silu "
-            "has (77.0 %, B0 76.8 %)"
-        )
-        return [*reasons, Reason(claim, f"{_PAPER} table 2")]
-    claim = (
-        "B layers take batch statistics as BatchNorm does, and the paper has "
-        "none of them at small batches"
-    )
-    return [*reasons, Reason(claim, f"arXiv:2004.02967 table 1; {_TABLE_3}")]
-
-
-def _task(task: str) -> list[Reason]:
-    if task == "classification":
-        return []
-    claim = (
-        "Mask R-CNN, R-50-FPN, COCO box AP: evonorm_b0 44.0, evonorm_s0 43.6, "
-        "gn_relu 42.7, bn_relu 42.1; how many images a worker had is not "
-        "known here"
-    )
-    return [Reason(claim, f"{_PAPER} table 4")]
-
-
-def _gan() -> list[Reason]:
-    claim = (
-        "BigGAN-deep, median FID (lower is better): evonorm_s0 6.86, "
-        "evonorm_b0 6.91, bn_relu 7.85; IS (higher is better) falls: 104.64, "
-        "101.13, 118.77"
-    )
-    return [Reason(claim, f"{_PAPER} table 5")]
+_AFFINE = Reason(
+    "Where no activation follows (after the last 1x1 convolution of a "
+    "MobileNetV2 or EfficientNet block) an EvoNorm is a plain affine, and "
+    "`convert` keeps the old normalization",
+    "the authors' code; docs/convert.md",
+)

@@ -76,16 +76,18 @@ def export(
     """Writes a model in a format, reads it back and compares the two.
 
     Outputs are named as the model names them, or "output_0", "output_1", ...;
-    the input is "images", [N, H, W, C] for any N.
+    the input is "images", [N, H, W, C] for any N; several inputs have the
+    names that the model gives them.
 
     Args:
-      model: a built Keras 3 or tf_keras model of one input.
+      model: a built Keras 3 or tf_keras model.
       path: where to; what is refused never stands there.
       format: one of `FORMATS`; None for that of the path's suffix, where no
         suffix is "saved_model".
-      images: [N, H, W, C] as the model takes them: the first 16 to compare
-        on, all of them for the ranges of "tflite_int8"; None for four of
-        normal noise.
+      images: [N, H, W, C] as the model takes them, for several inputs a
+        dictionary by their names or a list: the first 16 to compare on, all
+        of them for the ranges of "tflite_int8"; None for four of normal
+        noise.
       tolerance: largest difference of an output, relative to the largest;
         None for the format's own.
 
@@ -108,22 +110,24 @@ def export(
             "int8 takes the range of every tensor from images: give some "
             "hundred of those that the model is for. Received: images=None"
         )
-    spec = _spec(model, images)
-    images = _images(images, spec)
+    inputs = trace.Inputs(model, images)
+    given = _images(images, inputs)
     with trace.inference_form(model) as left:
         pass
-    compared = images[:_COMPARED]
-    wanted = formats.as_numpy(model(tf.constant(compared), training=False))
-    source = formats.Source(model, trace.function(model, spec), images)
+    compared = {name: array[:_COMPARED] for name, array in given.items()}
+    wanted = formats.as_numpy(_call(model, inputs, compared))
+    source = formats.Source(model, _traced(model, inputs), given)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(".unchecked", dir=path.parent) as aside:
         written = pathlib.Path(aside) / path.name
         expected = (compared, wanted)
         done = check.write(name, source, written, expected, tolerance)
         _replace(written, path)
-    usual = trace.function(model, spec, fold=False)
+    usual = trace.function(model, inputs, fold=False)
+    one = {name: tf.constant(array[:1]) for name, array in given.items()}
     usual_milliseconds = check.milliseconds(
-        lambda x: formats.as_numpy(usual(x)), tf.constant(images[:1])
+        lambda x: formats.as_numpy(usual(x)),
+        one["images"] if set(one) == {"images"} else one,
     )
     return Exported(
         path=str(path),
@@ -174,43 +178,53 @@ def _check_place(path: pathlib.Path, chosen: formats.Format) -> None:
         )
 
 
-def _spec(model: Any, images: Any) -> tf.TensorSpec:
-    """Of the model's input, [N, H, W, C]."""
-    inputs = getattr(model, "inputs", None) or []
-    if len(inputs) > 1:
-        raise ValueError(
-            "A model of one input can be exported. "
-            f"Received: {len(inputs)} inputs"
-        )
-    if inputs:
-        shape, dtype = inputs[0].shape, tf.as_dtype(inputs[0].dtype)
-        return tf.TensorSpec([None, *shape[1:]], dtype)
+def _traced(model: Any, inputs: trace.Inputs) -> Any:
+    try:
+        return trace.function(model, inputs)
+    except Exception as failure:
+        # A layer of Keras's may compute with a size that is not known.
+        fix = check.unknown_size(inputs.specs.values())
+        if not fix:
+            raise
+        raise ValueError(fix) from failure
+
+
+def _call(model: Any, inputs: trace.Inputs, given: dict[str, Any]) -> Any:
+    tensors = {name: tf.constant(array) for name, array in given.items()}
+    return model(inputs.arguments(tensors), training=False)
+
+
+def _images(images: Any, inputs: trace.Inputs) -> dict[str, np.ndarray]:
+    """The given images, or noise, in the inputs' dtypes, by name."""
     if images is None:
-        raise ValueError(
-            "The model does not say the shape of its input: give `images`. "
-            f"Received: {type(model).__name__} and images=None"
-        )
-    return tf.TensorSpec([None, *np.shape(images)[1:]], tf.float32)
-
-
-def _images(images: Any, spec: tf.TensorSpec) -> np.ndarray:
-    """The given images, or noise, in the input's dtype."""
-    dtype = spec.dtype.as_numpy_dtype
-    if images is not None:
-        images = np.asarray(images)
-        if not len(images) or not spec.shape.is_compatible_with(images.shape):
+        return {k: _noise(k, spec) for k, spec in inputs.specs.items()}
+    found = {}
+    for name, array in inputs.named(images).items():
+        spec, array = inputs.specs[name], np.asarray(array)
+        if not len(array) or not spec.shape.is_compatible_with(array.shape):
             raise ValueError(
-                f"The model takes images {list(spec.shape)}, at least one. "
-                f"Received: images of shape {list(images.shape)}"
+                f"The model takes {name} {list(spec.shape)}, at least one. "
+                f"Received: {name} of shape {list(array.shape)}"
             )
-        return images.astype(dtype)
+        found[name] = array.astype(spec.dtype.as_numpy_dtype)
+    counts = {name: len(array) for name, array in found.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            "The inputs must be of equally many samples. "
+            f"Received: images with {counts}"
+        )
+    return found
+
+
+def _noise(name: str, spec: tf.TensorSpec) -> np.ndarray:
     if None in spec.shape[1:]:
         raise ValueError(
-            "The model takes images of any size: give some as `images`. "
-            f"Received: images=None, input {list(spec.shape)}"
+            "The model takes images of any size: give some as `images`, of "
+            "the size that it is to serve. Received: images=None, input "
+            f"{name} {list(spec.shape)}"
         )
     noise = np.random.default_rng(0).normal(size=[4, *spec.shape[1:]])
-    return noise.astype(dtype)
+    return noise.astype(spec.dtype.as_numpy_dtype)
 
 
 def _replace(written: pathlib.Path, path: pathlib.Path) -> None:

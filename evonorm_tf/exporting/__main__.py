@@ -34,8 +34,9 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--images",
         type=pathlib.Path,
-        help=".npy file of images [N, H, W, C] as the network takes them, to "
-        "compare on and for int8's ranges (default: noise)",
+        help=".npy file of images [N, H, W, C] as the network takes them, or "
+        ".npz file of arrays by the names of several inputs, to compare on "
+        "and for int8's ranges (default: noise)",
     )
     parser.add_argument(
         "--tolerance", type=float, help="largest relative difference"
@@ -59,6 +60,8 @@ def main(given: list[str] | None = None) -> int:
                 f"There is no such file. Received: model={str(chosen.model)!r}"
             )
         images = None if chosen.images is None else np.load(chosen.images)
+        if isinstance(images, np.lib.npyio.NpzFile):
+            images = dict(images)
         model = formats.read_keras(chosen.model)
         for name in names:
             file = name + formats.FORMATS[name].suffix

@@ -3,10 +3,11 @@
 import pathlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from evonorm_tf.exporting import formats
 
@@ -37,7 +38,7 @@ def write(
     name: str,
     source: formats.Source,
     path: pathlib.Path,
-    expected: tuple[np.ndarray, formats.Outputs],
+    expected: tuple[Any, formats.Outputs],
     tolerance: float | None = None,
 ) -> Checked:
     """Writes a format, reads it back and compares.
@@ -46,8 +47,8 @@ def write(
       name: one of `formats.FORMATS`.
       source: what is exported.
       path: where to, aside of where it is to stand: what is refused is there.
-      expected: images [N, H, W, C], and of the model's outputs those to
-        compare.
+      expected: images [N, H, W, C], or arrays by the names of several
+        inputs, and of the model's outputs those to compare.
       tolerance: None for the format's own, or 2e-2 if that is less and the
         model computes in 16 bits.
 
@@ -66,6 +67,9 @@ def write(
         run = chosen.read(path)
         got = run(images)
     except Exception as failure:
+        specs = tf.nest.flatten(source.serve.input_signature)
+        if unknown_size(specs):
+            raise ValueError(unknown_size(specs)) from failure
         other = _other_dtypes(source)
         if not other:
             raise
@@ -87,8 +91,31 @@ def write(
             "the difference is what you accept, give `tolerance`. "
             f"Received: format={name!r}"
         )
-    took = milliseconds(run, images[:1])
+    one = {key: value[:1] for key, value in formats.by_name(images).items()}
+    took = milliseconds(run, one)
     return Checked(error, tolerance, _size(path), took)
+
+
+def unknown_size(specs: Iterable[tf.TensorSpec]) -> str:
+    """How to fix an export that failed for inputs of any size; or empty.
+
+    Args:
+      specs: of the model's inputs.
+    """
+    unknown = [
+        f"{spec.name} {list(spec.shape)}"
+        for spec in specs
+        if None in spec.shape[1:]
+    ]
+    if not unknown:
+        return ""
+    return (
+        "The export failed, and most likely because the model does not fix "
+        "the size of its input. Fix it to the one that it is to serve: "
+        "images = keras.Input((256, 256, 3)); "
+        "export(keras.Model(images, model(images)), ...). "
+        f"Received: inputs {', '.join(unknown)}"
+    )
 
 
 def _other_dtypes(source: formats.Source) -> list[str]:

@@ -30,15 +30,16 @@ class Source(NamedTuple):
     """What is exported.
 
     Attributes:
-      model: a built Keras model of one input.
+      model: a built Keras model.
       serve: its function at inference, see `trace.function`.
-      images: [N, H, W, C]; int8 takes its ranges from them.
+      images: [N, H, W, C], or arrays by the names of several inputs; int8
+        takes its ranges from them.
       others: more signatures of a SavedModel, concrete functions by name.
     """
 
     model: Any
     serve: Any
-    images: np.ndarray
+    images: "np.ndarray | Mapping[str, np.ndarray]"
     others: Mapping[str, Any] = {}
 
 
@@ -51,7 +52,8 @@ class Format:
       tolerance: largest difference of an output that is let pass, relative
         to the largest output.
       write: (source, path) -> None.
-      read: path -> a function of images [N, H, W, C] to outputs by name.
+      read: path -> a function of images [N, H, W, C], or of arrays by the
+        names of several inputs, to outputs by name.
     """
 
     suffix: str
@@ -75,6 +77,11 @@ def keras_of(model: Any) -> Any:
         "A Keras 3 or tf_keras model can be exported. "
         f"Received: {model!r} of type {type(model).__name__}"
     )
+
+
+def by_name(images: Any) -> dict[str, Any]:
+    """Arrays by the names of the inputs they are for."""
+    return dict(images) if isinstance(images, Mapping) else {"images": images}
 
 
 def as_numpy(outputs: Any) -> Outputs:
@@ -113,8 +120,15 @@ def read_keras(path: pathlib.Path) -> Any:
 
 
 def _run_keras(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
-    serve = tf.function(read_keras(path), autograph=False)
-    return lambda images: as_numpy(serve(images, training=False))
+    model = read_keras(path)
+    inputs = trace.Inputs(model)
+    serve = tf.function(model, autograph=False)
+
+    def run(images):
+        given = inputs.arguments(inputs.named(images))
+        return as_numpy(serve(given, training=False))
+
+    return run
 
 
 def _holder(*functions: Any) -> tf.Module:
@@ -148,7 +162,8 @@ def _run_saved_model(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
     def run(images):
         # By way of `loaded`: a signature does not keep its variables.
         serve = loaded.signatures["serving_default"]
-        return as_numpy(serve(images=tf.constant(images)))
+        given = {k: tf.constant(v) for k, v in by_name(images).items()}
+        return as_numpy(serve(**given))
 
     return run
 
@@ -176,8 +191,10 @@ def _write_float16(source: Source, path: pathlib.Path) -> None:
 
 def _write_int8(source: Source, path: pathlib.Path) -> None:
     def samples():
-        for image in source.images:
-            yield [image[np.newaxis]]
+        given = by_name(source.images)
+        # In the order that the converted function takes them.
+        for each in zip(*(given[name] for name in sorted(given))):
+            yield [image[np.newaxis] for image in each]
 
     converter = _converter(source)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -198,15 +215,17 @@ def _write_int8(source: Source, path: pathlib.Path) -> None:
 
 def _run_tflite(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
     interpreter = tf.lite.Interpreter(str(path))
-    taken = interpreter.get_input_details()[0]
-    shape = None
+    taken = interpreter.get_signature_runner().get_input_details()
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def run(images):
-        nonlocal shape
-        if images.shape != shape:
-            interpreter.resize_tensor_input(taken["index"], images.shape)
-            shape = images.shape
-        return interpreter.get_signature_runner()(images=images)
+        given = by_name(images)
+        for name, array in given.items():
+            if shapes.get(name) != array.shape:
+                index = taken[name]["index"]
+                interpreter.resize_tensor_input(index, array.shape)
+                shapes[name] = array.shape
+        return interpreter.get_signature_runner()(**given)
 
     return run
 
@@ -237,9 +256,7 @@ def _run_onnx(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
         str(path), providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(
-        zip(names, session.run(None, {"images": images}))
-    )
+    return lambda images: dict(zip(names, session.run(None, by_name(images))))
 
 
 # float32 sums in another order differ by some 1e-7 a layer and constants are

@@ -1,9 +1,11 @@
 """A model as one function at inference, its NormAct layers folded."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from evonorm_tf.exporting import forms
@@ -78,22 +80,126 @@ def outputs_by_name(outputs: Any) -> dict[str, tf.Tensor]:
     return {f"output_{index}": value for index, value in enumerate(flat)}
 
 
-def function(model: Any, spec: tf.TensorSpec, fold: bool = True) -> Any:
+class Inputs:
+    """The inputs of a model, by name.
+
+    Attributes:
+      specs: tf.TensorSpec by name; "images" where there is one input, else
+        the names that the model gives them.
+    """
+
+    def __init__(self, model: Any, images: Any = None):
+        """Reads the inputs of a model.
+
+        Args:
+          model: a built model.
+          images: what it is called on, for a model that does not know.
+
+        Raises:
+          ValueError: the model does not know and there are no images.
+        """
+        tensors = list(getattr(model, "inputs", None) or [])
+        # Keras 3 and tf_keras: in the structure that the model was made with.
+        made = getattr(model, "_inputs_struct", None)
+        self._structure = getattr(model, "_nested_inputs", made)
+        if self._structure is None:
+            self._structure = tensors[0] if len(tensors) == 1 else tensors
+        if not tensors:
+            if images is None:
+                raise ValueError(
+                    "The model does not know the shape of its input: give "
+                    f"`images`. Received: {type(model).__name__} and "
+                    "images=None"
+                )
+            shape = np.shape(images)
+            self._structure = tf.TensorSpec([None, *shape[1:]], tf.float32)
+            tensors = [self._structure]
+        tensors = tf.nest.flatten(self._structure)
+        names = [re.sub(r"\W", "_", str(one.name)) for one in tensors]
+        if len(tensors) == 1:
+            names = ["images"]
+        self.specs = {
+            name: tf.TensorSpec(
+                [None, *one.shape[1:]], tf.as_dtype(one.dtype), name
+            )
+            for name, one in zip(names, tensors)
+        }
+
+    def arguments(self, by_name: Mapping[str, Any]) -> Any:
+        """What the model is called on, of tensors by name."""
+        flat = [by_name[name] for name in self.specs]
+        return tf.nest.pack_sequence_as(self._structure, flat)
+
+    def named(self, images: Any) -> dict[str, Any]:
+        """Arrays by name, of one array or of a structure like the inputs.
+
+        Raises:
+          ValueError: for another number of arrays, or other names.
+        """
+        if isinstance(images, Mapping) and set(images) == set(self.specs):
+            return {name: images[name] for name in self.specs}
+        if len(self.specs) == 1:
+            return {"images": images}
+        flat = None
+        keys = None
+        if isinstance(self._structure, Mapping):
+            keys = set(self._structure)
+        if isinstance(images, Mapping) and set(images) == keys:
+            flat = tf.nest.flatten(dict(images))
+        elif isinstance(images, (list, tuple)):
+            flat = tf.nest.flatten(images)
+        if flat is None or len(flat) != len(self.specs):
+            raise ValueError(
+                f"The model has the inputs {', '.join(self.specs)}: give "
+                "`images` as a dictionary of arrays by these names, or as a "
+                f"list in this order. Received: {_described(images)}"
+            )
+        return dict(zip(self.specs, flat))
+
+
+def _described(images: Any) -> str:
+    if isinstance(images, Mapping):
+        return f"a dictionary of {', '.join(map(str, images))}"
+    if isinstance(images, (list, tuple)):
+        return f"a {type(images).__name__} of {len(images)}"
+    return f"images of shape {np.shape(images)}"
+
+
+def function(model: Any, spec: Any = None, fold: bool = True) -> Any:
     """The model at inference: {"images": spec} to outputs by name.
 
     Args:
-      model: a built model of one input.
-      spec: of its input, [N, H, W, C].
+      model: a built model.
+      spec: of its input, [N, H, W, C]; an `Inputs`, or None for what the
+        model itself knows of its inputs.
       fold: in the folded form, rather than as the layers compute.
 
     Returns:
-      A tf.function with one trace.
+      A tf.function with one trace, of a dictionary of tensors by name if the
+      model has several inputs.
     """
-    spec = tf.TensorSpec(spec.shape, spec.dtype, "images")
+    inputs = spec if isinstance(spec, Inputs) else None
+    if spec is None:
+        inputs = Inputs(model)
+    if inputs is None or len(inputs.specs) == 1:
+        found = spec if inputs is None else inputs.specs["images"]
+        found = tf.TensorSpec(found.shape, found.dtype, "images")
 
-    @tf.function(input_signature=[spec], autograph=False)
-    def serve(images):
-        return outputs_by_name(model(images, training=False))
+        @tf.function(input_signature=[found], autograph=False)
+        def serve(images):
+            given = (
+                images
+                if inputs is None
+                else inputs.arguments({"images": images})
+            )
+            return outputs_by_name(model(given, training=False))
+
+    else:
+
+        @tf.function(input_signature=[inputs.specs], autograph=False)
+        def serve(by_name):
+            given = inputs.arguments(by_name)
+            return outputs_by_name(model(given, training=False))
 
     with inference_form(model) if fold else contextlib.nullcontext():
         serve.get_concrete_function()

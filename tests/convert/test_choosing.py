@@ -45,7 +45,6 @@ def test_recommendation(batch, task, small_maps, layer, least):
         batch_per_replica=batch, task=task, small_maps=small_maps
     )
     assert (found.layer, found.min_group_size) == (layer, least)
-    assert found.groups is None
     evonorm_tf.norm_act(found.layer, **found.options())
     for reason in found.reasons:
         assert reason.claim and reason.source
@@ -73,7 +72,7 @@ def test_the_threshold_is_where_batch_norm_begins_to_lose():
     assert level == {64: True, 32: False}
     cited = evonorm_tf.recommend(batch_per_replica=20)
     claims = " ".join(reason.claim for reason in cited.reasons)
-    assert "16 images a worker: bn_relu 75.6 %, evonorm_s0 77.3 %" in claims
+    assert "16 images per worker: bn_relu 75.6 %, evonorm_s0 77.3 %" in claims
 
 
 def _claims(**asked):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import zipfile
 
 import numpy as np
@@ -226,14 +227,101 @@ def test_wrong_arguments(tmp_path):
     with pytest.raises(ValueError, match="here is a file"):
         export(model, tmp_path / "file")
     keras = layers.keras
-    a, b = keras.Input(SHAPE), keras.Input(SHAPE)
-    with pytest.raises(ValueError, match="2 inputs"):
-        export(keras.Model([a, b], a + b), tmp_path / "model.tflite")
     anysize = keras.Input((None, None, 3))
     with pytest.raises(ValueError, match="of any size"):
         export(keras.Model(anysize, anysize * 2), tmp_path / "model.tflite")
     assert {p.name for p in tmp_path.iterdir()} == {"mine", "file"}
     assert len(list((tmp_path / "mine").iterdir())) == 2
+
+
+def _two_inputs(home, structure):
+    """A convolved image, scaled by a gate [N, 8]; of unequal inputs."""
+    home = KERASES[home]
+    keras = getattr(home, "keras", None) or home.tf_keras
+    image = keras.Input(SHAPE, name="image")
+    gate = keras.Input((8,), name="a gate")
+    x = home.NormAct("evonorm_s0", groups=4)(keras.layers.Conv2D(8, 3)(image))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    inputs = [image, gate]
+    if structure == "dictionary":
+        inputs = {"z": image, "b": gate}
+    return keras.Model(inputs, keras.layers.Multiply()([x, gate]))
+
+
+@pytest.mark.parametrize("structure", ["list", "dictionary"])
+@pytest.mark.parametrize("home", KERASES)
+def test_several_inputs(home, structure, tmp_path):
+    model = _two_inputs(home, structure)
+    rng = np.random.default_rng(2)
+    image = rng.normal(size=(8, *SHAPE)).astype(np.float32)
+    gate = rng.normal(size=(8, 8)).astype(np.float32)
+    given = [image, gate]
+    if structure == "dictionary":
+        given = {"z": image, "b": gate}
+    wanted = np.asarray(model(given, training=False))
+    names = [f for f in formats.FORMATS if f != "onnx"]
+    if importlib.util.find_spec("tf2onnx"):
+        names.append("onnx")
+    by_name = {"image": image, "a_gate": gate}
+    for name in names:
+        path = tmp_path / f"{name}{formats.FORMATS[name].suffix}"
+        done = export(model, path, name, images=given)
+        assert done.difference <= formats.FORMATS[name].tolerance
+        got = formats.FORMATS[name].read(path)(by_name)["output_0"]
+        atol = formats.FORMATS[name].tolerance * np.abs(wanted).max()
+        np.testing.assert_allclose(got, wanted, atol=atol)
+        # By the names of the inputs, and with noise, it is the same.
+        if name == "saved_model":
+            export(model, path, images=by_name)
+            export(model, path)
+
+
+def test_several_inputs_that_do_not_fit(tmp_path):
+    model, path = _two_inputs("keras", "list"), tmp_path / "saved"
+    image, gate = np.zeros((4, *SHAPE)), np.zeros((4, 8))
+    for wrong in (image, [image], {"image": image, "gate": gate}):
+        with pytest.raises(ValueError, match="the inputs image, a_gate: give"):
+            export(model, path, images=wrong)
+    with pytest.raises(ValueError, match="equally many samples"):
+        export(model, path, images=[image, gate[:2]])
+    with pytest.raises(ValueError, match=r"takes image \[None, 12, 12, 3\]"):
+        export(model, path, images=[gate, image])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_a_size_that_is_not_fixed(interpolation, tmp_path):
+    """Upsampling and a convolution; the error says how to fix it."""
+    keras = layers.keras
+    anysize = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(8, 3)(anysize)
+    x = keras.layers.UpSampling2D(2, interpolation=interpolation)(x)
+    x = keras.layers.Conv2D(8, 3)(x)
+    x = layers.NormAct("evonorm_s0", groups=4)(x)
+    model, path = keras.Model(anysize, x), tmp_path / "model.tflite"
+    with pytest.raises(ValueError, match="does not fix the size") as caught:
+        export(model, path, images=_images(2))
+    said = str(caught.value)
+    assert "inputs images [None, None, None, 3]" in said
+    assert caught.value.__cause__ is not None
+    assert not list(tmp_path.iterdir())
+    # As the message says.
+    assert "export(keras.Model(images, model(images)), ...)" in said
+    images = keras.Input(SHAPE)
+    export(keras.Model(images, model(images)), path, images=_images(2))
+
+
+@pytest.mark.parametrize("home", KERASES)
+def test_any_size_where_the_format_holds_it(home, tmp_path):
+    home = KERASES[home]
+    keras = getattr(home, "keras", None) or home.tf_keras
+    images = keras.Input((None, None, 3))
+    x = home.NormAct("evonorm_s0", groups=4)(keras.layers.Conv2D(8, 3)(images))
+    model, path = keras.Model(images, x), tmp_path / "model.tflite"
+    export(model, path, images=_images(2))
+    other = np.zeros((1, 7, 9, 3), np.float32)
+    got = formats.FORMATS["tflite"].read(path)(other)["output_0"]
+    np.testing.assert_allclose(got, model(other), atol=1e-6)
 
 
 @pytest.mark.parametrize("home", KERASES)
@@ -247,6 +335,14 @@ def test_command(home, tmp_path, capsys):
     assert len(lines) == 2 and "outputs differ by" in lines[0]
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {"tflite.tflite", "saved_model"}
+    # Several inputs by their names.
+    _two_inputs(home, "list").save(tmp_path / "model.keras")
+    np.savez(
+        tmp_path / "two.npz", image=_images(2), a_gate=np.ones([2, 8], "f4")
+    )
+    arguments[2] = f"--images={tmp_path / 'two.npz'}"
+    assert command.main([*arguments, "--format=saved_model"]) == 0
+    assert "outputs differ by" in capsys.readouterr().out
     assert command.main([*arguments, "--format=onnx,pb"]) == 2
     assert "Received: pb" in capsys.readouterr().err
     assert command.main(["none.keras", "--output=x"]) == 2
