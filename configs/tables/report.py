@@ -1,20 +1,16 @@
 """Rows for a screen, tables with results as Markdown."""
 
 import os
+import pathlib
 import statistics
 from collections.abc import Iterable
 
+from configs.tables import claims, measured
 from configs.tables.results import Results, Run
 from configs.tables.rows import Column, Metric, Row, Table, Value
 
-_HEAD = """# Results
-
-Written by `python -m configs.tables --results RUNS --write docs/results.md`;
-do not edit it. A cell is "paper / ours"; ours is the mean +- the standard
-deviation over the seeds (and how many), after the last step, at the settings
-of the row and no others. *not run* is a row that nobody ran.
-`python -m configs.tables PREFIX` prints the rows with their commands.
-"""
+_PAGE = pathlib.Path(__file__).with_name("results.md.in")
+_CURVES = "images/cifar10_curves.png"
 
 
 def listing(rows: Iterable[Row], results: Results | None) -> str:
@@ -58,22 +54,44 @@ def ours(runs: list[Run], metric: Metric) -> str:
 
 
 def markdown(tables: Iterable[Table], results: Results, folder: str) -> str:
-    """Every table, "paper / ours", and what the runs were.
+    """The whole page: claims, what benchmarks found, every table.
 
     Args:
       tables: in this order.
       results: the runs, sorted.
-      folder: where the report will be; figures are looked for from there.
+      folder: where the report will be; figures, and what benchmarks left in
+        `runs`, are looked for from there.
     """
-    tables = list(tables)
-    parts = [_HEAD, *(_section(table, results, folder) for table in tables)]
-    parts += _outside(tables, results) + _others(results)
-    return "\n".join(parts)
+    tables, runs = list(tables), pathlib.Path(folder, "runs")
+    gpu = measured.gpu_documents(runs)
+    known = claims.accuracies(results, gpu)
+    convergence = measured.read(runs, "convergence.json")
+    finetune = measured.read(runs, "finetune-lite0.json")
+    sections = [_section(table, results, folder) for table in tables]
+    sections += _outside(tables, results) + _others(results)
+    parts = {
+        "claims": claims.table(known, set(results.running)),
+        "curves": _figure("CIFAR-10 by epochs", _CURVES, folder),
+        "convergence": measured.convergence(convergence),
+        "finetune": measured.finetune(finetune),
+        "gpu": measured.gpu(gpu),
+        "tables": "\n".join(sections),
+    }
+    page = _PAGE.read_text("utf-8")
+    for name, text in parts.items():
+        page = page.replace(f"@{name}@", text)
+    return page
+
+
+def _figure(title: str, path: str, folder: str) -> str:
+    """A picture where there is one."""
+    exists = os.path.exists(os.path.join(folder, path))
+    return f"![{title}]({path})" if exists else ""
 
 
 def _section(table: Table, results: Results, folder: str) -> str:
     headings = ["layer", *(column.heading for column in table.columns)]
-    lines = [f"## {table.title}", ""]
+    lines = [f"### {table.title}", ""]
     if table.note:
         lines += [table.note, ""]
     lines += [_line(headings), _line(["---"] * len(headings))]
@@ -84,8 +102,9 @@ def _section(table: Table, results: Results, folder: str) -> str:
         ]
         lines.append(_line([layer, *cells]))
     lines += _conditions(table, results)
-    if table.figure and os.path.exists(os.path.join(folder, table.figure)):
-        lines += ["", f"![{table.title}]({table.figure})"]
+    picture = table.figure and _figure(table.title, table.figure, folder)
+    if picture:
+        lines += ["", picture]
     recipes = dict.fromkeys(column.recipe.id for column in table.columns)
     lines += ["", f"Rows: {', '.join(f'`{x}/LAYER`' for x in recipes)}."]
     return "\n".join([*lines, ""])
@@ -96,8 +115,11 @@ def _cell(
 ) -> str:
     if value is not None and not column.metric.key:
         return value.printed  # What runs do not measure.
-    runs = results.by_row.get(f"{column.recipe.id}/{layer}", [])
+    row_id = f"{column.recipe.id}/{layer}"
+    runs = results.by_row.get(row_id, [])
     mine = ours(runs, column.metric)
+    if not runs and row_id in results.running:
+        mine = "running"
     return mine if value is None else f"{value.printed} / {mine}"
 
 
@@ -137,7 +159,7 @@ def _outside(tables: list[Table], results: Results) -> list[str]:
     if not lines:
         return []
     head = [_line(["row", "metric", "ours", "how"]), _line(["---"] * 4)]
-    title = "## Rows of a table's recipe with another layer"
+    title = "### Rows of a table's recipe with another layer"
     return ["\n".join([title, "", *head, *lines, ""])]
 
 
@@ -145,7 +167,7 @@ def _others(results: Results) -> list[str]:
     """Runs that fill no row, and why."""
     parts = []
     if results.trials:
-        lines = ["## Trials: runs at other settings than any row's", ""]
+        lines = ["### Trials: runs at other settings than any row's", ""]
         lines += [_line(["run", "nearest row", "reached", "differs in"])]
         lines += [_line(["---"] * 4)]
         for run, row_id, different in results.trials:
@@ -160,7 +182,7 @@ def _others(results: Results) -> list[str]:
         ("Runs of no row's network and data set", results.unknown),
     ):
         if runs:
-            lines = [f"## {title}", ""]
+            lines = [f"### {title}", ""]
             for run in runs:
                 reached = _reached(run) if run.finished else "unfinished"
                 lines.append(f"- {run.folder}, at step {run.step}: {reached}")

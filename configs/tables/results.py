@@ -86,6 +86,7 @@ class Results:
     Attributes:
       by_row: finished runs of each row, by its id; also of rows that are in
         no table, recipes with another layer.
+      running: rows with a run of their settings that is not at its end.
       trials: a run, the id of the row it is nearest to, and what differs.
       unfinished: runs that are not at their end.
       unknown: runs of no row's network and data set, or of a layer that is
@@ -93,6 +94,7 @@ class Results:
     """
 
     by_row: dict[str, list[Run]] = dataclasses.field(default_factory=dict)
+    running: list[str] = dataclasses.field(default_factory=list)
     trials: list[tuple[Run, str, dict]] = dataclasses.field(
         default_factory=list
     )
@@ -204,6 +206,8 @@ def sort(runs: Iterable[Run], rows: dict[str, Row]) -> Results:
         for different, row_id in alike:
             if not different and run.finished:
                 _add(results.by_row.setdefault(row_id, []), run, row_id)
+            elif not different:
+                results.running.append(row_id)
     return results
 
 

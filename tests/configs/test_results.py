@@ -219,7 +219,12 @@ def test_unfinished_runs_and_runs_of_no_row_are_listed(tmp_path):
     assert not found.by_row and not found.trials
     assert [run.folder.split("/")[-1] for run in found.unfinished] == ["half"]
     assert [run.folder.split("/")[-1] for run in found.unknown] == ["other"]
+    # A row whose run has not ended is no row that nobody ran.
+    assert found.running == [ROW]
     text = report.markdown(tables.TABLES, found, str(tmp_path))
+    _, sweep = text.split(CIFAR_BATCH_SIZES.title, 1)
+    line = next(x for x in sweep.splitlines() if x.startswith("| evonorm_s0"))
+    assert line == "| evonorm_s0 | not run | not run | not run | running |"
     assert "half, at step 24000: unfinished" in text
     assert "other, at step 25000: accuracy 0.7" in text
     assert str(tmp_path) not in text, "a report names no path of one machine"

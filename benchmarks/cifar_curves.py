@@ -1,0 +1,135 @@
+"""Test accuracy against epochs, of all runs of a recipe in one panel.
+
+    python -m benchmarks.cifar_curves [--runs docs/runs]
+        [--output docs/images/cifar10_curves.png]
+
+Panels are the CIFAR-10 recipes of the results page with a finished run, and
+what `benchmarks.gpu` trained. Lines are means over the seeds, bands their
+range.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from configs import tables
+from configs.tables import classification, measured, results
+from evonorm_tf import plots
+
+# Accuracy in % by epoch; one for each seed, by layer.
+Curves = Mapping[str, list[dict[float, float]]]
+_KEYS = ("task.train_data.global_batch_size", "trainer.train_steps")
+
+
+def of_runs(root: pathlib.Path) -> dict[str, Curves]:
+    """Curves of the finished runs in a folder, by recipe.
+
+    Args:
+      root: a folder of runs, however deep.
+    """
+    found = results.sort(results.read([str(root)]), tables.ROWS)
+    panels: dict[str, dict[str, list]] = {}
+    for column in classification.CIFAR.columns:
+        for layer in classification.CIFAR.values:
+            for run in found.by_row.get(f"{column.recipe.id}/{layer}", []):
+                path = root.parent / run.folder / "metrics.jsonl"
+                curve = _curve(path, column.recipe.examples, run)
+                panel = panels.setdefault(column.heading, {})
+                panel.setdefault(layer, []).append(curve)
+    return panels
+
+
+def _curve(
+    path: pathlib.Path, examples: int, run: results.Run
+) -> dict[float, float]:
+    lines = map(json.loads, path.read_text("utf-8").splitlines())
+    batch = run.settings[_KEYS[0]]
+    return {
+        line["step"] * batch / examples: 100 * line["accuracy"]
+        for line in lines
+        if line["kind"] == "eval"
+    }
+
+
+def of_gpus(runs: pathlib.Path) -> dict[str, Curves]:
+    """Curves of `benchmarks.gpu`'s trainings."""
+    panels: dict[str, dict[str, list]] = {}
+    for document in measured.gpu_documents(runs):
+        for row in document["rows"]:
+            name = "ResNet-20, {epochs} epochs, batch {batch}, GPU"
+            panel = panels.setdefault(name.format(**row), {})
+            curve = {epoch: value for epoch, value, _ in row["curve"]}
+            panel.setdefault(row["layer"], []).append(curve)
+    return panels
+
+
+def figure(panels: Mapping[str, Curves]) -> Figure:
+    """One panel for each recipe.
+
+    Args:
+      panels: curves by title.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if not panels:
+        raise ValueError("There is no finished run. Received: panels={}")
+    seeds = {len(c) for curves in panels.values() for c in curves.values()}
+    many = "1 seed each" if seeds == {1} else f"up to {max(seeds)} seeds"
+    new = plots.figure(
+        4.6 * len(panels) + 1,
+        4.2,
+        "Test accuracy on CIFAR-10",
+        f"one recipe for all layers; {many}, bands are their range",
+    )
+    grid = new.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, curves) in zip(grid, panels.items(), strict=True):
+        plots.plain(axes)
+        axes.set_title(title, fontsize=10, color=plots.INK)
+        axes.set_xlabel("epochs")
+        for layer in plots.in_order(list(curves)):
+            _line(axes, layer, curves[layer])
+        # The order at the end is what there is to see.
+        ends = [min(list(c.values())[-1] for c in x) for x in curves.values()]
+        axes.set_ylim(bottom=min(ends) - 25)
+        axes.legend(loc="lower right", frameon=False, fontsize=9)
+    grid[0].set_ylabel("test accuracy, %")
+    return new
+
+
+def _line(axes, layer: str, curves: list[dict[float, float]]) -> None:
+    """The mean at the epochs that all seeds have, and the range."""
+    at = sorted(set.intersection(*(set(curve) for curve in curves)))
+    rows = [[curve[x] for curve in curves] for x in at]
+    style = plots.style(layer)
+    mean = [statistics.fmean(row) for row in rows]
+    axes.plot(at, mean, color=style.colour, lw=1.6, zorder=3)
+    low, high = map(min, rows), map(max, rows)
+    axes.fill_between(at, [*low], [*high], color=style.colour, alpha=0.18, lw=0)
+    plots.marks(axes, at, mean, f"{layer}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--runs", type=pathlib.Path, default=pathlib.Path("docs/runs")
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        default=pathlib.Path("docs/images/cifar10_curves.png"),
+    )
+    args = parser.parse_args()
+    panels = of_runs(args.runs / "cifar10") | of_gpus(args.runs)
+    plots.save(figure(panels), str(args.output))
+    print(f"{len(panels)} panels. Figure: {args.output}")
+
+
+if __name__ == "__main__":
+    main()
