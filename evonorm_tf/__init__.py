@@ -36,8 +36,9 @@ _EXPORTS = {
     "using": "ops.settings",
 }
 _MODULES = (
-    *("catalog", "choosing", "conversion", "exporting", "graphs", "layers"),
-    *("legacy", "models", "nets", "ops", "preflight", "timm"),
+    *("catalog", "choosing", "conversion", "efficientnet_lite", "exporting"),
+    *("graphs", "layers", "legacy", "models", "nets", "ops", "preflight"),
+    *("state_dict", "timm"),
 )
 
 _LAYERS = {"keras": "layers", "tf_keras": "legacy"}

@@ -21,12 +21,11 @@ what is built here. Its kernels are [C', C, k, k]; ours are [k, k, C, C'].
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from evonorm_tf import catalog, models, nets
+from evonorm_tf import catalog, models, nets, state_dict
 from evonorm_tf.nets.resnet import Size, resnet
 
 _plain = functools.partial(Size, padding="symmetric")
@@ -65,8 +64,8 @@ def load(
     """Builds a network and gives it timm's weights.
 
     Args:
-      weights: a .safetensors or .npz file of a state dict, or a mapping of
-        its names to arrays.
+      weights: a state dict, as `state_dict.read` takes it: a file, or a
+        mapping of its names to arrays.
       network: a name of `NETWORKS`, or for others the shape, with
         padding="symmetric".
       norm_act: the EvoNorm at every site; None for evonorm_b0 where the
@@ -84,7 +83,7 @@ def load(
         known or of another shape, by name.
       ImportError: for a .safetensors file without the package safetensors.
     """
-    entries = {k: np.asarray(v) for k, v in read(weights).items()}
+    entries = state_dict.read(weights)
     size = _size(network)
     v1 = any(name.startswith("layer1.") for name in entries)
     norm_act = _layer(norm_act, entries)
@@ -103,7 +102,7 @@ def load(
         return lambda x: keras.layers.ReLU()(layer(x))
 
     images = keras.Input((*image_size, 3))
-    layers = _Noting(keras.layers, convs)
+    layers = state_dict.Noting(keras.layers, convs)
     features = resnet(images, layers, site, size)
     # Where it is missing, the classifier is named with what else is.
     classes = len(entries.get(f"{names[0][-1]}.weight", [0]))
@@ -112,48 +111,6 @@ def load(
     named |= zip(names[1], norms, strict=True)
     _assign(named, entries)
     return model
-
-
-def read(weights: str | os.PathLike | Mapping[str, Any]) -> Mapping[str, Any]:
-    """The entries of a state dict by name, from a file or as they are."""
-    if isinstance(weights, Mapping):
-        return weights
-    path = os.fspath(weights)
-    if path.endswith(".npz"):
-        with np.load(path) as file:
-            return dict(file)
-    if not path.endswith(".safetensors"):
-        raise ValueError(
-            "timm's weights are read from a .safetensors or .npz file; write "
-            "others with safetensors.torch.save_file(model.state_dict(), "
-            f"path). Received: weights={path!r}"
-        )
-    try:
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise ImportError(
-            "A .safetensors file needs the package safetensors: "
-            "pip install 'evonorm-tf[export]'"
-        ) from error
-    return load_file(path)
-
-
-class _Noting:
-    """A Keras layers module that notes its weighted layers as they are made."""
-
-    def __init__(self, layers: ModuleType, made: list[Any]):
-        self._layers, self._made = layers, made
-
-    def __getattr__(self, name: str) -> Any:
-        kind = getattr(self._layers, name)
-        if name not in ("Conv2D", "Dense"):
-            return kind
-
-        def make(*args, **kwargs):
-            self._made.append(kind(*args, **kwargs))
-            return self._made[-1]
-
-        return make
 
 
 def _size(network: str | Size) -> Size:
@@ -236,26 +193,10 @@ def _v1_names(size: Size) -> tuple[list[str], list[str]]:
     return [*convs, "fc"], norms
 
 
-def _expected(layers: Mapping[str, Any]) -> Iterator[tuple[str, Any, tuple]]:
-    """(entry, our weight, the shape that PyTorch keeps it in)."""
-    for name, layer in layers.items():
-        if not hasattr(layer, "kernel"):
-            for theirs, ours in _NORM.items():
-                weight = getattr(layer, ours, None)
-                if weight is not None:
-                    yield f"{name}.{theirs}", weight, tuple(weight.shape)
-            continue
-        *window, taken, given = layer.kernel.shape
-        yield f"{name}.weight", layer.kernel, (given, taken, *window)
-        if layer.bias is not None:
-            yield f"{name}.bias", layer.bias, (given,)
-
-
 def _assign(
     layers: Mapping[str, Any], entries: Mapping[str, np.ndarray]
 ) -> None:
     """Gives layers, by timm's names, their values."""
-    expected = {name: rest for name, *rest in _expected(layers)}
     # timm's affine sites keep a statistic that nothing reads.
     idle = {
         f"{name}.running_var"
@@ -263,36 +204,9 @@ def _assign(
         if getattr(layer, "activation", None) is False
         and layer.row.kernel.statistics
     }
-    missing = [name for name in expected if name not in entries]
-    unknown = [n for n in entries if n not in expected and n not in idle]
-    if missing or unknown:
-        raise ValueError(
-            "The weights are not of this network and layer. Missing: "
-            f"{_some(missing)}. Not known: {_some(unknown)}. Check `network` "
-            "and `norm_act`."
-        )
-    values, wrong = {}, []
-    for name, (_, shape) in expected.items():
-        value = entries[name]
-        # A linear layer's weight may be that of a 1x1 convolution.
-        if value.ndim == 4 and len(shape) == 2 and value.shape[2:] == (1, 1):
-            value = value[:, :, 0, 0]
-        if value.shape != tuple(shape):
-            wrong.append(f"{name} {list(value.shape)}, not {list(shape)}")
-        values[name] = value
-    if wrong:
-        raise ValueError(
-            f"Weights of other shapes than the network's: {_some(wrong)}. "
-            "Check `network`."
-        )
-    for name, (weight, _) in expected.items():
-        value = values[name]
-        matrix = value.ndim > 1
-        weight.assign(np.moveaxis(value, (0, 1), (-1, -2)) if matrix else value)
-
-
-def _some(names: Any) -> str:
-    """The first names of many."""
-    names = list(names)
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(names[:5]) or "none") + more
+    norms = {
+        type(layer).__name__: _NORM
+        for layer in layers.values()
+        if hasattr(layer, "gamma")
+    }
+    state_dict.assign(layers, norms, entries, idle)

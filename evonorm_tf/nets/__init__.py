@@ -51,6 +51,7 @@ _DEFAULTS: dict[str, tuple[int, float]] = {
     "efficientnet_b3": (300, 0.3),
     "efficientnet_b4": (380, 0.4),
     "efficientnet_b5": (456, 0.4),
+    "efficientnet_lite0": (224, 0.2),
     "mobilenet_v2_cifar": (32, 0.2),
     "efficientnet_b0_cifar": (32, 0.2),
     **{n: (32, 0.0) for n in resnet.SIZES if n.endswith("_cifar")},

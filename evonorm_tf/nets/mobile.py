@@ -183,6 +183,8 @@ SIZES: dict[str, Size] = {
     "efficientnet_b3": scaled(_EFFICIENTNET_B0, 1.2, depth=1.4),
     "efficientnet_b4": scaled(_EFFICIENTNET_B0, 1.4, depth=1.8),
     "efficientnet_b5": scaled(_EFFICIENTNET_B0, 1.6, depth=2.2),
+    # TensorFlow's EfficientNet-Lite0, without its ReLU6.
+    "efficientnet_lite0": dataclasses.replace(_EFFICIENTNET_B0, excitation=0.0),
     "mobilenet_v2_cifar": _for_cifar(_MOBILENET_V2),
     "efficientnet_b0_cifar": _for_cifar(_EFFICIENTNET_B0),
 }

@@ -46,17 +46,19 @@ def best(
       references: mean accuracy of known layers, a dashed line each.
     """
     figure, axes = _figure(10, 3.6, 2)
+    spent = max((p.cpu for points in arms.values() for p in points), default=0)
+    seconds, unit = (3600, "hours") if spent > 2 * 3600 else (1, "seconds")
     for colour, (name, points) in zip(_COLOURS, arms.items()):
         begun = [p for p in points if p.best > 0]
-        for one, x in zip(axes, ("trainings", "cpu")):
+        for one, x, scale in zip(axes, ("trainings", "cpu"), (1, seconds)):
             one.step(
-                [getattr(p, x) for p in begun],
+                [getattr(p, x) / scale for p in begun],
                 [p.best for p in begun],
                 where="post",
                 color=colour,
                 label=name,
             )
-    for one, label in zip(axes, ("trainings", "CPU seconds")):
+    for one, label in zip(axes, ("trainings", f"CPU {unit}")):
         one.set_xlabel(label)
         one.set_ylabel("best mean validation accuracy")
         for name, mean in references.items():

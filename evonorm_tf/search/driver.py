@@ -26,11 +26,13 @@ class Driver:
     def __init__(self, settings: Settings, journal: Journal):
         self._settings, self._journal = settings, journal
         self._stages = stages.names(settings)
+        self._required = stages.required(settings)
         self._graphs: dict[int, Graph] = {}
         self._results: dict[int, dict] = {}
         self.evolution = Evolution(settings)
         self.trials = 0
         self._cpu = 0.0
+        self._best = 0.0
         self._replay()
 
     def _replay(self) -> None:
@@ -46,8 +48,7 @@ class Driver:
                 self._results[trial.number] = trial.results
         for trial in trials:
             if trial.verdict == "accepted":
-                found = stages.scores(trial.results, self._settings)
-                self.evolution.tell(trial.number, _graph(trial), found)
+                self._accept(trial.number, _graph(trial), trial.results)
         self.trials = len(trials)
         self._cpu = sum(stage.cpu for stage in self._journal.stages())
 
@@ -97,20 +98,31 @@ class Driver:
     def _take(self, outcome: Outcome, pool) -> None:
         trial, stage, _ = outcome.task
         reason = stages.objection(outcome, self._settings)
+        self._results[trial][stage] = outcome.result
         last = stage == self._stages[-1]
+        if stage == self._required[-1] and not (reason or last):
+            # Only what would be the best is trained with further seeds.
+            last = self._mean(self._results[trial]) <= self._best
         if self._settings.algorithm == "exhaustive":
             # A table has all results; what rejects a layer stands in them.
             last, reason = last or bool(outcome.error), outcome.error
         self._journal.record(outcome, reason, last)
         self._cpu += outcome.cpu
-        self._results[trial][stage] = outcome.result
         if not (reason or last):
             pool.submit(self._next(trial))
             return
         graph, results = self._graphs.pop(trial), self._results.pop(trial)
         if not reason:
-            found = stages.scores(results, self._settings)
-            self.evolution.tell(trial, graph, found)
+            self._accept(trial, graph, results)
+
+    def _accept(self, trial: int, graph: Graph, results: dict) -> None:
+        found = stages.scores(results, self._settings)
+        self.evolution.tell(trial, graph, found)
+        self._best = max(self._best, self._mean(results))
+
+    def _mean(self, results: dict) -> float:
+        found = stages.scores(results, self._settings)
+        return sum(found.values()) / len(found)
 
 
 def _graph(trial: Trial) -> Graph:

@@ -14,6 +14,7 @@ function of its own that all sites call, the weights are one vector, and the
 validation is traced for those that get there.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -87,11 +88,22 @@ class Proxy:
         self._settings = settings
         self._images = Images(*(tf.constant(part) for part in images))
 
-    def train(self, row: Row, anchor: str, steps: int) -> Training:
-        """Trains an anchor from its seeded start, and validates it."""
+    def train(
+        self, row: Row, anchor: str, steps: int, seed: int | None = None
+    ) -> Training:
+        """Trains an anchor from its seeded start, and validates it.
+
+        Args:
+          row: the layer.
+          anchor: a name of `settings.ANCHORS`.
+          steps: of training.
+          seed: of weights and order; None for the search's.
+        """
         settings, images = self._settings, self._images
+        if seed is not None:
+            settings = dataclasses.replace(settings, seed=seed)
         network = self._network(row, anchor, shared=steps <= SHORT)
-        drawn = self._draw(network)
+        drawn = self._draw(network, settings.seed)
         batches = data_lib.batches(settings, len(images.train), steps)
         rates = np.full(steps, settings.rate, np.float32)
         if settings.cosine and steps == settings.fitness_steps:
@@ -117,7 +129,7 @@ class Proxy:
         """
         settings, images = self._settings, self._images
         network = self._network(row, settings.anchors[0], shared=False)
-        weights, moving, _ = self._draw(network)
+        weights, moving, _ = self._draw(network, settings.seed)
         count = settings.stability_batch
 
         def run(pixels, labels, weights, moving):
@@ -155,11 +167,11 @@ class Proxy:
         width, groups = self._settings.width, self._settings.groups
         return Network(anchor, row, width, groups, shared=shared)
 
-    def _draw(self, network: Network):
+    def _draw(self, network: Network, seed: int):
         shape = tuple(self._images.train.shape[1:])
         if self._settings.crop:
             shape = (self._settings.crop, self._settings.crop, shape[-1])
-        return network.draw(self._settings.seed, shape)
+        return network.draw(seed, shape)
 
 
 def climb(

@@ -29,13 +29,15 @@ class Reference(NamedTuple):
 
     Attributes:
       name: in `graphs.NAMED`.
-      scores: accuracy by anchor.
+      scores: accuracy by anchor, the mean over the seeds.
+      seeds: mean accuracy over the anchors, by seed.
       norm: the largest gradient norm of its ascent.
       reason: why it would be rejected; "" if it would not.
     """
 
     name: str
     scores: dict[str, float]
+    seeds: tuple[float, ...]
     norm: float
     reason: str
 
@@ -62,8 +64,13 @@ def read(journal: Journal, settings: Settings) -> list[Reference]:
         results = {stage: one.result for stage, one in done.items()}
         reasons = [f"{n}: {done[n].reason}" for n in names if done[n].reason]
         scores = stages.scores(results, strict)
+        seeds = tuple(
+            sum(by_anchor.values()) / len(by_anchor)
+            for by_anchor in stages.seeds(results, strict)
+        )
         norm = results["stability"]["norm"]
-        found.append(Reference(name, scores, norm, "; ".join(reasons)))
+        reason = "; ".join(reasons)
+        found.append(Reference(name, scores, seeds, norm, reason))
     return found
 
 
@@ -111,8 +118,7 @@ def _strict(settings: Settings) -> Settings:
 
 def _tests(settings: Settings) -> list[str]:
     """The stages that can reject."""
-    names = stages.names(_strict(settings))
-    return [name for name in names if not name.startswith("fitness/")]
+    return stages.rejecting(_strict(settings))
 
 
 def _measure(

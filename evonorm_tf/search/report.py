@@ -110,8 +110,9 @@ def _page(runs: list[Run]) -> str:
     parts = [
         f"<h1>Search: {html.escape(', '.join(points))}</h1>",
         "<p>Accuracies are of small networks on held-out training images: a "
-        "proxy, not a benchmark. Candidates are compared with one seed, and "
-        f"on {runs[0].settings.validation:,} images: of two layers that are "
+        "proxy, not a benchmark. Candidates are compared with one seed "
+        f"({_confirmed(runs[0].settings)}), and on "
+        f"{runs[0].settings.validation:,} images: of two layers that are "
         "equally good one is often a point ahead.</p>",
         "<h2>Best so far</h2>",
         _image(charts.best(points, {r.name: r.mean for r in known.values()})),
@@ -129,6 +130,13 @@ def _page(runs: list[Run]) -> str:
         + "\n".join(parts)
         + "</html>\n"
     )
+
+
+def _confirmed(settings: Settings) -> str:
+    if not settings.confirmations:
+        return "the best as well"
+    seeds = settings.confirmations + 1
+    return f"what is called the best with {seeds}, and its mean counts"
 
 
 def _summary(runs: list[Run]) -> str:
@@ -161,12 +169,14 @@ def _references(known: list[Reference], run: Run) -> list[str]:
     rows = [
         [
             *(r.name, f"{r.mean:.3f}"),
+            " ".join(f"{value:.3f}" for value in r.seeds),
             *(f"{value:.3f}" for value in r.scores.values()),
             *(f"{r.norm:.3g}", r.reason or "passes"),
         ]
         for r in sorted(known, key=lambda r: -r.mean)
     ]
-    heads = ["layer", "mean", *run.settings.anchors, "norm", "rejection"]
+    heads = ["layer", "mean", "by seed", *run.settings.anchors]
+    heads += ["norm", "rejection"]
     return ["<h2>Known layers, same proxy task</h2>", _table(heads, rows)]
 
 

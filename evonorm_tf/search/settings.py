@@ -25,7 +25,7 @@ RUNTIME = (
 
 _AT_LEAST_0 = (
     *("fresh", "image_size", "crop", "examples", "decay", "quality"),
-    *("seconds", "workers", "seed", "memory", "cpu"),
+    *("seconds", "workers", "seed", "memory", "cpu", "confirmations"),
 )
 _AT_LEAST_1 = (
     *("population", "mutations", "width", "groups", "batch", "validation"),
@@ -71,6 +71,9 @@ class Settings:
       quality: least validation accuracy there, on every anchor.
       fitness_steps: steps before the accuracy that a layer is ranked by;
         when equal to quality_steps, the quality test's accuracy is that.
+      confirmations: further seeds that a layer whose accuracy is above that
+        of the best so far is trained with before it is the best: its accuracy
+        is then the mean over all seeds. References are trained with all.
       early_exit: end a training whose loss is still that of a guess after
         40 steps; False in the strict replica.
       stability_steps: steps of gradient ascent on the weights.
@@ -116,6 +119,7 @@ class Settings:
     quality_steps: int = 100
     quality: float = 0.2
     fitness_steps: int = 1000
+    confirmations: int = 0
     early_exit: bool = True
     stability_steps: int = 100
     stability_batch: int = 32
@@ -171,6 +175,9 @@ class Settings:
         """The settings that must not change when a search is resumed."""
         fields = dataclasses.asdict(self)
         fields["anchors"] = list(self.anchors)
+        if not self.confirmations:
+            # Journals that were begun before the setting was there go on.
+            del fields["confirmations"]
         return {k: v for k, v in fields.items() if k not in RUNTIME}
 
 

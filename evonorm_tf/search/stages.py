@@ -3,6 +3,7 @@
 The cheapest and most selective first: the quality test on the first anchor,
 stability (which rejects most un-normalised layers within five steps), the
 other anchors, then the longer trainings. A trial ends at its first failure.
+Trainings with further seeds are for those alone that lead with the first.
 """
 
 import math
@@ -42,7 +43,16 @@ class Outcome(NamedTuple):
 
 
 def names(settings: Settings) -> list[str]:
-    """The stages of a trial."""
+    """The stages of a trial that leads, in order; see `required`."""
+    return required(settings) + [
+        f"confirm{number}/{anchor}"
+        for number in range(1, settings.confirmations + 1)
+        for anchor in settings.anchors
+    ]
+
+
+def required(settings: Settings) -> list[str]:
+    """The stages that every trial must pass to be accepted."""
     first, *others = settings.anchors
     stages = []
     if settings.rejection:
@@ -59,11 +69,28 @@ def _score(settings: Settings) -> str:
     return "quality" if same and settings.rejection else "fitness"
 
 
+def rejecting(settings: Settings) -> list[str]:
+    """The stages that object by what they find: quality and stability."""
+    return [
+        name
+        for name in required(settings)
+        if name.partition("/")[0] in ("quality", "stability")
+    ]
+
+
 def steps(stage: str, settings: Settings) -> int:
     """The length of a training stage."""
     if stage.startswith("quality/"):
         return settings.quality_steps
     return settings.fitness_steps
+
+
+def seed(stage: str, settings: Settings) -> int:
+    """The seed of a training stage: the search's, or a further one."""
+    kind = stage.partition("/")[0]
+    if not kind.startswith("confirm"):
+        return settings.seed
+    return settings.seed + int(kind.removeprefix("confirm"))
 
 
 def objection(outcome: Outcome, settings: Settings) -> str:
@@ -86,6 +113,23 @@ def objection(outcome: Outcome, settings: Settings) -> str:
 
 
 def scores(results: Results, settings: Settings) -> dict[str, float]:
-    """Accuracy by anchor, of a trial that passed all of its stages."""
-    kind = _score(settings)
-    return {a: results[f"{kind}/{a}"]["accuracy"] for a in settings.anchors}
+    """Accuracy by anchor, of a trial that passed all of its stages.
+
+    The mean over the seeds that it was trained with on every anchor.
+    """
+    by_seed = seeds(results, settings)
+    return {
+        a: sum(found[a] for found in by_seed) / len(by_seed)
+        for a in settings.anchors
+    }
+
+
+def seeds(results: Results, settings: Settings) -> list[dict[str, float]]:
+    """Accuracy by anchor, for every seed that has one on all of them."""
+    further = range(1, settings.confirmations + 1)
+    found = []
+    for kind in (_score(settings), *(f"confirm{k}" for k in further)):
+        stages = {a: results.get(f"{kind}/{a}") for a in settings.anchors}
+        if all(stages.values()):
+            found.append({a: r["accuracy"] for a, r in stages.items()})
+    return found

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evonorm_tf.search.settings import Settings
-from evonorm_tf.search.stages import Outcome, Task, steps
+from evonorm_tf.search.stages import Outcome, Task, seed, steps
 
 ATTEMPTS = 2
 # TensorFlow keeps something of each function; a new process keeps nothing.
@@ -47,7 +47,9 @@ def run(task: Task, proxy, settings: Settings) -> Outcome:
         else:
             anchor = task.stage.split("/")[1]
             length = steps(task.stage, settings)
-            result = proxy.train(row, anchor, length)._asdict()
+            start_from = seed(task.stage, settings)
+            found = proxy.train(row, anchor, length, start_from)
+            result = found._asdict()
     except (Exception, MemoryError) as raised:  # Any fault of a candidate.
         error = f"raised {type(raised).__name__}: {str(raised)[:300]}"
     return Outcome(task, result, error, time.process_time() - start)

@@ -36,6 +36,10 @@ MOBILE = {
         (32, 16, 24, 40, 80, 112, 192, 320, 1280),
         (1, 2, 2, 3, 3, 4, 1),
     ),
+    "efficientnet_lite0": (
+        (32, 16, 24, 40, 80, 112, 192, 320, 1280),
+        (1, 2, 2, 3, 3, 4, 1),
+    ),
     "efficientnet_b1": (
         (32, 16, 24, 40, 80, 112, 192, 320, 1280),
         (2, 3, 3, 4, 4, 5, 2),
@@ -73,6 +77,7 @@ LITERATURE = {
     "mobilenet_v2": (3_504_872, 34_112, 52),
     "mnasnet_b1": (4_383_312, 37_920, 52),
     "efficientnet_b0": (5_288_548, 42_016, 49),
+    "efficientnet_lite0": (4_652_008, 42_016, 49),
     "efficientnet_b1": (7_794_184, 62_048, 69),
     "efficientnet_b2": (9_109_994, 67_568, 69),
     "efficientnet_b3": (12_233_232, 87_296, 78),
@@ -102,6 +107,7 @@ def _mobile(name):
     """As `_resnet`."""
     (stem, *filters, head), repeats = MOBILE[name]
     efficient = name.startswith("efficientnet")
+    excited = efficient and "lite" not in name
     blocks = BLOCKS["efficientnet" if efficient else name]
     weights, active, affine, entering = 9 * 3 * stem, stem + head, 0, stem
     for (kernel, expansion), leaving, count in zip(blocks, filters, repeats):
@@ -113,7 +119,7 @@ def _mobile(name):
             weights += kernel * kernel * inner + inner * leaving
             active += inner
             affine += leaving
-            if efficient:  # Two 1x1 convolutions with biases.
+            if excited:  # Two 1x1 convolutions with biases.
                 squeezed = entering // 4
                 weights += 2 * inner * squeezed + squeezed + inner
             entering = leaving

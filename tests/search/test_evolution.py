@@ -5,7 +5,7 @@ import collections
 import pytest
 
 from evonorm_tf import graphs
-from evonorm_tf.search import evolution, space, stages
+from evonorm_tf.search import evolution, history, space, stages
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.evolution import Evolution, Member, front
 from evonorm_tf.search.journal import Journal
@@ -187,6 +187,49 @@ def test_stages_and_the_score_they_end_in(tmp_path, changes, wanted, score):
         assert list(found) == wanted
         assert member.scores[0] == found[f"{score}/resnet"]["accuracy"]
     journal.close()
+
+
+def test_only_what_would_be_the_best_is_trained_with_further_seeds(tmp_path):
+    settings = small(
+        anchors=["resnet", "mobilenet"], fitness_steps=500, confirmations=2
+    )
+    driver = run(tmp_path, settings)
+    journal = Journal(str(tmp_path), None)
+    assert journal.settings().identity() == settings.identity()
+    best, confirmed, scores = 0.0, 0, {}
+    for trial in journal.trials():
+        if trial.verdict != "accepted":
+            assert not any("confirm" in name for name in trial.results)
+            continue
+        by_seed = [
+            [trial.results[f"{kind}/{a}"]["accuracy"] for a in settings.anchors]
+            for kind in ("fitness", "confirm1", "confirm2")
+            if f"{kind}/resnet" in trial.results
+        ]
+        leads = sum(by_seed[0]) / 2 > best
+        assert len(by_seed) == (3 if leads else 1)
+        scores[trial.number] = [sum(s) / len(s) for s in zip(*by_seed)]
+        best = max(best, sum(scores[trial.number]) / 2)
+        confirmed += leads
+    # Some lead with one seed and not with three, or the rule has no effect.
+    assert 2 < confirmed < len(scores)
+    for member in driver.evolution.population:
+        assert member.scores == pytest.approx(scores[member.trial])
+    points = history.progress(journal, journal.trials(), settings)
+    assert points[-1].best == pytest.approx(best)
+    journal.close()
+
+
+def test_a_killed_search_with_further_seeds_goes_on_as_itself(tmp_path):
+    settings = small(trials=25, confirmations=1)
+    run(tmp_path / "whole", settings)
+    list(lives_of(tmp_path / "broken", settings, slots=1))
+    assert dump(tmp_path / "broken") == dump(tmp_path / "whole")
+
+
+def test_a_journal_from_before_further_seeds_goes_on():
+    assert "confirmations" not in small().identity()
+    assert small(confirmations=1).identity()["confirmations"] == 1
 
 
 def test_with_two_workers_no_finished_stage_is_lost(tmp_path):

@@ -1,5 +1,6 @@
 """The proxy task: its arithmetic, and its calibration on known layers."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -197,6 +198,18 @@ def test_a_layer_that_sites_share_computes_the_same(name, anchor):
     # there may be more threads than one, whose sums may end in any order.
     for inline, called in zip(*found):
         np.testing.assert_allclose(inline, called, rtol=1e-5, atol=1e-6)
+
+
+def test_a_further_seed_is_another_training():
+    row = graphs.row(graphs.NAMED["bn_relu"])
+    first = PROXY.train(row, "resnet", 2)
+    other = dataclasses.replace(SETTINGS, seed=SETTINGS.seed + 1)
+    assert stages.seed("confirm1/resnet", SETTINGS) == other.seed
+    assert stages.seed("fitness/resnet", SETTINGS) == SETTINGS.seed
+    again = PROXY.train(row, "resnet", 2, other.seed)
+    wanted = proxy.Proxy(other, IMAGES).train(row, "resnet", 2)
+    assert again.loss == pytest.approx(wanted.loss, rel=1e-5)
+    assert again.loss != pytest.approx(first.loss, rel=1e-2)
 
 
 def test_long_trainings_compute_what_short_ones_do(monkeypatch):

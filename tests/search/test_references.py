@@ -66,6 +66,23 @@ def test_a_reference_says_what_the_stages_found(tmp_path):
         assert reference.norm == by_name["stability"]["norm"]
 
 
+def test_a_reference_is_trained_with_all_seeds(tmp_path):
+    searched(tmp_path, ["bn_relu"], trials=1, confirmations=2)
+    (reference,) = report.read(str(tmp_path), "one").references
+    text = graphs.NAMED["bn_relu"].text()
+
+    def accuracy(stage):
+        return outcome(stages.Task(0, stage, text)).result["accuracy"]
+
+    anchors = list(reference.scores)
+    for kind, mean in zip(
+        ("quality", "confirm1", "confirm2"), reference.seeds, strict=True
+    ):
+        found = [accuracy(f"{kind}/{anchor}") for anchor in anchors]
+        assert mean == pytest.approx(sum(found) / len(found))
+    assert reference.mean == pytest.approx(sum(reference.seeds) / 3)
+
+
 def holds(graph, settings):
     """What rejection would say, from the made-up numbers themselves."""
     strict = small(fitness_steps=settings.fitness_steps)

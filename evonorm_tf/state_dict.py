@@ -1,0 +1,172 @@
+"""State dicts of PyTorch: read from a file, and given to Keras layers.
+
+PyTorch keeps a convolution's kernel as [C', C, k, k], a depthwise one's as
+[C, 1, k, k] and a linear layer's as [C', C]; Keras as [k, k, C, C'],
+[k, k, C, 1] and [C, C'].
+"""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from evonorm_tf import torch_pickle
+
+# Theirs transposed by these is ours.
+_KERNELS = {
+    "Conv2D": (2, 3, 1, 0),
+    "DepthwiseConv2D": (2, 3, 0, 1),
+    "Dense": (1, 0),
+}
+_SHOWN = 5
+
+
+def read(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a state dict by name, as arrays.
+
+    Args:
+      weights: a .safetensors, .npz or .pth file, or a mapping of names to
+        arrays. Of .pth files only those that PyTorch wrote before version
+        1.6 are read; see `torch_pickle`.
+
+    Raises:
+      ValueError: for another kind of file, or a .pth that is not a state
+        dict.
+      ImportError: for a .safetensors file without the package safetensors.
+    """
+    if not isinstance(weights, Mapping):
+        weights = _load(os.fspath(weights))
+    return {name: np.asarray(value) for name, value in weights.items()}
+
+
+def _load(path: str) -> Mapping[str, Any]:
+    if path.endswith(".npz"):
+        with np.load(path) as file:
+            return dict(file)
+    if path.endswith(".pth"):
+        return torch_pickle.load(path)
+    if not path.endswith(".safetensors"):
+        raise ValueError(
+            "A state dict is read from a .safetensors, .npz or .pth file; "
+            "write others with safetensors.torch.save_file("
+            f"model.state_dict(), path). Received: weights={path!r}"
+        )
+    try:
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ImportError(
+            "A .safetensors file needs the package safetensors: "
+            "pip install 'evonorm-tf[export]'"
+        ) from error
+    return load_file(path)
+
+
+class Noting:
+    """A Keras layers module that notes some layers as they are made.
+
+    Args:
+      layers: `keras.layers` or `tf_keras.layers`.
+      made: list that they are appended to.
+      kinds: their class names.
+    """
+
+    def __init__(
+        self,
+        layers: ModuleType,
+        made: list[Any],
+        kinds: Collection[str] = tuple(_KERNELS),
+    ):
+        self._layers, self._made, self._kinds = layers, made, kinds
+
+    def __getattr__(self, name: str) -> Any:
+        kind = getattr(self._layers, name)
+        if name not in self._kinds:
+            return kind
+
+        def make(*args, **kwargs):
+            self._made.append(kind(*args, **kwargs))
+            return self._made[-1]
+
+        return make
+
+
+def assign(
+    layers: Mapping[str, Any],
+    others: Mapping[str, Mapping[str, str]],
+    entries: Mapping[str, np.ndarray],
+    idle: Collection[str] = (),
+) -> None:
+    """Gives layers their values; all of them or, after an error, none.
+
+    Args:
+      layers: with kernels or without, by their names in the state dict.
+      others: for a layer without a kernel, by class name: the attribute of
+        each of its entries.
+      entries: the state dict.
+      idle: entries that may be there and are not read.
+
+    Raises:
+      ValueError: an entry that is missing, not known or of another shape, by
+        name.
+    """
+    expected = {
+        f"{name}.{part}": rest
+        for name, layer in layers.items()
+        for part, *rest in _weights(layer, others)
+    }
+    missing = [name for name in expected if name not in entries]
+    unknown = [n for n in entries if n not in expected and n not in idle]
+    if missing or unknown:
+        raise ValueError(
+            "The weights are not of this network and layer. Missing: "
+            f"{_some(missing)}. Not known: {_some(unknown)}. Check `network` "
+            "and `norm_act`."
+        )
+    values, wrong = {}, []
+    for name, (weight, axes) in expected.items():
+        value = entries[name]
+        # A linear layer's weight may be that of a 1x1 convolution.
+        if value.ndim == 4 and len(axes) == 2 and value.shape[2:] == (1, 1):
+            value = value[:, :, 0, 0]
+        shape = [0] * len(axes)
+        for ours, theirs in enumerate(axes):
+            shape[theirs] = weight.shape[ours]
+        if list(value.shape) != shape:
+            wrong.append(f"{name} {list(value.shape)}, not {shape}")
+        else:
+            values[name] = value.transpose(axes)
+    if wrong:
+        raise ValueError(
+            f"Weights of other shapes than the network's: {_some(wrong)}. "
+            "Check `network`."
+        )
+    for name, (weight, _) in expected.items():
+        weight.assign(values[name])
+
+
+def _weights(
+    layer: Any, others: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
+    """(entry's last part, our weight, axes that transpose theirs to ours)."""
+    kind = type(layer).__name__
+    if kind not in _KERNELS:
+        for theirs, ours in others[kind].items():
+            weight = getattr(layer, ours, None)
+            if weight is not None:
+                yield theirs, weight, (0,)
+        return
+    # tf_keras has another name for a depthwise kernel.
+    kernel = getattr(layer, "depthwise_kernel", None)
+    yield "weight", layer.kernel if kernel is None else kernel, _KERNELS[kind]
+    if layer.bias is not None:
+        yield "bias", layer.bias, (0,)
+
+
+def _some(names: Any) -> str:
+    """The first names of many."""
+    names = list(names)
+    more = len(names) - _SHOWN
+    more = f" and {more} more" if more > 0 else ""
+    return (", ".join(names[:_SHOWN]) or "none") + more
