@@ -24,6 +24,7 @@ VISION = [
     "keras-cv",
     "pycocotools",
     "faster-coco-eval",
+    "ijson",
     "scikit-learn",
     "matplotlib",
     "rich",

@@ -18,21 +18,22 @@ import numpy as np
 import tensorflow as tf
 from matplotlib import figure
 
-from detection import draw, instances, masks, records
-from detection.index import Index
-from detection.recheck import DRAWN, SHOWN, Drawn, Report, compare
+from detection import coco_format, draw, instances, masks, records
+from detection.coco_format import Counts
+from detection.ground_truth import Reader
+from detection.verify_records import DRAWN, SHOWN, Drawn, Report, compare
 
 # A mask may be a little off its box, COCO's are; not another object's.
 _LEAST_OVERLAP = 0.5
 
 
 def examine(
-    index: Index, folder: str | None, num_classes: int, limit: int
+    reader: Reader, folder: str | None, num_classes: int, limit: int
 ) -> tuple[Report, Drawn]:
     """Looks at annotations and images.
 
     Args:
-      index: the annotations.
+      reader: of the annotations, for training, which left invalid ones out.
       folder: of the images; None looks at the annotations alone.
       num_classes: of the model, background included; 0 for any.
       limit: images to look at; 0 for all.
@@ -41,38 +42,63 @@ def examine(
       What was found, and a few images with their annotations.
     """
     report, drawn = Report(), []
-    _categories(report, index, num_classes)
-    counts, used = instances.Counts(), collections.Counter()
+    _categories(report, reader, num_classes)
+    _left_out(report, reader)
+    counts, used = Counts(), collections.Counter()
     problems = []
-    for image, annotations in itertools.islice(index, limit or None):
+    with_masks = reader.maskless.counts.total() < reader.annotations
+    for image, annotations in itertools.islice(reader, limit or None):
         try:
             pixels = _pixels(image, folder) if folder else None
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             problems.append(str(error))
             continue
-        found = instances.read(
-            image, annotations, index.categories, True, counts, True
-        )
+        found = instances.read(image, annotations, with_masks, counts)
         used.update(one.label for one in found)
         for one in found:
-            _compare_mask(one, counts, f"image_id={image['id']}")
+            if with_masks:
+                _compare_mask(one, counts, f"image_id={image['id']}")
         if pixels is not None and found and len(drawn) < DRAWN:
             drawn.append((pixels, annotations))
     report.problems += problems[:SHOWN]
     if len(problems) > SHOWN:
         report.problems.append(f"and {len(problems) - SHOWN:,} more images")
-    looked = min(limit or len(index), len(index))
+    looked = min(limit or len(reader), len(reader))
     report.lines.append(
-        f"{len(index):,} images, {index.annotations:,} annotations; looked at "
-        f"{looked:,} images with {counts['objects']:,} objects of "
+        f"{len(reader):,} images, {reader.annotations:,} annotations; looked "
+        f"at {looked:,} images with {counts['objects']:,} objects of "
         f"{len(used)} categories, {counts['crowds']:,} of them crowds"
     )
     _say(report, counts)
     return report, drawn
 
 
-def _categories(report: Report, index: Index, num_classes: int) -> None:
-    numbers = sorted(index.categories)
+def _left_out(report: Report, reader: Reader) -> None:
+    """What the reader refused or filled in."""
+    for section, found in reader.faults.counts.items():
+        report.problems.append(
+            f"{found:,} {section} are invalid: convert refuses them, and "
+            "leaves them out with --skip_invalid. The first: "
+            f"{reader.faults.first[section]}"
+        )
+    report.lines += reader.filled.lines(coco_format.FILLED)
+    maskless = reader.maskless.counts.total()
+    if not maskless:
+        return
+    if maskless == reader.annotations:
+        report.lines.append(
+            "No annotation has a mask: convert with --no_masks, and train "
+            "with task.model.include_mask=False"
+        )
+    else:
+        report.problems.append(
+            f"{maskless:,} annotations have no mask, others do. The first: "
+            f"{reader.maskless.first['annotations']}"
+        )
+
+
+def _categories(report: Report, reader: Reader, num_classes: int) -> None:
+    numbers = sorted(reader.categories)
     needed = numbers[-1] + 1
     unused = needed - 1 - len(numbers)
     report.lines.append(
@@ -105,9 +131,7 @@ def _pixels(image: dict, folder: str) -> np.ndarray:
     return decoded
 
 
-def _compare_mask(
-    one: instances.Instance, counts: instances.Counts, where: str
-) -> None:
+def _compare_mask(one: instances.Instance, counts: Counts, where: str) -> None:
     rows, columns = masks.decode(one.mask).nonzero()
     if not rows.size:
         counts.note("empty_masks", f"{where}, box={one.box}")
@@ -123,9 +147,8 @@ def _compare_mask(
         counts.note("mask_elsewhere", f"{where}, box={one.box}, mask {mine}")
 
 
-def _say(report: Report, counts: instances.Counts) -> None:
+def _say(report: Report, counts: Counts) -> None:
     texts = {
-        instances.INVALID: (report.problems, "annotations are invalid"),
         instances.DROPPED: (report.advice, "boxes have no area in the image"),
         instances.CLIPPED: (
             report.lines,
@@ -180,18 +203,24 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    index = Index(given.annotations) if given.annotations else None
-    called = index.categories if index else {}
+    if not given.annotations:
+        return _report(given, None)
+    with Reader(given.annotations, True, skip_invalid=True) as reader:
+        return _report(given, reader)
+
+
+def _report(given: argparse.Namespace, reader: Reader | None) -> int:
+    called = reader.categories if reader else {}
     status, drawn = 0, []
-    if index:
+    if reader:
         report, drawn = examine(
-            index, given.images, given.num_classes, given.limit
+            reader, given.images, given.num_classes, given.limit
         )
         print(report.text())
         status |= bool(report.problems)
     if given.records:
         # What training gets is what is drawn.
-        report, drawn = compare(index, given.records, given.limit)
+        report, drawn = compare(reader, given.records, given.limit)
         print(report.text())
         status |= bool(report.problems)
     if given.picture and drawn:

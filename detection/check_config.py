@@ -3,9 +3,7 @@
 import dataclasses
 import operator
 
-from pycocotools import coco
-
-from detection import evaluate, parser, settings
+from detection import ground_truth, parser, settings
 from training import config
 
 NORMALIZERS = ("rpn_batch_size", "model_garden")
@@ -126,14 +124,15 @@ def tpu_safe(model: settings.Model) -> None:
         )
 
 
-def annotations(task: settings.Task) -> coco.COCO:
+def annotations(task: settings.Task) -> ground_truth.GroundTruth:
     """Checks that data are named and the classes cover their categories.
 
     Returns:
       What an evaluation is scored against.
 
     Raises:
-      ValueError: no data, or too few classes.
+      ValueError: no data, annotations that are not COCO's, too few classes,
+        or annotations without masks for a model with masks.
     """
     paths = (task.train_data.input_path, task.validation_data.input_path)
     if not all(paths) or not task.annotation_file:
@@ -145,8 +144,11 @@ def annotations(task: settings.Task) -> coco.COCO:
             f"validation_data.input_path={paths[1]!r}, "
             f"annotation_file={task.annotation_file!r}"
         )
-    found = evaluate.load_annotations(task.annotation_file)
-    highest = max(found.cats)
+    found = ground_truth.load(task.annotation_file)
+    ground_truth.check_trainable(found.categories, found.path)
+    if task.model.include_mask:
+        found.maskless.check()
+    highest = max(found.categories)
     if highest >= task.model.num_classes:
         raise ValueError(
             "model.num_classes must be above every category id (0 is the "

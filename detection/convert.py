@@ -3,11 +3,12 @@
     python -m detection.data convert --annotations=instances_train2017.json \
         --images=train2017 --output=DIR/train
 
-The JSON is never held (see `detection.index`) and images are read as they
-are written, so that memory does not grow with them. The output is a
-directory that takes its name when it is whole: what a killed conversion
-leaves is called `DIR/train.unfinished`, and the next one removes it. Beside
-the shards, `conversion.json` says what was converted and what was met.
+The JSON is never held (see `detection.ground_truth`) and images are read as
+they are written, so that memory does not grow with them. Annotations are
+checked as a whole before the first image is. The output is a directory that
+takes its name when it is whole: what a killed conversion leaves is called
+`DIR/train.unfinished`, and the next one removes it. Beside the shards,
+`conversion.json` says what was converted and what was met.
 """
 
 import argparse
@@ -23,11 +24,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from detection import instances, records
-from detection.index import Index
+from detection import coco_format, instances, records
+from detection.coco_format import Counts
+from detection.ground_truth import Reader
 from training import progress
 
 ABOUT_FILE = "conversion.json"
+# Names of counts, beside those of `instances`.
+INVALID_IMAGES, EMPTY = "invalid_images", "without_objects"
 UNFINISHED = ".unfinished"
 _SAID_EVERY = 10.0  # seconds, where there is no bar
 
@@ -43,7 +47,8 @@ class Conversion:
       shards: files to write; at most one an image.
       masks: whether to write the objects' masks.
       workers: threads that read and encode.
-      skip_invalid: leave invalid annotations out instead of stopping.
+      skip_invalid: leave invalid images and annotations out, and count them,
+        instead of stopping.
     """
 
     annotations: str
@@ -87,9 +92,15 @@ def convert(
         )
     unfinished = job.output + UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
-    os.makedirs(unfinished)
-    with Index(job.annotations) as index:
-        about = _write(job, index, unfinished, display)
+    with Reader(job.annotations, True, job.skip_invalid) as reader:
+        if job.masks and not job.skip_invalid:
+            reader.maskless.check()
+        os.makedirs(unfinished)
+        try:
+            about = _write(job, reader, unfinished, display)
+        except Exception:  # A refusal leaves nothing half-written.
+            shutil.rmtree(unfinished)
+            raise
     progress.write_atomically(
         os.path.join(unfinished, ABOUT_FILE), json.dumps(about, indent=2) + "\n"
     )
@@ -100,10 +111,10 @@ def convert(
 
 
 def _write(
-    job: Conversion, index: Index, folder: str, display: progress.Display
+    job: Conversion, reader: Reader, folder: str, display: progress.Display
 ) -> dict[str, Any]:
     """All shards; what `conversion.json` is to hold."""
-    shards = min(job.shards, len(index))
+    shards = min(job.shards, len(reader))
     name = os.path.basename(job.output)
     writers = [
         tf.io.TFRecordWriter(
@@ -111,20 +122,28 @@ def _write(
         )
         for shard in range(shards)
     ]
-    counts = instances.Counts()
-    clock = _Clock(len(index), display)
-    for done, (record, met) in enumerate(_examples(job, index)):
-        writers[done % shards].write(record)
-        counts.update(met)
-        counts.first = met.first | counts.first
+    counts = _left_out(reader)
+    clock = _Clock(len(reader), display)
+    written = 0
+    for done, (record, met) in enumerate(_examples(job, reader)):
+        counts.add(met)
+        if record is not None:
+            writers[written % shards].write(record)
+            written += 1
         clock.tick(done + 1)
     for writer in writers:
         writer.close()
+    if not written:
+        raise ValueError(
+            "No image of the annotations is valid. The first that is not: "
+            f"{counts.first.get(INVALID_IMAGES)}. "
+            f"Received: annotations={job.annotations!r}"
+        )
     return {
         "annotations": os.path.abspath(job.annotations),
-        "images": len(index),
-        "annotated": index.annotations,
-        "categories": index.categories,
+        "images": written,
+        "annotated": reader.annotations + reader.faults.counts["annotations"],
+        "categories": reader.categories,
         "masks": job.masks,
         "shards": shards,
         "counts": dict(counts),
@@ -133,16 +152,31 @@ def _write(
     }
 
 
+def _left_out(reader: Reader) -> Counts:
+    """What the reader filled in, and left out."""
+    counts = Counts()
+    counts.add(reader.filled)
+    for section, name in (
+        ("images", INVALID_IMAGES),
+        ("annotations", instances.INVALID),
+    ):
+        found = reader.faults.counts[section]
+        if found:
+            counts[name] = found
+            counts.first[name] = reader.faults.first[section]
+    return counts
+
+
 def _examples(
-    job: Conversion, index: Index
-) -> Iterator[tuple[bytes, instances.Counts]]:
-    """Serialized tf.Examples in the index's order, a few ahead."""
+    job: Conversion, reader: Reader
+) -> Iterator[tuple[bytes | None, Counts]]:
+    """Serialized tf.Examples in the reader's order, a few ahead."""
     with concurrent.futures.ThreadPoolExecutor(job.workers) as pool:
         ahead: collections.deque = collections.deque()
         try:
-            for image, annotations in index:
+            for image, annotations in reader:
                 ahead.append(
-                    pool.submit(_example, job, index, image, annotations)
+                    pool.submit(_example, job, reader, image, annotations)
                 )
                 if len(ahead) > 2 * job.workers:
                     yield ahead.popleft().result()
@@ -154,25 +188,21 @@ def _examples(
 
 
 def _example(
-    job: Conversion, index: Index, image: dict, annotations: list[dict]
-) -> tuple[bytes, instances.Counts]:
-    """One image; errors name the file."""
-    counts = instances.Counts()
-    counts["without_objects"] += not annotations
+    job: Conversion, reader: Reader, image: dict, annotations: list[dict]
+) -> tuple[bytes | None, Counts]:
+    """One image, None if it is left out; errors name the file."""
+    counts = Counts()
     try:
         encoded, kind = records.read_image(image, job.images)
-        found = instances.read(
-            image,
-            annotations,
-            index.categories,
-            job.masks,
-            counts,
-            job.skip_invalid,
-        )
     except ValueError as error:
-        raise ValueError(f"{job.annotations}: {error}") from error
+        if not job.skip_invalid:
+            raise ValueError(f"{job.annotations}: {error}") from error
+        counts.note(INVALID_IMAGES, str(error))
+        return None, counts
+    counts[EMPTY] += not annotations
+    found = instances.read(image, annotations, job.masks, counts)
     builder = records.example(image, encoded, kind, found, job.masks)
-    names = [index.categories[one.label].encode() for one in found]
+    names = [reader.categories[one.label].encode() for one in found]
     builder.add_bytes_feature("image/object/class/text", names)
     return builder.example.SerializeToString(), counts
 
@@ -204,24 +234,21 @@ class _Clock:
 
 def summary(about: dict[str, Any]) -> list[str]:
     """What a person should know of a conversion, a line each."""
-    counts, first = about["counts"], about["first"]
+    counts = Counts(about["counts"], about["first"])
     said = {
         instances.CLIPPED: "boxes less than a pixel outside: clipped",
         instances.FAR: "boxes further outside: clipped",
         instances.DROPPED: "boxes without an area: left out",
         instances.INVALID: "invalid annotations: left out",
+        INVALID_IMAGES: "invalid images: left out, with their annotations",
     }
     lines = [
         f"{about['images']:,} images in {about['shards']} files, "
-        f"{counts.get('without_objects', 0):,} without annotations",
-        f"{counts.get('objects', 0):,} of {about['annotated']:,} annotations, "
-        f"{counts.get('crowds', 0):,} of them crowds",
+        f"{counts[EMPTY]:,} without annotations",
+        f"{counts['objects']:,} of {about['annotated']:,} annotations, "
+        f"{counts['crowds']:,} of them crowds",
     ]
-    lines += [
-        f"{counts[name]:,} {text} (the first: {first[name]})"
-        for name, text in said.items()
-        if counts.get(name)
-    ]
+    lines += counts.lines(said | coco_format.FILLED)
     highest = max(about["categories"])
     return [
         *lines,

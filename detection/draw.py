@@ -10,9 +10,9 @@ from matplotlib import colors, figure, patches
 from matplotlib.backends import backend_agg
 from official.core import input_reader
 from official.vision.dataloaders import tf_example_decoder
-from pycocotools import coco
 
 from detection import masks
+from detection.ground_truth import GroundTruth
 
 Entries = Sequence[Mapping[str, Any]]
 # Okabe and Ito's colour-blind safe set.
@@ -36,18 +36,10 @@ def read_images(records: str, count: int) -> dict[int, np.ndarray]:
     }
 
 
-def names(annotations: coco.COCO) -> dict[int, str]:
-    """Category ids to names, of annotations."""
-    return {
-        number: str(category.get("name", number))
-        for number, category in annotations.cats.items()
-    }
-
-
 def overview(
     images: Mapping[int, np.ndarray],
     results: Entries,
-    annotations: coco.COCO,
+    truth: GroundTruth,
     path: str,
     threshold: float = 0.5,
 ) -> None:
@@ -56,7 +48,7 @@ def overview(
     Args:
       images: id to [H, W, 3], uint8.
       results: COCO results.
-      annotations: what is there.
+      truth: what is there.
       path: of the PNG.
       threshold: least score that is drawn.
     """
@@ -68,9 +60,9 @@ def overview(
     rows = ("annotated", f"found, score {threshold:g} or more")
     for title, row in zip(rows, axes):
         row[0].set_ylabel(title)
-    called = names(annotations)
+    called = truth.categories
     for (image_id, image), above, below in zip(images.items(), *axes):
-        panel(above, image, annotations.imgToAnns[image_id], called)
+        panel(above, image, truth.objects[image_id], called)
         panel(below, image, _found(results, image_id, threshold), called)
         above.set_title(f"image {image_id}", fontsize=8)
     save(sheet, path)
@@ -81,7 +73,7 @@ def summaries(
     step: int,
     images: Mapping[int, np.ndarray],
     results: Entries,
-    annotations: coco.COCO,
+    truth: GroundTruth,
     threshold: float = 0.5,
 ) -> None:
     """Writes pictures for TensorBoard: annotated left, found right.
@@ -95,15 +87,15 @@ def summaries(
       step: the global step.
       images: id to [H, W, 3], uint8.
       results: COCO results.
-      annotations: what is there.
+      truth: what is there.
       threshold: least score that is drawn.
     """
-    called = names(annotations)
+    called = truth.categories
     with tf.summary.create_file_writer(directory).as_default(step):
         for image_id, image in images.items():
             sheet = _sheet(image, panels=2)
             left, right = sheet.subplots(1, 2)
-            panel(left, image, annotations.imgToAnns[image_id], called)
+            panel(left, image, truth.objects[image_id], called)
             panel(right, image, _found(results, image_id, threshold), called)
             drawn = pixels(sheet)[np.newaxis]
             tf.summary.image(f"detections/{image_id}", drawn)

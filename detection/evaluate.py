@@ -11,21 +11,26 @@ those of their boxes: plain pycocotools does so in files of masks alone.
 time. Its figures differ in the sixteenth digit alone: pycocotools adds a
 rounding unit to every denominator.
 
-A figure over some of the images is not COCO's: images without a result are
-an error until --missing says what they are.
+Both files are checked entry by entry before anything is scored: neither package
+looks at what it is given (see `detection.coco_format`). A figure over some of
+the images is not COCO's: images without a result are an error until --missing
+says what they are.
 """
 
 import contextlib
 import importlib.util
 import io
-import json
-import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from absl import app, flags
 from pycocotools import coco, cocoeval
+
+from detection import coco_format, coco_json, ground_truth, masks
+from detection.coco_format import Counts, Faults
+from detection.ground_truth import GroundTruth
 
 Results = list[dict]
 # COCO's order of figures, by the Model Garden's names.
@@ -38,30 +43,9 @@ BACKENDS = ("pycocotools", "faster_coco_eval")
 _KINDS = {"bbox": ("", "bbox"), "segm": ("mask_", "segmentation")}
 
 
-def load_annotations(path: str) -> coco.COCO:
-    """Reads COCO annotations.
-
-    Raises:
-      ValueError: no such file, or not COCO's format.
-    """
-    if not os.path.isfile(path):
-        raise ValueError(
-            f"There is no such annotation file. Received: annotations={path!r}"
-        )
-    with contextlib.redirect_stdout(io.StringIO()):
-        annotations = coco.COCO(path)
-    missing = {"images", "annotations", "categories"} - set(annotations.dataset)
-    if missing:
-        raise ValueError(
-            f"COCO annotations need {sorted(missing)}. "
-            f"Received: annotations={path!r}"
-        )
-    return annotations
-
-
 def score(
     results: Results,
-    annotations: coco.COCO,
+    truth: GroundTruth,
     images: Iterable[int] | None = None,
     per_category: bool = False,
     backend: str = "pycocotools",
@@ -73,7 +57,7 @@ def score(
 
     Args:
       results: COCO results.
-      annotations: what is there.
+      truth: what is there.
       images: ids of the images to score over, when not all of them: each
         figure's name then begins with "partial_".
       per_category: AP of each category as well, as "AP/<name>".
@@ -85,38 +69,48 @@ def score(
       if the results have any, begin with "mask_".
 
     Raises:
-      ValueError: duplicates, results of unknown images or categories; a
-        backend that is not installed.
+      ValueError: results that `check` refuses; masks to be scored against
+        annotations without any; a backend that is not installed.
     """
-    check(results, annotations)
+    found = check(enumerate(results), truth)
+    return _score(found, truth, images, per_category, backend, masks)
+
+
+def _score(
+    results: Results,
+    truth: GroundTruth,
+    images: Iterable[int] | None,
+    per_category: bool,
+    backend: str,
+    masks: bool = True,
+) -> dict[str, float]:
+    """As `score`, of results that are checked."""
     toolkit = _toolkit(backend)
-    everything = set(annotations.getImgIds())
-    chosen = everything if images is None else set(images)
-    label = "" if chosen == everything else PARTIAL
+    chosen = set(truth.images) if images is None else set(images)
+    label = "" if chosen == set(truth.images) else PARTIAL
     figures: dict[str, float] = {}
+    # Where nothing was found, what is annotated says what is scored.
+    known = results or truth.annotations()
     for kind, (prefix, field) in _KINDS.items():
-        mine = [entry for entry in results if field in entry]
-        # Where nothing was found, what is annotated says what is scored.
-        known = results or annotations.dataset["annotations"]
         absent = known and not any(field in entry for entry in known)
         if absent or (kind == "segm" and not masks):
             continue
-        run = _run(mine, toolkit(annotations), kind, sorted(chosen))
+        run = _run(results, truth, toolkit, kind, sorted(chosen))
         named = dict(zip(FIGURES, np.asarray(run.stats).tolist()))
         if per_category:
-            named |= _by_category(run, annotations)
+            named |= _by_category(run, truth.categories)
         figures |= {label + prefix + k: v for k, v in named.items()}
     return figures
 
 
-def _toolkit(backend: str) -> Any:
-    """Makes (annotations, evaluation class) of annotations."""
+def _toolkit(backend: str) -> tuple[Any, Any]:
+    """Classes of annotations and of an evaluation."""
     if backend not in BACKENDS:
         raise ValueError(
             f"backend must be one of {BACKENDS}. Received: backend={backend!r}"
         )
     if backend == "pycocotools":
-        return lambda annotations: (annotations, cocoeval.COCOeval)
+        return coco.COCO, cocoeval.COCOeval
     if importlib.util.find_spec(backend) is None:
         raise ValueError(
             "faster-coco-eval is not installed: pip install faster-coco-eval, "
@@ -124,21 +118,27 @@ def _toolkit(backend: str) -> Any:
         )
     import faster_coco_eval
 
-    return lambda annotations: (
-        faster_coco_eval.COCO(annotations.dataset),
-        faster_coco_eval.COCOeval_faster,
-    )
+    return faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster
 
 
-def _run(results: Results, tools: tuple, kind: str, images: list[int]) -> Any:
+def _run(
+    results: Results,
+    truth: GroundTruth,
+    toolkit: tuple[Any, Any],
+    kind: str,
+    images: list[int],
+) -> Any:
     """One evaluation; the packages print, and this does not."""
-    annotations, evaluation = tools
+    dataset, evaluation = toolkit
+    annotations = dataset()
+    annotations.dataset = _dataset(truth, kind)
     fields = ("image_id", "category_id", "score", _KINDS[kind][1])
     # Copies, for loadRes adds to them; of one geometry, for it takes the
     # areas from the boxes where it finds both.
     bare = [{field: entry[field] for field in fields} for entry in results]
     with contextlib.redirect_stdout(io.StringIO()):
-        found = annotations.loadRes(bare) if bare else type(annotations)()
+        annotations.createIndex()
+        found = annotations.loadRes(bare) if bare else dataset()
         run = evaluation(annotations, found, kind)
         run.params.imgIds = images
         run.evaluate()
@@ -147,7 +147,47 @@ def _run(results: Results, tools: tuple, kind: str, images: list[int]) -> Any:
     return run
 
 
-def _by_category(run: Any, annotations: coco.COCO) -> dict[str, float]:
+def _dataset(truth: GroundTruth, kind: str) -> dict[str, list[dict]]:
+    """COCO's JSON anew, of what is scored alone, for a package to change.
+
+    Annotations are numbered from 1: to pycocotools 0 is no match, and of two
+    with one number it scores one twice.
+    """
+    if kind == "segm":
+        truth.maskless.check()
+    annotations = []
+    for number, one in enumerate(truth.annotations(), start=1):
+        fields = ("image_id", "category_id", "bbox", "area", "iscrowd")
+        annotations.append({key: one[key] for key in fields} | {"id": number})
+        if kind == "segm":
+            mask = _mask(one, truth)
+            annotations[-1]["segmentation"] = mask
+    return {
+        "images": [dict(image) for image in truth.images.values()],
+        "annotations": annotations,
+        "categories": [
+            {"id": k, "name": v} for k, v in truth.categories.items()
+        ],
+    }
+
+
+def _mask(annotation: dict, truth: GroundTruth) -> dict:
+    """An annotation's segmentation as a compressed RLE."""
+    height, width = _size(truth.images[annotation["image_id"]], truth)
+    return masks.rle(annotation["segmentation"], height, width)
+
+
+def _size(image: dict, truth: GroundTruth) -> tuple[int, int]:
+    """Height and width of an image whose masks are scored."""
+    if not {"height", "width"} <= set(image):
+        raise ValueError(
+            "Masks are scored in images of which height and width are known. "
+            f"Received: file={truth.path!r}, image {image}"
+        )
+    return image["height"], image["width"]
+
+
+def _by_category(run: Any, categories: dict[int, str]) -> dict[str, float]:
     """AP of each category: the mean over IoU and recall, -1 for none."""
     # [IoU, recall, category, area, detections]: all areas, most detections.
     precision = run.eval["precision"][:, :, :, 0, -1]
@@ -155,74 +195,105 @@ def _by_category(run: Any, annotations: coco.COCO) -> dict[str, float]:
     for index, category in enumerate(run.params.catIds):
         valid = precision[:, :, index]
         valid = valid[valid > -1]
-        name = annotations.cats[category].get("name", category)
-        figures[f"AP/{name}"] = float(np.mean(valid)) if valid.size else -1.0
+        name = f"AP/{categories[category]}"
+        figures[name] = float(np.mean(valid)) if valid.size else -1.0
     return figures
 
 
-def check(results: Results, annotations: coco.COCO) -> None:
+def check(
+    results: Iterable[tuple[int, Any]],
+    truth: GroundTruth,
+    counts: Counts | None = None,
+    source: str = coco_json.RESULTS,
+) -> Results:
     """Refuses results that pycocotools would score wrongly or not at all.
 
+    Args:
+      results: the number and the entry of each.
+      truth: what is there.
+      counts: gets what was filled in.
+      source: what messages call the results.
+
+    Returns:
+      Of each, the fields that are scored.
+
     Raises:
-      ValueError: duplicates, results of unknown images or categories, that
-        lack something, or some of which have masks and some none.
+      ValueError: invalid values, duplicates, results of unknown images or
+        categories, or of which some have masks and some none; it names the
+        first ones.
     """
-    seen = set()
-    for entry in results:
-        _check_fields(entry, results[0])
-        image, category = entry["image_id"], entry["category_id"]
-        if image not in annotations.imgs or category not in annotations.cats:
-            raise ValueError(
-                "A result is of an image or a category that the annotations "
-                "do not have. Received: "
-                f"image_id={image!r}, category_id={category!r}"
-            )
-        _check_size(entry, annotations.imgs[image])
-        place = entry.get("bbox") or str(entry.get("segmentation"))
-        key = (image, category, entry["score"], str(place))
-        # A model may keep two boxes without an area: they overlap nothing.
-        flat = any(side <= 0 for side in (entry.get("bbox") or ())[2:])
-        if key in seen and not flat:
-            raise ValueError(
-                "The results hold one detection twice: an image was probably "
-                "evaluated twice. Received twice: "
-                f"image_id={image}, category_id={category}, "
-                f"score={entry['score']}"
-            )
-        seen.add(key)
+    faults = Faults(source)
+    counts = Counts() if counts is None else counts
+    clean: Results = []
+    seen: set[tuple] = set()
+    for number, entry in results:
+
+        def note(what: str, place=(coco_json.RESULTS, number, entry)) -> None:
+            counts.note(what, coco_json.name(*place))
+
+        try:
+            one = coco_format.detection(entry, note)
+            _check_fit(one, truth)
+            _check_like(one, clean[0] if clean else one)
+            _check_new(one, seen)
+        except ValueError as error:
+            faults.add(coco_json.RESULTS, number, entry, error)
+        else:
+            clean.append(one)
+    faults.check()
+    return clean
 
 
-def _check_fields(entry: dict, first: dict) -> None:
-    """Refuses an entry that is not whole, or not like the first."""
-    missing = {"image_id", "category_id", "score"} - set(entry)
-    kinds = [{"bbox", "segmentation"} & set(one) for one in (entry, first)]
-    whole = not missing and np.isfinite(entry["score"])
-    if not whole or not kinds[0] or kinds[0] != kinds[1]:
+def _check_fit(entry: dict, truth: GroundTruth) -> None:
+    """Refuses a result that is of nothing in the annotations."""
+    image, category = entry["image_id"], entry["category_id"]
+    if image not in truth.images or category not in truth.categories:
         raise ValueError(
-            "A result needs image_id, category_id, a finite score, and bbox "
-            "or segmentation, all results the same of these two. "
-            f"Received: {str(entry)[:120]}"
+            "the annotations do not have its image or its category. "
+            f"Received: image_id={image}, category_id={category}, "
+            f"annotations={truth.path!r}"
+        )
+    if "segmentation" in entry:
+        size = _size(truth.images[image], truth)
+        masks.check_size(entry["segmentation"]["size"], *size)
+
+
+def _check_like(entry: dict, first: dict) -> None:
+    """Refuses a result that has a box or a mask where the first has none."""
+    fields = {"bbox", "segmentation"}
+    if fields & set(entry) != fields & set(first):
+        raise ValueError(
+            "all results must have boxes, all masks, or all both. Received: "
+            f"{sorted(fields & set(entry))}, the first has "
+            f"{sorted(fields & set(first))}"
         )
 
 
-def _check_size(entry: dict, image: dict) -> None:
-    """Refuses a mask that is not of its image: pycocotools does not."""
-    code = entry.get("segmentation")
-    size = [image["height"], image["width"]]
-    if isinstance(code, dict) and list(code.get("size", ())) != size:
+def _check_new(entry: dict, seen: set[tuple]) -> None:
+    """Refuses a result that is there already."""
+    box = entry.get("bbox")
+    place = entry["segmentation"]["counts"] if box is None else tuple(box)
+    key = (entry["image_id"], entry["category_id"], entry["score"], place)
+    # A model may keep two boxes without an area: they overlap nothing.
+    if key in seen and (box is None or min(box[2:]) > 0):
         raise ValueError(
-            f"A result's mask is not of its image's size, expected {size}. "
-            f"Received: image_id={image['id']}, size={code.get('size')}"
+            "it is there twice: an image was probably evaluated twice. "
+            f"Received: category_id={key[1]}, score={key[2]}"
         )
+    seen.add(key)
 
 
-def without_results(results: Results, annotations: coco.COCO) -> list[int]:
+def without_results(results: Results, truth: GroundTruth) -> list[int]:
     """Ids of the annotated images that no result is of."""
-    return sorted(set(annotations.imgs) - {r["image_id"] for r in results})
+    return sorted(set(truth.images) - {r["image_id"] for r in results})
 
 
 def score_file(
-    results: str, annotations: str, missing: str, backend: str = "pycocotools"
+    results: str,
+    annotations: str,
+    missing: str,
+    backend: str = "pycocotools",
+    counts: Counts | None = None,
 ) -> dict[str, float]:
     """The figures of a file.
 
@@ -232,32 +303,28 @@ def score_file(
       missing: images without a result are an "error", "empty" (nothing was
         found in them) or to "skip" (the figures are labelled partial).
       backend: one of `BACKENDS`.
+      counts: gets what was filled in, in both files.
 
     Raises:
       ValueError: files that do not fit, images without a result.
     """
-    truth = load_annotations(annotations)
-    if not os.path.isfile(results):
-        raise ValueError(
-            f"There is no such results file. Received: results={results!r}"
-        )
-    with open(results, encoding="utf-8") as file:
-        found = json.load(file)
-    if not isinstance(found, list):
-        raise ValueError(f"Results must be a list. Received: {results!r}")
-    check(found, truth)  # First: it names the cause where there are several.
+    counts = Counts() if counts is None else counts
+    truth = ground_truth.load(annotations)
+    counts.add(truth.filled)
+    # First: it names the cause where there are several.
+    found = check(coco_json.items(results), truth, counts, results)
     lacking = without_results(found, truth)
     if lacking and missing == "error":
         raise ValueError(
-            f"{len(lacking)} of {len(truth.imgs)} images have no result, the "
-            f"first has id {lacking[0]}. If nothing was found in them give "
+            f"{len(lacking)} of {len(truth.images)} images have no result, "
+            f"the first has id {lacking[0]}. If nothing was found in them give "
             "--missing=empty; if they were not evaluated --missing=skip "
             f"scores the others. Received: results={results!r}"
         )
     images = None
     if missing == "skip":
-        images = set(truth.imgs) - set(lacking)
-    return score(found, truth, images, per_category=True, backend=backend)
+        images = set(truth.images) - set(lacking)
+    return _score(found, truth, images, True, backend)
 
 
 def table(figures: dict[str, float]) -> str:
@@ -278,11 +345,15 @@ def table(figures: dict[str, float]) -> str:
 
 def main(_: list[str]) -> None:
     """Prints the figures of a file."""
-    flag = flags.FLAGS
-    figures = score_file(
-        flag.results, flag.annotations, flag.missing, flag.backend
-    )
-    print(table(figures))
+    flag, counts = flags.FLAGS, Counts()
+    try:
+        figures = score_file(
+            *(flag.results, flag.annotations, flag.missing, flag.backend),
+            counts,
+        )
+    except ValueError as error:  # For users: no traceback.
+        sys.exit(f"ERROR: {error}")
+    print("\n".join([*counts.lines(coco_format.FILLED), table(figures)]))
 
 
 if __name__ == "__main__":

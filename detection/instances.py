@@ -1,12 +1,11 @@
-"""COCO annotations as what a model is trained on, checked one by one."""
+"""COCO annotations as what a model is trained on."""
 
-import collections
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from detection import masks
+from detection.coco_format import Counts
 
 # Each is a name in `Counts`.
 CLIPPED, FAR, DROPPED = "clipped", "clipped_far", "dropped"
@@ -34,30 +33,11 @@ class Instance:
     mask: dict | None
 
 
-class Counts(collections.Counter):
-    """What was met, and an example of each.
-
-    Attributes:
-      first: name of a count to the annotation that was first counted.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first: dict[str, str] = {}
-
-    def note(self, name: str, where: str) -> None:
-        """Counts one more, of the annotation `where`."""
-        self[name] += 1
-        self.first.setdefault(name, where)
-
-
 def read(
     image: Mapping[str, Any],
     annotations: list[dict],
-    categories: Mapping[int, str],
     with_masks: bool,
     counts: Counts,
-    skip_invalid: bool = False,
 ) -> list[Instance]:
     """The objects of an image.
 
@@ -66,31 +46,19 @@ def read(
     image is dropped, with its mask. Both are counted.
 
     Args:
-      image: COCO's entry, with height and width.
-      annotations: its annotations.
-      categories: id to name.
-      with_masks: whether to read segmentations.
+      image: of a `ground_truth.Reader` for training, with height and width.
+      annotations: its annotations, of the same.
+      with_masks: whether to read segmentations; an annotation without one is
+        left out, and counted.
       counts: gets what was met.
-      skip_invalid: leave out, and count, what would be an error.
-
-    Raises:
-      ValueError: an annotation lacks something or has what cannot be.
     """
     instances = []
     for annotation in annotations:
-        where = f"annotation id={annotation.get('id')}, image_id={image['id']}"
-        try:
-            instance = _instance(image, annotation, with_masks, counts, where)
-            if instance and instance.label not in categories:
-                raise ValueError(
-                    "its category is none of the file's. Received: "
-                    f"category_id={instance.label!r}"
-                )
-        except (TypeError, ValueError) as error:
-            if not skip_invalid:
-                raise ValueError(f"{where}: {error}") from error
-            counts.note(INVALID, f"{where}: {error}")
+        where = f"annotation id={annotation['id']}, image_id={image['id']}"
+        if with_masks and "segmentation" not in annotation:
+            counts.note(INVALID, f"{where}: it has no segmentation")
             continue
+        instance = _instance(image, annotation, with_masks, counts, where)
         if instance is not None:
             instances.append(instance)
             counts["objects"] += 1
@@ -101,14 +69,6 @@ def read(
 def _instance(
     image: Mapping, annotation: Mapping, with_masks: bool, counts: Counts, where
 ) -> Instance | None:
-    needed = ["bbox", "category_id", "iscrowd"]
-    needed += ["segmentation"] if with_masks else []
-    missing = [key for key in needed if key not in annotation]
-    if missing:
-        raise ValueError(f"it lacks {missing}")
-    crowd = annotation["iscrowd"]
-    if crowd not in (0, 1):
-        raise ValueError(f"iscrowd must be 0 or 1. Received: iscrowd={crowd!r}")
     size = image["width"], image["height"]
     box = _box(annotation["bbox"], size, counts, where)
     if box is None:
@@ -116,23 +76,17 @@ def _instance(
     mask = None
     if with_masks:
         mask = masks.rle(annotation["segmentation"], size[1], size[0])
-    # Of the box where it is not said, as the Model Garden's decoder has it.
-    left, top, right, bottom = box
-    area = annotation.get("area", (right - left) * (bottom - top))
-    label = annotation["category_id"]
-    return Instance(box, label, bool(crowd), float(area), mask)
+    return Instance(
+        box,
+        annotation["category_id"],
+        bool(annotation["iscrowd"]),
+        annotation["area"],
+        mask,
+    )
 
 
-def _box(bbox: Any, size: tuple[int, int], counts: Counts, where: str):
+def _box(bbox: list, size: tuple[int, int], counts: Counts, where: str):
     """Corners inside an image of (width, height); None where none is."""
-    if (
-        not isinstance(bbox, list)
-        or len(bbox) != 4
-        or not all(math.isfinite(value) for value in bbox)
-    ):
-        raise ValueError(
-            f"bbox must be [x, y, width, height]. Received: bbox={bbox!r}"
-        )
     x, y, width, height = bbox
     corners = (x, y, x + width, y + height)
     limits = (*size, *size)

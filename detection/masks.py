@@ -1,9 +1,24 @@
-"""COCO's segmentations: polygons and run lengths, to and from pixels."""
+"""COCO's segmentations: polygons and run lengths, to and from pixels.
+
+pycocotools decodes a compressed mask without looking at it: past the end of a
+string that was cut it reads whatever memory holds, and never returns or gives
+another mask in each process. So nothing is decoded before its run lengths are
+known to add up to its size.
+"""
 
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_api
+
+# A run length's six characters of five bits, sign included: pycocotools
+# computes a seventh in 32 bits, where it overflows.
+_LONGEST_NUMBER = 6
+MOST_PIXELS = 1 << 29
+# In pixels. Far outside any image, a polygon takes gigabytes to trace.
+FARTHEST = 1e5
+_LONGEST = 5e6
+_NUMBERS = {int, float}
 
 
 def rle(segmentation: Any, height: int, width: int) -> dict:
@@ -12,53 +27,222 @@ def rle(segmentation: Any, height: int, width: int) -> dict:
     Args:
       segmentation: a list of polygons, each [x, y, x, y, ...] in pixels, or
         an RLE {"size": [H, W], "counts": a list, or compressed}.
-      height: of the image.
-      width: of the image.
+      height: of the image, in pixels.
+      width: of the image, in pixels.
 
     Raises:
       ValueError: an empty one, a polygon of fewer than three points, an RLE
-        of another size, or something else altogether.
+        of another size or whose runs do not add up to it, or something else
+        altogether.
     """
-    if isinstance(segmentation, list) and segmentation:
-        for polygon in segmentation:
-            _check_polygon(polygon)
-        parts = mask_api.frPyObjects(segmentation, height, width)
-        return mask_api.merge(parts)
-    if isinstance(segmentation, dict) and segmentation.get("counts"):
-        size = segmentation.get("size")
-        if size != [height, width]:
-            raise ValueError(
-                f"its RLE is of another size than its image, expected "
-                f"[{height}, {width}]. Received: size={size!r}"
-            )
-        counts = segmentation["counts"]
-        if not isinstance(counts, list):
-            return {"size": size, "counts": counts}
-        if sum(counts) != height * width or min(counts) < 0:
-            raise ValueError(
-                "its RLE's counts do not add up to its image, expected "
-                f"{height * width}. Received: sum(counts)={sum(counts)}"
-            )
-        return mask_api.frPyObjects(segmentation, height, width)
+    if isinstance(segmentation, dict):
+        code = check_rle(segmentation)
+        check_size(code["size"], height, width)
+        return code
+    check_polygons(segmentation)
+    parts = mask_api.frPyObjects(segmentation, height, width)
+    return mask_api.merge(parts)
+
+
+def check_size(size: list[int], height: int, width: int) -> None:
+    """Refuses an RLE that is not of its image.
+
+    Raises:
+      ValueError: another size than [height, width].
+    """
+    if size != [height, width]:
+        raise ValueError(
+            "the RLE of its segmentation is of another size than its image, "
+            f"expected [{height}, {width}], height first. "
+            f"Received: size={size!r}"
+        )
+
+
+def check_rle(segmentation: dict) -> dict:
+    """An RLE whose runs add up to its size, compressed.
+
+    Runs without a length inside it are joined with their neighbours: where
+    two masks have one at the same place, pycocotools counts what overlaps
+    only up to there.
+
+    Args:
+      segmentation: {"size": [H, W], "counts": a list, or compressed}.
+
+    Raises:
+      ValueError: no size, or counts that are not of this size.
+    """
+    size = _check_sides(segmentation.get("size"))
+    counts = segmentation.get("counts")
+    pixels = size[0] * size[1]
+    if isinstance(counts, str | bytes):
+        runs = _uncompress(counts)
+    elif isinstance(counts, list) and counts:
+        counts = _integers(counts, pixels)
+        runs = np.array(counts, np.int64)
+    else:
+        raise ValueError(
+            "its segmentation is empty: the counts of an RLE must be a list "
+            f"or a compressed string. Received: counts={short(counts)}"
+        )
+    total = int(runs.sum())
+    if total != pixels or runs.min() < 0:
+        raise ValueError(
+            "the counts of its RLE do not add up to its size; it was cut, or "
+            f"it is of another image. Expected {pixels} pixels in runs of 0 "
+            f"or more. Received: size={size}, sum(counts)={total}, "
+            f"min(counts)={int(runs.min())}"
+        )
+    if np.all(runs[1:] > 0):
+        if isinstance(counts, list):
+            return _compress(counts, size)
+        text = counts if isinstance(counts, str) else counts.decode("ascii")
+        return {"size": size, "counts": text}
+    return _compress(_without_empty_runs(runs.tolist()), size)
+
+
+def _integers(counts: list, pixels: int) -> list[int]:
+    """Run lengths as integers: 64.0 is 64."""
+    if set(map(type, counts)) <= _NUMBERS and all(
+        0 <= run <= pixels and run == int(run) for run in counts
+    ):
+        return list(map(int, counts))
     raise ValueError(
-        "its segmentation is empty or neither polygons nor RLE. Received: "
-        f"segmentation={str(segmentation)[:60]}"
+        "the counts of its RLE must be integers from 0 to its number of "
+        f"pixels, {pixels}. Received: counts={short(counts)}"
     )
+
+
+def _check_sides(size: Any) -> list[int]:
+    """[H, W] as integers: 64.0 is 64."""
+    if isinstance(size, list | tuple) and len(size) == 2:
+        sides = [
+            int(side)
+            for side in size
+            if type(side) in (int, float) and side == side // 1 and side > 0
+        ]
+        if len(sides) == 2 and sides[0] * sides[1] < MOST_PIXELS:
+            return sides
+    raise ValueError(
+        "the size of its RLE must be [height, width], integers above 0 and "
+        f"fewer than {MOST_PIXELS} pixels. Received: size={short(size)}"
+    )
+
+
+def _uncompress(counts: str | bytes) -> np.ndarray:
+    """The run lengths of a compressed RLE, as pycocotools reads them.
+
+    Each number is written in groups of five bits, low ones first, one
+    character a group: bit 5 says that another one follows, bit 4 of the last
+    is the sign. From the fourth on, a number is a difference to the last but
+    one.
+    """
+    data = counts.encode() if isinstance(counts, str) else counts
+    codes = np.frombuffer(data, np.uint8).astype(np.int64) - 48
+    if not codes.size or codes.min() < 0 or codes.max() > 63:
+        hint = ""
+        if data.startswith((b"b'", b'b"')):
+            hint = (
+                "It is Python's text of bytes: write counts.decode() to the "
+                "file, not str(counts). "
+            )
+        raise ValueError(
+            "the counts of its RLE are no compressed RLE, which has the "
+            f"characters '0' to 'o' and at least one. {hint}"
+            f"Received: counts={short(counts)}"
+        )
+    last = np.flatnonzero(codes & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])[: len(last)]
+    lengths = last - first + 1
+    if codes[-1] & 32 or lengths.max() > _LONGEST_NUMBER:
+        raise ValueError(
+            "the counts of its RLE end or go on within a number: the string "
+            f"was cut. Received: counts={short(counts)}"
+        )
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(first, lengths))
+    runs = np.add.reduceat((codes & 31) << shifts, first)
+    runs -= np.where(codes[last] & 16, 1 << (5 * lengths), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def _compress(counts: list[int], size: list[int]) -> dict:
+    """Run lengths that are checked, as pycocotools writes them."""
+    code = mask_api.frPyObjects({"size": size, "counts": counts}, *size)
+    return {"size": size, "counts": code["counts"].decode()}
+
+
+def _without_empty_runs(runs: list[int]) -> list[int]:
+    """The same mask; only the first run, of zeros, may have no length."""
+    joined = [runs[0]]
+    value = 0  # Of the run that is last in `joined`.
+    for index, run in enumerate(runs[1:], start=1):
+        if not run:
+            continue
+        if index % 2 == value:
+            joined[-1] += run
+        else:
+            joined.append(run)
+            value = 1 - value
+    return joined
+
+
+def check_polygons(segmentation: Any) -> None:
+    """Refuses polygons that cannot be traced.
+
+    Raises:
+      ValueError: none, one of fewer than three points, numbers that are not
+        finite, or points far outside any image.
+    """
+    if not isinstance(segmentation, list) or not segmentation:
+        raise ValueError(
+            "its segmentation is empty or neither polygons nor RLE. Expected "
+            "[[x, y, x, y, ...], ...] or {'size': [H, W], 'counts': ...}. "
+            f"Received: segmentation={short(segmentation)}"
+        )
+    for polygon in segmentation:
+        _check_polygon(polygon)
 
 
 def _check_polygon(polygon: Any) -> None:
     whole = isinstance(polygon, list) and len(polygon) % 2 == 0
-    if not whole or len(polygon) < 6 or not np.all(np.isfinite(polygon)):
+    if not whole or len(polygon) < 6 or not set(map(type, polygon)) <= _NUMBERS:
         raise ValueError(
-            "its segmentation has a polygon that is none; expected a list of "
-            "x, y, x, y, ..., three points at least. Received: "
-            f"polygon={str(polygon)[:60]}"
+            "its segmentation has an invalid polygon; expected a list of "
+            "finite numbers x, y, x, y, ..., three points at least. Received: "
+            f"polygon={short(polygon)}"
+        )
+    points = np.array(polygon, np.float64)
+    # NaN is not below anything.
+    if not np.abs(points).max() <= FARTHEST or _outline(points) > _LONGEST:
+        raise ValueError(
+            "its segmentation has a polygon whose coordinates are not finite "
+            f"or beyond {FARTHEST:g} pixels, or whose outline is longer than "
+            f"{_LONGEST:g}. Received: polygon={short(polygon)}"
         )
 
 
+def _outline(points: np.ndarray) -> float:
+    """Length along the axes of x, y, x, y, ...; 0 where it is short."""
+    if len(points) * (points.max() - points.min()) <= _LONGEST:
+        return 0.0
+    return np.abs(np.diff(points.reshape(-1, 2), axis=0)).sum()
+
+
+def short(value: Any) -> str:
+    """The beginning of a value's text."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def decode(code: dict) -> np.ndarray:
-    """[H, W], uint8, 0 or 1, of a compressed RLE."""
+    """[H, W], uint8, 0 or 1, of a compressed RLE that was checked."""
     return mask_api.decode(code)
+
+
+def area(code: dict) -> int:
+    """Pixels of a compressed RLE that was checked."""
+    return int(mask_api.area(code))
 
 
 def encode(mask: np.ndarray) -> dict:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from detection import detector, draw, evaluate, restore
+from detection import detector, draw, ground_truth, restore
 from training import flags as training_flags
 from training import progress
 
@@ -125,7 +125,7 @@ def main(_: list[str]) -> None:
     run = restore.restore(flag.model_dir, flag.checkpoint)
     names = run.names
     if flag.annotations:
-        names = draw.names(evaluate.load_annotations(flag.annotations))
+        names = ground_truth.load(flag.annotations).categories
     found = draw_all(run, places, names, flag.threshold)
     if flag.json:
         progress.write_atomically(flag.json, json.dumps(found))

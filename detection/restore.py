@@ -5,7 +5,7 @@ import os
 
 import tf_keras
 
-from detection import draw, evaluate, settings, task
+from detection import ground_truth, settings, task
 from training import config, saved
 
 
@@ -53,4 +53,4 @@ def _names(params: config.Experiment) -> dict[int, str]:
     path = params.task.annotation_file
     if not path or not os.path.isfile(path):
         return {}
-    return draw.names(evaluate.load_annotations(path))
+    return ground_truth.load(path).categories

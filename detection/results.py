@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from official.vision.ops import mask_ops
 
-from detection import evaluate, masks
+from detection import evaluate, ground_truth, masks
 from detection.inputs import PADDING
 from training import progress
 
@@ -25,6 +25,7 @@ class Collector:
 
     Attributes:
       name: what the task's logs call it.
+      truth: what is there.
       results: COCO results since the last reset.
       figures: what `result` last returned.
     """
@@ -50,7 +51,7 @@ class Collector:
         Raises:
           ValueError: the annotations cannot be read.
         """
-        self._annotations = evaluate.load_annotations(annotation_file)
+        self.truth = ground_truth.load(annotation_file)
         self._path, self._per_category = path, per_category
         self._masks = masks
         self.figures: dict[str, float] = {}
@@ -81,7 +82,7 @@ class Collector:
         image_id = int(image["source_id"])
         if image_id == PADDING:
             return
-        if image_id in self._seen or image_id not in self._annotations.imgs:
+        if image_id in self._seen or image_id not in self.truth.images:
             what = "twice" if image_id in self._seen else "but not annotated"
             raise ValueError(
                 f"An image was evaluated {what}: check validation_data "
@@ -99,7 +100,7 @@ class Collector:
             progress.write_atomically(masks_path(self._path), json.dumps(bare))
         self.figures = evaluate.score(
             self.results,
-            self._annotations,
+            self.truth,
             self._seen,
             self._per_category,
             masks=self._masks,

@@ -8,66 +8,78 @@ Takes the first images by id that have objects and no crowd, at most
 images are easier than COCO's mean, and a figure on them says so or misleads.
 """
 
-import collections
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from absl import app, flags
 
-from detection import evaluate
+from detection import coco_json, ground_truth
 from training import progress
 
 
 def choose(
-    content: dict[str, Any], count: int, most_objects: int, least_area: float
-) -> dict[str, Any]:
-    """COCO annotations of the images that are chosen.
+    pairs: Iterable[tuple[dict, list[dict]]],
+    count: int,
+    most_objects: int,
+    least_area: float,
+) -> list[int]:
+    """Ids of the images that are chosen, sorted.
 
     Args:
-      content: COCO's JSON.
+      pairs: images and their annotations, of a `ground_truth.Reader`.
       count: how many images.
       most_objects: in an image.
       least_area: of each object, as a share of its image.
 
-    Returns:
-      The same, of `count` images, with all categories.
-
     Raises:
       ValueError: too few images are like that.
     """
-    objects = collections.defaultdict(list)
-    for annotation in content["annotations"]:
-        objects[annotation["image_id"]].append(annotation)
 
-    def serves(image: dict) -> bool:
-        found = objects[image["id"]]
+    def serves(image: dict, found: list[dict]) -> bool:
         least = least_area * image["width"] * image["height"]
         return 0 < len(found) <= most_objects and all(
-            not one.get("iscrowd") and one["area"] >= least for one in found
+            not one["iscrowd"] and one["area"] >= least for one in found
         )
 
-    images = sorted(filter(serves, content["images"]), key=lambda i: i["id"])
-    if len(images) < count:
+    ids = sorted(image["id"] for image, found in pairs if serves(image, found))
+    if len(ids) < count:
         raise ValueError(
             "Too few images have so few and so large objects; ask for fewer "
-            f"or choose less strictly. Expected {count}, found {len(images)}. "
+            f"or choose less strictly. Expected {count}, found {len(ids)}. "
             f"Received: most_objects={most_objects}, least_area={least_area}"
         )
-    images = images[:count]
-    kept = [one for image in images for one in objects[image["id"]]]
-    return content | {"images": images, "annotations": kept}
+    return ids[:count]
+
+
+def part(path: str, ids: list[int]) -> dict[str, Any]:
+    """COCO's JSON with those images alone, and what is annotated in them."""
+    content: dict[str, Any] = {}
+    for section, number, entry in coco_json.sections(path):
+        if number is None:
+            content[section] = entry
+            continue
+        key = {"images": "id", "annotations": "image_id"}.get(section)
+        kept = content.setdefault(section, [])
+        if key is None or entry[key] in ids:
+            kept.append(entry)
+    order = {number: place for place, number in enumerate(ids)}
+    content.setdefault("annotations", [])
+    for section, key in (("images", "id"), ("annotations", "image_id")):
+        content[section].sort(key=lambda entry: order[entry[key]])
+    return content
 
 
 def main(_: list[str]) -> None:
     """Writes the part that the flags ask for."""
     flag = flags.FLAGS
-    whole = evaluate.load_annotations(flag.annotations).dataset
-    part = choose(whole, flag.count, flag.most_objects, flag.least_area)
+    with ground_truth.Reader(flag.annotations, training=True) as reader:
+        ids = choose(reader, flag.count, flag.most_objects, flag.least_area)
+    chosen = part(flag.annotations, ids)
     os.makedirs(os.path.dirname(flag.output) or ".", exist_ok=True)
-    progress.write_atomically(flag.output, json.dumps(part))
-    ids = [image["id"] for image in part["images"]]
-    print(f"{len(ids)} images, {len(part['annotations'])} objects: {ids}")
+    progress.write_atomically(flag.output, json.dumps(chosen))
+    print(f"{len(ids)} images, {len(chosen['annotations'])} objects: {ids}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from official.vision.tasks import maskrcnn
 
 from detection import (
     check_config,
+    coco_format,
     inputs,
     model,
     reading,
@@ -169,9 +170,11 @@ def prepare(params: config.Experiment, model_dir: str) -> Task:
     if task.scenes.train and not task.train_data.input_path:
         _use_scenes(task, model_dir)
     annotated = check_config.annotations(task)
-    task.validation_data.num_examples = len(annotated.imgs)
+    for line in annotated.filled.lines(coco_format.FILLED):
+        print(f"{annotated.path}: {line}")
+    task.validation_data.num_examples = len(annotated.images)
     if task.validation_data.num_objects:
-        task.validation_data.num_objects = len(annotated.anns)
+        task.validation_data.num_objects = len(annotated.annotations())
     if task.init_recipe:
         task.init_recipe = _init_recipe(task, model_dir)
     return Task(task, logging_dir=model_dir)

@@ -116,10 +116,9 @@ def _draw(one: task.Task, metric, model_dir: str, step: int) -> None:
     """The last evaluation, printed and as pictures."""
     picture = os.path.join(model_dir, PICTURE)
     images = draw.read_images(one.validation_data.input_path, _DRAWN)
-    truth = evaluate.load_annotations(one.annotation_file)
-    draw.overview(images, metric.results, truth, picture)
+    draw.overview(images, metric.results, metric.truth, picture)
     folder = os.path.join(model_dir, PICTURES)
-    draw.summaries(folder, step, images, metric.results, truth)
+    draw.summaries(folder, step, images, metric.results, metric.truth)
     print(evaluate.table(metric.figures))
     print(f"Picture: {picture}")
 

@@ -4,7 +4,7 @@ import functools
 
 import tensorflow as tf
 
-from detection import count, experiment, model
+from detection import experiment, model, model_cost
 
 # SpineNets at the image sizes that the Model Garden prints numbers for.
 SIDES = {"spinenet96": 1024, "spinenet143": 1280, "spinenet190": 1280}
@@ -33,4 +33,4 @@ def counted(network, norm_act):
     """What it costs."""
     model_, params = built(network, norm_act), settings(network, norm_act)
     with model_.trainable_weights[0].graph.as_default():
-        return count.of(model_, params)
+        return model_cost.of(model_, params)

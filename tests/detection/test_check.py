@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detection import check, convert, index, recheck
+from detection import check, convert, ground_truth, verify_records
 from tests.detection import coco_files
 from training import progress
 
 
 def _examine(folder, changed=None, num_classes=91):
     path, images = coco_files.write(folder, changed)
-    with index.Index(path) as found:
+    with ground_truth.Reader(path, True, True) as found:
         return check.examine(found, images, num_classes, limit=0)
 
 
@@ -30,8 +30,8 @@ def records(tmp_path_factory):
 
 def _compare(folder, records, changed=None):
     path, _ = coco_files.write(folder, changed)
-    with index.Index(path) as found:
-        return recheck.compare(found, records, limit=0)
+    with ground_truth.Reader(path, True, True) as found:
+        return verify_records.compare(found, records, limit=0)
 
 
 def test_a_good_set_has_no_problem(tmp_path, records):
@@ -62,7 +62,9 @@ def test_80_classes_for_91_ids_are_a_problem(tmp_path):
     [
         ("images", 0, {"width": 49}, "50x40, annotated 49x40"),
         ("images", 2, {"file_name": "x.png"}, "cannot be read"),
-        ("annotations", 0, {"segmentation": []}, "1 annotations are invalid"),
+        ("annotations", 0, {"segmentation": []}, "1 annotations have no mask"),
+        ("annotations", 0, {"bbox": None}, "1 annotations are invalid"),
+        ("images", 2, {"file_name": None}, "1 images are invalid"),
         ("annotations", 1, {"bbox": [2, 3, 0, 1]}, "1 boxes have no area"),
         ("annotations", 1, {"bbox": [40, 20, 9, 9]}, "less than half"),
         ("annotations", 1, {"bbox": [-9, 3, 21, 6]}, "further outside"),
@@ -86,7 +88,7 @@ def test_an_image_that_does_not_decode_is_a_problem(tmp_path):
     path, images = coco_files.write(tmp_path)
     whole = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
-    with index.Index(path) as found:
+    with ground_truth.Reader(path, True, True) as found:
         report, _ = check.examine(found, images, 0, limit=0)
     assert len(report.problems) == 1
 

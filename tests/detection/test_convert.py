@@ -103,56 +103,111 @@ def test_far_and_empty_boxes_are_counted(tmp_path):
     assert len(found[3]["groundtruth_instance_masks"]) == 0
 
 
+_CUT = {"size": [32, 64], "counts": "0"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"iscrowd": None}, r"lacks \['iscrowd'\]"),
-        ({"segmentation": []}, "segmentation is empty"),
-        ({"segmentation": [[]]}, "polygon that is none"),
+        ({"segmentation": []}, "segmentation is missing or empty"),
+        ({"segmentation": [[]]}, "invalid polygon"),
         ({"segmentation": [[1, 2, 3, 4]]}, "three points"),
         ({"segmentation": {"size": [9, 9], "counts": [81]}}, "another size"),
         ({"segmentation": {"size": [32, 64], "counts": [9]}}, "add up"),
+        # pycocotools would write what memory holds as the mask.
+        ({"segmentation": _CUT}, "add up"),
+        ({"segmentation": _CUT | {"counts": "000000"}}, "add up"),
         ({"bbox": [1, 2, 3]}, "bbox must be"),
-        ({"bbox": [1, 2, 3, float("nan")]}, "bbox must be"),
-        ({"category_id": 2}, "category is none"),
+        ({"bbox": ["2", 3, 10, 6]}, "bbox must be"),
+        ({"bbox": [1, 2, 3, float("nan")]}, "finite numbers.*'NaN'"),
+        ({"area": -float("inf")}, "finite number.*'-Infinity'"),
+        ({"category_id": 2}, "category is not in the file"),
+        ({"iscrowd": "1"}, "iscrowd must be"),
     ],
 )
 def test_an_invalid_annotation_is_named_with_its_file(
     change, message, tmp_path
 ):
     changed = coco_files.content()
-    annotation = changed["annotations"][1]
-    annotation |= change
-    for key in [key for key, value in change.items() if value is None]:
-        del annotation[key]
+    changed["annotations"][1] |= change
     with pytest.raises(ValueError, match=message) as error:
         _convert(tmp_path, changed)
     assert "instances.json" in str(error.value)
-    assert "annotation id=2, image_id=3" in str(error.value)
+    assert "annotations[1] (id=2, image_id=3)" in str(error.value)
     assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.unfinished").exists()
     about, _ = _convert(tmp_path, changed, skip_invalid=True)
     assert about["counts"]["invalid"] == 1
     assert about["counts"]["objects"] == 2
+    assert "annotation" in about["first"]["invalid"]
+    assert "1 invalid annotations: left out" in "".join(convert.summary(about))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"file_name": "none.png"}, "cannot be read.*none.png"),
+        ({"file_name": None}, "needs file_name"),
+        ({"file_name": 5}, "file_name must be text"),
         ({"width": 65}, "64x32, annotated 65x32"),
+        ({"width": "64"}, "width must be an integer"),
         ({"file_name": "instances.json"}, "cannot be read"),
-        ({"height": None}, "lacks.*height"),
+        ({"height": None}, "needs height"),
     ],
 )
 def test_an_image_that_does_not_fit_is_named(change, message, tmp_path):
     changed = coco_files.content()
-    image = changed["images"][1]
-    image |= change
-    for key in [key for key, value in change.items() if value is None]:
-        del image[key]
+    changed["images"][1] |= change
     with pytest.raises(ValueError, match=message) as error:
         _convert(tmp_path, changed)
-    assert "image id=3" in str(error.value)
+    assert "id=3" in str(error.value)
+    assert "instances.json" in str(error.value)
+    assert not (tmp_path / "out.unfinished").exists()
+    about, _ = _convert(tmp_path, changed, skip_invalid=True, shards=2)
+    assert about["counts"]["invalid_images"] == 1
+    assert (about["images"], about["counts"]["objects"]) == (2, 2)
+    assert "id=3" in about["first"]["invalid_images"]
+    assert sorted(_decoded(tmp_path / "out/*.tfrecord")) == [5, 7]
+    said = "".join(convert.summary(about))
+    assert "1 invalid images: left out, with their annotations" in said
+
+
+def test_no_valid_image_is_an_error(tmp_path):
+    changed = coco_files.content()
+    for image in changed["images"]:
+        image["file_name"] = "none.png"
+    with pytest.raises(ValueError, match=r"No image.*none\.png"):
+        _convert(tmp_path, changed, skip_invalid=True)
+    assert not (tmp_path / "out.unfinished").exists()
+
+
+def test_what_everyone_means_is_converted_and_counted(tmp_path):
+    changed = coco_files.content()
+    for one in changed["annotations"][1:]:
+        del one["iscrowd"], one["area"]
+    changed["images"][0] |= {"width": 50.0}
+    changed["annotations"][1] |= {"category_id": 1.0, "id": 0}
+    about, _ = _convert(tmp_path, changed)
+    counts = about["counts"]
+    assert (counts["iscrowd"], counts["area"], counts["id_0"]) == (2, 2, 1)
+    assert counts["integer"] == 2
+    said = "\n".join(convert.summary(about))
+    assert "2 annotations have no iscrowd: taken as 0" in said
+    assert "annotations[1] (id=0, image_id=3)" in said
+    found = _decoded(tmp_path / "out/*.tfrecord")
+    assert not found[3]["groundtruth_is_crowd"].any()
+    # Of the masks: a square of 10 x 6, and one of 10 x 8.
+    assert found[3]["groundtruth_area"].tolist() == [60]
+    assert found[7]["groundtruth_area"].tolist() == [20, 80]
+
+
+def test_a_category_of_id_0_is_refused_with_what_to_do(tmp_path):
+    changed = coco_files.content()
+    changed["categories"][0]["id"] = 0
+    for one in changed["annotations"][1:]:
+        one["category_id"] = 0
+    with pytest.raises(ValueError, match=r"Add 1 to every category id.*jq '"):
+        _convert(tmp_path, changed)
 
 
 def test_a_killed_conversion_never_looks_finished(tmp_path, monkeypatch):
@@ -242,10 +297,3 @@ def test_a_rows_command_finds_what_is_converted(converted):
     # The records alone: conversion.json stands beside them.
     assert len(tf.io.gfile.glob(pattern)) == 2
     assert sorted(_decoded(pattern)) == [3, 5, 7]
-
-
-def test_numbers_that_are_text_name_the_annotation(tmp_path):
-    changed = coco_files.content()
-    changed["annotations"][1]["bbox"][0] = "2"
-    with pytest.raises(ValueError, match=r"instances\.json: annotation id=2"):
-        _convert(tmp_path, changed)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detection import draw, evaluate, masks, scenes
+from detection import draw, ground_truth, masks, scenes
 
 _ORANGE = np.array([0xE6, 0x9F, 0x00])
 
@@ -62,7 +62,7 @@ def test_a_name_at_the_upper_edge_stays_inside(tmp_path):
 
 def test_summaries_are_one_picture_an_image(tmp_path):
     made = scenes.ensure(scenes.Scenes(train=1, validation=3), str(tmp_path))
-    annotations = evaluate.load_annotations(f"{made}/validation.json")
+    truth = ground_truth.load(f"{made}/validation.json")
     images = draw.read_images(f"{made}/validation.tfrecord", 2)
     assert [image.shape for image in images.values()] == [(128, 128, 3)] * 2
     results = [
@@ -70,7 +70,7 @@ def test_summaries_are_one_picture_an_image(tmp_path):
         for s in (0.2, 0.9)
     ]
     folder = str(tmp_path / "pictures")
-    draw.summaries(folder, 30, images, results, annotations)
+    draw.summaries(folder, 30, images, results, truth)
     (events,) = tf.io.gfile.glob(f"{folder}/*")
     drawn = {}
     for event in tf.compat.v1.train.summary_iterator(events):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import coco, cocoeval
 
-from detection import evaluate, inputs, scenes
+from detection import evaluate, ground_truth, inputs, scenes
 from detection.masks import encode
 from detection.results import Collector
 
@@ -23,7 +23,7 @@ def annotations(tmp_path_factory):
 
 def _perfect(annotations):
     """Every annotation as a result; scores that do not tie."""
-    content = evaluate.load_annotations(annotations)
+    truth = ground_truth.load(annotations)
     return [
         {
             "image_id": a["image_id"],
@@ -32,7 +32,7 @@ def _perfect(annotations):
             "segmentation": a["segmentation"],
             "score": 0.5 + 0.001 * a["id"],
         }
-        for a in content.anns.values()
+        for a in truth.annotations()
     ]
 
 
@@ -111,9 +111,9 @@ def test_nothing_found_scores_zero(annotations, tmp_path):
 
 
 def test_files_that_are_not_there_are_named(annotations, tmp_path):
-    with pytest.raises(ValueError, match="no such results file"):
+    with pytest.raises(ValueError, match=r"no such file.*nowhere"):
         evaluate.score_file("nowhere.json", annotations, "error")
-    with pytest.raises(ValueError, match="no such annotation file"):
+    with pytest.raises(ValueError, match=r"no such file.*nowhere"):
         evaluate.score_file("nowhere.json", "nowhere.json", "error")
 
 
@@ -228,7 +228,7 @@ def test_a_model_without_masks_has_no_figure_of_them(annotations, tmp_path):
 
 def test_the_faster_package_gives_the_same_figures(annotations):
     pytest.importorskip("faster_coco_eval")
-    truth = evaluate.load_annotations(annotations)
+    truth = ground_truth.load(annotations)
     for results in (_worse(_perfect(annotations)), []):
         for images in (None, [1, 2, 4]):
             ours, faster = (
@@ -245,7 +245,7 @@ def test_the_faster_package_gives_the_same_figures(annotations):
 
 def test_a_backend_that_is_not_installed_is_said(annotations, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    truth = evaluate.load_annotations(annotations)
+    truth = ground_truth.load(annotations)
     with pytest.raises(ValueError, match="pip install faster-coco-eval"):
         evaluate.score([], truth, backend="faster_coco_eval")
 
@@ -259,27 +259,6 @@ def test_per_category_does_something(annotations):
         figures[switch] = collector.result()
     extra = figures[True].keys() - figures[False].keys()
     assert extra == {f"{p}AP/{d}" for p in ("", "mask_") for d in range(10)}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"score": None}, "needs image_id"),
-        # It would be sorted as the best of all.
-        ({"score": float("nan")}, "a finite score"),
-        ({"segmentation": None}, "all results the same"),
-        ({"segmentation": {"size": [9, 9], "counts": "d0"}}, "image's size"),
-    ],
-)
-def test_results_that_would_be_scored_wrongly_are_refused(
-    change, message, annotations, tmp_path
-):
-    results = _perfect(annotations)
-    results[1] |= change
-    for key in [key for key, value in change.items() if value is None]:
-        del results[1][key]
-    with pytest.raises(ValueError, match=message):
-        _score_file(results, annotations, tmp_path)
 
 
 def test_partial_figures_keep_their_categories(annotations, tmp_path):

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detection import detector, evaluate, masks, results, scenes, settings
+from detection import (
+    detector,
+    evaluate,
+    ground_truth,
+    masks,
+    results,
+    scenes,
+    settings,
+)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +24,7 @@ def annotations(tmp_path_factory):
         scenes.Scenes(train=1, validation=1),
         str(tmp_path_factory.mktemp("scenes")),
     )
-    return evaluate.load_annotations(f"{made}/validation.json")
+    return ground_truth.load(f"{made}/validation.json")
 
 
 def _image(boxes, **others):
@@ -78,7 +86,7 @@ def test_two_equal_boxes_without_an_area_are_no_image_seen_twice(annotations):
 
 def test_nothing_found_is_scored_without_annotated_masks(annotations):
     boxes = copy.deepcopy(annotations)
-    for entry in boxes.dataset["annotations"]:
+    for entry in boxes.annotations():
         del entry["segmentation"]
     assert set(evaluate.score([], boxes)) == set(evaluate.FIGURES)
     # Otherwise the masks were to be found as well.

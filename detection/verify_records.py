@@ -8,7 +8,8 @@ import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
 
 from detection import instances, masks
-from detection.index import Index
+from detection.coco_format import Counts
+from detection.ground_truth import Reader
 
 DRAWN = 4
 SHOWN = 5
@@ -44,12 +45,12 @@ class Report:
 
 
 def compare(
-    index: Index | None, pattern: str, limit: int
+    reader: Reader | None, pattern: str, limit: int
 ) -> tuple[Report, Drawn]:
     """Looks at records, and at whether they are those of the annotations.
 
     Args:
-      index: the annotations; None looks at the records alone.
+      reader: of the annotations; None looks at the records alone.
       pattern: of the records.
       limit: records to decode; 0 for all. Ids are read of all.
 
@@ -74,13 +75,13 @@ def compare(
         seen[int(one["source_id"])] += 1
         if len(drawn) < DRAWN and len(one["groundtruth_classes"]):
             drawn.append((one["image"], _entries(one)))
-        pair = index and index.find(int(one["source_id"]))
-        problem = pair and _difference(one, *pair, index.categories)
+        pair = reader and reader.find(int(one["source_id"]))
+        problem = pair and _difference(one, *pair)
         if problem and len(report.problems) < SHOWN:
             report.problems.append(problem)
     report.lines.append(f"{seen.total():,} records in {len(files)} files")
-    if index:
-        _compare_ids(report, seen, set(index.ids))
+    if reader:
+        _compare_ids(report, seen, set(reader.ids))
     return report, drawn
 
 
@@ -116,18 +117,11 @@ def _entries(one: dict[str, Any]) -> list[dict]:
 
 
 def _difference(
-    one: dict[str, Any], image: dict, annotations: list, categories: dict
+    one: dict[str, Any], image: dict, annotations: list
 ) -> str | None:
     """How a record differs from its image's annotations; None if not."""
     pictures = one["groundtruth_instance_masks"]
-    found = instances.read(
-        image,
-        annotations,
-        categories,
-        bool(len(pictures)),
-        instances.Counts(),
-        True,
-    )
+    found = instances.read(image, annotations, bool(len(pictures)), Counts())
     labels = [instance.label for instance in found]
     difference = None
     size = np.array([image["width"], image["height"]] * 2)

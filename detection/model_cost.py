@@ -1,8 +1,8 @@
 """Parameters and multiply-adds of every detection row, beside the paper's.
 
-    python -m detection.count                # every row, minutes
-    python -m detection.count coco/r101      # rows whose id starts so
-    python -m detection.count coco/r50_fpn/evonorm_b1    # or any layer
+    python -m detection.model_cost                # every row, minutes
+    python -m detection.model_cost coco/r101      # rows whose id starts so
+    python -m detection.model_cost coco/r50_fpn/evonorm_b1    # or any layer
 
 Models are built as graphs alone: nothing is allocated and nothing runs.
 
@@ -137,7 +137,7 @@ def _multiply_adds(op: tf.Operation) -> int:
     if op.type in _UNCOUNTED:
         raise ValueError(
             f"Operations of this type are not counted; add it to "
-            f"detection/count.py. Received: type={op.type!r}, {op.name=}"
+            f"detection/model_cost.py. Received: type={op.type!r}, {op.name=}"
         )
     if op.type not in (
         *("Conv2D", "Conv2DBackpropInput", "DepthwiseConv2dNative"),
@@ -209,7 +209,7 @@ def lines(chosen: Iterable[Row]) -> Iterable[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(
-        prog="python -m detection.count",
+        prog="python -m detection.model_cost",
         description="Parameters and multiply-adds, ours and the paper's.",
     )
     parser.add_argument(
@@ -219,7 +219,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         chosen = _rows(given.prefix)
     except ValueError as error:
-        sys.exit(f"detection.count: {error}")
+        sys.exit(f"detection.model_cost: {error}")
     for line in lines(chosen):
         print(line, flush=True)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import tensorflow as tf
 
-from detection import count
+from detection import model_cost
 from tests.detection import full, small
 
 # Table 4, arXiv:2004.02967v1: parameters in M, multiply-adds in B.
@@ -114,7 +114,7 @@ def test_parameters_counted_by_hand():
 
 def test_regions_are_those_of_the_settings():
     params = small.parameters().task.model
-    found = count.Count(7, 1000, 100, 10)
+    found = model_cost.Count(7, 1000, 100, 10)
     assert found.training(params) == 1000 + 8 * 100 + 2 * 10
     params.roi_generator.test_num_proposals = 3
     params.detection_generator.max_num_detections = 5
@@ -123,8 +123,8 @@ def test_regions_are_those_of_the_settings():
 
 def test_no_masks_no_mask_head():
     params = small.parameters(model={"include_mask": False}).task.model
-    assert count.count(params).mask == 0
-    with_masks = count.count(small.parameters().task.model)
+    assert model_cost.count(params).mask == 0
+    with_masks = model_cost.count(small.parameters().task.model)
     assert with_masks.mask > 0
 
 
@@ -137,21 +137,21 @@ def test_depthwise_and_transposed_convolutions_count_their_kernels():
             x, tf.ones([2, 2, 5, 8]), [1, 8, 8, 5], 2, "VALID"
         )
 
-    found = count._traced(function, tf.TensorSpec([1, 8, 8, 4]))
+    found = model_cost._traced(function, tf.TensorSpec([1, 8, 8, 4]))
     assert found == 4 * 4 * 9 * 4 * 2 + 4 * 4 * 4 * 5 * 8
 
 
 def test_other_contractions_are_not_passed_over():
     with pytest.raises(ValueError, match="not counted"):
-        count._traced(
+        model_cost._traced(
             lambda x: tf.einsum("ij,jk->ik", x, x), tf.TensorSpec([2, 2])
         )
 
 
 def test_the_command_prints_ours_beside_the_papers(capsys, monkeypatch):
-    shown = count.Count(46_365_041, 100 * 10**9, 10**8, 10**9)
-    monkeypatch.setattr(count, "count", lambda params: shown)
-    count.main(["coco/r50_fpn/bn"])
+    shown = model_cost.Count(46_365_041, 100 * 10**9, 10**8, 10**9)
+    monkeypatch.setattr(model_cost, "count", lambda params: shown)
+    model_cost.main(["coco/r50_fpn/bn"])
     line = capsys.readouterr().out.splitlines()[-1].split()
     training, inference = 100 + 51.2 + 128, 100 + 100 + 100
     assert line == [
@@ -161,9 +161,9 @@ def test_the_command_prints_ours_beside_the_papers(capsys, monkeypatch):
 
 
 def test_a_row_with_a_layer_that_the_paper_has_not(capsys, monkeypatch):
-    shown = count.Count(1, 1, 1, 1)
-    monkeypatch.setattr(count, "count", lambda params: shown)
-    count.main(["coco/r50_fpn/evonorm_b1"])
+    shown = model_cost.Count(1, 1, 1, 1)
+    monkeypatch.setattr(model_cost, "count", lambda params: shown)
+    model_cost.main(["coco/r50_fpn/evonorm_b1"])
     line = capsys.readouterr().out.splitlines()[-1].split()
     assert line[0] == "coco/r50_fpn/evonorm_b1"
     assert line[2] == line[5] == "-"
@@ -172,13 +172,13 @@ def test_a_row_with_a_layer_that_the_paper_has_not(capsys, monkeypatch):
 @pytest.mark.parametrize("prefix", ["coco/r51", "imagenet/r50/bn_relu"])
 def test_rows_that_are_not_there_are_refused(prefix):
     with pytest.raises(SystemExit, match="No detection row"):
-        count.main([prefix])
+        model_cost.main([prefix])
 
 
 def test_kernels_are_counted_where_they_lie():
     # 3x3 of stride 2 on 8x8: 4x4 places.
     kernel = [3, 3, 3, 7]
-    found = count._traced(
+    found = model_cost._traced(
         lambda x: tf.nn.conv2d(x, tf.ones(kernel), 2, "SAME"),
         tf.TensorSpec([1, 8, 8, 3]),
     )
