@@ -1,0 +1,95 @@
+"""Batches: batch k of a run is a function of (seed, k).
+
+A head says how an example is decoded; order, resuming, the share of each host
+and the filling of an evaluation's last batch are the same for all heads.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from training.images.order import Order, Share
+
+Decode = Callable[..., Any]
+Context = tf.distribute.InputContext | None
+_as_written = tf.autograph.experimental.do_not_convert
+
+
+def training(
+    reader: Any,
+    decode: Decode,
+    order: Order,
+    start_step: int = 0,
+    context: Context = None,
+    at_once: bool = False,
+) -> tf.data.Dataset:
+    """Batches for ever, each a replica's, from a step on.
+
+    Args:
+      reader: see `readers`.
+      decode: from an example's number in the run, int64, and its record to
+        what a batch consists of; whatever it draws must be a function of the
+        seed and that number.
+      order: of the examples.
+      start_step: the global step that training resumes from.
+      context: which of several input pipelines this is.
+      at_once: call `decode` on the numbers [n] and records of a whole batch,
+        where these are indices into what is in memory.
+    """
+    share = Share.of(context, order.batch)
+    elements = reader.training(order, start_step, share)
+    numbered = tf.data.Dataset.zip(
+        (share.positions(order.batch, start_step), elements)
+    )
+    return _decoded(numbered, reader, decode, order.batch, context, at_once)
+
+
+def evaluation(
+    reader: Any,
+    decode: Decode,
+    batch: int,
+    context: Context = None,
+    at_once: bool = False,
+) -> tf.data.Dataset:
+    """Batches of all examples, each a replica's, filled to whole ones.
+
+    Every pipeline has as many. Args as of `training`; an example whose number
+    is the reader's `examples` or more only fills a batch, and must not count.
+    """
+    share = Share.of(context, batch)
+    first, last = share.of_evaluation(reader.examples, batch)
+    numbered = tf.data.Dataset.zip(
+        (
+            tf.data.Dataset.range(first, last),
+            reader.evaluation(batch, share),
+        )
+    )
+    return _decoded(numbered, reader, decode, batch, context, at_once)
+
+
+def _decoded(
+    numbered: tf.data.Dataset,
+    reader: Any,
+    decode: Decode,
+    batch: int,
+    context: Context,
+    at_once: bool,
+) -> tf.data.Dataset:
+    context = context or tf.distribute.InputContext()
+    size = context.get_per_replica_batch_size(batch)
+
+    def load(number: tf.Tensor, element: tuple[tf.Tensor, ...]) -> Any:
+        record = reader.read(*element)
+        return decode(number, *(record if type(record) is tuple else [record]))
+
+    if at_once:
+        numbered = numbered.batch(size, drop_remainder=True)
+    # AutoGraph would rewrite all that a pipeline calls for control flow that
+    # none of it has: most of the time to the first batch.
+    loaded = numbered.map(
+        _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    if not at_once:
+        loaded = loaded.batch(size, drop_remainder=True)
+    return loaded.prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,100 @@
+"""How many records TFRecord files hold, which TFRecord files do not say.
+
+Counting reads the length of every record, so it takes as long as reading the
+set where seeking is slow. `write_counts` leaves the numbers beside the files;
+they hold as long as the files' sizes do.
+"""
+
+import collections
+import concurrent.futures
+import json
+import struct
+
+from evonorm_tf import files
+
+COUNTS_FILE = "record_counts.json"
+# Of a TFRecord: length, its checksum; the record's checksum.
+_HEAD, _TAIL = 12, 4
+_GZIP = b"\x1f\x8b"
+_WORKERS = 16
+
+
+def count(path: str) -> int:
+    """Number of records in a TFRecord file, from their lengths.
+
+    Raises:
+      ValueError: the file ends within a record, or is compressed.
+    """
+    size = files.size(path)
+    place = records = 0
+    with files.open_binary(path) as file:
+        while place < size:
+            file.seek(place)
+            head = file.read(_HEAD)
+            if len(head) == _HEAD:
+                place += _HEAD + struct.unpack("<Q", head[:8])[0] + _TAIL
+            if not records and head.startswith(_GZIP):
+                raise ValueError(
+                    "A TFRecord file is compressed by gzip. Unpack it first, "
+                    f"with gunzip or zcat. Received: path={path!r}"
+                )
+            if len(head) < _HEAD or place > size:
+                raise ValueError(
+                    f"{path} is no whole TFRecord file: it ends within a "
+                    "record. Copy it again, or remove it. "
+                    f"Received: record={records}, bytes={size}"
+                )
+            records += 1
+    return records
+
+
+def counts(paths: list[str]) -> list[int]:
+    """Number of records in each of some TFRecord files.
+
+    Those that `write_counts` has left are taken where the size is the same.
+
+    Raises:
+      ValueError: a file ends within a record, or is compressed.
+    """
+    known = {}
+    for folder in dict.fromkeys(map(files.parent, paths)):
+        known |= _known(folder)
+
+    def one(path: str) -> int:
+        size, found = known.get(path, (None, None))
+        return found if size == files.size(path) else count(path)
+
+    with concurrent.futures.ThreadPoolExecutor(_WORKERS) as pool:
+        return list(pool.map(one, paths))
+
+
+def write_counts(paths: list[str]) -> list[str]:
+    """Counts, and writes the numbers beside the files; returns where to."""
+    folders = collections.defaultdict(dict)
+    for path, found in zip(paths, counts(paths)):
+        size = files.size(path)
+        folders[files.parent(path)][files.name(path)] = [size, found]
+    return [
+        files.write(
+            files.join(folder, COUNTS_FILE), json.dumps(content, indent=1)
+        )
+        for folder, content in folders.items()
+    ]
+
+
+def _known(folder: str) -> dict[str, tuple[int, int]]:
+    """Size and number of records by path, as written in a folder."""
+    path = files.join(folder, COUNTS_FILE)
+    if not files.exists(path):
+        return {}
+    try:
+        content = json.loads(files.read_text(path))
+        return {
+            files.join(folder, name): (int(size), int(found))
+            for name, (size, found) in content.items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The counts of records cannot be read ({error}). Remove the "
+            f"file, and they are counted anew. Received: path={path!r}"
+        ) from error
