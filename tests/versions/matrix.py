@@ -130,6 +130,7 @@ class Environment:
         """
         done = self.run(
             *("pip", "install", "--quiet", "--disable-pip-version-check"),
+            "--no-compile",  # Most of it is never imported.
             *packages,
         )
         if done.returncode:
