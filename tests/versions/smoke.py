@@ -134,7 +134,7 @@ def search(keras, layers):
     flags = [f"--set={name}={value}" for name, value in settings.items()]
     for command in (["--config=small", *flags], ["report"]):
         subprocess.run(
-            [sys.executable, "-m", "evonorm_tf.search", output, *command],
+            [sys.executable, "-m", "evonorm_tf.search", *command, output],
             check=True,
         )
 
