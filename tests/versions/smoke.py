@@ -7,9 +7,11 @@ checkout, in an environment with the wheel, TensorFlow and that Keras alone,
 or with the extras search, export and tpu as well.
 """
 
+import atexit
 import importlib
 import pathlib
 import pkgutil
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ EVONORMS = [f"evonorm_{name}" for name in ("b0", "b1", "b2", "s0", "s1", "s2")]
 # What the extras bring; a module that needs one may say so.
 EXTRAS = {"jax", "matplotlib", "ray", "rich", "safetensors", "yaml"}
 FOLDER = pathlib.Path(tempfile.mkdtemp())
+atexit.register(shutil.rmtree, FOLDER)
 IMAGES = np.random.default_rng(0).normal(size=[8, 8, 8, 3]).astype("float32")
 LABELS = np.arange(8) % 3
 
