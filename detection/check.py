@@ -21,7 +21,8 @@ from matplotlib import figure
 from detection import coco_format, draw, instances, masks, records
 from detection.coco_format import Counts
 from detection.ground_truth import Reader
-from detection.verify_records import DRAWN, SHOWN, Drawn, Report, compare
+from detection.verify_records import DRAWN, Drawn, compare
+from training.images.inspection import SHOWN, Report
 
 # A mask may be a little off its box, COCO's are; not another object's.
 _LEAST_OVERLAP = 0.5

@@ -1,10 +1,10 @@
-"""The gate that every COCO entry passes before anything reads it.
+"""Validation of COCO entries: images, categories, annotations, results.
 
-pycocotools takes what it is given: an annotation id of 0 is no match to it, a
-box of NaN is found by every detection, a detection of negative size counts in
-no figure. Each function here takes an entry of a file, refuses what could
-mislead, fills in what everyone means, and returns the fields that are used,
-with their types. Where an entry stands, the caller says.
+pycocotools trusts its input. It takes an annotation id of 0 for "no match",
+lets every detection match a box of NaN, and ignores detections of negative
+size. Each function here validates one entry of a file, fills in the defaults
+that everyone means, and returns the fields that are used. The caller adds to
+an error where the entry is.
 """
 
 import collections
@@ -14,30 +14,30 @@ from typing import Any
 from detection import coco_json, masks
 from detection.masks import short
 
-# COCO's figures leave out any object that is larger, in pixels. A box within
-# `masks.FARTHEST` is not.
+# COCO's figures ignore any object that is larger, in pixels. Boxes within
+# `masks.FARTHEST` are not.
 LARGEST_AREA = 1e5**2
 _MOST_ID = 2**53
 _SHOWN = 5
 
-# What is filled in, and how a report says it.
+# Defaults that are filled in, and their descriptions in reports.
 FILLED = {
-    "iscrowd": "annotations have no iscrowd: taken as 0, a single object",
+    "iscrowd": "annotations have no iscrowd: 0, a single object, is assumed",
     "area": (
-        "annotations have no area: taken from the mask, or from the box where "
-        "there is no mask or no image size"
+        "annotations have no area: that of the mask is used, or that of the "
+        "box if there is no mask or no image size"
     ),
-    "id_0": "annotations have the id 0: renumbered where they are scored",
-    "integer": "integers are written as fractions, such as 64.0: read as such",
-    "name": "categories have no name: called by their id",
+    "id_0": "annotations have the id 0: they are renumbered for scoring",
+    "integer": "integers are written as floats, such as 64.0",
+    "name": "categories have no name: their id is used",
 }
 
 
 class Counts(collections.Counter):
-    """How often something was met, and an example of each.
+    """Counts by name, with the first example of each.
 
     Attributes:
-      first: name of a count to the entry that was first counted.
+      first: name to the entry that was counted first.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Counts(collections.Counter):
         self.first: dict[str, str] = dict(first or {})
 
     def note(self, name: str, where: str) -> None:
-        """Counts one more, of the entry `where`."""
+        """Counts the entry `where`."""
         self[name] += 1
         self.first.setdefault(name, where)
 
     def add(self, other: "Counts") -> None:
-        """Adds what was counted elsewhere, later."""
+        """Adds later counts."""
         self.update(other)
         self.first = other.first | self.first
 
     def lines(self, texts: Mapping[str, str]) -> list[str]:
-        """A line for each of the names that was counted, with its text."""
+        """One line per name that was counted, with its text."""
         return [
             f"{self[name]:,} {text} (the first: {self.first[name]})"
             for name, text in texts.items()
@@ -68,22 +68,22 @@ class Counts(collections.Counter):
 
 
 class Faults:
-    """Entries that were refused: all counted, the first ones named.
+    """Invalid entries: counts of all of them, details of the first few.
 
     Attributes:
-      counts: how many of each list of the file.
-      first: of each list, its first one's fault and place.
+      counts: number of invalid entries by list of the file.
+      first: list of the file to its first invalid entry and the reason.
     """
 
     def __init__(self, path: str):
-        """Args: the file that they are in."""
+        """Args: the file, for messages."""
         self._path = path
         self.counts: collections.Counter = collections.Counter()
         self.first: dict[str, str] = {}
         self._shown: list[str] = []
 
     def add(self, section: str, number: int, entry: Any, why: Any) -> None:
-        """Counts an entry; arguments as of `coco_json.name`, and its fault."""
+        """Adds an entry, named as by `coco_json.name`, and the reason."""
         self.counts[section] += 1
         text = f"{coco_json.name(section, number, entry)}: {why}"
         self.first.setdefault(section, text)
@@ -91,10 +91,10 @@ class Faults:
             self._shown.append(text)
 
     def check(self) -> None:
-        """Raises what was found.
+        """Raises an error if there is any invalid entry.
 
         Raises:
-          ValueError: any entry was refused.
+          ValueError: names the first ones.
         """
         total = self.counts.total()
         if total:
@@ -110,11 +110,14 @@ Note = Callable[[str], None]
 
 
 def image(entry: Any, note: Note) -> dict[str, Any]:
-    """An image: id, and file_name, height and width where it has them.
+    """Validates an image.
 
     Args:
-      entry: of the file.
-      note: called with a key of `FILLED` for each value that is filled in.
+      entry: the entry as in the file.
+      note: called with a key of `FILLED` for each default that is filled in.
+
+    Returns:
+      id, and file_name, height and width if the entry has them.
 
     Raises:
       ValueError: an invalid value.
@@ -131,7 +134,8 @@ def image(entry: Any, note: Note) -> dict[str, Any]:
     if clean.get("height", 1) * clean.get("width", 1) >= masks.MOST_PIXELS:
         raise ValueError(
             f"an image must have fewer than {masks.MOST_PIXELS} pixels. "
-            f"Received: height={clean['height']}, width={clean['width']}"
+            f"Received: height={clean.get('height')}, "
+            f"width={clean.get('width')}"
         )
     if entry.get("file_name") is not None:
         clean["file_name"] = _text(entry, "file_name")
@@ -139,24 +143,27 @@ def image(entry: Any, note: Note) -> dict[str, Any]:
 
 
 def check_trains(clean: Mapping[str, Any]) -> None:
-    """Refuses an image that cannot be read for training.
+    """Checks that an image can be used for training.
 
     Args:
-      clean: as `image` returned it.
+      clean: the image as returned by `image`.
 
     Raises:
-      ValueError: no file name or no size.
+      ValueError: it has no file name or no size.
     """
     lacking = [k for k in ("file_name", "height", "width") if k not in clean]
     if lacking:
         raise ValueError(
-            f"an image of a training set needs {', '.join(lacking)}; null is "
-            f"none. Received: {short(dict(clean))}"
+            f"an image of a training set needs {', '.join(lacking)}, not "
+            f"null. Received: {short(dict(clean))}"
         )
 
 
 def category(entry: Any, note: Note) -> tuple[int, str]:
-    """A category's id and name; arguments as of `image`.
+    """Validates a category; arguments as for `image`.
+
+    Returns:
+      Its id and name.
 
     Raises:
       ValueError: an invalid value.
@@ -170,11 +177,11 @@ def category(entry: Any, note: Note) -> tuple[int, str]:
 
 
 def annotation(entry: Any, note: Note) -> dict[str, Any]:
-    """An object that is there; arguments as of `image`.
+    """Validates a ground-truth object; arguments as for `image`.
 
     Returns:
-      id, image_id, category_id, bbox, iscrowd; area and segmentation (lists
-      of points, or a compressed RLE) where it has them.
+      id, image_id, category_id, bbox, iscrowd; area and segmentation
+      (polygons, or a compressed RLE) if the entry has them.
 
     Raises:
       ValueError: an invalid value.
@@ -200,7 +207,7 @@ def annotation(entry: Any, note: Note) -> dict[str, Any]:
 
 
 def detection(entry: Any, note: Note) -> dict[str, Any]:
-    """Something that was found; arguments as of `image`.
+    """Validates a detection; arguments as for `image`.
 
     Returns:
       image_id, category_id, score; bbox, segmentation (a compressed RLE) or
@@ -239,7 +246,7 @@ def _check_object(entry: Any) -> None:
 
 
 def _integer(entry: Mapping, key: str, note: Note) -> int:
-    """A value that is an integer, also where it is written as 64.0."""
+    """An integer, which may be written as 64.0."""
     value = entry.get(key)
     if type(value) is float and value.is_integer():
         value = int(value)
@@ -248,8 +255,8 @@ def _integer(entry: Mapping, key: str, note: Note) -> int:
     if type(value) is not int or not 0 <= value < _MOST_ID:
         missing = " It is missing." if key not in entry else ""
         raise ValueError(
-            f"{key} must be an integer from 0 to 2^53; number what is named by "
-            f"text.{missing} Received: {key}={short(value)}"
+            f"{key} must be an integer from 0 to 2^53; replace names by "
+            f"numbers.{missing} Received: {key}={short(value)}"
         )
     return value
 
@@ -261,7 +268,7 @@ def _crowd(entry: Mapping, note: Note) -> int:
         return 0
     if not isinstance(value, int | float) or value not in (0, 1):
         raise ValueError(
-            "iscrowd must be 0, or 1 for a group that is not told apart. "
+            "iscrowd must be 0, or 1 for a group of objects. "
             f"Received: iscrowd={short(value)}"
         )
     return int(value)
@@ -286,7 +293,7 @@ def _number(
 
 
 def _box(entry: Mapping) -> list[float]:
-    """[x, y, width, height]; width and height may be 0, as some of COCO's."""
+    """[x, y, width, height]; COCO's files have some of width or height 0."""
     value = entry.get("bbox")
     valid = isinstance(value, list) and len(value) == 4
     valid = valid and all(type(number) in (int, float) for number in value)

@@ -1,11 +1,11 @@
-"""COCO's JSON an entry at a time, without holding it.
+"""Streams the entries of COCO's JSON files.
 
-`json.load` of COCO's 448 MB takes gigabytes. ijson gives the tokens of a file
-that is read in blocks; here they become entries. A key that an object has
-twice, which hides a value, is refused with the entry that it stands in. NaN
-and Infinity, which Python writes and JSON does not have, become a list of that
-word: it is no number and no text, so that the entries that hold one are named
-or left out like any others.
+`json.load` of COCO's 448 MB takes gigabytes. ijson reads a file in blocks and
+yields tokens, from which entries are built here one by one. An object with a
+duplicate key, one of whose values would be lost, is an error that names the
+entry. NaN and Infinity, which Python writes although JSON does not have them,
+become lists such as ["NaN"]: neither a number nor a string, so that their
+entries are reported or skipped like all other invalid ones.
 """
 
 import codecs
@@ -19,55 +19,58 @@ import ijson
 
 from evonorm_tf import files
 
-# What an entry of a file that is one list is called.
+# The name of the list in a file that is one list.
 RESULTS = "results"
-# A COCO entry has three levels; whatever else a file holds, hardly more.
+# COCO's entries have three levels, other sections hardly more.
 _DEEPEST = 32
 _BLOCK = 1 << 20
-# Strings as well: what looks like such a word inside is none.
+# Matches strings as well, to skip such words inside them.
 _WORDS = re.compile(rb'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)
 
 
 def sections(path: str) -> Iterator[tuple[str, int | None, Any]]:
-    """The entries of the lists of a JSON object, as COCO's ground truth.
+    """Streams a JSON object of lists, such as COCO's ground truth.
 
     Args:
-      path: of the JSON, UTF-8.
+      path: the file, JSON in UTF-8.
 
     Yields:
-      A list's key, the entry's number from 0, and the entry; of a key whose
-      value is no list, None and the value; of an empty list, None and [].
+      The key of a list, the index of an entry, and the entry. For a value
+      that is not a list, the key, None and the value; for an empty list, the
+      key, None and [].
 
     Raises:
-      ValueError: no such file, no JSON, no object, a key twice.
+      ValueError: the file cannot be read, is not a JSON object, or has a
+        duplicate key.
     """
     with _reader(path) as reader:
         yield from reader.object()
 
 
 def items(path: str) -> Iterator[tuple[int, Any]]:
-    """The entries of a JSON list, as COCO's results.
+    """Streams a JSON list, such as COCO's results.
 
     Args:
-      path: of the JSON, UTF-8.
+      path: the file, JSON in UTF-8.
 
     Yields:
-      The entry's number from 0, and the entry.
+      The index of an entry, and the entry.
 
     Raises:
-      ValueError: no such file, no JSON, no list, a key twice in an object.
+      ValueError: the file cannot be read, is not a JSON list, or has a
+        duplicate key.
     """
     with _reader(path) as reader:
         yield from reader.list(RESULTS)
 
 
 def name(section: str, number: int | None, entry: Any) -> str:
-    """What an entry is called in messages: its place in the file and its ids.
+    """Names an entry in messages, by its place in the file and its ids.
 
     Args:
-      section: the list's key.
-      number: the entry's, from 0; None for the list itself.
-      entry: what is known of it.
+      section: the key of its list.
+      number: its index; None for the list itself.
+      entry: the entry, or the part of it that was read.
     """
     if number is None:
         return section
@@ -78,17 +81,17 @@ def name(section: str, number: int | None, entry: Any) -> str:
 
 @contextlib.contextmanager
 def _reader(path: str) -> Iterator["_Reader"]:
-    """Of a file; ijson's errors inside name the file and the entry."""
+    """A reader of a file; ijson's errors get the file and the entry."""
     try:
         opened = files.open_binary(path)
     except OSError as error:
         raise ValueError(
-            f"There is no such file, or it cannot be read: {error}. "
+            f"There is no such file, or it is not readable: {error}. "
             f"Received: file={path!r}"
         ) from error
     with opened as file:
         source = _quoted(file) if _has_infinities(file) else file
-        # Some editors write a mark before the text, which JSON lacks.
+        # Some editors write a byte order mark, which JSON does not allow.
         if source.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
             source.seek(0)
         reader = _Reader(path, ijson.basic_parse(source, use_float=True))
@@ -99,7 +102,7 @@ def _reader(path: str) -> Iterator["_Reader"]:
 
 
 def _has_infinities(file: BinaryIO) -> bool:
-    """Whether a file has a word for a number that is not finite."""
+    """Whether a file contains NaN or Infinity, in strings or not."""
     found, tail = False, b""
     while not found and (block := file.read(_BLOCK)):
         text = tail + block
@@ -110,7 +113,7 @@ def _has_infinities(file: BinaryIO) -> bool:
 
 
 def _quoted(file: BinaryIO) -> BinaryIO:
-    """A file, held in memory, with those words as JSON, ["NaN"]."""
+    """A file with NaN as ["NaN"], and Infinity likewise, in memory."""
 
     def quote(word: re.Match) -> bytes:
         return word[0] if word[0].startswith(b'"') else b'["%s"]' % word[0]
@@ -119,9 +122,9 @@ def _quoted(file: BinaryIO) -> BinaryIO:
 
 
 def _reason(error: ijson.JSONError) -> str:
-    """What ijson says, on one line and with what it may come from."""
+    """ijson's message on one line, with a hint if the cause is known."""
     text = error.args[0]
-    if isinstance(text, bytes):  # What it cites is no UTF-8.
+    if isinstance(text, bytes):  # It quotes text that is not UTF-8.
         text = text.decode("utf-8", "backslashreplace")
     reason, *cited = [line.strip() for line in text.splitlines()]
     near = cited[0] if cited else ""
@@ -130,15 +133,15 @@ def _reason(error: ijson.JSONError) -> str:
 
 
 class _Reader:
-    """Builds entries of ijson's events, and knows where it is."""
+    """Builds entries from ijson's events, and keeps track of the place."""
 
     def __init__(self, path: str, events: Iterator[tuple[str, Any]]):
         self._path, self._events = path, events
-        # The entry that is being read: its list, number and what there is.
+        # Of the entry being read: list, index, and the part that was read.
         self._section, self._number, self._partial = "", None, None
 
     def object(self) -> Iterator[tuple[str, int | None, Any]]:
-        """The entries of the lists of the file's object."""
+        """As `sections`."""
         if next(self._events)[0] != "start_map":
             self.refuse("it must be an object, {...}")
         found = set()
@@ -147,7 +150,7 @@ class _Reader:
                 break
             self._section, self._number, self._partial = key, None, None
             if key in found:
-                self.refuse("its key is there twice")
+                self.refuse("the file has this key twice")
             found.add(key)
             kind, value = next(self._events)
             if kind == "start_array":
@@ -157,7 +160,7 @@ class _Reader:
         self._end()
 
     def list(self, section: str) -> Iterator[tuple[int, Any]]:
-        """The entries of the file's list."""
+        """As `items`."""
         if next(self._events)[0] != "start_array":
             self.refuse("it must be a list, [...]")
         self._section = section
@@ -167,7 +170,7 @@ class _Reader:
         self._end()
 
     def _end(self) -> None:
-        """Refuses what follows."""
+        """Checks that nothing follows."""
         self._section, self._number, self._partial = "", None, None
         for _ in self._events:
             pass
@@ -183,7 +186,7 @@ class _Reader:
             yield section, None, []
 
     def _value(self, kind: str, value: Any, depth: int) -> Any:
-        """The value that begins with an event, deep in so many others."""
+        """The value that begins with an event, at a depth of nesting."""
         if kind == "start_array":
             return self._array(depth)
         return self._map(depth) if kind == "start_map" else value
@@ -192,7 +195,7 @@ class _Reader:
         self._check_depth(depth)
         values: list = []
         for kind, value in self._events:
-            if kind == "number":  # Nearly all: no call for each.
+            if kind == "number":  # The most frequent case, without a call.
                 values.append(value)
             elif kind == "end_array":
                 return values
@@ -209,7 +212,7 @@ class _Reader:
             if kind == "end_map":
                 return found
             if key in found:
-                self.refuse(f"the key {key!r} is there twice")
+                self.refuse(f"an object has the key {key!r} twice")
             found[key] = self._value(*next(self._events), depth + 1)
         raise AssertionError("ijson ended within an object")
 
@@ -218,9 +221,9 @@ class _Reader:
             self.refuse(f"values are nested more than {_DEEPEST} deep")
 
     def refuse(self, why: str) -> None:
-        """Raises an error that says why, and where."""
+        """Raises an error with the reason and the place."""
         where = name(self._section, self._number, self._partial)
         raise ValueError(
-            f"This is no JSON that can be read: {why}. "
+            f"The file is not valid JSON of COCO's format: {why}. "
             f"Received: file={self._path!r}" + (f", at {where}" * bool(where))
         )

@@ -11,10 +11,10 @@ those of their boxes: plain pycocotools does so in files of masks alone.
 time. Its figures differ in the sixteenth digit alone: pycocotools adds a
 rounding unit to every denominator.
 
-Both files are checked entry by entry before anything is scored: neither package
-looks at what it is given (see `detection.coco_format`). A figure over some of
-the images is not COCO's: images without a result are an error until --missing
-says what they are.
+Both files are validated entry by entry before anything is scored, because
+neither package does so (see `detection.coco_format`). A figure over some of the
+images is not COCO's: images without a result are an error until --missing says
+what they are.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ def _score(
     backend: str,
     masks: bool = True,
 ) -> dict[str, float]:
-    """As `score`, of results that are checked."""
+    """As `score`, for validated results."""
     toolkit = _toolkit(backend)
     chosen = set(truth.images) if images is None else set(images)
     label = "" if chosen == set(truth.images) else PARTIAL
@@ -148,10 +148,10 @@ def _run(
 
 
 def _dataset(truth: GroundTruth, kind: str) -> dict[str, list[dict]]:
-    """COCO's JSON anew, of what is scored alone, for a package to change.
+    """A copy of the scored fields as COCO's JSON; the packages modify it.
 
-    Annotations are numbered from 1: to pycocotools 0 is no match, and of two
-    with one number it scores one twice.
+    Annotations are renumbered from 1, because pycocotools takes 0 for "no
+    match".
     """
     if kind == "segm":
         truth.maskless.check()
@@ -178,10 +178,10 @@ def _mask(annotation: dict, truth: GroundTruth) -> dict:
 
 
 def _size(image: dict, truth: GroundTruth) -> tuple[int, int]:
-    """Height and width of an image whose masks are scored."""
+    """Height and width of an image, which scoring masks requires."""
     if not {"height", "width"} <= set(image):
         raise ValueError(
-            "Masks are scored in images of which height and width are known. "
+            "Scoring masks requires the height and width of each image. "
             f"Received: file={truth.path!r}, image {image}"
         )
     return image["height"], image["width"]
@@ -206,21 +206,20 @@ def check(
     counts: Counts | None = None,
     source: str = coco_json.RESULTS,
 ) -> Results:
-    """Refuses results that pycocotools would score wrongly or not at all.
+    """Validates results, which pycocotools and faster-coco-eval do not.
 
     Args:
-      results: the number and the entry of each.
-      truth: what is there.
-      counts: gets what was filled in.
-      source: what messages call the results.
+      results: pairs of index and entry.
+      truth: the ground truth.
+      counts: gets counts of the defaults that were filled in.
+      source: the name of the results in messages.
 
     Returns:
-      Of each, the fields that are scored.
+      The results with the fields that are scored.
 
     Raises:
       ValueError: invalid values, duplicates, results of unknown images or
-        categories, or of which some have masks and some none; it names the
-        first ones.
+        categories, or only some with masks; names the first ones.
     """
     faults = Faults(source)
     counts = Counts() if counts is None else counts
@@ -245,11 +244,11 @@ def check(
 
 
 def _check_fit(entry: dict, truth: GroundTruth) -> None:
-    """Refuses a result that is of nothing in the annotations."""
+    """Checks that a result has an image and a category."""
     image, category = entry["image_id"], entry["category_id"]
     if image not in truth.images or category not in truth.categories:
         raise ValueError(
-            "the annotations do not have its image or its category. "
+            "its image or its category is not in the annotations. "
             f"Received: image_id={image}, category_id={category}, "
             f"annotations={truth.path!r}"
         )
@@ -259,7 +258,7 @@ def _check_fit(entry: dict, truth: GroundTruth) -> None:
 
 
 def _check_like(entry: dict, first: dict) -> None:
-    """Refuses a result that has a box or a mask where the first has none."""
+    """Checks that a result has a box, a mask or both as the first has."""
     fields = {"bbox", "segmentation"}
     if fields & set(entry) != fields & set(first):
         raise ValueError(
@@ -270,14 +269,14 @@ def _check_like(entry: dict, first: dict) -> None:
 
 
 def _check_new(entry: dict, seen: set[tuple]) -> None:
-    """Refuses a result that is there already."""
+    """Checks that a result is not a duplicate."""
     box = entry.get("bbox")
     place = entry["segmentation"]["counts"] if box is None else tuple(box)
     key = (entry["image_id"], entry["category_id"], entry["score"], place)
     # A model may keep two boxes without an area: they overlap nothing.
     if key in seen and (box is None or min(box[2:]) > 0):
         raise ValueError(
-            "it is there twice: an image was probably evaluated twice. "
+            "it is a duplicate: an image was probably evaluated twice. "
             f"Received: category_id={key[1]}, score={key[2]}"
         )
     seen.add(key)
@@ -303,7 +302,7 @@ def score_file(
       missing: images without a result are an "error", "empty" (nothing was
         found in them) or to "skip" (the figures are labelled partial).
       backend: one of `BACKENDS`.
-      counts: gets what was filled in, in both files.
+      counts: gets counts of the defaults filled in, in both files.
 
     Raises:
       ValueError: files that do not fit, images without a result.

@@ -1,8 +1,8 @@
-"""COCO ground truth: checked as a whole, then read image by image.
+"""COCO ground truth: validated as a whole, then read image by image.
 
-Conversion, the check of a data set, training and evaluation read annotations
-here and nowhere else. The file is read once. What passes `coco_format` goes to
-a temporary file; what is held are a few integers an annotation.
+Conversion, the check of a data set, training and evaluation all read
+annotations through this module. The file is read once; validated entries go
+to a temporary file, and a few integers per annotation are held in memory.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ _RENUMBER = (
     "jq '.annotations |= [to_entries[] | .value + {id: (.key + 1)}]' OLD.json "
     "> NEW.json"
 )
-# Columns of tables of integers. A height and width of 0 are none, of an
-# annotation they are those of its RLE; `place` is in the temporary file.
+# Columns of tables of integers. Height and width, of an annotation those of
+# its RLE, are 0 if there is none; `place` is in the temporary file.
 _SHARED = ("number", "id", "height", "width", "place")
 _COLUMNS = {
     "images": _SHARED,
@@ -37,15 +37,15 @@ _COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class GroundTruth:
-    """All of a file, in memory.
+    """The contents of a file, in memory.
 
     Attributes:
       path: the file.
-      images: id to image, as `coco_format.image` has them.
-      objects: image id to annotations, as `coco_format.annotation` has them,
-        each with an area.
+      images: id to image, as returned by `coco_format.image`.
+      objects: image id to annotations, as returned by
+        `coco_format.annotation`, each with an area.
       categories: id to name.
-      filled: what the file lacks and everyone means.
+      filled: counts of the defaults that were filled in.
       maskless: the annotations without a segmentation.
     """
 
@@ -57,12 +57,12 @@ class GroundTruth:
     maskless: Faults
 
     def annotations(self) -> list[dict]:
-        """Those of all images."""
+        """All annotations, by image."""
         return [one for found in self.objects.values() for one in found]
 
 
 def load(path: str) -> GroundTruth:
-    """Reads and checks a file that results are to be scored against.
+    """Reads a file for evaluation.
 
     Args:
       path: COCO's JSON.
@@ -81,15 +81,37 @@ def load(path: str) -> GroundTruth:
         )
 
 
+def categories(path: str) -> dict[int, str]:
+    """Reads the categories of a file, id to name; validates nothing else.
+
+    Args:
+      path: COCO's JSON.
+
+    Raises:
+      ValueError: the file cannot be read, or a category is invalid.
+    """
+    found: dict[int, str] = {}
+    faults = Faults(path)
+    for section, number, entry in coco_json.sections(path):
+        if section != "categories" or number is None:
+            continue
+        try:
+            _add_category(found, entry, lambda _: None)
+        except ValueError as error:
+            faults.add(section, number, entry, error)
+    faults.check()
+    return found
+
+
 def check_trainable(categories: Mapping[int, str], path: str) -> None:
-    """Refuses a category of id 0, which is the background's in training.
+    """Checks that no category has the id 0, the background's in training.
 
     Args:
       categories: id to name.
-      path: of their file.
+      path: their file.
 
     Raises:
-      ValueError: there is one.
+      ValueError: one has.
     """
     if 0 in categories:
         raise ValueError(
@@ -110,8 +132,8 @@ class Reader:
       categories: id to name.
       ids: of the images, in the order of the file.
       annotations: how many there are.
-      filled: what the file lacks and everyone means.
-      faults: the entries that were left out, with `skip_invalid`.
+      filled: counts of the defaults that were filled in.
+      faults: with `skip_invalid`, the entries that were skipped.
       maskless: the annotations without a segmentation.
     """
 
@@ -124,12 +146,12 @@ class Reader:
           path: COCO's JSON.
           training: whether every image needs a file name and a size, and
             category ids begin at 1.
-          skip_invalid: leave invalid annotations out, and invalid images with
-            their annotations; `faults` counts them.
+          skip_invalid: skip invalid annotations, and invalid images with
+            their annotations, instead of raising an error.
 
         Raises:
-          ValueError: no such file, no JSON, or not COCO's format; it names
-            the first entries at fault.
+          ValueError: the file cannot be read, or has invalid entries; names
+            the first ones.
         """
         self.path = path
         self.categories: dict[int, str] = {}
@@ -183,10 +205,10 @@ class Reader:
         return pickle.load(self._file)
 
     def _read(self) -> dict[str, np.ndarray]:
-        """Looks at every entry by itself; the tables of those that pass."""
+        """Validates every entry by itself; returns tables of valid ones."""
         rows = {name: array("q") for name in _COLUMNS}
         found: set[str] = set()
-        unnamed = Faults(self.path)  # Categories: nothing goes without them.
+        unnamed = Faults(self.path)  # Categories, which cannot be skipped.
         for section, number, entry in coco_json.sections(self.path):
             if section not in _SECTIONS:
                 continue
@@ -200,7 +222,7 @@ class Reader:
 
             try:
                 if section == "categories":
-                    self._add_category(entry, note)
+                    _add_category(self.categories, entry, note)
                 else:
                     row = self._add(section, number, entry, note)
                     rows[section].extend(row)
@@ -216,20 +238,10 @@ class Reader:
             check_trainable(self.categories, self.path)
         return {name: _table(rows[name], _COLUMNS[name]) for name in rows}
 
-    def _add_category(self, entry: Any, note: coco_format.Note) -> None:
-        number, name = coco_format.category(entry, note)
-        if number in self.categories or name in self.categories.values():
-            raise ValueError(
-                "two categories have the same id or the same name; their "
-                f"figures could not be told apart. Received: id={number}, "
-                f"name={name!r}"
-            )
-        self.categories[number] = name
-
     def _add(
         self, section: str, number: int, entry: Any, note: coco_format.Note
     ) -> tuple[int, ...]:
-        """Keeps an image or annotation; its row."""
+        """Validates and stores an image or annotation; returns its row."""
         if section == "images":
             clean = coco_format.image(entry, note)
             if self._training:
@@ -252,7 +264,7 @@ class Reader:
         return (number, clean["id"], *size, place, *others)
 
     def _grouped(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places of the annotations by image; [N, 2], each image's range."""
+        """Annotations' places grouped by image; [N, 2], range per image."""
         table = self._tables["annotations"]
         # Stable: an image's annotations keep the order of the file.
         order = np.argsort(table["image_id"], kind="stable")
@@ -262,7 +274,7 @@ class Reader:
         return table["place"][order], np.stack(ranges, axis=1)
 
     def _check_list(self, section: str, value: Any) -> None:
-        """Refuses a section that is no list; an empty one may be."""
+        """Checks that a section without entries is an empty list."""
         if value != []:
             raise ValueError(
                 f"{section!r} must be a list. Received: file={self.path!r}, "
@@ -298,7 +310,7 @@ class Reader:
             )
 
     def _check_references(self) -> None:
-        """Refuses annotations that do not fit an image and a category."""
+        """Checks that each annotation has an image and a category."""
         images, table = (self._tables[name] for name in _COLUMNS)
         if not len(images):
             self.faults.check()
@@ -319,12 +331,12 @@ class Reader:
         self._tables["annotations"] = table[~bad]
 
     def _add_misfit(self, row: np.void, owner: np.void | None) -> None:
-        """Counts an annotation; `owner` is its image's row."""
+        """Adds an annotation to the faults; `owner` is its image's row."""
         ids = {key: int(row[key]) for key in ("id", "image_id")}
         if owner is None and ids["image_id"] in self._left_out:
             if not self._skips:
                 return  # The image is counted, and is what to look at.
-            why: Any = "its image is invalid, and left out"
+            why: Any = "its image is invalid"
         elif owner is None:
             why = (
                 "its image is not in the file. "
@@ -345,13 +357,27 @@ class Reader:
         self.faults.add("annotations", int(row["number"]), ids, why)
 
 
+def _add_category(
+    categories: dict[int, str], entry: Any, note: coco_format.Note
+) -> None:
+    """Validates a category and adds it to the others, id to name."""
+    number, name = coco_format.category(entry, note)
+    if number in categories or name in categories.values():
+        raise ValueError(
+            "two categories have the same id or the same name; their "
+            f"figures could not be told apart. Received: id={number}, "
+            f"name={name!r}"
+        )
+    categories[number] = name
+
+
 def _table(values: array, columns: tuple[str, ...]) -> np.ndarray:
-    """[N] rows of named integers, of the values one row after another."""
+    """[N] rows with named columns, of the values row by row."""
     return np.array(values, np.int64).view([(c, np.int64) for c in columns])
 
 
 def _positions(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Where in `ids` each of the wanted stands; -1 where it does not."""
+    """The index in `ids` of each wanted one; -1 if it is not there."""
     order = np.argsort(ids)
     found = np.searchsorted(ids, wanted, sorter=order)
     found = order[np.minimum(found, len(ids) - 1)]
@@ -359,7 +385,7 @@ def _positions(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _area(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> float:
-    """Of an annotation that does not say it, in pixels."""
+    """The area in pixels of an annotation without one."""
     mask = annotation.get("segmentation")
     if isinstance(mask, dict):
         return float(masks.area(mask))

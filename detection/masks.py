@@ -1,9 +1,9 @@
 """COCO's segmentations: polygons and run lengths, to and from pixels.
 
-pycocotools decodes a compressed mask without looking at it: past the end of a
-string that was cut it reads whatever memory holds, and never returns or gives
-another mask in each process. So nothing is decoded before its run lengths are
-known to add up to its size.
+pycocotools decodes a compressed mask without validating it: past the end of a
+truncated string it reads whatever memory contains, and either never returns or
+gives another mask in each process. So no RLE is decoded before its run lengths
+are known to add up to its size.
 """
 
 from typing import Any
@@ -45,31 +45,31 @@ def rle(segmentation: Any, height: int, width: int) -> dict:
 
 
 def check_size(size: list[int], height: int, width: int) -> None:
-    """Refuses an RLE that is not of its image.
+    """Checks that an RLE has the size of its image.
 
     Raises:
-      ValueError: another size than [height, width].
+      ValueError: its size is not [height, width].
     """
     if size != [height, width]:
         raise ValueError(
-            "the RLE of its segmentation is of another size than its image, "
-            f"expected [{height}, {width}], height first. "
+            "the RLE of its segmentation has another size than its image, "
+            f"expected [height, width] = [{height}, {width}]. "
             f"Received: size={size!r}"
         )
 
 
 def check_rle(segmentation: dict) -> dict:
-    """An RLE whose runs add up to its size, compressed.
+    """Validates and compresses an RLE.
 
-    Runs without a length inside it are joined with their neighbours: where
-    two masks have one at the same place, pycocotools counts what overlaps
-    only up to there.
+    Runs of length 0 are removed, and their neighbours joined: if two masks
+    have one at the same place, pycocotools stops computing their overlap
+    there.
 
     Args:
       segmentation: {"size": [H, W], "counts": a list, or compressed}.
 
     Raises:
-      ValueError: no size, or counts that are not of this size.
+      ValueError: no valid size, or counts that do not add up to it.
     """
     size = _check_sides(segmentation.get("size"))
     counts = segmentation.get("counts")
@@ -87,10 +87,10 @@ def check_rle(segmentation: dict) -> dict:
     total = int(runs.sum())
     if total != pixels or runs.min() < 0:
         raise ValueError(
-            "the counts of its RLE do not add up to its size; it was cut, or "
-            f"it is of another image. Expected {pixels} pixels in runs of 0 "
-            f"or more. Received: size={size}, sum(counts)={total}, "
-            f"min(counts)={int(runs.min())}"
+            "the counts of its RLE do not add up to its size; it was "
+            f"truncated, or belongs to another image. Expected {pixels} pixels "
+            f"in runs of 0 or more. Received: size={size}, "
+            f"sum(counts)={total}, min(counts)={int(runs.min())}"
         )
     if np.all(runs[1:] > 0):
         if isinstance(counts, list):
@@ -129,12 +129,12 @@ def _check_sides(size: Any) -> list[int]:
 
 
 def _uncompress(counts: str | bytes) -> np.ndarray:
-    """The run lengths of a compressed RLE, as pycocotools reads them.
+    """The run lengths of a compressed RLE, as pycocotools defines it.
 
-    Each number is written in groups of five bits, low ones first, one
-    character a group: bit 5 says that another one follows, bit 4 of the last
-    is the sign. From the fourth on, a number is a difference to the last but
-    one.
+    A number is a sequence of characters with five bits each, the lowest ones
+    first. Bit 5 of a character means that another one follows, bit 4 of the
+    last is the sign. From the fourth number on, each is the difference to the
+    one before the last.
     """
     data = counts.encode() if isinstance(counts, str) else counts
     codes = np.frombuffer(data, np.uint8).astype(np.int64) - 48
@@ -142,12 +142,12 @@ def _uncompress(counts: str | bytes) -> np.ndarray:
         hint = ""
         if data.startswith((b"b'", b'b"')):
             hint = (
-                "It is Python's text of bytes: write counts.decode() to the "
-                "file, not str(counts). "
+                "This is the text of Python bytes: write counts.decode() to "
+                "the file, not str(counts). "
             )
         raise ValueError(
-            "the counts of its RLE are no compressed RLE, which has the "
-            f"characters '0' to 'o' and at least one. {hint}"
+            "the counts of its RLE are not a compressed RLE: one or more of "
+            f"the characters '0' to 'o'. {hint}"
             f"Received: counts={short(counts)}"
         )
     last = np.flatnonzero(codes & 32 == 0)
@@ -155,8 +155,9 @@ def _uncompress(counts: str | bytes) -> np.ndarray:
     lengths = last - first + 1
     if codes[-1] & 32 or lengths.max() > _LONGEST_NUMBER:
         raise ValueError(
-            "the counts of its RLE end or go on within a number: the string "
-            f"was cut. Received: counts={short(counts)}"
+            "the counts of its RLE end within a number, or have one that is "
+            "too long: the string was truncated. "
+            f"Received: counts={short(counts)}"
         )
     shifts = 5 * (np.arange(len(codes)) - np.repeat(first, lengths))
     runs = np.add.reduceat((codes & 31) << shifts, first)
@@ -167,13 +168,13 @@ def _uncompress(counts: str | bytes) -> np.ndarray:
 
 
 def _compress(counts: list[int], size: list[int]) -> dict:
-    """Run lengths that are checked, as pycocotools writes them."""
+    """Valid run lengths as a compressed RLE."""
     code = mask_api.frPyObjects({"size": size, "counts": counts}, *size)
     return {"size": size, "counts": code["counts"].decode()}
 
 
 def _without_empty_runs(runs: list[int]) -> list[int]:
-    """The same mask; only the first run, of zeros, may have no length."""
+    """The same mask, with no run of length 0 but the first one, of zeros."""
     joined = [runs[0]]
     value = 0  # Of the run that is last in `joined`.
     for index, run in enumerate(runs[1:], start=1):
@@ -188,11 +189,11 @@ def _without_empty_runs(runs: list[int]) -> list[int]:
 
 
 def check_polygons(segmentation: Any) -> None:
-    """Refuses polygons that cannot be traced.
+    """Validates a list of polygons.
 
     Raises:
-      ValueError: none, one of fewer than three points, numbers that are not
-        finite, or points far outside any image.
+      ValueError: no polygon, one of fewer than three points, numbers that are
+        not finite, or points far outside any image.
     """
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError(

@@ -125,7 +125,7 @@ def main(_: list[str]) -> None:
     run = restore.restore(flag.model_dir, flag.checkpoint)
     names = run.names
     if flag.annotations:
-        names = ground_truth.load(flag.annotations).categories
+        names = ground_truth.categories(flag.annotations)
     found = draw_all(run, places, names, flag.threshold)
     if flag.json:
         progress.write_atomically(flag.json, json.dumps(found))

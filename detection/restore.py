@@ -53,4 +53,4 @@ def _names(params: config.Experiment) -> dict[int, str]:
     path = params.task.annotation_file
     if not path or not os.path.isfile(path):
         return {}
-    return ground_truth.load(path).categories
+    return ground_truth.categories(path)

@@ -10,38 +10,13 @@ from official.vision.dataloaders import tf_example_decoder
 from detection import instances, masks
 from detection.coco_format import Counts
 from detection.ground_truth import Reader
+from training.images.inspection import SHOWN, Report
 
 DRAWN = 4
-SHOWN = 5
 # float32 in [0, 1].
 _BOX_TOLERANCE = 1e-6
 
 Drawn = list[tuple[np.ndarray, list[dict]]]
-
-
-class Report:
-    """What was found.
-
-    Attributes:
-      lines: what there is.
-      advice: what may be meant so.
-      problems: what would go wrong.
-    """
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.advice: list[str] = []
-        self.problems: list[str] = []
-
-    def text(self) -> str:
-        """All of it, a line each."""
-        return "\n".join(
-            [
-                *self.lines,
-                *(f"ADVICE: {line}" for line in self.advice),
-                *(f"PROBLEM: {line}" for line in self.problems),
-            ]
-        )
 
 
 def compare(

@@ -192,7 +192,7 @@ def test_what_everyone_means_is_converted_and_counted(tmp_path):
     assert (counts["iscrowd"], counts["area"], counts["id_0"]) == (2, 2, 1)
     assert counts["integer"] == 2
     said = "\n".join(convert.summary(about))
-    assert "2 annotations have no iscrowd: taken as 0" in said
+    assert "2 annotations have no iscrowd: 0, a single" in said
     assert "annotations[1] (id=0, image_id=3)" in said
     found = _decoded(tmp_path / "out/*.tfrecord")
     assert not found[3]["groundtruth_is_crowd"].any()

@@ -116,7 +116,7 @@ def test_memory_does_not_grow_with_the_annotations(tmp_path, monkeypatch):
         ('"iscrowd": 0, "area": 60', '"iscrowd": 0 "area": 60', r"at ann.*\[1"),
         ('"area": 60', '"area": NaN', r"\[1\] \(id=2, im.*finite.*area=.'NaN'"),
         ('"area": 60', '"area": nan', r"invalid.*near.*\[1\] \(id=2, im"),
-        ('"area": 60', '"iscrowd": 60', r"'iscrowd' is there twice.*\[1\]"),
+        ('"area": 60', '"iscrowd": 60', r"key 'iscrowd' twice.*\[1\]"),
         ('"area": 60', f'"area": {"[" * 40}', "nested more than 32 deep"),
         ('"area": 60', '"area": 1e999', "overflow"),
         ('{"info"', '[{"info"', "must be an object"),
@@ -135,7 +135,7 @@ def test_a_section_twice_is_refused(tmp_path):
     text = json.dumps(coco_files.CONTENT)
     text = text[:-1] + ', "images": []}'
     path, _ = coco_files.write(tmp_path, text=text)
-    with pytest.raises(ValueError, match=r"its key is there twice.*at images"):
+    with pytest.raises(ValueError, match=r"this key twice.*at images"):
         ground_truth.load(path)
 
 
@@ -143,7 +143,7 @@ def test_text_that_is_no_utf8_is_said(tmp_path):
     path, _ = coco_files.write(tmp_path)
     text = json.dumps(coco_files.CONTENT, ensure_ascii=False)
     (tmp_path / "instances.json").write_bytes(text.encode("utf-16"))
-    with pytest.raises(ValueError, match="This is no JSON"):
+    with pytest.raises(ValueError, match="not valid JSON"):
         ground_truth.load(path)
     latin = text.replace("\u20ac", "").encode("latin-1")
     (tmp_path / "instances.json").write_bytes(latin)
@@ -216,6 +216,17 @@ def test_what_everyone_means_is_filled_in_and_counted(tmp_path):
     areas = [one["area"] for one in (crowd, other, square)]
     assert areas == pytest.approx([20, 10.01 * 8, 60])
     assert truth.maskless.counts == {"annotations": 1}
+
+
+def test_names_are_read_whatever_else_is_wrong(tmp_path):
+    changed = coco_files.content()
+    changed["annotations"][0]["id"] = None
+    path, _ = coco_files.write(tmp_path, changed)
+    assert ground_truth.categories(path) == {1: "Tr\u00e4ger", 90: "b"}
+    changed["categories"][1]["id"] = "90"
+    path, _ = coco_files.write(tmp_path, changed)
+    with pytest.raises(ValueError, match=r"categories\[1\] .*id must be"):
+        ground_truth.categories(path)
 
 
 def test_without_a_size_the_area_is_the_boxs(tmp_path):
