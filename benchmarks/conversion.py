@@ -3,7 +3,7 @@
     python -m benchmarks.conversion [NAME ...] [--write docs/convert.md]
 
 Each architecture, from a package and in its package's own Keras, is trained
-on scikit-learn's digits for some steps, converted to each layer by
+on scikit-learn's digits for some steps of Adam, converted to each layer by
 `evonorm_tf.convert` with its defaults, and trained on with the optimizer that
 it was trained with; the unconverted network is trained on beside it. Each
 runs in a process of its own and leaves one JSON file in `--output`; those that
@@ -34,7 +34,7 @@ RUNS = ROOT / "docs" / "runs" / "conversion"
 LAYERS = ("evonorm_s0", "evonorm_b0")
 CLASSES, BATCH = 10, 16
 TRAINED, TUNED, AVERAGED = 100, (0, 5, 50), 5  # steps
-RATE, MOMENTUM = 0.02, 0.9
+RATE = 1e-3  # of Adam
 _BEGIN = "<!-- architectures: begin -->"
 _END = "<!-- architectures: end -->"
 
@@ -49,12 +49,14 @@ class Architecture:
       make: (package's module, side) -> a model of images [N, side, side, 3];
         its last output is pooled and classified.
       side: of the images, in pixels.
+      white: its value in an image; 255 where the network scales by itself.
     """
 
     keras: str
     package: str
     make: Callable[[Any, int], Any]
     side: int = 32
+    white: float = 1.0
 
 
 def _application(name: str, **options: Any) -> Callable[[Any, int], Any]:
@@ -106,17 +108,17 @@ _KERAS = functools.partial(Architecture, "keras", "keras.applications")
 _LEGACY = functools.partial(Architecture, "tf_keras", "tf_keras.applications")
 _KECAM = functools.partial(Architecture, "tf_keras", "kecam")
 _UNETS = functools.partial(Architecture, "tf_keras", "keras_unet_collection")
-_CV = functools.partial(Architecture, "keras", "keras_cv")
+_CV = functools.partial(Architecture, "keras", "keras_cv", white=255.0)
 
 ARCHITECTURES = {
     "ResNet50": _KERAS(_application("ResNet50")),
     "U-Net": _UNETS(_unet("unet_2d", [16, 32, 64])),
     "MobileNetV2": _KERAS(_application("MobileNetV2")),
-    "MobileNetV3Small": _LEGACY(_application("MobileNetV3Small")),
-    "EfficientNetB0": _LEGACY(_application("EfficientNetB0")),
+    "MobileNetV3Small": _LEGACY(_application("MobileNetV3Small"), white=255.0),
+    "EfficientNetB0": _LEGACY(_application("EfficientNetB0"), white=255.0),
     "ResNet18V2": _CV(_keras_cv("ResNet18V2Backbone")),
     "MobileNet": _LEGACY(_application("MobileNet", alpha=0.5)),
-    "RegNetX002": _LEGACY(_application("RegNetX002")),
+    "RegNetX002": _LEGACY(_application("RegNetX002"), white=255.0),
     "GhostNet": _KECAM(_kecam("ghostnet", "GhostNet_050")),
     "LCNet": _KECAM(_kecam("lcnet", "LCNet050")),
     "V-Net": _UNETS(
@@ -125,33 +127,36 @@ ARCHITECTURES = {
     "U-Net++": _UNETS(_unet("unet_plus_2d", [8, 16, 32])),
     "FasterNetT0": _KECAM(_kecam("fasternet", "FasterNetT0")),
     "TinyNetE": _KECAM(_kecam("tinynet", "TinyNetE")),
-    "MobileNetV3Small, 64 px": _LEGACY(_application("MobileNetV3Small"), 64),
-    "MobileNetV3Large": _KERAS(_application("MobileNetV3Large")),
+    "MobileNetV3Small, 64 px": _LEGACY(
+        _application("MobileNetV3Small"), 64, white=255.0
+    ),
+    "MobileNetV3Large": _KERAS(_application("MobileNetV3Large"), white=255.0),
     "CSPDarkNetTiny": _CV(_keras_cv("CSPDarkNetTinyBackbone")),
     "EfficientNetV1Lite0": _KECAM(
         _kecam("efficientnet", "EfficientNetV1Lite0")
     ),
     "MobileViT_XXS": _KECAM(_kecam("mobilevit", "MobileViT_XXS"), 64),
-    "RegNetY002": _LEGACY(_application("RegNetY002")),
-    "EfficientNetV2B0": _KERAS(_application("EfficientNetV2B0")),
+    "RegNetY002": _LEGACY(_application("RegNetY002"), white=255.0),
+    "EfficientNetV2B0": _KERAS(_application("EfficientNetV2B0"), white=255.0),
     "ResNet50V2": _LEGACY(_application("ResNet50V2")),
-    "ConvNeXtTiny": _KERAS(_application("ConvNeXtTiny")),
+    "ConvNeXtTiny": _KERAS(_application("ConvNeXtTiny"), white=255.0),
     "NASNetMobile": _KERAS(_application("NASNetMobile")),
     "DenseNet121": _KERAS(_application("DenseNet121")),
     "Xception": _KERAS(_application("Xception"), 71),
     "InceptionV3": _LEGACY(_application("InceptionV3"), 75),
-    "ResNetRS50": _LEGACY(_application("ResNetRS50")),
+    "ResNetRS50": _LEGACY(_application("ResNetRS50"), white=255.0),
 }
 
 
-def digits(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, side, side, 3] in [0, 1] and labels, in a fixed order."""
+def digits(side: int, white: float) -> tuple[np.ndarray, np.ndarray]:
+    """Images [N, side, side, 3] and labels, in a fixed order."""
     import tensorflow as tf
     from sklearn import datasets
 
     found = datasets.load_digits()
     order = np.random.default_rng(0).permutation(len(found.target))
-    images = tf.image.resize(found.images[order][..., None] / 16.0, [side] * 2)
+    images = found.images[order][..., None] * (white / 16.0)
+    images = tf.image.resize(images, [side, side])
     return np.repeat(images, 3, -1).astype(np.float32), found.target[order]
 
 
@@ -163,7 +168,7 @@ class Training:
 
         self._images, self._labels = data
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM)
+        optimizer = keras.optimizers.Adam(RATE)
         optimizer.build(model.trainable_variables)
 
         def step(images, labels):
@@ -212,7 +217,7 @@ def measure(name: str) -> dict[str, Any]:
     if len(x.shape) == 4:
         x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(body.inputs, keras.layers.Dense(CLASSES)(x))
-    data = digits(one.side)
+    data = digits(one.side, one.white)
     training = Training(model, keras, data)
     found = {
         "architecture": name,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from evonorm_tf import legacy
+from evonorm_tf import conversion
 from gan import data, experiment, latent, networks, spectral
 
 _SAMPLES, _STANDING, _GRID = range(3)  # Streams of random numbers.
@@ -41,28 +41,26 @@ class Sampler:
         weights. Layers without batch statistics need none.
         """
         spectral.settle(self._generator, self._settings.settle_iterations)
-        layers = [
-            (layer, name)
+        found = [
+            (layer, statistic)
             for layer in self._generator._flatten_layers()
-            if isinstance(layer, legacy.NormAct)
-            for name, _ in layer.row.kernel.statistics
+            for statistic in conversion.statistics(layer)
         ]
-        if not layers:
+        if not found:
             return
-        sums = [0.0] * len(layers)
+        sums = [0.0] * len(found)
         replicas = self._strategy.num_replicas_in_sync
         count = -(-self._settings.standing_batches // replicas)
         for k in range(count):
-            for layer, name in layers:
-                statistic = getattr(layer, name)
+            for _, statistic in found:
                 statistic.assign(tf.zeros_like(statistic))
             self._stand(tf.constant(k * replicas, tf.int64))
-            for index, (layer, name) in enumerate(layers):
+            for index, (layer, statistic) in enumerate(found):
                 # From 0, one update leaves (1 - momentum) of the batch's own.
-                fresh = getattr(layer, name).numpy() / (1.0 - layer.momentum)
+                fresh = statistic.numpy() / (1.0 - layer.momentum)
                 sums[index] = sums[index] + fresh
-        for (layer, name), total in zip(layers, sums):
-            getattr(layer, name).assign(total / count)
+        for (_, statistic), total in zip(found, sums):
+            statistic.assign(total / count)
 
     def images(self, count: int) -> Iterator[np.ndarray]:
         """Batches [n, S, S, 3], uint8, of the classes in turn, `count` in all.

@@ -5,14 +5,15 @@
     evonorm_tf.recalibrate(new, dataset, steps=100)
 
 For functional and sequential models of either Keras, nested ones too. In
-reading order: `graph.py` (a model's layers and calls), `sites.py` (what is to
+reading order: `graph.py` (a model's layers and calls), `layer_patterns.py` and
+`activations.py` (what a layer is, and what follows it), `sites.py` (what is to
 be replaced), `plan.py` (by what), `rebuild.py` (the new model), `transfer.py`
 (its weights), `report.py`; `recalibration.py` stands alone.
 """
 
 from evonorm_tf.conversion.api import convert
-from evonorm_tf.conversion.recalibration import recalibrate
+from evonorm_tf.conversion.recalibration import recalibrate, statistics
 from evonorm_tf.conversion.report import Entry, Report
 from evonorm_tf.conversion.sites import Site
 
-__all__ = ["Entry", "Report", "Site", "convert", "recalibrate"]
+__all__ = ["Entry", "Report", "Site", "convert", "recalibrate", "statistics"]

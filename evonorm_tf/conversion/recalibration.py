@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from evonorm_tf.mixin import NormActMixin
+from evonorm_tf import catalog
 
 
 def recalibrate(
@@ -103,8 +103,9 @@ def statistics(layer: Any) -> list[Any]:
         of others, BatchNormalization for one, they are the weights that
         training does not learn and that are named as Keras names them.
     """
-    if isinstance(layer, NormActMixin):
-        names = [name for name, _ in layer.row.kernel.statistics]
+    row = getattr(layer, "row", None)
+    if isinstance(row, catalog.Row):
+        names = [name for name, _ in row.kernel.statistics]
         # Without its activation a layer may have none of them.
         return [getattr(layer, n) for n in names if hasattr(layer, n)]
     momentum = getattr(layer, "momentum", None)

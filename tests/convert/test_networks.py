@@ -5,9 +5,12 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import evonorm_tf
+from evonorm_tf.conversion.graph import kit_of
+from evonorm_tf.conversion.sites import find
 from tests import cases
 from tests.convert import small
 
@@ -71,6 +74,72 @@ def test_keras_applications(kit_name, name, tmp_path):
         "keras3": ("evonorm_s0", "replace"),
     }[kit_name]
     _check(kit_name, model, norm_act, NETWORKS[name], tmp_path, mode)
+
+
+@pytest.mark.parametrize(
+    ("kit_name", "name", "found"),
+    [
+        # Hard swish written out; NASNet's stem, read by five activations.
+        ("tf_keras", "MobileNetV3Small", (23, 11)),
+        pytest.param(
+            *("keras3", "NASNetMobile", (84, 108)), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_sites(kit_name, name, found):
+    model = _model(kit_name, name)
+    sites = find(model, kit_of(model)).sites
+    taken = sum(bool(site.activation) for site in sites)
+    assert (taken, len(sites) - taken) == found
+
+
+def _bottleneck_resnet(keras):
+    """Post-activation: BatchNorm, addition, ReLU."""
+    layers = keras.layers
+
+    def conv(x, filters, size=1, stride=1, active=True):
+        x = layers.Conv2D(filters, size, stride, "same", use_bias=False)(x)
+        x = layers.BatchNormalization()(x)
+        return layers.ReLU()(x) if active else x
+
+    inputs = keras.Input((16, 16, 1))
+    x = conv(inputs, 32, 3)
+    for width, blocks in ((8, 2), (16, 2), (32, 2)):
+        for block in range(blocks):
+            first = width > 8 and block == 0
+            stride = 2 if first else 1
+            skip = conv(x, 4 * width, 1, 2, False) if first else x
+            x = conv(conv(x, width), width, 3, stride)
+            x = layers.Add()([skip, conv(x, 4 * width, active=False)])
+            x = layers.ReLU()(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(10)(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm_act", ["evonorm_s0", "evonorm_b0"])
+def test_a_trained_residual_network_trains_on(norm_act):
+    """With the optimizer that trained it; as an affine it does not."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    keras = cases.kit("keras3").keras
+    digits = datasets.load_digits()
+    images = np.kron(digits.images[..., None] / 16.0, np.ones((1, 2, 2, 1)))
+    keras.utils.set_random_seed(0)
+
+    def fit(model, epochs):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss)
+        found = model.fit(
+            images, digits.target, batch_size=64, epochs=epochs, verbose=0
+        )
+        return found.history["loss"][-1]
+
+    model = _bottleneck_resnet(keras)
+    assert fit(model, 5) < 0.2
+    new = evonorm_tf.convert(model, norm_act)
+    assert fit(new, 2) < 0.3
+    other = evonorm_tf.convert(model, norm_act, without_activation="replace")
+    assert not fit(other, 2) < 1.0
 
 
 @cases.both_kerases
