@@ -83,16 +83,19 @@ def _kecam(family: str, name: str, **options: Any) -> Any:
     return make
 
 
-def _keras_cv(name: str) -> Callable[[Any, int], Any]:
+def _keras_cv(name: str, **options: Any) -> Callable[[Any, int], Any]:
+    # By its sizes: the name of a preset would download one.
     def make(module, side):
-        return getattr(module.models, name)(input_shape=(side, side, 3))
+        return getattr(module, name)(
+            include_rescaling=True, input_shape=(side, side, 3), **options
+        )
 
     return make
 
 
 def _unet(name: str, filters: list[int], **options: Any) -> Any:
     def make(module, side):
-        return getattr(module.models, name)(
+        return getattr(module, name)(
             (side, side, 3),
             filter_num=filters,
             n_labels=CLASSES,
@@ -107,8 +110,10 @@ def _unet(name: str, filters: list[int], **options: Any) -> Any:
 _KERAS = functools.partial(Architecture, "keras", "keras.applications")
 _LEGACY = functools.partial(Architecture, "tf_keras", "tf_keras.applications")
 _KECAM = functools.partial(Architecture, "tf_keras", "kecam")
-_UNETS = functools.partial(Architecture, "tf_keras", "keras_unet_collection")
-_CV = functools.partial(Architecture, "keras", "keras_cv", white=255.0)
+_UNETS = functools.partial(
+    Architecture, "tf_keras", "keras_unet_collection.models"
+)
+_CV = functools.partial(Architecture, "keras", "keras_cv.models", white=255.0)
 
 ARCHITECTURES = {
     "ResNet50": _KERAS(_application("ResNet50")),
@@ -116,14 +121,20 @@ ARCHITECTURES = {
     "MobileNetV2": _KERAS(_application("MobileNetV2")),
     "MobileNetV3Small": _LEGACY(_application("MobileNetV3Small"), white=255.0),
     "EfficientNetB0": _LEGACY(_application("EfficientNetB0"), white=255.0),
-    "ResNet18V2": _CV(_keras_cv("ResNet18V2Backbone")),
+    "ResNet18V2": _CV(
+        _keras_cv(
+            "ResNetV2Backbone",
+            stackwise_filters=[64, 128, 256, 512],
+            stackwise_blocks=[2, 2, 2, 2],
+            stackwise_strides=[1, 2, 2, 2],
+            block_type="basic_block",
+        )
+    ),
     "MobileNet": _LEGACY(_application("MobileNet", alpha=0.5)),
     "RegNetX002": _LEGACY(_application("RegNetX002"), white=255.0),
     "GhostNet": _KECAM(_kecam("ghostnet", "GhostNet_050")),
     "LCNet": _KECAM(_kecam("lcnet", "LCNet050")),
-    "V-Net": _UNETS(
-        _unet("vnet_2d", [8, 16, 32], res_num_ini=1, res_num_max=2)
-    ),
+    "Attention U-Net": _UNETS(_unet("att_unet_2d", [8, 16, 32])),
     "U-Net++": _UNETS(_unet("unet_plus_2d", [8, 16, 32])),
     "FasterNetT0": _KECAM(_kecam("fasternet", "FasterNetT0")),
     "TinyNetE": _KECAM(_kecam("tinynet", "TinyNetE")),
@@ -131,7 +142,14 @@ ARCHITECTURES = {
         _application("MobileNetV3Small"), 64, white=255.0
     ),
     "MobileNetV3Large": _KERAS(_application("MobileNetV3Large"), white=255.0),
-    "CSPDarkNetTiny": _CV(_keras_cv("CSPDarkNetTinyBackbone")),
+    "CSPDarkNetTiny": _CV(
+        _keras_cv(
+            "CSPDarkNetBackbone",
+            stackwise_channels=[48, 96, 192, 384],
+            stackwise_depth=[1, 3, 3, 1],
+            use_depthwise=False,
+        )
+    ),
     "EfficientNetV1Lite0": _KECAM(
         _kecam("efficientnet", "EfficientNetV1Lite0")
     ),
