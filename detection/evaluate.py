@@ -50,6 +50,7 @@ def score(
     per_category: bool = False,
     backend: str = "pycocotools",
     masks: bool = True,
+    source: str = coco_json.RESULTS,
 ) -> dict[str, float]:
     """COCO's figures, over all images or those given.
 
@@ -63,6 +64,7 @@ def score(
       per_category: AP of each category as well, as "AP/<name>".
       backend: one of `BACKENDS`.
       masks: False scores boxes alone: a model without masks finds none.
+      source: the name of the results in messages.
 
     Returns:
       Figures in [0, 1], -1 where there is nothing to find; those of masks,
@@ -72,7 +74,7 @@ def score(
       ValueError: results that `check` refuses; masks to be scored against
         annotations without any; a backend that is not installed.
     """
-    found = check(enumerate(results), truth)
+    found = check(enumerate(results), truth, source=source)
     return _score(found, truth, images, per_category, backend, masks)
 
 
@@ -273,8 +275,10 @@ def _check_new(entry: dict, seen: set[tuple]) -> None:
     box = entry.get("bbox")
     place = entry["segmentation"]["counts"] if box is None else tuple(box)
     key = (entry["image_id"], entry["category_id"], entry["score"], place)
-    # A model may keep two boxes without an area: they overlap nothing.
-    if key in seen and (box is None or min(box[2:]) > 0):
+    # A model may keep two empty boxes or masks: they overlap nothing.
+    if key in seen and (
+        min(box[2:]) if box else masks.area(entry["segmentation"])
+    ):
         raise ValueError(
             "it is a duplicate: an image was probably evaluated twice. "
             f"Received: category_id={key[1]}, score={key[2]}"

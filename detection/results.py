@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from official.vision.ops import mask_ops
 
 from detection import evaluate, ground_truth, masks
@@ -61,6 +62,7 @@ class Collector:
         """Begins a new evaluation."""
         self.results: evaluate.Results = []
         self._seen: set[int] = set()
+        self._unused = 0
 
     def update_state(self, groundtruths: Any, predictions: Any) -> None:
         """Adds a batch.
@@ -89,7 +91,12 @@ class Collector:
                 f"against annotation_file. Received: source_id={image_id}"
             )
         self._seen.add(image_id)
-        self.results.extend(to_coco(image, image_id))
+        found = to_coco(image, image_id)
+        # Classes may have gaps between the ids of categories, as COCO's: a
+        # detection of such a class counts in no figure.
+        kept = [e for e in found if e["category_id"] in self.truth.categories]
+        self._unused += len(found) - len(kept)
+        self.results.extend(kept)
 
     def result(self) -> dict[str, float]:
         """The figures, "partial_" ones unless every image was seen."""
@@ -104,7 +111,15 @@ class Collector:
             self._seen,
             self._per_category,
             masks=self._masks,
+            source="the model's detections (NaN: training diverged)",
         )
+        if self._unused:
+            logging.warning(
+                "%d detections have class ids that no category of %s has; "
+                "they are ignored.",
+                self._unused,
+                self.truth.path,
+            )
         return self.figures
 
 

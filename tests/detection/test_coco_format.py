@@ -306,6 +306,18 @@ def test_masks_are_scored_where_all_annotations_have_one(score):
     assert score(truth, [_result()])["ARmax100"] == pytest.approx(0.5)
 
 
+def test_only_what_is_not_empty_is_a_duplicate(score):
+    truth = _truth([_object(1, segmentation=_CODE)])
+    empty = masks.encode(np.zeros([64, 64], np.uint8))["counts"]
+    for code, twice in ((empty, False), (_CODE["counts"], True)):
+        results = [_masked(code)] * 2
+        if twice:
+            with pytest.raises(ValueError, match=r"results\[1\].*a duplicate"):
+                score(truth, results)
+        else:
+            assert score(truth, results)["mask_AP"] == 0
+
+
 # Entry 12: ground truth that lacks something.
 
 

@@ -164,6 +164,27 @@ def test_an_image_evaluated_twice_or_unknown_is_an_error(annotations):
         collector.update_state(None, _predictions([77, 4]))
 
 
+def test_detections_of_classes_without_a_category_are_ignored(annotations):
+    """COCO's ids have gaps: a class may be found that nothing is of."""
+    collector = Collector(annotations, None, per_category=False)
+    found = _predictions([1, 2])
+    for part in found["detection_classes"]:
+        part[:] = 11
+    collector.update_state(None, found)
+    assert collector.results == []
+    assert collector.result()["partial_AP"] == 0
+
+
+def test_a_diverged_model_is_an_error(annotations):
+    collector = Collector(annotations, None, per_category=False)
+    found = _predictions([1, 2])
+    for part in found["detection_boxes"]:
+        part[:] = np.nan
+    collector.update_state(None, found)
+    with pytest.raises(ValueError, match=r"diverged.*\n.*results\[0\].*bbox"):
+        collector.result()
+
+
 def test_part_of_an_evaluation_is_labelled_and_the_whole_is_not(
     annotations, tmp_path
 ):

@@ -151,6 +151,60 @@ def test_categories_above_the_classes_are_an_error_before_training(directory):
         small.prepared(directory, model={"num_classes": 10})
 
 
+def _other_annotations(directory, folder, change):
+    """Settings with annotations of the scenes that `change` was called on."""
+    made = small.prepared(directory).task_config
+    with open(made.annotation_file, encoding="utf-8") as file:
+        content = json.load(file)
+    change(content)
+    path = folder / "instances.json"
+    path.write_text(json.dumps(content))
+    params = small.parameters()
+    params.task.annotation_file = str(path)
+    for name in ("train_data", "validation_data"):
+        getattr(params.task, name).input_path = getattr(made, name).input_path
+    return params
+
+
+def _without_a_mask(content):
+    content["annotations"][0]["segmentation"] = None
+
+
+def _without_a_box(content):
+    del content["annotations"][0]["bbox"]
+
+
+def _from_category_0(content):
+    for one in (*content["categories"], *content["annotations"]):
+        one["id" if "name" in one else "category_id"] -= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without_a_mask, r"annotations\[0\].*include_mask=False"),
+        (_without_a_box, r"annotations\[0\].*bbox must be"),
+        (_from_category_0, "0, which is the background's"),
+    ],
+)
+def test_annotations_are_validated_before_training(
+    change, message, directory, tmp_path
+):
+    params = _other_annotations(directory, tmp_path, change)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        task.prepare(params, str(tmp_path))
+
+
+def test_defaults_of_annotations_are_reported(directory, tmp_path, capsys):
+    def change(content):
+        del content["annotations"][0]["iscrowd"]
+
+    params = _other_annotations(directory, tmp_path, change)
+    task.prepare(params, str(tmp_path))
+    path = params.task.annotation_file
+    assert f"{path}: 1 annotations have no iscrowd" in capsys.readouterr().out
+
+
 def test_augmentation_that_leaves_the_boxes_is_refused(directory):
     params = small.parameters()
     params.override(
