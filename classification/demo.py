@@ -9,9 +9,6 @@ rate scales linearly with the batch and nothing is tuned for one layer.
 Killed, it goes on where it was by the same command.
 """
 
-import json
-import os
-import shutil
 import time
 from typing import Self
 
@@ -20,7 +17,8 @@ from absl import app, flags
 
 from classification import data, report, task
 from classification.report import Run
-from training import config, driver, progress, record
+from evonorm_tf import files
+from training import config, driver, progress, runs
 from training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -78,7 +76,7 @@ class Demo:
 
     def accuracy(self, run: Run) -> float:
         """Test accuracy of a run in [0, 1]: recorded, resumed or made."""
-        model_dir = os.path.join(self._root, run.directory)
+        folder = runs.Run(files.join(self._root, run.directory))
         params = parameters(run, self._epochs)
         prepared = task.prepare(params)
         steps = params.trainer.train_steps
@@ -90,9 +88,9 @@ class Demo:
                 "validation_interval": steps,
             }
         )
-        if not record.same_config(params, model_dir):
-            shutil.rmtree(model_dir, ignore_errors=True)
-        accuracy = _recorded(model_dir)
+        if not folder.records(params):
+            files.remove(folder.folder)
+        accuracy = folder.json(RESULT_FILE).get("accuracy")
         if accuracy is not None:
             self._found += _cost(run)
         else:
@@ -100,13 +98,10 @@ class Demo:
             tf_keras.backend.clear_session()
             part = _Part(self, run)
             result = driver.run(
-                params, prepared, "train_and_eval", model_dir, part
+                params, prepared, "train_and_eval", folder.folder, part
             )
             accuracy = result.metrics["accuracy"]
-            progress.write_atomically(
-                os.path.join(model_dir, RESULT_FILE),
-                json.dumps({"accuracy": accuracy}),
-            )
+            folder.write_json({"accuracy": accuracy}, RESULT_FILE)
         self._done += _cost(run)
         self._display.say(f"{run}: accuracy {accuracy:.3f}")
         return accuracy
@@ -119,15 +114,6 @@ class Demo:
         passed = time.monotonic() - self._began
         left = passed / (done - self._found) * (self._total - done)
         self._display.update(done / self._total, f"{run}: {note}", left)
-
-
-def _recorded(model_dir: str) -> float | None:
-    """The accuracy that a finished run left; None where there is none."""
-    path = os.path.join(model_dir, RESULT_FILE)
-    if not os.path.exists(path):
-        return None
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)["accuracy"]
 
 
 class _Part:

@@ -19,10 +19,7 @@ error.
 
 import functools
 import json
-import os
 import pathlib
-import shutil
-import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -33,11 +30,11 @@ from classification import data as data_lib
 from classification import restore
 from classification.augment import center_window, normalize, resize
 from classification.settings import Data
+from evonorm_tf import files
 from evonorm_tf.exporting import check, inference_form
 from evonorm_tf.exporting.formats import FORMATS as ALL_FORMATS
 from evonorm_tf.exporting.formats import Source
 from training import flags as training_flags
-from training import progress
 from training.images import decoding
 
 FLAGS = flags.FLAGS
@@ -140,15 +137,12 @@ def export(
         served.images.get_concrete_function()
         others = served.others()
     source = Source(run.model, served.images, images, others)
-    os.makedirs(output_dir, exist_ok=True)
-    # What is refused never stands under its name.
-    with tempfile.TemporaryDirectory(".unchecked", dir=output_dir) as aside:
+    with files.staging(output_dir, last="export.json") as aside:
         done = {}
         for name in formats:
             path = pathlib.Path(aside, name + ALL_FORMATS[name].suffix)
             done[name] = check.write(name, source, path, expected, tolerance)
-        _replace(aside, output_dir)
-    _write_about(run, output_dir, done, left)
+        _write_about(run, aside, done, left)
     return done
 
 
@@ -172,18 +166,6 @@ def _real(run: restore.Restored) -> np.ndarray:
     return np.rint(images).astype(np.uint8)
 
 
-def _replace(aside: str, folder: str) -> None:
-    """Moves what is checked into its place; export.json comes last."""
-    about = os.path.join(folder, "export.json")
-    if os.path.exists(about):
-        os.remove(about)
-    for name in os.listdir(aside):
-        path = os.path.join(folder, name)
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        os.replace(os.path.join(aside, name), path)
-
-
 def _write_about(
     run: restore.Restored,
     folder: str,
@@ -192,9 +174,7 @@ def _write_about(
 ) -> None:
     classes = run.params.task.model.num_classes
     names = run.about.get("classes") or [str(k) for k in range(classes)]
-    progress.write_atomically(
-        os.path.join(folder, "labels.txt"), "\n".join(names) + "\n"
-    )
+    files.write(files.join(folder, "labels.txt"), "\n".join(names) + "\n")
     about = {
         "checkpoint": run.path,
         "step": run.step,
@@ -207,10 +187,8 @@ def _write_about(
         "run": run.about,
         "config": run.params.as_dict(),
     }
-    progress.write_atomically(
-        os.path.join(folder, "export.json"),
-        json.dumps(about, indent=2) + "\n",
-    )
+    text = json.dumps(about, indent=2) + "\n"
+    files.write(files.join(folder, "export.json"), text)
 
 
 def main(_: list[str]) -> None:

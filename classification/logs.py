@@ -1,16 +1,12 @@
 """What finished and unfinished runs left, read back for figures."""
 
 import dataclasses
-import json
-import os
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
 from classification.settings import Task
-from configs.tables import compare, results, rows
-from training import progress
+from configs.tables import results
+from training import runs, same_experiment
 
 # Of what decides a run's result, what may differ between those of a figure:
 # the layer and the batch, and with the batch the rate that follows from it.
@@ -20,7 +16,7 @@ _VARIED = (
     "trainer.optimizer_config.learning_rate.",
     "trainer.optimizer_config.warmup.",
 )
-_FILES = (progress.METRICS_FILE, "params.yaml", "run.json")
+_FILES = (runs.METRICS_FILE, runs.CONFIG_FILE, runs.FACTS_FILE)
 # Images of whole training splits, to tell how often a run saw them.
 _EXAMPLES = {
     "cifar10": 50_000,
@@ -93,23 +89,7 @@ def find(paths: Iterable[str]) -> list[Log]:
       ValueError: a folder without a run, a run of another head, one run
         twice, or runs that differ in more than layer, batch and seed.
     """
-    logs: dict[str, Log] = {}
-    for path in paths:
-        folders = [
-            folder
-            for folder, _, files in os.walk(path)
-            if progress.METRICS_FILE in files
-        ]
-        if not folders:
-            raise ValueError(
-                "There is no run here. A run is a folder that holds "
-                f"{', '.join(_FILES)}, as classification.train leaves them. "
-                f"Received: {path!r}"
-            )
-        logs |= {os.path.realpath(f): read(f) for f in sorted(folders)}
-    found = list(logs.values())
-    if not found:
-        raise ValueError("Name at least one folder of runs. Received: none")
+    found = [read(run.folder) for run in runs.find(paths).values()]
     _refuse_twice(found)
     _refuse_mixture(found)
     return found
@@ -121,27 +101,20 @@ def read(folder: str) -> Log:
     Raises:
       ValueError: a file is missing, or it is no classification run.
     """
-    lacking = [
-        name
-        for name in _FILES
-        if not os.path.exists(os.path.join(folder, name))
-    ]
+    run = runs.Run(folder)
+    lacking = [name for name in _FILES if not run.has(name)]
     if lacking:
         raise ValueError(
             f"A run's folder lacks {', '.join(lacking)}; a copy of a run "
             f"needs {', '.join(_FILES)}. Received: {folder!r}"
         )
-    with open(os.path.join(folder, "params.yaml"), encoding="utf-8") as file:
-        params = yaml.safe_load(file)
-    with open(os.path.join(folder, "run.json"), encoding="utf-8") as file:
-        devices = json.load(file)["devices"]
+    params, devices = run.require_config(), run.facts()["devices"]
     task = params["task"]
     if not {"network", "norm_act"} <= set(task["model"]):
         raise ValueError(
             "This is the run of another head, without task.model.network. "
             f"Received: {folder!r}"
         )
-    lines = progress.read(folder)
     batch = task["train_data"]["global_batch_size"]
     per_worker = _per_worker(devices, folder)
     return Log(
@@ -152,8 +125,8 @@ def read(folder: str) -> Log:
         seed=task["seed"],
         steps=params["trainer"]["train_steps"],
         settings=_settings(params) | {"workers": batch // per_worker},
-        train=[line for line in lines if line["kind"] == "train"],
-        validation=[line for line in lines if line["kind"] == "eval"],
+        train=run.metrics("train"),
+        validation=run.metrics("eval"),
     )
 
 
@@ -171,11 +144,11 @@ def _per_worker(devices: str, folder: str) -> int:
 
 def _settings(params: dict[str, Any]) -> dict[str, Any]:
     """Config values by full key, without those that may differ."""
-    flat = rows.flat(params)
+    flat = same_experiment.flat(params)
     dtype = flat.get("runtime.mixed_precision_dtype")
     return {
         key: value
-        for key, value in compare.deciding(flat).items()
+        for key, value in same_experiment.deciding(flat, "row").items()
         if not key.startswith(_VARIED)
     } | {"runtime.mixed_precision_dtype": dtype or "float32"}
 
@@ -195,9 +168,11 @@ def _refuse_twice(logs: list[Log]) -> None:
 
 def _refuse_mixture(logs: list[Log]) -> None:
     """One figure compares layers, batches and seeds, and nothing else."""
-    first, defaults = logs[0], rows.flat({"task": Task().as_dict()})
+    first, defaults = logs[0], same_experiment.flat({"task": Task().as_dict()})
     for log in logs[1:]:
-        different = compare.differences(first.settings, log.settings, defaults)
+        different = same_experiment.compare(
+            first.settings, log.settings, defaults
+        )
         for key, (one, other) in different.items():
             raise ValueError(
                 "The runs of one figure may differ in layer, batch and "

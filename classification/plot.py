@@ -9,7 +9,6 @@ differ in layer, batch and seed; in anything else they are refused. Seeds of
 one configuration make one line: their mean, and their range as a band or bar.
 """
 
-import os
 import statistics
 
 from absl import app, flags
@@ -103,7 +102,6 @@ def _batch_sizes(runs: list[Log]) -> Figure:
 def main(argv: list[str]) -> None:
     """Reads the runs, draws, and says which runs are not finished."""
     output = flags.FLAGS.output
-    folder = os.path.dirname(output) or "."
     if not output.lower().endswith((".png", ".svg", ".pdf")):
         raise app.UsageError(
             "--output must end in .png, .svg or .pdf. "
@@ -114,7 +112,6 @@ def main(argv: list[str]) -> None:
         new = draw(runs, flags.FLAGS.kind)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
-    os.makedirs(folder, exist_ok=True)
     plots.save(new, output)
     for run in runs:
         if not run.finished:

@@ -1,12 +1,11 @@
 """The demo's report: a table, a Markdown page and the batch-size figure."""
 
 import dataclasses
-import os
 import statistics
 from collections.abc import Iterable
 
 from classification import plot
-from evonorm_tf import plots
+from evonorm_tf import files, plots
 
 ABOUT = (
     "A small ResNet on the 1,797 8x8 digits of scikit-learn (a quarter held "
@@ -109,8 +108,7 @@ def write(
       epochs: passes over the training set, each run.
       examples: size of the test set.
     """
-    page = os.path.join(root, "report.md")
-    picture = os.path.join(root, "report.png")
+    page, picture = (files.join(root, f"report.{x}") for x in ("md", "png"))
     seeds = len({run.seed for run in accuracies})
     what = (
         f"Mean and range of {seeds} seeds after {epochs:g} epochs; one test "
@@ -125,8 +123,7 @@ def write(
         "![Accuracy against batch size](report.png)\n\n"
         "Made by `python -m classification.demo`.\n"
     )
-    with open(page, "w", encoding="utf-8") as file:
-        file.write(text)
+    files.write(page, text)
     return page, picture
 
 

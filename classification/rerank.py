@@ -14,8 +14,6 @@ runs that have ended are not repeated.
 
 import argparse
 import csv
-import json
-import os
 import shlex
 import subprocess
 import sys
@@ -25,10 +23,11 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from evonorm_tf import files
 from evonorm_tf.search import command_line, commands, history
+from training import runs
 
 _HEAD = "classification.train"
-_METRICS = "metrics.jsonl"
 _OVERRIDE = "--params_override="
 _FIELDS = ("id", "search", "accuracy", "command")
 
@@ -65,11 +64,10 @@ def run(
       RuntimeError: a run of the head failed.
     """
     extra = _holding_out(held_out, experiment, extra)
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, "rerank.csv")
+    path = files.join(folder, "rerank.csv")
     done = {(row.id, row.command): row for row in _read(path)}
     for number, score, file in layers:
-        model_dir = os.path.join(folder, str(number))
+        model_dir = files.join(folder, str(number))
         command = [
             *(sys.executable, "-m", _HEAD, f"--experiment={experiment}"),
             *(f"--norm_act={file}", f"--model_dir={model_dir}", *extra),
@@ -120,11 +118,9 @@ def _holding_out(
 
 def _accuracy(model_dir: str) -> float:
     """Validation accuracy after the last step that the run took."""
-    path = os.path.join(model_dir, _METRICS)
-    with open(path, encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
-    found = [line for line in lines if line["kind"] == "eval"]
-    last = max(line["step"] for line in lines)
+    run = runs.Run(model_dir)
+    found = run.metrics("eval")
+    last = max((line["step"] for line in run.metrics()), default=0)
     if not found or found[-1]["step"] != last:
         raise RuntimeError(
             "The run was not evaluated after its last step; set its "
@@ -135,9 +131,12 @@ def _accuracy(model_dir: str) -> float:
 
 
 def _read(path: str) -> list[Ranking]:
-    if not os.path.isfile(path):
+    if not files.is_file(path):
         return []
-    with open(path, newline="", encoding="utf-8") as file:
+    with (
+        files.local(path) as place,
+        open(place, newline="", encoding="utf-8") as file,
+    ):
         return [
             Ranking(
                 int(row["id"]),
@@ -150,12 +149,13 @@ def _read(path: str) -> list[Ranking]:
 
 
 def _write(path: str, rows: list[Ranking]) -> None:
-    # Replaced in one go: a killed process leaves the old one or the new one.
-    with open(path + ".new", "w", newline="", encoding="utf-8") as file:
+    with (
+        files.writing(path) as place,
+        open(place, "w", newline="", encoding="utf-8") as file,
+    ):
         out = csv.writer(file)
         out.writerow(_FIELDS)
         out.writerows(rows)
-    os.replace(path + ".new", path)
 
 
 def _rerank(chosen: argparse.Namespace) -> None:
@@ -176,7 +176,7 @@ def _rerank(chosen: argparse.Namespace) -> None:
         for r in ranked
     ]
     extra = [*chosen.head, *(["--debug"] if chosen.debug else [])]
-    folder = os.path.join(chosen.output, "rerank")
+    folder = files.join(chosen.output, "rerank")
     rows = run(layers, folder, chosen.experiment, extra, chosen.held_out)
     shown = Table("id", "search", chosen.experiment)
     for row in rows:

@@ -4,14 +4,12 @@ No data are opened: `run.json` says how large the images are.
 """
 
 import dataclasses
-import json
-import os
 from typing import Any
 
 import tf_keras
 
 from classification import settings, task
-from training import config, record, saved
+from training import config, runs, saved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +69,10 @@ def restore(model_dir: str, checkpoint: str = "latest") -> Restored:
 
 
 def _about(model_dir: str) -> dict[str, Any]:
-    path = os.path.join(model_dir, record.ABOUT_FILE)
-    about = {}
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            about = json.load(file)
+    about = runs.Run(model_dir).facts()
     if "input_shape" not in about:
         raise ValueError(
-            f"{record.ABOUT_FILE} is missing or does not say how large the "
+            f"{runs.FACTS_FILE} is missing or does not say how large the "
             "images are; start the run's command once more, which writes it "
             f"anew. Received: model_dir={model_dir!r}"
         )

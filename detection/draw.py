@@ -1,6 +1,5 @@
 """Pictures of detections: boxes, masks, names and scores."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from official.vision.dataloaders import tf_example_decoder
 
 from detection import masks
 from detection.ground_truth import GroundTruth
+from evonorm_tf import files
 
 Entries = Sequence[Mapping[str, Any]]
 # Okabe and Ito's colour-blind safe set.
@@ -128,8 +128,8 @@ def _sheet(image: np.ndarray, panels: int) -> figure.Figure:
 
 def save(sheet: figure.Figure, path: str) -> None:
     """Writes a figure as a PNG, and the directory that it goes to."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    sheet.savefig(path, format="png", dpi=1.3 * _INCH)
+    with files.writing(path) as place:
+        sheet.savefig(place, format="png", dpi=1.3 * _INCH)
 
 
 def pixels(sheet: figure.Figure) -> np.ndarray:

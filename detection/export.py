@@ -16,18 +16,15 @@ something else is an error, and so is one on images in which nothing is found.
 """
 
 import json
-import os
-import shutil
-import tempfile
 
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
 from detection import detector, draw, predict, restore
+from evonorm_tf import files
 from evonorm_tf.exporting import formats, inference_form
 from training import flags as training_flags
-from training import progress
 
 NAME = "saved_model"
 # Boxes in parts of the image's longer side, scores and masks as they are:
@@ -56,42 +53,26 @@ def export(
     model = detector.Detector(run.model, run.params.task.model)
     with inference_form(run.model) as left:
         signatures = model.signatures()
-    os.makedirs(output_dir, exist_ok=True)
-    # What is refused never stands under its name.
-    with tempfile.TemporaryDirectory(".unchecked", dir=output_dir) as aside:
-        path = os.path.join(aside, NAME)
+    with files.staging(output_dir, last="export.json") as aside:
+        path = files.join(aside, NAME)
         formats.save(signatures, path)
-        compared = _compare(model, tf.saved_model.load(path), images)
-        _replace(path, output_dir)
-    names = {str(key): name for key, name in run.names.items()}
-    progress.write_atomically(
-        os.path.join(output_dir, "labels.json"),
-        json.dumps(names, indent=2) + "\n",
-    )
-    about = {
-        "checkpoint": run.path,
-        "step": run.step,
-        "metrics": run.metrics,
-        "compared": compared,
-        "not_folded": left,
-        "config": run.params.as_dict(),
-    }
-    progress.write_atomically(
-        os.path.join(output_dir, "export.json"),
-        json.dumps(about, indent=2) + "\n",
-    )
+        loaded = tf.saved_model.load(files.without_wildcards(path))
+        compared = _compare(model, loaded, images)
+        content = {
+            "labels.json": {str(k): name for k, name in run.names.items()},
+            "export.json": {
+                "checkpoint": run.path,
+                "step": run.step,
+                "metrics": run.metrics,
+                "compared": compared,
+                "not_folded": left,
+                "config": run.params.as_dict(),
+            },
+        }
+        for name, value in content.items():
+            text = json.dumps(value, indent=2) + "\n"
+            files.write(files.join(aside, name), text)
     return compared
-
-
-def _replace(path: str, folder: str) -> None:
-    """Moves what is checked into its place; export.json comes last."""
-    about = os.path.join(folder, "export.json")
-    if os.path.exists(about):
-        os.remove(about)
-    place = os.path.join(folder, NAME)
-    if os.path.isdir(place):
-        shutil.rmtree(place)
-    os.replace(path, place)
 
 
 def _compare(

@@ -1,11 +1,11 @@
 """A run's detector from its directory alone: no data are opened."""
 
 import dataclasses
-import os
 
 import tf_keras
 
 from detection import ground_truth, settings, task
+from evonorm_tf import files
 from training import config, saved
 
 
@@ -51,6 +51,6 @@ def restore(model_dir: str | None, checkpoint: str = "latest") -> Restored:
 
 def _names(params: config.Experiment) -> dict[int, str]:
     path = params.task.annotation_file
-    if not path or not os.path.isfile(path):
+    if not path or not files.is_file(path):
         return {}
     return ground_truth.categories(path)

@@ -9,8 +9,6 @@ validation scenes are made of different digits.
 
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Iterator
 
 import cv2
@@ -21,6 +19,7 @@ from official.vision.data import tf_example_builder
 from sklearn import datasets
 
 from detection.masks import encode
+from evonorm_tf import files
 
 CATEGORIES = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
 _SPLITS = ("train", "validation")
@@ -96,20 +95,13 @@ def ensure(params: Scenes, directory: str) -> str:
         f"scenes-{params.size}px-{params.train}-{params.validation}"
         f"-seed{params.seed}"
     )
-    path = os.path.join(directory, name)
-    if os.path.isdir(path):
+    path = files.join(directory, name)
+    if files.is_folder(path):
         return path
-    unfinished = f"{path}.{os.getpid()}.tmp"
-    os.makedirs(unfinished)
     counts = (params.train, params.validation)
-    for index, (split, count) in enumerate(zip(_SPLITS, counts)):
-        _write(unfinished, split, compose(params, index, count))
-    try:
-        os.rename(unfinished, path)
-    except OSError:  # Another process was faster: its scenes are the same.
-        shutil.rmtree(unfinished)
-        if not os.path.isdir(path):
-            raise
+    with files.writing(path) as place:
+        for index, (split, count) in enumerate(zip(_SPLITS, counts)):
+            _write(place, split, compose(params, index, count))
     return path
 
 
@@ -171,14 +163,14 @@ def _hides(mask: np.ndarray, other: np.ndarray) -> bool:
 
 def _write(directory: str, split: str, scenes: Iterator[Scene]) -> None:
     """Writes a split: images, JSON and TFRecords."""
-    os.makedirs(os.path.join(directory, split))
+    files.make_folder(files.join(directory, split))
     images: list[dict] = []
     annotations: list[dict] = []
-    records = os.path.join(directory, f"{split}.tfrecord")
+    records = files.join(directory, f"{split}.tfrecord")
     with tf.io.TFRecordWriter(records) as writer:
         for image_id, scene in enumerate(scenes, start=1):
             name = f"{split}/{image_id:06d}.png"
-            cv2.imwrite(os.path.join(directory, name), scene.image[..., ::-1])
+            cv2.imwrite(files.join(directory, name), scene.image[..., ::-1])
             height, width = scene.image.shape[:2]
             images.append(
                 {
@@ -197,8 +189,7 @@ def _write(directory: str, split: str, scenes: Iterator[Scene]) -> None:
         "annotations": annotations,
         "categories": CATEGORIES,
     }
-    with open(os.path.join(directory, f"{split}.json"), "w") as file:
-        json.dump(content, file)
+    files.write(files.join(directory, f"{split}.json"), json.dumps(content))
 
 
 def _annotations(scene: Scene, image_id: int) -> Iterator[dict]:

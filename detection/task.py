@@ -7,13 +7,11 @@ always 0, augmentation that moves the pixels and leaves the boxes. What a step
 draws is a function of (seed, step), so that a resumed run is the unbroken one.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
-import yaml
 from official.core import task_factory
 from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
@@ -30,7 +28,8 @@ from detection import (
     transfer,
 )
 from detection import experiment as _registers  # noqa: F401
-from training import average, config, driver, noise, record
+from evonorm_tf import files
+from training import average, config, noise, runs
 
 RESULTS_FILE = "results.json"
 
@@ -127,7 +126,7 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
     def _build_coco_metrics(self) -> None:
         path = None
         if self._logging_dir:
-            path = os.path.join(self._logging_dir, RESULTS_FILE)
+            path = files.join(self._logging_dir, RESULTS_FILE)
         self.coco_metric = results.Collector(
             self.task_config.annotation_file,
             path,
@@ -165,10 +164,10 @@ def prepare(params: config.Experiment, model_dir: str) -> Task:
     Raises:
       ValueError: data or options that cannot be.
     """
-    task = params.task
+    task, run = params.task, runs.Run(model_dir)
     check_config.options(params)
     if task.scenes.train and not task.train_data.input_path:
-        _use_scenes(task, model_dir)
+        _use_scenes(task, run.folder)
     annotated = check_config.annotations(task)
     for line in annotated.filled.lines(coco_format.FILLED):
         print(f"{annotated.path}: {line}")
@@ -176,20 +175,18 @@ def prepare(params: config.Experiment, model_dir: str) -> Task:
     if task.validation_data.num_objects:
         task.validation_data.num_objects = len(annotated.annotations())
     if task.init_recipe:
-        task.init_recipe = _init_recipe(task, model_dir)
-    return Task(task, logging_dir=model_dir)
+        task.init_recipe = _init_recipe(task, run)
+    return Task(task, logging_dir=run.folder)
 
 
-def _init_recipe(task: settings.Task, model_dir: str) -> str:
+def _init_recipe(task: settings.Task, run: runs.Run) -> str:
     """The recipe of the classifier that the run starts from, or started."""
     if not task.init_checkpoint:
         return ""
-    recorded = os.path.join(model_dir, record.CONFIG_FILE)
-    if driver.latest_step(model_dir) and os.path.isfile(recorded):
+    before = run.config()
+    if run.step() and before is not None:
         # Its classifier may be gone, or trained on, by now.
-        with open(recorded, encoding="utf-8") as file:
-            before = yaml.safe_load(file)["task"]
-        return before.get("init_recipe", "")
+        return before["task"].get("init_recipe", "")
     found = transfer.recipes(task.init_checkpoint)
     asked = task.init_recipe
     return asked if asked in found else ", ".join(found)
@@ -197,7 +194,7 @@ def _init_recipe(task: settings.Task, model_dir: str) -> str:
 
 def _use_scenes(task: settings.Task, model_dir: str) -> None:
     made = scenes.ensure(task.scenes, model_dir)
-    task.train_data.input_path = os.path.join(made, "train.tfrecord")
-    task.validation_data.input_path = os.path.join(made, "validation.tfrecord")
-    task.annotation_file = os.path.join(made, "validation.json")
+    task.train_data.input_path = files.join(made, "train.tfrecord")
+    task.validation_data.input_path = files.join(made, "validation.tfrecord")
+    task.annotation_file = files.join(made, "validation.json")
     task.train_data.num_examples = task.scenes.train

@@ -14,8 +14,6 @@ of the last evaluation; `results_masks.json` for those of masks alone),
 `predictions.png` and pictures for TensorBoard.
 """
 
-import os
-
 from absl import app, flags
 
 from configs import tables
@@ -28,12 +26,14 @@ from detection import (
     steps,
     task,
 )
+from evonorm_tf import files
 from evonorm_tf.preflight import tpu
 from training import (
     config,
     driver,
     preflights,
     progress,
+    runs,
     strategy,
 )
 from training import flags as training_flags
@@ -104,21 +104,21 @@ def run(
       model_dir: the run's directory.
       display: as in `driver.run`.
     """
-    os.makedirs(model_dir, exist_ok=True)
-    prepared = task.prepare(params, model_dir)
-    result = driver.run(params, prepared, mode, model_dir, display)
+    folder = runs.Run(files.make_folder(model_dir))
+    prepared = task.prepare(params, folder.folder)
+    result = driver.run(params, prepared, mode, folder.folder, display)
     if "eval" in mode and params.task.use_coco_metrics:
-        _draw(params.task, prepared.coco_metric, model_dir, result.step)
+        _draw(params.task, prepared.coco_metric, folder, result.step)
     return result
 
 
-def _draw(one: task.Task, metric, model_dir: str, step: int) -> None:
+def _draw(one: task.Task, metric, run: runs.Run, step: int) -> None:
     """The last evaluation, printed and as pictures."""
-    picture = os.path.join(model_dir, PICTURE)
+    picture = run.path(PICTURE)
     images = draw.read_images(one.validation_data.input_path, _DRAWN)
     draw.overview(images, metric.results, metric.truth, picture)
-    folder = os.path.join(model_dir, PICTURES)
-    draw.summaries(folder, step, images, metric.results, metric.truth)
+    place = run.path(PICTURES)
+    draw.summaries(place, step, images, metric.results, metric.truth)
     print(evaluate.table(metric.figures))
     print(f"Picture: {picture}")
 
@@ -143,12 +143,12 @@ def main(_: list[str]) -> None:
         return
     model_dir = FLAGS.model_dir
     if FLAGS.row and not FLAGS["model_dir"].present:
-        model_dir = os.path.join("runs", FLAGS.row)
+        model_dir = files.join("runs", FLAGS.row)
     run(params, FLAGS.mode, model_dir)
 
 
 if __name__ == "__main__":
     training_flags.define_flags(
-        "scenes_maskrcnn", os.path.join("runs", "scenes"), rows=True, steps=True
+        "scenes_maskrcnn", "runs/scenes", rows=True, steps=True
     )
     app.run(main)

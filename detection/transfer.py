@@ -6,20 +6,18 @@ their last features back to the image, and must agree layer by layer.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
-import yaml
 from official.vision.ops import preprocess_ops
 
 from configs import tables
 from configs.tables import results
 from detection import settings
-from evonorm_tf import legacy, nets
-from training import config, progress, record
+from evonorm_tf import files, legacy, nets
+from training import config, runs
 
 _NETWORK = ("network", "width", "max_depth")
 _LAYER = ("name", "groups", "group_size", "min_group_size")
@@ -69,13 +67,13 @@ def backbone(
     _require_alike(params, theirs, run)
     _require_pixels(recorded["task"].get("train_data", {}), run)
     averaged = recorded["trainer"]["optimizer_config"].get("ema") is not None
-    if averaged and os.path.basename(os.path.normpath(run)) != "best":
+    if averaged and files.name(run) != "best":
         raise ValueError(
             "The classifier averages its weights, and the average is in its "
-            f"best checkpoint: name {os.path.join(run, 'best')!r} instead. "
+            f"best checkpoint: name {files.join(run, 'best')!r} instead. "
             f"Received: init_checkpoint={run!r}"
         )
-    path = tf.train.latest_checkpoint(run)
+    path = runs.Run(run).checkpoint()
     if path is None:
         raise ValueError(
             "The classifier's run has no checkpoint; train it first. "
@@ -102,31 +100,22 @@ def recipes(run: str) -> list[str]:
     Raises:
       ValueError: no such run.
     """
-    folder = os.path.abspath(_read(run)[0])
-    if not os.path.isfile(os.path.join(folder, progress.METRICS_FILE)):
+    found, _ = _read(run)
+    if not found.has(runs.METRICS_FILE):
         return []
-    # Not the runs that may be in folders of its own.
-    own = [
-        found
-        for found in results.read([folder])
-        if found.folder == os.path.basename(folder)
-    ]
-    rows = results.sort(own, tables.ROWS).by_row
+    rows = results.sort([results.of(found)], tables.ROWS).by_row
     return sorted(row.rpartition("/")[0] for row in rows)
 
 
-def _read(run: str) -> tuple[str, dict[str, Any]]:
+def _read(run: str) -> tuple[runs.Run, dict[str, Any]]:
     """The run, or that which a best/ is of; the config recorded there."""
-    for folder in (run, os.path.dirname(os.path.normpath(run))):
-        path = os.path.join(folder, record.CONFIG_FILE)
-        if os.path.isfile(path):
-            with open(path, encoding="utf-8") as file:
-                recorded = yaml.safe_load(file)
-            if "norm_act" in recorded.get("task", {}).get("model", {}):
-                return folder, recorded
+    for found in (runs.Run(run), runs.Run(files.parent(run))):
+        recorded = found.config() or {}
+        if "norm_act" in recorded.get("task", {}).get("model", {}):
+            return found, recorded
     raise ValueError(
         "There is no run of classification.train with its "
-        f"{record.CONFIG_FILE}. Received: init_checkpoint={run!r}"
+        f"{runs.CONFIG_FILE}. Received: init_checkpoint={run!r}"
     )
 
 
@@ -191,7 +180,7 @@ def _restored(theirs: dict[str, Any], path: str) -> Any:
         features, layers, theirs["num_classes"], theirs["dropout"] or 0.0
     )
     twin = tf_keras.Model(images, logits)
-    read = tf.train.Checkpoint(model=twin).read(path)
+    read = tf.train.Checkpoint(model=twin).read(runs.readable(path))
     read.assert_existing_objects_matched().expect_partial()
     return features
 

@@ -14,10 +14,11 @@ import contextlib
 import fnmatch
 import functools
 import os
+import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 Path = str | os.PathLike
@@ -25,6 +26,8 @@ Path = str | os.PathLike
 # match, in which these characters of a path are not themselves.
 _SPECIAL = "*?[\\"
 _WILDCARDS = "*?["
+# As TensorFlow tells a file system's name: "a=gs://b" is a local path.
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9.]*://")
 
 
 def normalize(path: Path) -> str:
@@ -33,18 +36,24 @@ def normalize(path: Path) -> str:
     if path.startswith("file://"):
         # As TensorFlow reads it: a host's name is ignored.
         return "/" + path.removeprefix("file://").partition("/")[2]
-    return path if "://" in path else os.path.expanduser(path)
+    return path if _URL.match(path) else os.path.expanduser(path)
 
 
 def is_local(path: Path) -> bool:
     """Whether Python's own functions can open the path."""
-    return "://" not in normalize(path)
+    return not _URL.match(normalize(path))
 
 
 def absolute(path: Path) -> str:
     """The path, independent of the working directory."""
     path = normalize(path)
     return os.path.abspath(path) if is_local(path) else path.rstrip("/")
+
+
+def real(path: Path) -> str:
+    """The absolute path without links: one for each file."""
+    path = absolute(path)
+    return os.path.realpath(path) if is_local(path) else path
 
 
 def join(folder: Path, *names: str) -> str:
@@ -88,7 +97,10 @@ def size(path: Path) -> int:
     Raises:
       FileNotFoundError: it is not there.
     """
-    return _call("stat", normalize(path)).length
+    path = normalize(path)
+    if is_local(path):
+        return os.path.getsize(path)
+    return _call("stat", path).length
 
 
 def names(folder: Path) -> list[str]:
@@ -107,7 +119,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     Linked folders are entered; a link back to a folder above is not.
     """
     folder = normalize(folder)
-    yield from _walk(folder, (os.path.realpath(folder),))
+    yield from _walk(folder, (real(folder),))
 
 
 def _walk(folder: str, above: tuple[str, ...]) -> Iterator[tuple]:
@@ -116,9 +128,8 @@ def _walk(folder: str, above: tuple[str, ...]) -> Iterator[tuple]:
     yield folder, folders, [n for n in inside if n not in folders]
     for name in folders:
         path = os.path.join(folder, name)
-        real = os.path.realpath(path) if is_local(path) else path
-        if real not in above:
-            yield from _walk(path, (*above, real))
+        if real(path) not in above:
+            yield from _walk(path, (*above, real(path)))
 
 
 def match(pattern: Path) -> list[str]:
@@ -143,7 +154,7 @@ def match(pattern: Path) -> list[str]:
 
 def _root(path: str) -> tuple[str, str]:
     """A file system's root ("/", "gs://bucket/", "") and the rest."""
-    if "://" in path:
+    if not is_local(path):
         scheme, _, rest = path.partition("://")
         host, _, rest = rest.partition("/")
         return f"{scheme}://{host}/", rest
@@ -188,6 +199,10 @@ def read(path: Path) -> bytes:
     Raises:
       FileNotFoundError: it is not there.
     """
+    path = normalize(path)
+    if is_local(path):
+        with open(path, "rb") as file:
+            return file.read()
     with _errors_of(path), open_binary(path) as file:
         return file.read()
 
@@ -222,6 +237,10 @@ def write(path: Path, content: bytes | str) -> str:
 def append(path: Path, text: str) -> None:
     """Adds text to the end of a file."""
     path = normalize(path)
+    if is_local(path):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+        return
     with _errors_of(path), _call("GFile", path, "a") as file:
         file.write(text)
 
@@ -253,6 +272,27 @@ def writing(path: Path) -> Iterator[str]:
         place = os.path.join(aside, "new" + os.path.splitext(path)[1])
         yield place
         install(place, path)
+
+
+@contextlib.contextmanager
+def staging(folder: Path, last: str = "") -> Iterator[str]:
+    """A local folder to fill, for files that belong together.
+
+    What is in it goes to `folder`, in the place of what has the same names,
+    when the block ends without an error; what is refused never stands there.
+
+    Args:
+      folder: where to; made if need be.
+      last: name of a file that speaks for the others: an old one goes first,
+        and the new one comes last.
+    """
+    with tempfile.TemporaryDirectory() as aside:
+        yield aside
+        made = sorted(names(aside), key=lambda name: name == last)
+        if last in made:
+            remove(join(folder, last))
+        for name in made:
+            install(join(aside, name), join(folder, name))
 
 
 def install(source: Path, path: Path) -> None:
@@ -373,11 +413,26 @@ def _replace(temporary: str, path: str) -> None:
 
 
 def _call(operation: str, *arguments: Any, **settings: Any) -> Any:
-    """One of tf.io.gfile's functions, its errors as Python's own."""
-    import tensorflow as tf  # Slow: not for who only formats paths.
+    """One of tf.io.gfile's functions, or Python's own for local paths."""
+    paths = arguments[:2] if operation in ("copy", "rename") else arguments[:1]
+    if all(map(is_local, paths)):
+        return _LOCAL[operation](*arguments, **settings)
+    import tensorflow as tf  # Slow: not for who has local paths alone.
 
     with _errors_of(arguments[0]):
         return getattr(tf.io.gfile, operation)(*arguments, **settings)
+
+
+_LOCAL: dict[str, Callable[..., Any]] = {
+    "exists": os.path.exists,
+    "isdir": os.path.isdir,
+    "listdir": os.listdir,
+    "makedirs": lambda path: os.makedirs(path, exist_ok=True),
+    "copy": lambda source, target, overwrite: shutil.copyfile(source, target),
+    "rename": lambda source, target, overwrite: os.replace(source, target),
+    "remove": os.remove,
+    "rmtree": shutil.rmtree,
+}
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from collections.abc import Collection
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evonorm_tf import files
+
 INK = "#333333"
 MUTED = "#666666"
 LABEL_SIZE = 10  # points
@@ -121,10 +123,20 @@ def marks(axes: Axes, x: list[float], y: list[float], layer: str) -> None:
 
 
 def save(new: Figure, path: str) -> None:
-    """Writes the figure, what stands outside its frame included."""
-    new.savefig(
-        path, dpi=160, facecolor="white", bbox_inches="tight", pad_inches=0.12
-    )
+    """Writes the figure, what stands outside its frame included.
+
+    Args:
+      new: the figure.
+      path: on any file system; the folder above is made.
+    """
+    with files.writing(path) as place:
+        new.savefig(
+            place,
+            dpi=160,
+            facecolor="white",
+            bbox_inches="tight",
+            pad_inches=0.12,
+        )
 
 
 def name_lines(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:

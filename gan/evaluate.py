@@ -25,7 +25,7 @@ def main(_: list[str]) -> None:
         found.params,
         found.generator,
         found.strategy,
-        found.model_dir,
+        found.run,
         lambda: found.step,
         apart=True,
     )

@@ -1,7 +1,5 @@
 """Measures the averaged generator: samples, distances, class score."""
 
-import json
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +7,10 @@ import numpy as np
 import orbit
 import tensorflow as tf
 
+from evonorm_tf import files
 from gan import data, experiment, networks, sampling
 from gan.metrics import classifier, extractor, measure, reference
-from training import config, progress
+from training import config, runs
 
 RESULT_FILE = "evaluation.json"
 SAMPLES = "samples"
@@ -56,7 +55,7 @@ class Evaluator(orbit.AbstractEvaluator):
         params: config.Experiment,
         generator: networks.Generator,
         strategy: tf.distribute.Strategy,
-        model_dir: str,
+        run: runs.Run,
         step: Callable[[], int],
         apart: bool = False,
     ):
@@ -66,7 +65,7 @@ class Evaluator(orbit.AbstractEvaluator):
           params: the experiment.
           generator: the averaged one.
           strategy: whose scope it was built in.
-          model_dir: where samples, results and a trained classifier go.
+          run: where samples, results and a trained classifier go.
           step: gives the global step.
           apart: gives each kind of evaluation a file of its own, beside that
             of the run's own evaluations.
@@ -74,7 +73,7 @@ class Evaluator(orbit.AbstractEvaluator):
         self._task: experiment.Task = params.task
         self._norm_act = params.task.model.norm_act.name
         self._sampler = sampling.Sampler(generator, params.task, strategy)
-        self._model_dir, self._step = model_dir, step
+        self._run, self._step = run, step
         self._extract: extractor.Extractor | None = None
         self._real: measure.Statistics | None = None
         self._apart = apart
@@ -90,14 +89,13 @@ class Evaluator(orbit.AbstractEvaluator):
         self._prepare()
         self._sampler.settle()
         step, settings = self._step(), self._task.evaluation
-        folder = os.path.join(self._model_dir, SAMPLES)
-        os.makedirs(folder, exist_ok=True)
+        folder = files.make_folder(self._run.path(SAMPLES))
         for name, picture in (
             ("step", self._sampler.grid(settings.grid_rows)),
             ("truncation", self._sampler.truncation(settings.truncations)),
             ("interpolation", self._sampler.interpolation()),
         ):
-            path = os.path.join(folder, f"{name}-{step:07d}.png")
+            path = files.join(folder, f"{name}-{step:07d}.png")
             sampling.write_png(picture, path)
             title = "samples" if name == "step" else name
             tf.summary.image(title, picture[np.newaxis], step=step)
@@ -108,10 +106,7 @@ class Evaluator(orbit.AbstractEvaluator):
         name = RESULT_FILE
         if self._apart:
             name = f"evaluation-{step:07d}-{reference.digest(facts)[:12]}.json"
-        self.result_file = os.path.join(self._model_dir, name)
-        progress.write_atomically(
-            self.result_file, json.dumps(result, indent=2) + "\n"
-        )
+        self.result_file = self._run.write_json(result, name)
         return metrics
 
     def _prepare(self) -> None:
@@ -128,7 +123,7 @@ class Evaluator(orbit.AbstractEvaluator):
             measure.require_enough(count, extract, settings, what)
         name = f"{images.name}, {images.side} px"
         facts = measure.facts(name, len(images), extract, settings)
-        path = settings.reference or reference.path_in(self._model_dir, facts)
+        path = settings.reference or reference.path_in(self._run.folder, facts)
 
         def make() -> measure.Statistics:
             return measure.measure(
@@ -147,7 +142,10 @@ class Evaluator(orbit.AbstractEvaluator):
             return measure.open_extractor(settings)
         images = data.open_images(task.train_data, task.model)
         return classifier.own(
-            self._model_dir, images, settings.classifier_steps, settings.sha256
+            self._run.folder,
+            images,
+            settings.classifier_steps,
+            settings.sha256,
         )
 
     def _made_facts(self) -> dict[str, str]:

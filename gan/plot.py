@@ -11,18 +11,16 @@ class a column.
 
 import dataclasses
 import json
-import os
 from typing import Any
 
-import yaml
 from absl import app, flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evonorm_tf import plots
+from evonorm_tf import files, plots
 from gan.evaluation import RESULT_FILE, SAMPLES
-from training import record
+from training import runs
 
 # Of these a run may have its own.
 _OWN = ("norm_act",)
@@ -56,52 +54,32 @@ def find(roots: list[str]) -> list[Log]:
     Raises:
       ValueError: a folder without a run, runs that do not compare.
     """
-    logs = []
-    for root in roots:
-        found = [
-            _read(folder)
-            for folder, _, files in sorted(os.walk(root))
-            if {record.CONFIG_FILE, "metrics.jsonl"} <= set(files)
-        ]
-        if not found:
-            raise ValueError(
-                "There is no run in it: no folder with params.yaml and "
-                f"metrics.jsonl. Received: {root!r}"
-            )
-        logs += found
+    logs = [_read(run) for run in runs.find(roots).values()]
     for log in logs[1:]:
         _require_alike(logs[0], log)
     return logs
 
 
-def _read(folder: str) -> Log:
-    def path(name: str) -> str:
-        return os.path.join(folder, name)
-
-    with open(path(record.CONFIG_FILE), encoding="utf-8") as file:
-        task = yaml.safe_load(file)["task"]
-    with open(path("metrics.jsonl"), encoding="utf-8") as file:
-        # A run that goes on while we read may have half a last line.
-        lines = [json.loads(line) for line in file if line.endswith("\n")]
+def _read(run: runs.Run) -> Log:
+    task = run.require_config()["task"]
     measured = {
         key: value for key, value in task["model"].items() if key not in _OWN
     }
     measured["batch"] = task["train_data"]["global_batch_size"]
-    if os.path.exists(path(RESULT_FILE)):
-        with open(path(RESULT_FILE), encoding="utf-8") as file:
-            facts = json.load(file)["facts"]
+    facts = run.json(RESULT_FILE).get("facts")
+    if facts is not None:
         measured |= {f"real {k}": v for k, v in facts["real"].items()}
         measured["made count"] = facts["made"]["count"]
-    evals = [line for line in lines if line["kind"] == "eval"]
+    evals = run.metrics("eval")
     step = evals[-1]["step"] if evals else 0
-    grid = path(os.path.join(SAMPLES, f"step-{step:07d}.png"))
+    grid = (SAMPLES, f"step-{step:07d}.png")
     return Log(
-        folder,
+        run.folder,
         task["model"]["norm_act"]["name"],
-        [line for line in lines if line["kind"] == "train"],
+        run.metrics("train"),
         evals,
         measured,
-        grid if os.path.exists(grid) else "",
+        run.path(*grid) if run.has(*grid) else "",
     )
 
 
@@ -177,7 +155,7 @@ def figure(logs: list[Log]) -> Figure:
 
 def _samples(axes: Axes, log: Log) -> None:
     """The picture of a run's last samples."""
-    with Image.open(log.grid) as image:
+    with files.local(log.grid) as path, Image.open(path) as image:
         axes.imshow(image.convert("RGB"), interpolation="nearest")
     step = log.evals[-1]["step"]
     axes.set_title(f"{log.layer}, step {step}", fontsize=10.5, color=plots.INK)
@@ -211,7 +189,6 @@ def main(arguments: list[str]) -> None:
         new = figure(logs)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
-    os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
     plots.save(new, output)
     for log in logs:
         for line in log.evals[:: max(len(log.evals) - 1, 1)]:

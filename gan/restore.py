@@ -1,14 +1,14 @@
 """A trained generator, read back from a run's directory."""
 
 import dataclasses
-import os
 
 import tensorflow as tf
 import tf_keras
 from official.modeling import performance
 
+from evonorm_tf import files
 from gan import experiment, networks
-from training import config, record, strategy
+from training import config, runs, strategy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Restored:
       generator: the averaged one; settle it before use.
       strategy: whose scope it was built in.
       step: global step.
-      model_dir: the run's directory.
+      run: where it is from.
     """
 
     params: config.Experiment
     generator: networks.Generator
     strategy: tf.distribute.Strategy
     step: int
-    model_dir: str
+    run: runs.Run
 
 
 def restore(checkpoint: str, params_override: str | None = None) -> Restored:
@@ -41,19 +41,19 @@ def restore(checkpoint: str, params_override: str | None = None) -> Restored:
     Raises:
       ValueError: no checkpoint, no config beside it, or another model.
     """
-    path = checkpoint
-    if os.path.isdir(checkpoint):
-        path = tf.train.latest_checkpoint(checkpoint) or ""
-    if not os.path.exists(path + ".index"):
+    path = files.normalize(checkpoint).removesuffix(".index")
+    if files.is_folder(path):
+        path = runs.Run(path).checkpoint() or ""
+    if not files.exists(f"{path}.index"):
         raise ValueError(
             "There is no checkpoint. Give a run's directory or the prefix of "
             f"a checkpoint in it. Received: checkpoint={checkpoint!r}"
         )
-    model_dir = os.path.dirname(path)
-    recorded = os.path.join(model_dir, record.CONFIG_FILE)
-    if not os.path.exists(recorded):
+    run = runs.Run(files.parent(path))
+    recorded = run.path(runs.CONFIG_FILE)
+    if not run.has(runs.CONFIG_FILE):
         raise ValueError(
-            f"There is no {record.CONFIG_FILE} beside the checkpoint to say "
+            f"There is no {runs.CONFIG_FILE} beside the checkpoint to say "
             f"what network it is. Received: checkpoint={checkpoint!r}"
         )
     params = config.parse("biggan", [recorded], None, params_override)
@@ -74,7 +74,7 @@ def restore(checkpoint: str, params_override: str | None = None) -> Restored:
         step = tf.Variable(0, dtype=tf.int64)
     reader = tf.train.Checkpoint(average=generator, global_step=step)
     read(reader, {"average": generator}, path, params.task.model)
-    return Restored(params, generator, devices, int(step.numpy()), model_dir)
+    return Restored(params, generator, devices, int(step.numpy()), run)
 
 
 def read(
@@ -94,14 +94,14 @@ def read(
     Raises:
       ValueError: weights of other shapes, or too few or too many of them.
     """
-    reason = ""
+    reason, plain = "", runs.readable(path)
     try:
-        status = reader.restore(path).expect_partial()
+        status = reader.restore(plain).expect_partial()
         status.assert_existing_objects_matched()
     # What TensorFlow raises on other shapes and on missing weights.
     except (AssertionError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-    saved = [name for name, _ in tf.train.list_variables(path)]
+    saved = [name for name, _ in tf.train.list_variables(plain)]
     for name, network in parts.items():
         # A layer of fewer weights would find all of its own.
         there = sum(key.startswith(f"{name}/") for key in saved)

@@ -1,21 +1,22 @@
 """One GAN run: build, resume, train, sample, measure, record."""
 
 import dataclasses
-import os
 
 import orbit
 import tensorflow as tf
 import tf_keras
 from official.modeling import performance
 
+from evonorm_tf import files
 from gan import data, evaluation, experiment, restore, trainer
 from training import (
     config,
     driver,
+    echo,
     iterators,
     loop,
     progress,
-    record,
+    runs,
     strategy,
     watch,
 )
@@ -65,55 +66,49 @@ def run(
             "A GAN run keeps its last checkpoints alone; use --mode=eval. "
             f"Received: mode={mode!r}"
         )
-    start = driver.latest_step(model_dir)
+    folder = runs.Run(model_dir)
+    start = folder.step()
     if mode == "eval" and not start:
         raise ValueError(
             "There is no checkpoint to evaluate; train first. "
             f"Received: model_dir={model_dir!r}"
         )
     if start:
-        _require_recorded(model_dir)
-    if start and mode == "eval":
-        record.check_model(params, model_dir)
-    elif start:
-        record.check_run(params, model_dir, start)
+        _require_recorded(folder)
+        purpose = "read" if mode == "eval" else "resume"
+        folder.require_same(params, purpose, start)
     evaluation.check(params.task.evaluation)
     devices = strategy.build(params.runtime)
     built, about = build(params, devices, start)
     if start:
-        _read(built, devices, model_dir, params.task.model)
-    os.makedirs(model_dir, exist_ok=True)
+        _read(built, devices, folder, params.task.model)
+    files.make_folder(folder.folder)
     if not start:
         # Of a run that saved nothing: its first evaluation is not this one's.
-        progress.write_atomically(
-            os.path.join(model_dir, progress.METRICS_FILE), ""
-        )
+        files.write(folder.path(runs.METRICS_FILE), "")
     total = params.trainer.train_steps
     if mode != "eval":
-        record.save(params, model_dir, about, finished=start >= total)
+        folder.record(params, about, finished=start >= total)
     if mode == "train_and_eval" and start == total:
         # What is finished and recorded is looked at, and left as it is.
-        mode = "eval" if progress.evaluated(model_dir, start) else mode
+        mode = "eval" if folder.evaluated(start) else mode
     display = display or progress.Display(params.task.model.norm_act.name)
     with (
         display,
         progress.quiet_orbit(),
-        driver.stoppable(model_dir, display),
+        driver.stoppable(folder, display),
         iterators.released(built),
     ):
-        where = f"{total} steps, into {model_dir}"
-        if start:
-            where = f"Going on from step {start} of {total} in {model_dir}"
-        display.say(f"{about}. {where}")
+        display.say(f"{about}. {echo.place(start, total, folder.folder)}")
         task = params.task
         images = task.train_data.global_batch_size * task.discriminator_steps
         writes = mode != "eval"
-        seen = watch.Watch(display, model_dir, (start, total), images, writes)
+        seen = watch.Watch(display, folder, (start, total), images, writes)
         seen.look_at(_LOSSES, ["generator", "discriminator"])
         seen.trainer = built
-        controller = _controller(params, (built, seen), devices, model_dir)
+        controller = _controller(params, (built, seen), devices, folder)
         metrics = loop.execute(
-            controller, params.trainer, mode, model_dir, first=True
+            controller, params.trainer, mode, folder, first=True
         )
         if metrics:
             display.say(controller.evaluator.about)
@@ -166,28 +161,28 @@ def build(
     return trainer.Trainer(params, devices, dataset), about
 
 
-def _require_recorded(model_dir: str) -> None:
+def _require_recorded(folder: runs.Run) -> None:
     """Refuses a checkpoint that nothing says the origin of.
 
     Raises:
       ValueError: there is no config beside it.
     """
-    if not os.path.exists(os.path.join(model_dir, record.CONFIG_FILE)):
+    if not folder.has(runs.CONFIG_FILE):
         raise ValueError(
-            f"There is no {record.CONFIG_FILE} beside the checkpoint to say "
+            f"There is no {runs.CONFIG_FILE} beside the checkpoint to say "
             "what run it is of. Put it back, or give this run a model_dir of "
-            f"its own. Received: model_dir={model_dir!r}"
+            f"its own. Received: model_dir={folder.folder!r}"
         )
 
 
 def _read(
     built: trainer.Trainer,
     devices: tf.distribute.Strategy,
-    model_dir: str,
+    folder: runs.Run,
     model: experiment.Model,
 ) -> None:
     """Reads the last checkpoint: Orbit, which does so too, checks nothing."""
-    path = tf.train.latest_checkpoint(model_dir)
+    path = folder.checkpoint()
     names = ("generator", "average", "discriminator")
     found = {name: getattr(built, name) for name in names}
     with devices.scope():
@@ -221,14 +216,14 @@ def _controller(
     params: config.Experiment,
     parts: tuple[trainer.Trainer, watch.Watch],
     devices: tf.distribute.Strategy,
-    model_dir: str,
+    folder: runs.Run,
 ) -> orbit.Controller:
     """Orbit's loop around the trainer; restores what there is."""
     built, seen = parts
     settings = params.trainer
-    manager = tf.train.CheckpointManager(
+    manager = runs.Checkpoints(
         built.checkpoint,
-        model_dir,
+        folder.folder,
         max_to_keep=settings.max_to_keep,
         step_counter=built.global_step,
         checkpoint_interval=settings.checkpoint_interval,
@@ -239,7 +234,7 @@ def _controller(
             params,
             built.average,
             devices,
-            model_dir,
+            folder,
             lambda: int(built.global_step.numpy()),
         ),
         strategy=devices,
@@ -248,8 +243,8 @@ def _controller(
         checkpoint_manager=manager,
         # Summaries are cut at the end of a loop.
         summary_interval=settings.steps_per_loop,
-        summary_dir=os.path.join(model_dir, "train"),
-        eval_summary_dir=os.path.join(model_dir, "validation"),
+        summary_dir=folder.path("train"),
+        eval_summary_dir=folder.path("validation"),
         train_actions=[seen.trained],
         eval_actions=[seen.evaluated],
     )

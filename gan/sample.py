@@ -9,11 +9,11 @@ A grid has a class a column; a truncation sweep a threshold a row; an
 interpolation goes from one latent to another, a class a row.
 """
 
-import os
-
 from absl import app, flags
 
+from evonorm_tf import files
 from gan import restore, sampling
+from gan.evaluation import SAMPLES
 from training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -36,8 +36,8 @@ def main(_: list[str]) -> None:
     else:
         name = f"interpolation-{found.step:07d}.png"
         picture = sampler.interpolation()
-    path = FLAGS.output or os.path.join(found.model_dir, "samples", name)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    path = FLAGS.output or found.run.path(SAMPLES, name)
+    path = files.normalize(path)
     sampling.write_png(picture, path)
     print(path)
 

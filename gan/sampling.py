@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from evonorm_tf import conversion
+from evonorm_tf import conversion, files
 from gan import data, experiment, latent, networks, spectral
 
 _SAMPLES, _STANDING, _GRID = range(3)  # Streams of random numbers.
@@ -171,4 +171,4 @@ def _replica() -> tf.Tensor:
 
 def write_png(pixels: np.ndarray, path: str) -> None:
     """Writes a picture [H, W, 3], uint8."""
-    tf.io.write_file(path, tf.io.encode_png(pixels))
+    files.write(path, tf.io.encode_png(pixels).numpy())

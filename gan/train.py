@@ -12,11 +12,10 @@ that was stopped goes on where it was, by the same command.
 --preflight=v5e:2x2 compiles the steps for a TPU that is not there.
 """
 
-import os
-
 from absl import app, flags
 
 from configs import tables
+from evonorm_tf import files
 from gan import (
     experiment,  # noqa: F401  Registers the experiments.
     run,
@@ -89,7 +88,7 @@ def main(_: list[str]) -> None:
         return
     model_dir = FLAGS.model_dir
     if FLAGS.row and not FLAGS["model_dir"].present:
-        model_dir = os.path.join("runs", FLAGS.row)
+        model_dir = files.join("runs", FLAGS.row)
     run.run(params, FLAGS.mode, model_dir)
 
 

@@ -6,7 +6,7 @@ import time
 
 import tensorflow as tf
 
-from training import driver
+from training import runs
 
 
 def wait_for_step(
@@ -26,6 +26,6 @@ def wait_for_step(
 
 def _saved(folder: pathlib.Path) -> int:
     try:
-        return driver.latest_step(str(folder))
+        return runs.Run(folder).step()
     except tf.errors.NotFoundError:
         return 0

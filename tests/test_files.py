@@ -139,12 +139,18 @@ def test_tensorflow_reads_by_a_path_without_wildcards(root):
         ("file:///a/b c", "/a/b c"),
         ("file://host/a", "/a"),
         ("gs://bucket/a", "gs://bucket/a"),
+        ("a.b=gs://bucket/a", "a.b=gs://bucket/a"),
         ("~/a", os.path.expanduser("~/a")),
         ("a/~", "a/~"),
     ],
 )
 def test_paths_are_normalized(path, wanted):
     assert files.normalize(path) == wanted
+
+
+def test_local_paths_are_told_from_urls():
+    assert files.is_local("a.b=gs://c") and files.is_local("file:///a")
+    assert not files.is_local("gs://c")
 
 
 def test_file_systems_that_are_not_there_are_named():

@@ -6,17 +6,13 @@ its replay, which is no better, is not saved either. Here the figure is
 written last, and counts for the checkpoint of its own step alone.
 """
 
-import json
-import os
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 from official.core import config_definitions
 
-from training import progress, record
+from training import progress, runs
 
-INFO_FILE = "info.json"
 _NAME = "best_ckpt"
 _STEP = "best_ckpt_global_step"
 
@@ -29,21 +25,27 @@ class Best:
     """
 
     def __init__(
-        self, folder: str, metric: str, higher: bool, aside: str | None = None
+        self,
+        run: runs.Run,
+        folder: str,
+        metric: str,
+        higher: bool,
+        aside: str | None = None,
     ):
         """Reads what an earlier part of the run left.
 
         Args:
-          folder: where the checkpoint and its metrics go.
+          run: the run.
+          folder: of it, where the checkpoint and its metrics go.
           metric: which of them says what is better.
           higher: whether more of it is better.
           aside: of a worker that is not the chief: where its checkpoint goes
             instead. It reads what the chief reads, and so decides alike.
         """
-        self._folder, self._aside = folder, aside
+        self._run, self._folder, self._aside = run, folder, aside
         self._metric, self._higher = metric, higher
-        self._manager: tf.train.CheckpointManager | None = None
-        self.best_ckpt_logs = info(folder)
+        self._manager: runs.Checkpoints | None = None
+        self.best_ckpt_logs = run.best(folder)
 
     def maybe_export_checkpoint(
         self, checkpoint: tf.train.Checkpoint, logs: dict, step: int
@@ -71,19 +73,17 @@ class Best:
         if not self._better(logs):
             return False
         if self._manager is None:
-            self._manager = tf.train.CheckpointManager(
+            self._manager = runs.Checkpoints(
                 checkpoint,
-                self._aside or self._folder,
+                self._aside or self._run.path(self._folder),
                 max_to_keep=1,
                 checkpoint_name=_NAME,
             )
         self._manager.save()
         self.best_ckpt_logs = logs
         if self._aside is None:
-            text = json.dumps(logs | {_STEP: int(step)}, indent=2) + "\n"
-            progress.write_atomically(
-                os.path.join(self._folder, INFO_FILE), text
-            )
+            info = logs | {_STEP: int(step)}
+            self._run.write_json(info, self._folder, runs.BEST_FILE)
         return True
 
     def _better(self, logs: Mapping[str, float]) -> bool:
@@ -93,27 +93,16 @@ class Best:
         return new > old if self._higher else new < old
 
 
-def info(folder: str) -> dict[str, Any] | None:
-    """Metrics of the best checkpoint in `folder`, if they are its own."""
-    path = os.path.join(folder, INFO_FILE)
-    saved = tf.train.latest_checkpoint(folder)
-    if saved is None or not os.path.exists(path):
-        return None
-    with open(path, encoding="utf-8") as file:
-        found = json.load(file)
-    return found if found[_STEP] == record.saved_step(saved) else None
-
-
 def keeper(
     trainer: config_definitions.TrainerConfig,
-    model_dir: str,
+    run: runs.Run,
     aside: str | None = None,
 ) -> Best | None:
     """What keeps the best checkpoint, where the config asks for one.
 
     Args:
       trainer: its `best_checkpoint_*` say by which metric, and where.
-      model_dir: the run's directory.
+      run: the run.
       aside: see `Best`.
 
     Raises:
@@ -137,6 +126,4 @@ def keeper(
         )
     if not folder:
         return None
-    folder = os.path.join(model_dir, folder)
-    os.makedirs(folder, exist_ok=True)
-    return Best(folder, metric, direction == "higher", aside)
+    return Best(run, folder, metric, direction == "higher", aside)

@@ -7,22 +7,23 @@ ones, raised before anything is built.
 
 import dataclasses
 import functools
-import os
+import math
 import typing
 from collections.abc import Callable, Iterable
 from types import ModuleType, UnionType
 from typing import Any, Protocol
 
-import yaml
 from official.core import config_definitions, exp_factory
 from official.modeling import hyperparams
-from official.modeling.hyperparams import oneof, params_dict
+from official.modeling.hyperparams import oneof
 
 from evonorm_tf import catalog
 from evonorm_tf.errors import did_you_mean
+from training import overrides
 
 Experiment = config_definitions.ExperimentConfig
 _NAMES: list[str] = []
+_INT = 2**63
 _NORM_KEY = "task.model.norm_act.name"
 
 
@@ -100,8 +101,8 @@ def parse(
       ValueError: an unknown experiment, key or layer, a contradiction.
       TypeError: a value of the wrong type, a file that is no mapping.
     """
-    files = [_read(path) for path in config_files]
-    last = _as_dict(params_override)
+    files = [overrides.read(path) for path in config_files]
+    last = overrides.parse(params_override)
     if norm_act is not None:
         _refuse_two_layers("norm_act", norm_act, [last])
     if row is not None:
@@ -113,7 +114,7 @@ def parse(
         )
     params = exp_factory.get_exp_config(experiment)
     if row is not None:
-        before = [*map(_read, row.paths()), row.changes()]
+        before = [*map(overrides.read, row.paths()), row.changes()]
         files = [*before, _nest(_NORM_KEY, row.layer), *files]
     for changes in files:
         override(params, changes)
@@ -163,44 +164,6 @@ def _nest(key: str, value: Any) -> dict:
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
-
-
-def _read(path: str) -> dict:
-    if not os.path.isfile(path):
-        raise ValueError(
-            f"There is no such config file. Received: config_file={path!r}"
-        )
-    with open(path, encoding="utf-8") as file:
-        content = yaml.load(file, Loader=yaml.FullLoader)
-    if not isinstance(content, dict):
-        raise TypeError(
-            "A config file must hold a YAML mapping. "
-            f"Received: config_file={path!r}"
-        )
-    return content
-
-
-def _as_dict(changes: str | dict | None) -> dict:
-    """`changes` in any of the forms that `parse` takes, as a dict."""
-    if not changes:
-        return {}
-    if isinstance(changes, dict):
-        return changes
-    if os.path.isfile(changes):
-        return _read(changes)
-    try:
-        text = params_dict.nested_csv_str_to_json_str(changes)
-    except ValueError:  # Not a.b=c: YAML text, then.
-        text = changes
-    content = yaml.load(text, Loader=yaml.FullLoader)
-    if not isinstance(content, dict):
-        raise TypeError(
-            "params_override must be `a.b=c,...`, a YAML mapping or the path "
-            "of a YAML file. Quote a value that holds a bracket or a comma: "
-            "\"a.split='train[:50%]'\". Received: "
-            f"params_override={changes!r}"
-        )
-    return content
 
 
 def _keys(params: hyperparams.Config) -> list[str]:
@@ -274,7 +237,11 @@ def _typed(value: Any, hint: Any, path: str) -> Any:
             inner = (typing.get_args(hint) or (Any,))[0]
             return [_typed(item, inner, path) for item in value]
     elif hint is float and type(value) in (int, float):
-        return float(value)
+        return _float(value, path)
+    elif hint is int and type(value) is int and not -_INT <= value < _INT:
+        raise ValueError(
+            f"{path} must be an integer of 64 bits. Received: {path}={value}"
+        )
     elif isinstance(value, hint) and not (
         hint is int and isinstance(value, bool)
     ):
@@ -284,3 +251,15 @@ def _typed(value: Any, hint: Any, path: str) -> Any:
         f"{path} must be of type {name}. "
         f"Received: {path}={value!r} ({type(value).__name__})"
     )
+
+
+def _float(value: float, path: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number != value:
+        raise ValueError(
+            f"{path} must be a finite number. Received: {path}={value}"
+        )
+    return number

@@ -8,16 +8,14 @@ be read by people and programs.
 
 import contextlib
 import dataclasses
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import tensorflow as tf
 import tf_keras
 from official.core import config_definitions, train_utils
 from official.modeling import optimization, performance
 
+from evonorm_tf import files
 from training import (
     accumulation,
     best,
@@ -26,7 +24,7 @@ from training import (
     iterators,
     loop,
     progress,
-    record,
+    runs,
     strategy,
     watch,
     workers,
@@ -68,12 +66,6 @@ def trainer_config(**settings: Any) -> config_definitions.TrainerConfig:
     return config_definitions.TrainerConfig(**(shared | settings))
 
 
-def latest_step(model_dir: str) -> int:
-    """The step of the last checkpoint in `model_dir`; 0 without one."""
-    path = tf.train.latest_checkpoint(model_dir)
-    return 0 if path is None else record.saved_step(path)
-
-
 def run(
     params: config.Experiment,
     task: Any,
@@ -100,9 +92,9 @@ def run(
       FloatingPointError: the loss or a weight is no longer finite.
       SystemExit: Ctrl-C, with the shell's code for it, 130.
     """
-    os.makedirs(model_dir, exist_ok=True)
-    start, total = latest_step(model_dir), params.trainer.train_steps
-    found = _found(params, mode, model_dir)
+    folder = runs.Run(files.make_folder(model_dir))
+    start, total = folder.step(), params.trainer.train_steps
+    found = _found(params, mode, folder)
     devices = strategy.build(params.runtime)
     # Always: a run before this one in the process may have set another.
     performance.set_mixed_precision_policy(
@@ -110,51 +102,47 @@ def run(
     )
     batch = params.task.train_data.global_batch_size
     about = strategy.describe(devices, batch, params.runtime.accumulation_steps)
-    workers.require_one_step(devices, start, model_dir)
-    if found and "train" in mode:
-        record.check_run(params, model_dir, start)
-    elif found:
-        record.check_model(params, model_dir)
+    workers.require_one_step(devices, start, folder.folder)
+    if found:
+        purpose = "resume" if "train" in mode else "read"
+        folder.require_same(params, purpose, start)
     chief = devices.extended.should_checkpoint
     saves = chief and "train" in mode
     if mode == "train_and_eval" and start == total:
         # What is finished and recorded is looked at, and left as it is.
-        mode = "eval" if progress.evaluated(model_dir, start) else mode
+        mode = "eval" if folder.evaluated(start) else mode
     display = display or progress.Display(params.task.model.norm_act.name)
-    with display, progress.quiet_orbit(), stoppable(model_dir, display):
-        display.say(f"{about}. {echo.place(start, total, model_dir)}")
+    with display, progress.quiet_orbit(), stoppable(folder, display):
+        display.say(f"{about}. {echo.place(start, total, folder.folder)}")
         display.say(echo.settings(params))
         task.start_step = start
         writes = chief and "train" in mode
-        seen = watch.Watch(display, model_dir, (start, total), batch, writes)
-        with _runner(params, task, mode, model_dir, (devices, seen)) as runner:
+        seen = watch.Watch(display, folder, (start, total), batch, writes)
+        with _runner(params, task, mode, folder, (devices, seen)) as runner:
             if saves:
                 facts = _facts(task, runner.trainer.model)
-                path = record.save(
-                    params, model_dir, about, facts, start >= total
-                )
+                path = folder.record(params, about, facts, start >= total)
                 display.say(f"The whole config is in {path}")
             if mode == "eval_best":
                 _restore_best(runner, found)
             with devices.scope():
                 metrics = loop.execute(
-                    runner.controller, params.trainer, mode, model_dir
+                    runner.controller, params.trainer, mode, folder
                 )
     step = int(runner.trainer.global_step.numpy())
     return Result(runner.trainer.model, step, metrics)
 
 
-def _found(params: config.Experiment, mode: str, model_dir: str) -> str | None:
+def _found(
+    params: config.Experiment, mode: str, folder: runs.Run
+) -> str | None:
     """The checkpoint to go on from, or to evaluate."""
-    folder = model_dir
-    if mode == "eval_best":
-        sub = params.trainer.best_checkpoint_export_subdir
-        folder = os.path.join(model_dir, sub or "best")
-    found = tf.train.latest_checkpoint(folder)
+    best_of = params.trainer.best_checkpoint_export_subdir or "best"
+    found = folder.checkpoint(best_of if mode == "eval_best" else "")
     if found is None and "train" not in mode:
         raise ValueError(
             "There is no checkpoint to evaluate; train first. "
-            f"Received: model_dir={model_dir!r}, mode={mode!r}"
+            f"Received: model_dir={folder.folder!r}, mode={mode!r}"
         )
     return found
 
@@ -163,7 +151,7 @@ def _restore_best(runner: Any, path: str) -> None:
     """Puts the best checkpoint in the place of the latest."""
     optimizer = runner.trainer.optimizer
     with runner.strategy.scope():
-        runner.controller.restore_checkpoint(path)
+        runner.controller.restore_checkpoint(runs.readable(path))
         if isinstance(optimizer, optimization.ExponentialMovingAverage):
             # It was saved with the average in the model's place, where the
             # evaluation will put it.
@@ -184,7 +172,7 @@ def _facts(task: Any, model: tf_keras.Model) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def stoppable(model_dir: str, display: progress.Display) -> Iterator[None]:
+def stoppable(folder: runs.Run, display: progress.Display) -> Iterator[None]:
     """Ends a run by Ctrl-C in plain words; what is saved is whole.
 
     Raises:
@@ -193,21 +181,21 @@ def stoppable(model_dir: str, display: progress.Display) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        step = latest_step(model_dir)
+        step = folder.step()
         saved = f"saved up to step {step}" if step else "nothing was saved yet"
         display.say(
-            f"Stopped; {saved} in {model_dir}. The same command goes on "
+            f"Stopped; {saved} in {folder.folder}. The same command goes on "
             "from there."
         )
         raise SystemExit(130) from None
 
 
 @contextlib.contextmanager
-def _runner(params, task, mode, model_dir, parts) -> Iterator[Any]:
+def _runner(params, task, mode, folder, parts) -> Iterator[Any]:
     """Builds the trainer with seeded weights, and restores what there is."""
     devices, seen = parts
     chief = devices.extended.should_checkpoint
-    own = model_dir if chief else workers.aside(model_dir)
+    own = folder.folder if chief else workers.aside(folder)
     tf_keras.utils.set_random_seed(task.seed)
     with devices.scope():
         trainer = train_utils.create_trainer(
@@ -217,8 +205,8 @@ def _runner(params, task, mode, model_dir, parts) -> Iterator[Any]:
             evaluate="eval" in mode,
             checkpoint_exporter=best.keeper(
                 params.trainer,
-                model_dir,
-                None if chief else os.path.join(own, "best"),
+                folder,
+                None if chief else files.join(own, "best"),
             )
             if "train" in mode
             else None,
@@ -238,7 +226,7 @@ def _runner(params, task, mode, model_dir, parts) -> Iterator[Any]:
         if int(trainer.global_step.numpy()) < params.trainer.train_steps:
             trainer.eval_dataset.release()
 
-    manager = tf.train.CheckpointManager(
+    manager = runs.Checkpoints(
         trainer.checkpoint,
         own,
         max_to_keep=params.trainer.max_to_keep,
@@ -252,7 +240,7 @@ def _runner(params, task, mode, model_dir, parts) -> Iterator[Any]:
         task,
         mode,
         params,
-        model_dir,
+        folder.folder,
         save_summary=chief and "train" in mode,
         trainer=trainer,
         train_actions=[seen.trained],
@@ -263,4 +251,4 @@ def _runner(params, task, mode, model_dir, parts) -> Iterator[Any]:
             yield runner
     finally:
         if not chief:
-            shutil.rmtree(own)
+            files.remove(own)

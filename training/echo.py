@@ -4,7 +4,7 @@ from typing import Any
 
 from absl import logging
 
-from training import config, record
+from training import config, runs
 
 
 def settings(params: config.Experiment) -> str:
@@ -12,7 +12,7 @@ def settings(params: config.Experiment) -> str:
 
     The whole config goes to the log: --verbosity=0 shows it.
     """
-    logging.info("Config:\n%s", record.as_yaml(params))
+    logging.info("Config:\n%s", runs.as_yaml(params))
     model = params.task.model
     optimizer = params.trainer.optimizer_config
     main = [
@@ -23,7 +23,7 @@ def settings(params: config.Experiment) -> str:
         f"{optimizer.optimizer.type}, {_rate(optimizer)}",
         params.runtime.mixed_precision_dtype or "float32",
     ]
-    versions = [f"{k} {v}" for k, v in record.versions().items()]
+    versions = [f"{k} {v}" for k, v in runs.versions().items()]
     return f"{', '.join(filter(None, main))}; {', '.join(versions)}"
 
 

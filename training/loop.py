@@ -3,14 +3,14 @@
 import orbit
 from official.core import config_definitions
 
-from training import progress
+from training import progress, runs
 
 
 def execute(
     controller: orbit.Controller,
     settings: config_definitions.TrainerConfig,
     mode: str,
-    model_dir: str,
+    run: runs.Run,
     first: bool = False,
 ) -> dict[str, float]:
     """Trains and evaluates from the step where the controller is.
@@ -23,7 +23,7 @@ def execute(
       settings: `train_steps`, `validation_interval` (0: at the end alone) and
         `validation_steps`.
       mode: one of `flags.MODES`.
-      model_dir: the run's, which says what was evaluated before.
+      run: says what was evaluated before.
       first: whether a new run is evaluated before its first step, too.
 
     Returns:
@@ -38,7 +38,7 @@ def execute(
         every = settings.validation_interval or total
         # New, or killed between a checkpoint and its evaluation.
         due = step % every == 0 and (step or first)
-        if due and not progress.evaluated(model_dir, step):
+        if due and not run.evaluated(step):
             controller.evaluate(settings.validation_steps)
         while step < total:
             step = min(step - step % every + every, total)

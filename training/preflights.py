@@ -9,10 +9,10 @@ from typing import Any
 import tf_keras
 from official.modeling import performance
 
-from evonorm_tf import preflight
+from evonorm_tf import files, preflight
 from evonorm_tf.preflight import tpu
 from evonorm_tf.preflight.report import Build
-from training import config, progress
+from training import config
 
 
 @contextlib.contextmanager
@@ -90,4 +90,4 @@ def show(asked: preflight.Request) -> dict[str, Any]:
 def write(found: dict[str, Any], json_file: str | None) -> None:
     """Writes the report where a file is asked for."""
     if json_file:
-        progress.write_atomically(json_file, json.dumps(found, indent=1) + "\n")
+        files.write(json_file, json.dumps(found, indent=1) + "\n")

@@ -1,13 +1,11 @@
-"""What a person sees of a run, and `metrics.jsonl`, what a program reads.
+"""What a person sees of a run.
 
-On a terminal: one bar with images/s and the time left. Elsewhere: one plain
-line a loop. Either way each loop and each evaluation is one JSON line.
+On a terminal: one bar with images per second and the time left. Elsewhere:
+one plain line per training loop.
 """
 
 import contextlib
 import io
-import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -18,61 +16,15 @@ from absl import logging
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-METRICS_FILE = "metrics.jsonl"
+from evonorm_tf import files
+
 # How Orbit's own lines begin; it prints each, and logs it as well.
 _ORBIT = ("train |", " eval |", "restor", "saved checkpoint", "initialized")
 
 
-class MetricsFile:
-    """`metrics.jsonl`: one line a loop or evaluation, in order of steps."""
-
-    def __init__(self, model_dir: str, step: int):
-        """Opens the file and drops what a killed run wrote beyond `step`.
-
-        Args:
-          model_dir: the run's directory.
-          step: the step that the run goes on from.
-        """
-        self._path = os.path.join(model_dir, METRICS_FILE)
-        kept = [line for line in read(model_dir) if line["step"] <= step]
-        write_atomically(
-            self._path, "".join(json.dumps(line) + "\n" for line in kept)
-        )
-
-    def append(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """Adds a line: `kind` is "train" or "eval"."""
-        line = {"kind": kind, "step": step, **values}
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def read(model_dir: str) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; none where there is no file.
-
-    A last line that a killed run left half-written is dropped.
-    """
-    path = os.path.join(model_dir, METRICS_FILE)
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as file:
-        whole = [line for line in file if line.endswith("\n")]
-    return [json.loads(line) for line in whole]
-
-
-def evaluated(model_dir: str, step: int) -> bool:
-    """Whether `metrics.jsonl` has an evaluation at `step`."""
-    lines = read(model_dir)
-    return any(x["kind"] == "eval" and x["step"] == step for x in lines)
-
-
 def write_atomically(path: str, text: str) -> None:
     """Writes a file so that a kill leaves the old one or the new one."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    files.write(path, text)
 
 
 def scalars(logs: dict[str, Any]) -> dict[str, float]:

@@ -1,22 +1,14 @@
 """What the heads read of a run that is there: config, weights, metrics."""
 
 import dataclasses
-import os
 
 import tensorflow as tf
 import tf_keras
-import yaml
 from official.core import base_task, config_definitions, train_utils
 from official.modeling import optimization
 
-from training import (
-    best,
-    config,
-    driver,
-    progress,
-    record,
-    strategy,
-)
+from evonorm_tf import files
+from training import config, driver, runs, strategy
 
 CHECKPOINTS = ("latest", "best")
 
@@ -52,19 +44,13 @@ def parameters(
     Raises:
       ValueError: no run.
     """
-    path = os.path.join(model_dir, record.CONFIG_FILE)
-    if not os.path.isfile(path):
-        raise ValueError(
-            f"This is no training run: it has no {record.CONFIG_FILE}. "
-            f"Received: model_dir={model_dir!r}"
-        )
+    recorded = runs.Run(model_dir).require_config()
     params = config.Experiment(
         task=task,
         trainer=driver.trainer_config(),
         runtime=strategy.Runtime(),
     )
-    with open(path, encoding="utf-8") as file:
-        config.override(params, yaml.safe_load(file))
+    config.override(params, recorded)
     return params
 
 
@@ -80,10 +66,10 @@ def directory(model_dir: str | None, checkpoint: str) -> str:
     """
     if model_dir:
         return model_dir
-    folder = os.path.dirname(os.path.abspath(checkpoint))
     if checkpoint not in CHECKPOINTS:
-        for found in (folder, os.path.dirname(folder)):
-            if os.path.isfile(os.path.join(found, record.CONFIG_FILE)):
+        folder = files.parent(files.absolute(checkpoint))
+        for found in (folder, files.parent(folder)):
+            if runs.Run(found).has(runs.CONFIG_FILE):
                 return found
     raise ValueError(
         "Give model_dir, or the path of a checkpoint in a run's directory. "
@@ -104,24 +90,25 @@ def find(
     Raises:
       ValueError: no such checkpoint.
     """
-    subdir = params.trainer.best_checkpoint_export_subdir or "best"
-    kept = os.path.join(model_dir, subdir)
-    folders = {"latest": model_dir, "best": kept}
+    run = runs.Run(model_dir)
+    best = params.trainer.best_checkpoint_export_subdir or "best"
+    folders = {"latest": "", "best": best}
     if checkpoint in folders:
-        path = tf.train.latest_checkpoint(folders[checkpoint])
+        path = run.checkpoint(folders[checkpoint])
     else:
-        path = checkpoint.removesuffix(".index")
-        path = path if tf.io.gfile.exists(f"{path}.index") else None
+        path = files.normalize(checkpoint).removesuffix(".index")
+        path = path if files.exists(f"{path}.index") else None
     if path is None:
         raise ValueError(
             "There is no such checkpoint; train first, with "
             "trainer.best_checkpoint_* set for the best. Received: "
             f"model_dir={model_dir!r}, checkpoint={checkpoint!r}"
         )
-    step = record.saved_step(path)
+    step = runs.saved_step(path)
     # The best is saved while the model holds what was evaluated.
-    swapped = os.path.abspath(os.path.dirname(path)) == os.path.abspath(kept)
-    found = best.info(kept) or {} if swapped else metrics(model_dir, step)
+    folder = files.absolute(files.parent(path))
+    swapped = folder == files.absolute(run.path(best))
+    found = run.best(best) or {} if swapped else run.metrics_at(step)
     return Checkpoint(path, step, swapped, found)
 
 
@@ -138,7 +125,9 @@ def read(
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
         model = built.build_model()
         if params.trainer.optimizer_config.ema is None or found.swapped:
-            status = tf.train.Checkpoint(model=model).read(found.path)
+            status = tf.train.Checkpoint(model=model).read(
+                runs.readable(found.path)
+            )
             status.assert_existing_objects_matched().expect_partial()
         else:
             _read_average(built, params, model, found.path)
@@ -159,16 +148,7 @@ def _read_average(
             f"none. Received: {type(optimizer).__name__}"
         )
     optimizer.shadow_copy(model)
-    status = tf.train.Checkpoint(model=model, optimizer=optimizer).read(path)
+    reader = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    status = reader.read(runs.readable(path))
     status.assert_nontrivial_match().expect_partial()
     optimizer.swap_weights()
-
-
-def metrics(model_dir: str, step: int) -> dict[str, float]:
-    """The metrics of the last evaluation at this step, {} for none."""
-    lines = [
-        line
-        for line in progress.read(model_dir)
-        if line["kind"] == "eval" and line["step"] == step
-    ]
-    return {k: v for k, v in lines[-1].items() if k != "kind"} if lines else {}

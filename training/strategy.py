@@ -4,11 +4,18 @@ import dataclasses
 import functools
 import json
 import os
+from typing import Any
 
 import tensorflow as tf
 from official.common import distribute_utils
 from official.core import config_definitions
 
+# Roles of TF_CONFIG.
+_TRAINING, _OTHERS = ("chief", "worker"), ("ps", "evaluator")
+_EXAMPLE = (
+    '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
 _KINDS = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
 
@@ -51,27 +58,99 @@ def build(runtime: Runtime) -> tf.distribute.Strategy:
             f"runtime.distribution_strategy must be one of {_KINDS}. "
             f"Received: distribution_strategy={kind!r}"
         )
-    if runtime.cpu_replicas:
-        return _mirrored_cpus(kind, runtime.cpu_replicas)
     if kind == "tpu" or (kind == "auto" and runtime.tpu):
         return _tpu(runtime.tpu or "local")
-    if kind == "multi_worker_mirrored" or (kind == "auto" and _workers() > 1):
+    workers = _workers()
+    several = kind in ("auto", "multi_worker_mirrored")
+    if workers > 1 and (runtime.cpu_replicas or not several):
+        raise ValueError(
+            f"TF_CONFIG names {workers} workers, and these settings have each "
+            "of them train alone and write to the same model_dir. Unset "
+            "TF_CONFIG, or use distribution_strategy=auto and cpu_replicas=0. "
+            f"Received: distribution_strategy={kind!r}, "
+            f"cpu_replicas={runtime.cpu_replicas}"
+        )
+    if runtime.cpu_replicas:
+        return _mirrored_cpus(kind, runtime.cpu_replicas)
+    if kind == "multi_worker_mirrored" or workers > 1:
         return _multi_worker()
     return _local(kind, runtime.num_gpus)
 
 
 def _workers() -> int:
-    """How many processes of TF_CONFIG train."""
-    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-    return len(cluster.get("chief", [])) + len(cluster.get("worker", []))
+    """How many processes of TF_CONFIG train.
+
+    Raises:
+      ValueError: TF_CONFIG is no description of a cluster, or this process
+        is none of those that train.
+    """
+    text = os.environ.get("TF_CONFIG") or "{}"
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise _bad_cluster(f"it is no JSON ({error})", text) from error
+    if not isinstance(found, dict):
+        raise _bad_cluster("it must be a JSON object", text)
+    cluster = found.get("cluster", {})
+    if not isinstance(cluster, dict) or not all(
+        isinstance(hosts, list) and all(isinstance(h, str) for h in hosts)
+        for hosts in cluster.values()
+    ):
+        raise _bad_cluster("cluster must map roles to lists of hosts", text)
+    unknown = sorted(set(cluster) - {*_TRAINING, *_OTHERS})
+    if unknown:
+        raise _bad_cluster(f"no role is called {unknown[0]!r}", text)
+    count = sum(len(cluster.get(role, [])) for role in _TRAINING)
+    if count:
+        _require_task(found.get("task"), cluster, text)
+    return count
+
+
+def _require_task(task: Any, cluster: dict[str, list[str]], text: str) -> None:
+    """Refuses a process that is none of those that train."""
+    if not isinstance(task, dict):
+        raise _bad_cluster("task must say which process this is", text)
+    role, index = task.get("type"), task.get("index")
+    if role not in _TRAINING:
+        raise _bad_cluster(
+            f"a process of task.type={role!r} does not train; evaluate on one "
+            "machine, with --mode=eval and without TF_CONFIG",
+            text,
+        )
+    hosts = cluster.get(role, [])
+    if not hosts:
+        raise _bad_cluster(f"cluster has no {role}, as task.type says", text)
+    # True is an int, and no index.
+    if type(index) is not int or not 0 <= index < len(hosts):
+        raise _bad_cluster(
+            f"task.index must be 0 to {len(hosts) - 1}, a place in the list "
+            f"cluster.{role}",
+            text,
+        )
+
+
+def _bad_cluster(reason: str, text: str) -> ValueError:
+    return ValueError(
+        f"The environment variable TF_CONFIG cannot be used: {reason}. "
+        f"Expected such as {_EXAMPLE}; unset it for a run on one machine. "
+        f"Received: TF_CONFIG={text!r}"
+    )
 
 
 @functools.cache
 def _tpu(address: str) -> tf.distribute.Strategy:
     """The TPU of this name; set up anew, it would lose what lies on it."""
-    return distribute_utils.get_distribution_strategy(
-        "tpu", tpu_address=address
-    )
+    try:
+        return distribute_utils.get_distribution_strategy(
+            "tpu", tpu_address=address
+        )
+    # What TensorFlow raises where no TPU, or no network, answers.
+    except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            "The TPU cannot be set up; give its name as --tpu, or 'local' on "
+            "a machine that has one, or leave it out. Received: "
+            f"tpu={address!r}: {str(error).strip().splitlines()[0]}"
+        ) from error
 
 
 @functools.cache
@@ -79,11 +158,9 @@ def _multi_worker() -> tf.distribute.Strategy:
     """The workers of TF_CONFIG; waits until all of them are there."""
     if not _workers():
         raise ValueError(
-            "distribution_strategy=multi_worker_mirrored needs TF_CONFIG, "
-            'such as {"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
-            '"task": {"type": "worker", "index": 0}}, in the environment of '
-            "each worker. Received: TF_CONFIG="
-            f"{os.environ.get('TF_CONFIG')!r}"
+            "distribution_strategy=multi_worker_mirrored needs TF_CONFIG in "
+            f"the environment of each worker, such as {_EXAMPLE}. "
+            f"Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r}"
         )
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()

@@ -1,9 +1,13 @@
 """What a loop or an evaluation returns: guarded, shown and recorded."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from training import progress, record
+import tensorflow as tf
+import tf_keras
+
+from training import progress, runs
 
 
 class Watch:
@@ -18,7 +22,7 @@ class Watch:
     def __init__(
         self,
         display: progress.Display,
-        model_dir: str,
+        run: runs.Run,
         steps: tuple[int, int],
         images: int,
         writes: bool = True,
@@ -27,16 +31,18 @@ class Watch:
 
         Args:
           display: where progress is shown.
-          model_dir: the run's directory.
+          run: the run.
           steps: where the run goes on from, and where it ends.
           images: how many a step takes.
           writes: whether this process records the run; of several workers,
             one does.
         """
-        self._display, self._model_dir = display, model_dir
+        self._display, self._run = display, run
         start, self._total = steps
         self._images = images
-        self._file = progress.MetricsFile(model_dir, start) if writes else None
+        self._writes = writes
+        if writes:
+            run.cut_metrics(start)
         self._speed = progress.Speed(start)
         self._losses: Mapping[str, Iterable[str]] = {"loss": ["training_loss"]}
         self._models: Iterable[str] = ("model",)
@@ -59,7 +65,7 @@ class Watch:
         """After a training loop, before its checkpoint is saved."""
         step, logs = self._step(), progress.scalars(output)
         models = {name: getattr(self.trainer, name) for name in self._models}
-        record.require_finite(step, logs, models, self._model_dir)
+        require_finite(step, logs, models, self._run)
         rate = self._speed.update(step)
         images = rate * self._images
         # Orbit writes the summaries out of this same dictionary, next.
@@ -83,5 +89,44 @@ class Watch:
         self._speed.restart()
 
     def _record(self, kind: str, step: int, logs: dict[str, float]) -> None:
-        if self._file is not None:
-            self._file.append(kind, step, logs)
+        if self._writes:
+            self._run.add_metrics(kind, step, logs)
+
+
+def require_finite(
+    step: int,
+    logs: Mapping[str, float],
+    models: Mapping[str, tf_keras.Model],
+    run: runs.Run,
+) -> None:
+    """Stops a run that cannot recover, before it is saved over.
+
+    Args:
+      step: where it is.
+      logs: what a training loop returned, losses among it.
+      models: by the name that an error calls them.
+      run: where its checkpoints are.
+
+    Raises:
+      FloatingPointError: a value or a weight is not finite; says which, and
+        names the last good checkpoint.
+    """
+    bad = [f"{k} is {v}" for k, v in logs.items() if not math.isfinite(v)]
+    for name, model in models.items():
+        broken = [
+            weight.name
+            for weight in model.weights
+            if not bool(tf.reduce_all(tf.math.is_finite(weight)))
+        ]
+        if broken:
+            bad.append(
+                f"{len(broken)} of the {name}'s {len(model.weights)} weights "
+                f"are not finite, the first {broken[0]!r}"
+            )
+    if not bad:
+        return
+    raise FloatingPointError(
+        f"Training broke down by step {step}: {'; '.join(bad)}. Last good "
+        f"checkpoint: {run.checkpoint() or 'none was saved yet'}. Lower the "
+        "learning rate, warm up for longer or clip gradients, then run again."
+    )

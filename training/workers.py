@@ -1,14 +1,11 @@
 """What several workers need of the Model Garden's runner, and lack."""
 
-import glob
-import os
-import shutil
 import tempfile
 
 import tensorflow as tf
 from official.core import train_lib
 
-from training import progress
+from training import runs
 
 
 class Runner(train_lib.OrbitExperimentRunner):
@@ -55,17 +52,13 @@ def require_one_step(
         )
 
 
-def aside(model_dir: str) -> str:
+def aside(run: runs.Run) -> str:
     """Where a worker saves that is not the chief, with a copy to go on from.
 
     TensorFlow has every worker save, and all but the chief throw it away.
     """
     own = tempfile.mkdtemp()
-    path = tf.train.latest_checkpoint(model_dir)
+    path = run.checkpoint()
     if path is not None:
-        for file in glob.glob(glob.escape(path) + ".*"):
-            shutil.copy(file, own)
-        # What tf.train.latest_checkpoint reads; relative to its folder.
-        state = f'model_checkpoint_path: "{os.path.basename(path)}"\n'
-        progress.write_atomically(os.path.join(own, "checkpoint"), state)
+        runs.copy_checkpoint(path, own)
     return own

@@ -8,7 +8,6 @@
     detection.py       and of the detection head
     gan.py             and of the image-synthesis head
     results.py         which run is which row, and what it reached
-    compare.py         whether two configs are those of one experiment
     report.py          rows and tables as text
 
 A head's tables are one more module with a list `TABLES`, added here; results

@@ -1,12 +1,12 @@
 """Prints the rows of the paper's tables: see `configs.tables`."""
 
 import argparse
-import os
 import signal
 import sys
 
 from configs import tables
 from configs.tables import report, results
+from evonorm_tf import files
 from evonorm_tf.errors import did_you_mean
 
 
@@ -56,11 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     if given.write is None:
         print(report.listing(chosen, found))
         return
-    folder = os.path.dirname(given.write)
-    text = report.markdown(tables.TABLES, found, folder)
-    with open(given.write, "w", encoding="utf-8") as file:
-        file.write(text)
-    print(f"Written: {given.write}")
+    text = report.markdown(tables.TABLES, found, files.parent(given.write))
+    print(f"Written: {files.write(given.write, text)}")
 
 
 if __name__ == "__main__":

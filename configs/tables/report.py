@@ -1,6 +1,5 @@
 """Rows for a screen, tables with results as Markdown."""
 
-import os
 import pathlib
 import statistics
 from collections.abc import Iterable
@@ -8,6 +7,7 @@ from collections.abc import Iterable
 from configs.tables import claims, measured
 from configs.tables.results import Results, Run
 from configs.tables.rows import Column, Metric, Row, Table, Value
+from evonorm_tf import files
 
 _PAGE = pathlib.Path(__file__).with_name("results.md.in")
 _CURVES = "images/cifar10_curves.png"
@@ -85,7 +85,7 @@ def markdown(tables: Iterable[Table], results: Results, folder: str) -> str:
 
 def _figure(title: str, path: str, folder: str) -> str:
     """A picture where there is one."""
-    exists = os.path.exists(os.path.join(folder, path))
+    exists = files.exists(files.join(folder, path))
     return f"![{title}]({path})" if exists else ""
 
 

@@ -10,17 +10,14 @@ differs, never in the row's place.
 import dataclasses
 import functools
 import importlib
-import json
 import math
-import os
 import re
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
-from configs.tables import compare
-from configs.tables.rows import LAYER_KEY, Recipe, Row, flat
+from configs.tables.rows import LAYER_KEY, Recipe, Row
+from training import same_experiment
+from training.same_experiment import flat
 
 _DATASET = "task.train_data.dataset"
 _NETWORK = "task.model.network"
@@ -122,31 +119,20 @@ def read(roots: Iterable[str]) -> list[Run]:
     Raises:
       ValueError: a folder that is not there or holds no run.
     """
-    runs: list[Run] = []
-    for root in roots:
-        parent = os.path.dirname(os.path.abspath(root))
-        found = [
-            _run(folder, os.path.relpath(folder, parent))
-            for folder, _, files in sorted(os.walk(root))
-            if "params.yaml" in files and "metrics.jsonl" in files
-        ]
-        if not found:
-            raise ValueError(
-                "There is no run in it: no folder with params.yaml and "
-                f"metrics.jsonl. Received: results={root!r}"
-            )
-        runs += found
-    return runs
+    from training import runs  # It brings TensorFlow, which is slow.
+
+    return [of(run, name) for name, run in runs.find(roots).items()]
 
 
-def _run(folder: str, name: str) -> Run:
-    with open(os.path.join(folder, "params.yaml"), encoding="utf-8") as file:
-        settings = flat(yaml.safe_load(file))
-    with open(os.path.join(folder, "metrics.jsonl"), encoding="utf-8") as file:
-        # A run that goes on while we read may have half a last line.
-        lines = [json.loads(line) for line in file if line.endswith("\n")]
-    about = _json(os.path.join(folder, "run.json"))
-    measured = _json(os.path.join(folder, "evaluation.json"))
+def of(run: Any, name: str = "") -> Run:
+    """What a run's folder tells.
+
+    Args:
+      run: a `training.runs.Run`.
+      name: what the report calls it; its folder when empty.
+    """
+    lines, facts = run.metrics(), run.facts()
+    measured = run.json("evaluation.json")
     step = max((line["step"] for line in lines), default=0)
     evals = [line for line in lines if line["kind"] == "eval"]
     last = [line for line in evals if line["step"] == step]
@@ -154,22 +140,14 @@ def _run(folder: str, name: str) -> Run:
     if reached and step and evals[0]["step"] == 0:
         reached = reached | _since(evals[0], reached)
     return Run(
-        folder=name,
-        settings=settings,
+        folder=name or run.folder,
+        settings=flat(run.require_config()),
         step=step,
         reached=reached,
-        devices=str(about.get("devices", "devices not recorded")),
-        machine=str(about.get("machine", "machine not recorded")),
+        devices=str(facts.get("devices", "devices not recorded")),
+        machine=str(facts.get("machine", "machine not recorded")),
         measured=measured["about"] if measured.get("step") == step else "",
     )
-
-
-def _json(path: str) -> dict[str, Any]:
-    """What a file holds; nothing where there is none."""
-    if not os.path.exists(path):
-        return {}
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
 
 
 def _since(first: dict[str, Any], last: dict[str, Any]) -> dict[str, float]:
@@ -256,9 +234,7 @@ def differences(
     """
     expected, defaults = whole
     expected = expected | {LAYER_KEY: row.layer}
-    found = compare.differences(
-        compare.deciding(expected), compare.deciding(run.settings), defaults
-    )
+    found = same_experiment.differences(expected, run.settings, "row", defaults)
     # Every record has these, however old.
     found |= {
         key: (expected[key], run.settings[key])

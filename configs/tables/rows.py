@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from training.same_experiment import flat
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAYER_KEY = "task.model.norm_act.name"
 
@@ -258,15 +260,4 @@ def nested(dotted: dict[str, Any]) -> dict[str, Any]:
         for parent in parents:
             place = place.setdefault(parent, {})
         place[last] = copy.deepcopy(value)
-    return result
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    result: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = value
     return result

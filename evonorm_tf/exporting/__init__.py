@@ -11,15 +11,13 @@ that form within `inference_form(model)`.
 """
 
 import dataclasses
-import os
 import pathlib
-import shutil
-import tempfile
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from evonorm_tf import files
 from evonorm_tf.exporting import check, formats, trace
 from evonorm_tf.exporting.trace import inference_form
 
@@ -67,7 +65,7 @@ class Exported:
 
 def export(
     model: Any,
-    path: str | os.PathLike,
+    path: files.Path,
     format: str | None = None,
     *,
     images: Any = None,
@@ -81,7 +79,8 @@ def export(
 
     Args:
       model: a built Keras 3 or tf_keras model.
-      path: where to; what is refused never stands there.
+      path: where to, on any file system that TensorFlow writes to; what is
+        refused never stands there.
       format: one of `FORMATS`; None for that of the path's suffix, where no
         suffix is "saved_model".
       images: [N, H, W, C] as the model takes them, for several inputs a
@@ -100,7 +99,7 @@ def export(
       TypeError: for what is not a Keras model.
       ImportError: "onnx" without the packages of the extra `export`.
     """
-    path = pathlib.Path(path)
+    path = files.normalize(path).rstrip("/")
     name = _format(path, format)
     chosen = formats.FORMATS[name]
     formats.keras_of(model)
@@ -117,12 +116,10 @@ def export(
     compared = {name: array[:_COMPARED] for name, array in given.items()}
     wanted = formats.as_numpy(_call(model, inputs, compared))
     source = formats.Source(model, _traced(model, inputs), given)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(".unchecked", dir=path.parent) as aside:
-        written = pathlib.Path(aside) / path.name
+    with files.staging(files.parent(path)) as aside:
+        written = pathlib.Path(aside, files.name(path))
         expected = (compared, wanted)
         done = check.write(name, source, written, expected, tolerance)
-        _replace(written, path)
     usual = trace.function(model, inputs, fold=False)
     one = {name: tf.constant(array[:1]) for name, array in given.items()}
     usual_milliseconds = check.milliseconds(
@@ -130,7 +127,7 @@ def export(
         one["images"] if set(one) == {"images"} else one,
     )
     return Exported(
-        path=str(path),
+        path=path,
         format=name,
         **done._asdict(),
         model_milliseconds=usual_milliseconds,
@@ -138,15 +135,15 @@ def export(
     )
 
 
-def _format(path: pathlib.Path, name: str | None) -> str:
+def _format(path: str, name: str | None) -> str:
     if name is None:
         suffixes = {f.suffix: n for n, f in reversed(formats.FORMATS.items())}
-        name = suffixes.get(path.suffix)
+        name = suffixes.get(files.suffix(path))
         if name is None:
             raise ValueError(
                 "The path's suffix says no format: end it in one of "
                 f"{sorted(filter(None, suffixes))}, in nothing for a "
-                f"SavedModel, or give `format`. Received: path={str(path)!r}"
+                f"SavedModel, or give `format`. Received: path={path!r}"
             )
     if name not in formats.FORMATS:
         raise ValueError(
@@ -156,25 +153,25 @@ def _format(path: pathlib.Path, name: str | None) -> str:
     return name
 
 
-def _check_place(path: pathlib.Path, chosen: formats.Format) -> None:
+def _check_place(path: str, chosen: formats.Format) -> None:
     """Refuses a path that would not hold the format, or holds other things."""
-    if chosen.suffix and path.suffix != chosen.suffix:
+    if chosen.suffix and files.suffix(path) != chosen.suffix:
         raise ValueError(
             f"The path of this format ends in {chosen.suffix}. "
-            f"Received: path={str(path)!r}"
+            f"Received: path={path!r}"
         )
-    if not chosen.suffix and path.is_file():
+    if not chosen.suffix and files.is_file(path):
         raise ValueError(
             "A SavedModel is a folder, and here is a file. "
-            f"Received: path={str(path)!r}"
+            f"Received: path={path!r}"
         )
-    held = {one.name for one in path.iterdir()} if path.is_dir() else set()
+    held = set(files.names(path))
     ours = () if chosen.suffix else formats.SAVED_MODEL
     other = sorted(held.difference(ours))
     if other:
         raise ValueError(
             "A folder with something else in it is not written over. "
-            f"Received: path={str(path)!r}, with {', '.join(other[:5])}"
+            f"Received: path={path!r}, with {', '.join(other[:5])}"
         )
 
 
@@ -225,10 +222,3 @@ def _noise(name: str, spec: tf.TensorSpec) -> np.ndarray:
         )
     noise = np.random.default_rng(0).normal(size=[4, *spec.shape[1:]])
     return noise.astype(spec.dtype.as_numpy_dtype)
-
-
-def _replace(written: pathlib.Path, path: pathlib.Path) -> None:
-    """Moves what is checked into its place."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    os.replace(written, path)

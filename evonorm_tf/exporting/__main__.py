@@ -9,10 +9,11 @@ A line each: the largest difference from the model, size and latency.
 import argparse
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 
-from evonorm_tf import export
+from evonorm_tf import export, files
 from evonorm_tf.exporting import formats
 
 
@@ -22,10 +23,8 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=pathlib.Path, help="a .keras file")
-    parser.add_argument(
-        "--output", type=pathlib.Path, required=True, help="folder"
-    )
+    parser.add_argument("model", help="a .keras file")
+    parser.add_argument("--output", required=True, help="folder")
     parser.add_argument(
         "--format",
         default="saved_model,tflite",
@@ -33,7 +32,6 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--images",
-        type=pathlib.Path,
         help=".npy file of images [N, H, W, C] as the network takes them, or "
         ".npz file of arrays by the names of several inputs, to compare on "
         "and for int8's ranges (default: noise)",
@@ -42,6 +40,13 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
         "--tolerance", type=float, help="largest relative difference"
     )
     return parser.parse_args(given)
+
+
+def _arrays(path: str) -> Any:
+    """An .npy file's array, or an .npz file's by name."""
+    with files.local(path) as place:
+        found = np.load(place)
+        return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else found
 
 
 def main(given: list[str] | None = None) -> int:
@@ -55,19 +60,18 @@ def main(given: list[str] | None = None) -> int:
                 f"The formats are {', '.join(formats.FORMATS)}. "
                 f"Received: {', '.join(unknown)}"
             )
-        if not chosen.model.is_file():
+        if not files.is_file(chosen.model):
             raise ValueError(
-                f"There is no such file. Received: model={str(chosen.model)!r}"
+                f"There is no such file. Received: model={chosen.model!r}"
             )
-        images = None if chosen.images is None else np.load(chosen.images)
-        if isinstance(images, np.lib.npyio.NpzFile):
-            images = dict(images)
-        model = formats.read_keras(chosen.model)
+        images = None if chosen.images is None else _arrays(chosen.images)
+        with files.local(chosen.model) as path:
+            model = formats.read_keras(pathlib.Path(path))
         for name in names:
             file = name + formats.FORMATS[name].suffix
             done = export(
                 model,
-                chosen.output / file,
+                files.join(chosen.output, file),
                 name,
                 images=images,
                 tolerance=chosen.tolerance,

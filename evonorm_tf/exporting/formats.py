@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from evonorm_tf import files
 from evonorm_tf.exporting import trace
 
 Outputs = dict[str, np.ndarray]
@@ -157,7 +158,7 @@ def _write_saved_model(source: Source, path: pathlib.Path) -> None:
 
 
 def _run_saved_model(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
-    loaded = tf.saved_model.load(str(path))
+    loaded = tf.saved_model.load(files.without_wildcards(path))
 
     def run(images):
         # By way of `loaded`: a signature does not keep its variables.

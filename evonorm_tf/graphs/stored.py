@@ -4,6 +4,8 @@ import json
 import os
 from typing import Any
 
+from evonorm_tf import files
+
 # Of a file, in bytes: a graph takes 1 kB, and what a search says of it a few.
 _MOST = 10**7
 _MOST_DIGITS = 20
@@ -17,12 +19,12 @@ def read(path: str | os.PathLike) -> Any:
         UTF-8, is nested too deeply, has a key twice or a number without end.
     """
     try:
-        with open(path, "rb") as file:
+        with files.open_binary(path) as file:
             content = file.read(_MOST + 1)
     except OSError as error:
         raise ValueError(
             "A layer named *.json is a file that holds a graph, and this one "
-            f"cannot be read: {error.strerror}. Received: {path!r}"
+            f"cannot be read: {error.strerror or error}. Received: {path!r}"
         ) from error
     if len(content) > _MOST:
         raise ValueError(

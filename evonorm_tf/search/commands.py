@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import os
 
 from rich.console import Console
 
-from evonorm_tf import graphs
+from evonorm_tf import files, graphs
 from evonorm_tf.search import command_line, console, references, report
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal, Trial
@@ -92,8 +91,7 @@ def export(chosen: argparse.Namespace) -> None:
     path = export_layer(trial, settings, chosen.output)
     graph = graphs.parse(trial.graph)
     base = path.removesuffix(".json")
-    with open(base + ".dot", "w", encoding="utf-8") as file:
-        file.write(graphs.dot(graph))
+    files.write(base + ".dot", graphs.dot(graph))
     print(f"{path}\nuse it as --norm_act={path}\n{base}.dot")
     try:
         graphs.png(graph, base + ".png")
@@ -117,8 +115,5 @@ def export_layer(trial: Trial, settings: Settings, folder: str) -> str:
     }
     graph = graphs.parse(trial.graph)
     data = {**graph.to_json(), "name": name, "about": about}
-    path = os.path.join(folder, f"{name}.json")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1)
-        file.write("\n")
-    return path
+    text = json.dumps(data, indent=1) + "\n"
+    return files.write(files.join(folder, f"{name}.json"), text)

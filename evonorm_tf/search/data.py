@@ -4,11 +4,11 @@ The test images are never opened here: what the search selects by must not be
 what its result is judged by.
 """
 
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
+from evonorm_tf import files
 from evonorm_tf.search.settings import Settings
 
 
@@ -90,14 +90,18 @@ def _cifar10(root: str) -> tuple[np.ndarray, np.ndarray]:
     """The 50,000 training images."""
     import tensorflow_datasets as tfds  # Only this data set needs it.
 
-    home = pathlib.Path(root).expanduser() / "cifar10"
-    found = sorted(home.glob("*/dataset_info.json"))
+    home = files.join(root, "cifar10")
+    found = [
+        files.join(home, name)
+        for name in files.names(home)
+        if files.exists(files.join(home, name, "dataset_info.json"))
+    ]
     if not found:
         raise ValueError(
             "There is no cifar10 in that folder. Prepare it with "
             f"`tfds build cifar10 --data_dir={root}`, or name the folder "
             f"that holds cifar10/ as data_dir. Received: data_dir={root!r}"
         )
-    builder = tfds.builder_from_directory(found[-1].parent)
+    builder = tfds.builder_from_directory(found[-1])
     dataset = builder.as_dataset("train", batch_size=-1)
     return dataset["image"].numpy(), dataset["label"].numpy().astype(np.int32)

@@ -10,9 +10,11 @@ import fcntl
 import json
 import os
 import sqlite3
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from evonorm_tf import files
 from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.evolution import Proposal
 from evonorm_tf.search.settings import Settings
@@ -104,6 +106,7 @@ class Journal:
     """
 
     def __init__(self, folder: str, identity: Mapping[str, Any] | None):
+        folder = _local(folder)
         path = os.path.join(folder, FILE)
         self._lock = None
         if identity is None:
@@ -112,7 +115,9 @@ class Journal:
                     "There is no search in that folder. "
                     f"Received: output={folder!r}"
                 )
-            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            # A URL, in which a path's ? and # are not themselves.
+            url = f"file:{urllib.parse.quote(path)}?mode=ro"
+            self._db = sqlite3.connect(url, uri=True)
             self._check_version(folder)
             return
         os.makedirs(folder, exist_ok=True)
@@ -257,6 +262,18 @@ class Journal:
         self._db.close()
         if self._lock is not None:
             os.close(self._lock)
+
+
+def _local(folder: str) -> str:
+    """The folder as a path that SQLite can open."""
+    folder = files.normalize(folder)
+    if not files.is_local(folder):
+        raise ValueError(
+            "A search's journal is a database that is locked while it is "
+            "written, so its folder must be on a local file system; copy the "
+            f"folder when the search has ended. Received: output={folder!r}"
+        )
+    return folder
 
 
 def _locked(path: str, folder: str) -> int:

@@ -10,10 +10,9 @@ one page with the arms in common figures.
 import csv
 import dataclasses
 import html
-import os
 from typing import Any
 
-from evonorm_tf import graphs
+from evonorm_tf import files, graphs
 from evonorm_tf.search import charts, history, references, stages
 from evonorm_tf.search.history import Point, Ranked
 from evonorm_tf.search.journal import FILE, Journal, Trial
@@ -70,13 +69,12 @@ def find(folder: str) -> list[Run]:
     Raises:
       ValueError: there is none.
     """
-    if os.path.isfile(os.path.join(folder, FILE)):
-        return [read(folder, os.path.basename(os.path.normpath(folder)))]
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    if files.is_file(files.join(folder, FILE)):
+        return [read(folder, files.name(files.absolute(folder)))]
     runs = [
-        read(os.path.join(folder, name), name)
-        for name in names
-        if os.path.isfile(os.path.join(folder, name, FILE))
+        read(files.join(folder, name), name)
+        for name in files.names(folder)
+        if files.is_file(files.join(folder, name, FILE))
     ]
     if not runs:
         raise ValueError(
@@ -94,12 +92,9 @@ def _sophistication(settings: Settings) -> tuple[bool, bool, str]:
 def write(folder: str) -> list[str]:
     """Writes report.html and a CSV a run; returns their paths."""
     runs = find(folder)
-    page = os.path.join(folder, "report.html")
-    with open(page, "w", encoding="utf-8") as file:
-        file.write(_page(runs))
-    paths = [page]
+    paths = [files.write(files.join(folder, "report.html"), _page(runs))]
     for run in runs:
-        paths.append(os.path.join(folder, f"{run.name}.csv"))
+        paths.append(files.join(folder, f"{run.name}.csv"))
         _write_csv(run, paths[-1])
     return paths
 
@@ -250,7 +245,10 @@ def _write_csv(run: Run, path: str) -> None:
     """A line for every trial, in the order of their endings."""
     names = stages.names(run.settings)
     columns = [(n, k) for n in names for k in _measures(n)]
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with (
+        files.writing(path) as place,
+        open(place, "w", newline="", encoding="utf-8") as file,
+    ):
         out = csv.writer(file)
         out.writerow(
             [

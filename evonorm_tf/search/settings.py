@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from evonorm_tf import files
 from evonorm_tf.errors import did_you_mean
 from evonorm_tf.graphs.library import NAMED
 from evonorm_tf.search import space as space_lib
@@ -255,13 +256,13 @@ def read(config: str) -> dict[str, Any]:
     Raises:
       ValueError: there is no such file, or it is not a YAML mapping.
     """
-    path = pathlib.Path(configs().get(config, config))
-    if not path.is_file():
+    path = configs().get(config, config)
+    if not files.is_file(path):
         raise ValueError(
             f"There is no such config. {did_you_mean(config, configs())}"
             f"Received: config={config!r}"
         )
-    content = _parsed(path.read_bytes(), f"config={config!r}")
+    content = _parsed(files.read(path), f"config={config!r}")
     if not isinstance(content, dict):
         raise ValueError(
             "A config file must contain a YAML mapping. "

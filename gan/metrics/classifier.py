@@ -5,15 +5,13 @@ same data and machine give the same weights, whatever the run's precision, so
 runs compare; the hash in every report says whether they did.
 """
 
-import json
-import os
-
 import tensorflow as tf
 import tf_keras
 
+from evonorm_tf import files
 from gan import data
 from gan.metrics import extractor
-from training import progress
+from training import runs
 
 BATCH = 64
 FILE, ORIGIN = "classifier.keras", "classifier.json"
@@ -35,12 +33,12 @@ def own(
       ValueError: the one that is there was trained in another way; it is left
         as it is.
     """
-    path, origin = os.path.join(folder, FILE), os.path.join(folder, ORIGIN)
+    run = runs.Run(folder)
+    path = run.path(FILE)
     wanted = {"images": f"{images.name}, {images.side} px", "steps": steps}
     # An older version's has no origin beside it.
-    if os.path.exists(path) and os.path.exists(origin):
-        with open(origin, encoding="utf-8") as file:
-            found = json.load(file)
+    if run.has(FILE) and run.has(ORIGIN):
+        found = run.json(ORIGIN)
         if found != wanted:
             raise ValueError(
                 "The run's own classifier was trained in another way than "
@@ -48,8 +46,8 @@ def own(
                 f"choose another model_dir. Received: path={path!r} of "
                 f"{found}, wanted {wanted}"
             )
-    if not os.path.exists(path):
-        progress.write_atomically(origin, json.dumps(wanted) + "\n")
+    if not run.has(FILE):
+        run.write_json(wanted, ORIGIN)
         save(train(images, steps), path)
     return extractor.load(path, sha256)
 
@@ -82,10 +80,8 @@ def train(images: data.Source, steps: int) -> tf_keras.Model:
 
 def save(model: tf_keras.Model, path: str) -> None:
     """Saves a model so that a kill leaves a whole file or none."""
-    stem, suffix = os.path.splitext(path)
-    temporary = f"{stem}.{os.getpid()}.tmp{suffix}"
-    model.save(temporary)
-    os.replace(temporary, path)
+    with files.writing(path) as place:
+        model.save(place)
 
 
 def _network(shape: tuple[int, ...], classes: int) -> tf_keras.Model:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import hashlib
-import os
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from evonorm_tf import files
 from gan import data
 
 Array = np.ndarray
@@ -126,20 +126,23 @@ def load(path: str, sha256: str = "") -> KerasClassifier:
     Raises:
       ValueError: there is none, or one of another hash.
     """
-    if not os.path.exists(path):
+    if not files.exists(path):
         raise ValueError(
             "There is no classifier; give a model that tf_keras saved. "
             f"Received: path={path!r}"
         )
     try:
-        model = tf_keras.models.load_model(path, compile=False)
+        with files.local(path) as place:
+            model = tf_keras.models.load_model(
+                files.without_wildcards(place), compile=False
+            )
     # Whatever the format's reader says of a file that is none of its own.
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"The file is no model that tf_keras can read ({error}). "
             f"Received: path={path!r}"
         ) from error
-    found = KerasClassifier(model, os.path.basename(path))
+    found = KerasClassifier(model, files.name(path))
     check_digest(found.facts["sha256"], sha256, path)
     return found
 

@@ -6,12 +6,12 @@ a pixel off from today's: another resize is another metric.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
+from evonorm_tf import files
 from gan.metrics import extractor
 
 Array = np.ndarray
@@ -49,10 +49,8 @@ class Inception:
         Raises:
           ValueError: nothing there, another hash, or another network.
         """
-        frozen = os.path.isfile(path)
-        if not frozen and not os.path.isfile(
-            os.path.join(path, "saved_model.pb")
-        ):
+        frozen = files.is_file(path)
+        if not frozen and not files.is_file(files.join(path, "saved_model.pb")):
             raise ValueError(
                 f"There is no Inception network. {_WHERE} "
                 f"Received: path={path!r}"
@@ -89,10 +87,8 @@ def resize(images: tf.Tensor) -> tf.Tensor:
 def _frozen(path: str) -> Run:
     """The graph's function from uint8 pixels to pool_3 and logits."""
     graph = tf.compat.v1.GraphDef()
-    with open(path, "rb") as file:
-        content = file.read()
     try:
-        graph.ParseFromString(content)
+        graph.ParseFromString(files.read(path))
     # protobuf's DecodeError is no public name of one place.
     except Exception as error:
         raise ValueError(
@@ -125,7 +121,7 @@ def _frozen(path: str) -> Run:
 
 def _hub(path: str) -> Run:
     """The SavedModel's function from uint8 pixels to pool_3 and logits."""
-    module = tf.saved_model.load(path)
+    module = tf.saved_model.load(files.without_wildcards(path))
     signatures = list(getattr(module, "signatures", {}).values())
     if not callable(module) and not signatures:
         raise ValueError(
@@ -167,17 +163,16 @@ def _another(path: str, reason: str) -> ValueError:
 def _digest(path: str) -> str:
     """SHA-256 of a file, or of a folder's files in order, with their names."""
     result = hashlib.sha256()
-    names = [path]
-    if os.path.isdir(path):
-        names = sorted(
-            os.path.join(folder, name)
-            for folder, _, files in os.walk(path)
-            for name in files
-        )
-    for name in names:
-        if name != path:
-            result.update(os.path.relpath(name, path).encode() + b"\0")
-        with open(name, "rb") as file:
-            while block := file.read(2**20):
-                result.update(block)
+    if files.is_file(path):
+        result.update(files.read(path))
+        return result.hexdigest()
+    inside = sorted(
+        files.join(folder, name)
+        for folder, _, names in files.walk(path)
+        for name in names
+    )
+    above = files.normalize(path).rstrip("/") + "/"
+    for file in inside:
+        result.update(file.removeprefix(above).encode() + b"\0")
+        result.update(files.read(file))
     return result.hexdigest()

@@ -7,13 +7,13 @@ another extractor, resize or decoder is no distance.
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from evonorm_tf import files
 from gan.metrics.measure import Statistics
 from gan.metrics.moments import Moments
 
@@ -22,7 +22,7 @@ _KEYS = ("mu", "sigma", "kept", "score", "facts")
 
 def path_in(folder: str, facts: dict[str, str]) -> str:
     """Where a folder keeps the statistics of these facts."""
-    return os.path.join(folder, f"reference-{digest(facts)[:12]}.npz")
+    return files.join(folder, f"reference-{digest(facts)[:12]}.npz")
 
 
 def digest(facts: dict[str, Any]) -> str:
@@ -44,7 +44,7 @@ def cached(
     Raises:
       ValueError: a file of other facts, which is left as it is.
     """
-    if os.path.exists(path):
+    if files.exists(path):
         found = load(path)
         require_same(found.facts, facts, path)
         return found
@@ -55,23 +55,25 @@ def cached(
 
 def save(statistics: Statistics, path: str) -> None:
     """Writes a file so that a kill leaves a whole one or none."""
-    temporary = f"{path}.{os.getpid()}.tmp.npz"
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    np.savez(
-        temporary,
-        mu=statistics.moments.mean,
-        sigma=statistics.moments.covariance(),
-        kept=statistics.kept,
-        score=np.array(statistics.score),
-        facts=np.array(json.dumps(statistics.facts)),
-    )
-    os.replace(temporary, path)
+    # Not its name: NumPy adds a suffix where it misses one.
+    with files.writing(path) as place, open(place, "wb") as file:
+        np.savez(
+            file,
+            mu=statistics.moments.mean,
+            sigma=statistics.moments.covariance(),
+            kept=statistics.kept,
+            score=np.array(statistics.score),
+            facts=np.array(json.dumps(statistics.facts)),
+        )
 
 
 def holds_statistics(path: str) -> bool:
     """Whether a file has statistics in it, of whatever origin."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with (
+            files.local(path) as place,
+            np.load(place, allow_pickle=False) as file,
+        ):
             return "mu" in file.files
     except (OSError, ValueError, zipfile.BadZipFile):
         return False  # What reads it as images says what it is.
@@ -85,7 +87,10 @@ def load(path: str) -> Statistics:
         says how they were made.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with (
+            files.local(path) as place,
+            np.load(place, allow_pickle=False) as file,
+        ):
             content = {key: file[key] for key in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(

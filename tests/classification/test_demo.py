@@ -10,7 +10,7 @@ import pytest
 from classification import demo, report, task
 from classification.report import Run
 from tests.classification import small
-from training import driver, record
+from training import driver, runs
 
 
 def test_grid_is_four_layers_two_batches_two_seeds():
@@ -48,7 +48,7 @@ def counted(monkeypatch):
     def run(params, prepared, mode, model_dir, display):
         made.append(os.path.basename(model_dir))
         os.makedirs(model_dir, exist_ok=True)
-        record.save(params, model_dir, "test")
+        runs.Run(model_dir).record(params, "test")
         accuracy = 0.5 + params.task.seed / 10
         return types.SimpleNamespace(metrics={"accuracy": accuracy})
 

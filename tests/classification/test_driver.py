@@ -16,7 +16,7 @@ import tf_keras
 from classification import task, train
 from tests import running
 from tests.classification import small
-from training import best, config, driver, progress, record
+from training import config, runs
 
 
 def _weights(result):
@@ -58,7 +58,7 @@ def test_run_killed_without_warning_ends_as_the_unbroken_one(
         running.wait_for_step(process, killed, moment, seconds=240)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    start = driver.latest_step(str(killed))
+    start = runs.Run(killed).step()
     assert moment <= start < 12
     display = small.Silent()
     resumed = small.run(killed, params(), mode, display)
@@ -69,10 +69,10 @@ def test_run_killed_without_warning_ends_as_the_unbroken_one(
         # Bit for bit: the same operations on the same numbers.
         np.testing.assert_array_equal(value, other[name], f"{name} {moment}")
     assert first.metrics == resumed.metrics
-    lines = [progress.read(str(folder)) for folder in (whole, killed)]
+    lines = [runs.Run(folder).metrics() for folder in (whole, killed)]
     steps = [[(x["kind"], x["step"]) for x in found] for found in lines]
     assert steps[0] == steps[1]
-    kept = [best.info(str(folder / "best")) for folder in (whole, killed)]
+    kept = [runs.Run(folder).best() for folder in (whole, killed)]
     assert kept[0] == kept[1]
     assert (kept[0] is not None) == (variant == "everything")
 
@@ -89,11 +89,11 @@ def test_another_seed_is_another_run(unbroken, tmp_path):
 
 def test_config_versions_and_metrics_are_recorded(unbroken):
     folder, _ = unbroken
-    assert record.same_config(_resolved(), str(folder))
+    assert runs.Run(folder).records(_resolved())
     about = json.loads((folder / "run.json").read_text())
     assert about["tensorflow"] == tf.__version__
     assert "batch 8" in about["devices"]
-    last = progress.read(str(folder))[-1]
+    last = runs.Run(folder).metrics()[-1]
     assert last["kind"] == "train"
     assert last["training_loss"] > 0
     assert last["images_per_second"] > 0
@@ -140,7 +140,7 @@ def test_an_evaluation_leaves_the_record_as_it_is(unbroken, tmp_path):
     # Of a run that still trains: its lines are ahead of its checkpoint.
     folder = _copied(unbroken, tmp_path / "copy", step=6)
     before = _record(folder)
-    assert progress.read(str(folder))[-1]["step"] == 12
+    assert runs.Run(folder).metrics()[-1]["step"] == 12
     params = small.parameters(validation_steps=1)
     params.task.validation_data.split = "train"
     assert small.run(folder, params, "eval").step == 6
@@ -205,7 +205,7 @@ def test_nan_loss_stops_and_names_the_last_good_checkpoint(
     )
     with pytest.raises(FloatingPointError, match=r"ckpt-6\b"):
         small.run(folder, small.parameters())
-    assert driver.latest_step(str(folder)) == 6, "saved a broken model"
+    assert runs.Run(folder).step() == 6, "saved a broken model"
 
 
 def test_nan_before_any_checkpoint(tmp_path):
@@ -217,13 +217,14 @@ def test_nan_before_any_checkpoint(tmp_path):
 
 
 def test_metrics_beyond_the_checkpoint_are_dropped(tmp_path):
-    file = progress.MetricsFile(str(tmp_path), 0)
+    run = runs.Run(tmp_path)
     for step in (1, 2, 3):
-        file.append("train", step, {"loss": float(step)})
-    with open(tmp_path / progress.METRICS_FILE, "a") as half:
+        run.add_metrics("train", step, {"loss": float(step)})
+    with open(tmp_path / runs.METRICS_FILE, "a") as half:
         half.write('{"kind": "tr')
-    progress.MetricsFile(str(tmp_path), 2)
-    assert [line["step"] for line in progress.read(str(tmp_path))] == [1, 2]
+    assert [line["step"] for line in run.metrics()] == [1, 2, 3]
+    run.cut_metrics(2)
+    assert [line["step"] for line in runs.Run(tmp_path).metrics()] == [1, 2]
 
 
 def test_two_replicas_of_half_a_batch_learn_what_one_device_does(tmp_path):

@@ -145,7 +145,7 @@ def test_about_counts_epochs_where_the_set_is_known(tmp_path):
 
 
 def test_no_run_and_half_a_copy_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"There is no run here.*empty"):
+    with pytest.raises(ValueError, match=r"There is no run in.*empty"):
         logs.find([str(tmp_path / "empty")])
     with pytest.raises(ValueError, match="at least one folder"):
         logs.find([])

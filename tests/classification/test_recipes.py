@@ -17,7 +17,7 @@ from classification import task, train
 from configs import tables
 from evonorm_tf import legacy
 from tests.classification import small
-from training import config, progress, schedule
+from training import config, runs, schedule
 
 # A row for each network and recipe (a sweep changes the batch alone), with
 # layers such that each layer of the tables comes at least once.
@@ -75,7 +75,7 @@ def test_debug_steps_on_the_rows_own_path(row, tmp_path):
     with evonorm_tf.using(xla=False):
         result = small.run(tmp_path, params, "train")
     assert result.step == 2
-    lines = progress.read(str(tmp_path))
+    lines = runs.Run(tmp_path).metrics()
     assert all(math.isfinite(line["training_loss"]) for line in lines)
     # More than the decay alone: 10 or 1000 equal logits, give or take.
     assert lines[0]["training_loss"] > 0.8 * math.log(
@@ -106,7 +106,7 @@ def test_a_row_runs_and_evaluates_from_the_command_line(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "not cifar10; its accuracy means nothing" in done.stdout
-    kinds = [line["kind"] for line in progress.read(str(tmp_path))]
+    kinds = [line["kind"] for line in runs.Run(tmp_path).metrics()]
     assert kinds == ["train", "train", "eval"]
     about = (tmp_path / "params.yaml").read_text()
     assert "name: evonorm_b0" in about

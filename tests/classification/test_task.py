@@ -9,7 +9,7 @@ from classification import task
 from evonorm_tf import legacy, names
 from evonorm_tf.nets import resnet
 from tests.classification import images, small
-from training import progress
+from training import runs
 
 
 def _model(norm_act):
@@ -185,7 +185,7 @@ def test_two_steps_are_finite_and_move_every_weight(name, tmp_path):
     assert 0 <= result.metrics["accuracy"] <= 1
     assert all(
         np.isfinite(line["training_loss"])
-        for line in progress.read(str(tmp_path))
+        for line in runs.Run(tmp_path).metrics()
         if line["kind"] == "train"
     )
     tf_keras.utils.set_random_seed(params.task.seed)

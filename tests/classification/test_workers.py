@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import progress
+from training import runs
 
 _TIMEOUT = 240  # seconds
 _CHANGES = (
@@ -63,7 +63,7 @@ def _finish(*processes):
 
 
 def _losses(folder):
-    lines = progress.read(str(folder))
+    lines = runs.Run(folder).metrics()
     return [x["training_loss"] for x in lines if x["kind"] == "train"]
 
 
@@ -89,7 +89,7 @@ def _assert_equal_runs(folder, one_device):
         np.testing.assert_allclose(
             value, weights[name], rtol=1e-3, atol=1e-4, err_msg=name
         )
-    ends = [progress.read(str(f))[-1] for f in (folder, one_device)]
+    ends = [runs.Run(f).metrics()[-1] for f in (folder, one_device)]
     assert ends[0]["kind"] == ends[1]["kind"] == "eval"
     assert ends[0]["cross_entropy"] == pytest.approx(
         ends[1]["cross_entropy"], rel=1e-3
@@ -138,7 +138,7 @@ def test_two_workers(one_device, tmp_path):
         for text in said
     ]
     assert ends[0] == ends[1] != [], "workers measure different things"
-    lines = progress.read(str(tmp_path))
+    lines = runs.Run(tmp_path).metrics()
     trained = [x["step"] for x in lines if x["kind"] == "train"]
     assert trained == [1, 2, 3, 4], "written by the chief alone"
     _assert_equal_runs(tmp_path, one_device)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from detection import task
 from tests.detection import small
-from training import record
+from training import runs
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def saved_run(tmp_path_factory):
     )
     manager = tf.train.CheckpointManager(saved, str(folder), 1)
     path = manager.save(7)
-    (folder / record.CONFIG_FILE).write_text(record.as_yaml(params))
+    (folder / runs.CONFIG_FILE).write_text(runs.as_yaml(params))
     scenes = os.path.splitext(params.task.annotation_file)[0]
     images = [f"{scenes}/{number:06d}.png" for number in (1, 2)]
     return types.SimpleNamespace(

@@ -15,11 +15,11 @@ import evonorm_tf
 from detection import evaluate, task, train
 from tests import running
 from tests.detection import small
-from training import config, driver, progress, strategy
+from training import config, runs, strategy
 
 
 def _metrics(directory):
-    lines = progress.read(str(directory))
+    lines = runs.Run(directory).metrics()
     trained = [line for line in lines if line["kind"] == "train"]
     return trained, next(line for line in lines if line["kind"] == "eval")
 
@@ -77,7 +77,7 @@ def test_run_killed_without_warning_ends_as_the_unbroken_one(tmp_path):
         unbroken.communicate(timeout=400)
     assert process.returncode == -signal.SIGKILL
     assert unbroken.returncode == 0
-    start = driver.latest_step(str(killed))
+    start = runs.Run(killed).step()
     assert 2 <= start < 6
     resumed = subprocess.run(command(killed), check=True, **about)
     assert f"Going on from step {start} of 6" in resumed.stdout

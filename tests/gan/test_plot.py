@@ -12,6 +12,9 @@ from evonorm_tf import plots
 from gan import plot
 
 
+LAYERS = ("bn_relu", "evonorm_s0", "evonorm_b0")
+
+
 def _write(folder, layer, distances, digest="a", width=8):
     folder.mkdir(parents=True)
     task = {
@@ -44,6 +47,19 @@ def _write(folder, layer, distances, digest="a", width=8):
     (folder / "evaluation.json").write_text(json.dumps({"facts": facts}))
 
 
+def _saved(figure, folder):
+    """The figure's file as [H, W, 3], uint8."""
+    plots.save(figure, str(folder / "figure.png"))
+    with Image.open(folder / "figure.png") as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _count(pixels, colour):
+    """How many pixels are just of a colour."""
+    wanted = np.round(255 * np.array(matplotlib.colors.to_rgb(colour)))
+    return int((pixels == wanted).all(-1).sum())
+
+
 def test_a_line_a_run_in_its_layers_colour(tmp_path):
     _write(tmp_path / "a", "bn_relu", [16.0, 8.0, 4.0])
     _write(tmp_path / "b", "evonorm_s0", [17.0, 6.0])
@@ -61,8 +77,10 @@ def test_a_line_a_run_in_its_layers_colour(tmp_path):
     }
     assert list(score.lines[0].get_ydata()) == [2.0] * 3
     assert list(sigma.lines[0].get_ydata()) == [1.5]
-    plots.save(figure, str(tmp_path / "curves.png"))
-    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    pixels = _saved(figure, tmp_path)
+    drawn = {name: _count(pixels, plots.style(name).colour) for name in LAYERS}
+    assert drawn["bn_relu"] > 500 and drawn["evonorm_s0"] > 500
+    assert drawn["evonorm_b0"] == 0, "no run of this layer was given"
 
 
 def test_last_samples_of_each_layer_stand_below(tmp_path):
@@ -84,7 +102,10 @@ def test_last_samples_of_each_layer_stand_below(tmp_path):
     assert shown == {
         f"{layer}, step 100": shade for layer, shade in shades.items()
     }
-    plots.save(figure, str(tmp_path / "all.png"))
+    pixels = _saved(figure, tmp_path)
+    for shade in shades.values():
+        assert _count(pixels, f"#{shade:02x}{shade:02x}{shade:02x}") > 10_000
+    assert _count(pixels, "#000000") < 10_000, "samples of an earlier step"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +119,7 @@ def test_distances_that_do_not_compare_are_refused(tmp_path, other, message):
 
 
 def test_runs_that_are_not_there_or_not_measured(tmp_path):
-    with pytest.raises(ValueError, match="no run in it"):
+    with pytest.raises(ValueError, match="no run in"):
         plot.find([str(tmp_path)])
     _write(tmp_path / "a", "bn_relu", [])
     with pytest.raises(ValueError, match="evaluated yet"):

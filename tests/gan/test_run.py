@@ -11,7 +11,7 @@ from configs import tables
 from evonorm_tf.ops import settings
 from gan import experiment, networks, run, steps, train
 from tests.gan import small
-from training import config, loop, progress, watch
+from training import config, loop, runs, watch
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +38,7 @@ def test_steps_are_written_for_a_tpu(which):
 def test_guard_says_which_loss_and_which_network(tmp_path):
     network = types.SimpleNamespace(weights=[tf.Variable(1.0, name="w")])
     broken = types.SimpleNamespace(weights=[tf.Variable(np.nan, name="v")])
-    seen = watch.Watch(small.Silent(), str(tmp_path), (0, 10), 8)
+    seen = watch.Watch(small.Silent(), runs.Run(tmp_path), (0, 10), 8)
     seen.look_at({}, ["generator", "discriminator"])
     seen.trainer = types.SimpleNamespace(
         generator=network, discriminator=broken, global_step=tf.Variable(7)
@@ -51,7 +51,7 @@ def test_guard_says_which_loss_and_which_network(tmp_path):
     assert "discriminator_loss_real" not in message
     assert "1 of the discriminator's 1 weights" in message
     assert "by step 7" in message
-    assert progress.read(str(tmp_path)) == []
+    assert runs.Run(tmp_path).metrics() == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ class _Controller:
 
     def __init__(self, folder, step):
         self.global_step = tf.Variable(step)
-        self._file = progress.MetricsFile(str(folder), step)
+        self._run = runs.Run(folder)
         self.done = []
 
     def train(self, steps, checkpoint_at_completion=True):
@@ -106,7 +106,7 @@ class _Controller:
         """Records where it was."""
         assert steps == -1
         step = int(self.global_step.numpy())
-        self._file.append("eval", step, {})
+        self._run.add_metrics("eval", step, {})
         self.done.append(f"evaluate at {step}")
         return {"classifier_distance": 1.0}
 
@@ -125,7 +125,7 @@ def test_evaluations_are_where_an_unbroken_run_has_them(step, known, tmp_path):
         train_steps=9, validation_interval=4, validation_steps=-1
     )
     found = loop.execute(
-        controller, trainer, "train_and_eval", str(tmp_path), first=True
+        controller, trainer, "train_and_eval", runs.Run(tmp_path), first=True
     )
     assert found == {"classifier_distance": 1.0}
     expected = ["evaluate at 0"]
@@ -211,5 +211,5 @@ def test_every_row_steps_at_debug_size(row, tmp_path):
     train.shrink(params)
     result = run.run(params, "train", str(tmp_path), small.Silent())
     assert int(result.trainer.global_step) == 2
-    for line in progress.read(str(tmp_path)):
+    for line in runs.Run(tmp_path).metrics():
         assert all(np.isfinite(v) for k, v in line.items() if k != "kind")

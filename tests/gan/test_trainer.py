@@ -11,7 +11,7 @@ import tensorflow as tf
 from evonorm_tf.ops import settings
 from gan import evaluation, restore, sampling, spectral
 from tests.gan import small
-from training import driver, progress, record
+from training import runs
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +59,7 @@ def test_two_steps_are_finite(name, task, tmp_path):
 
 
 def _check_finite(folder, trainer):
-    lines = progress.read(str(folder))
+    lines = runs.Run(folder).metrics()
     assert [line["step"] for line in lines] == [1, 2]
     for line in lines:
         assert all(np.isfinite(line[key]) for key in line if key != "kind")
@@ -115,7 +115,7 @@ def test_resumed_run_equals_the_unbroken_one_to_the_bit(unbroken, tmp_path):
         if name.startswith("ckpt-1.") or name.endswith((".jsonl", ".yaml")):
             shutil.copy(folder / name, tmp_path)
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\n')
-    assert driver.latest_step(str(tmp_path)) == 1
+    assert runs.Run(tmp_path).step() == 1
     display = small.Silent()
     resumed = small.make(tmp_path, small.parameters(), display=display)
     assert "Going on from step 1 of 2" in display.lines[0]
@@ -123,7 +123,7 @@ def test_resumed_run_equals_the_unbroken_one_to_the_bit(unbroken, tmp_path):
     for part, weights in expected.items():
         for one, other in zip(weights, found[part], strict=True):
             np.testing.assert_array_equal(one, other, err_msg=part)
-    one, other = progress.read(str(folder)), progress.read(str(tmp_path))
+    one, other = runs.Run(folder).metrics(), runs.Run(tmp_path).metrics()
     for line in one + other:
         del line["images_per_second"]
     assert one == other
@@ -160,7 +160,7 @@ def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
         found.params,
         average,
         found.strategy,
-        str(folder),
+        runs.Run(folder),
         lambda: 2,
         apart=True,
     )
@@ -173,7 +173,7 @@ def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
         assert json.load(file) == written
     task.evaluation.samples = 64
     few = evaluation.Evaluator(
-        found.params, average, found.strategy, str(folder), lambda: 2
+        found.params, average, found.strategy, runs.Run(folder), lambda: 2
     )
     with pytest.raises(ValueError, match=r"samples above 64.*samples=64"):
         few.evaluate(-1)
@@ -227,7 +227,7 @@ def test_run_does_not_go_on_from_another_networks_checkpoint(
     params = small.parameters("gn_relu", train_steps=3)
     with pytest.raises(ValueError, match=r"no params\.yaml beside"):
         small.make(tmp_path, params)
-    (tmp_path / "params.yaml").write_text(record.as_yaml(params))
+    (tmp_path / "params.yaml").write_text(runs.as_yaml(params))
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(ValueError, match=r"another network.*gn_relu"):
         small.make(tmp_path, params)

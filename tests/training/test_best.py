@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from training import best, driver
+from training import best, driver, runs
 
 
 class _Run:
@@ -18,7 +18,8 @@ class _Run:
         self.checkpoint = tf.train.Checkpoint(
             global_step=self.step, weight=self.weight
         )
-        self.best = best.Best(self.folder, metric, higher, aside)
+        run = runs.Run(folder.parent)
+        self.best = best.Best(run, folder.name, metric, higher, aside)
 
     def evaluate(self, step, value):
         self.step.assign(step)
@@ -37,7 +38,10 @@ def test_keeps_the_best(tmp_path):
     saved = [run.evaluate(k, v) for k, v in ((1, 0.2), (2, 0.5), (3, 0.4))]
     assert saved == [True, True, False]
     assert run.kept() == 2.0
-    assert best.info(run.folder)["best_ckpt_global_step"] == 2
+    assert (
+        runs.Run(tmp_path.parent).best(tmp_path.name)["best_ckpt_global_step"]
+        == 2
+    )
     assert len(list(tmp_path.glob("*.index"))) == 1
 
 
@@ -61,9 +65,9 @@ def test_figure_of_another_checkpoint_does_not_count(tmp_path):
     """Killed after the new checkpoint, before its figure."""
     run = _Run(tmp_path)
     run.evaluate(1, 0.5)
-    before = (tmp_path / best.INFO_FILE).read_text()
+    before = (tmp_path / runs.BEST_FILE).read_text()
     run.evaluate(2, 0.6)
-    (tmp_path / best.INFO_FILE).write_text(before)
+    (tmp_path / runs.BEST_FILE).write_text(before)
     again = _Run(tmp_path)
     assert again.best.best_ckpt_logs is None
     assert again.evaluate(2, 0.6), "the replay is the best"
@@ -71,7 +75,7 @@ def test_figure_of_another_checkpoint_does_not_count(tmp_path):
 
 def test_figure_without_a_checkpoint_does_not_count(tmp_path):
     info = {"accuracy": 0.9, "best_ckpt_global_step": 5}
-    (tmp_path / best.INFO_FILE).write_text(json.dumps(info))
+    (tmp_path / runs.BEST_FILE).write_text(json.dumps(info))
     assert _Run(tmp_path).evaluate(6, 0.1)
 
 
@@ -90,8 +94,8 @@ def test_refused(tmp_path):
         _Run(tmp_path, metric="top_1").evaluate(1, 0.5)
     half = driver.trainer_config(best_checkpoint_eval_metric="accuracy")
     with pytest.raises(ValueError, match="both or"):
-        best.keeper(half, str(tmp_path))
+        best.keeper(half, runs.Run(tmp_path))
     wrong = driver.trainer_config(best_checkpoint_metric_comp="more")
     with pytest.raises(ValueError, match="higher or lower"):
-        best.keeper(wrong, str(tmp_path))
-    assert best.keeper(driver.trainer_config(), str(tmp_path)) is None
+        best.keeper(wrong, runs.Run(tmp_path))
+    assert best.keeper(driver.trainer_config(), runs.Run(tmp_path)) is None

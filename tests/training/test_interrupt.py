@@ -9,12 +9,12 @@ import pytest
 
 from tests import running
 from tests.classification import small
-from training import driver, progress
+from training import driver, runs
 
 
 def test_says_how_to_go_on(tmp_path):
     display = small.Silent()
-    stoppable = driver.stoppable(str(tmp_path), display)
+    stoppable = driver.stoppable(runs.Run(tmp_path), display)
     with pytest.raises(SystemExit) as ended, stoppable:
         raise KeyboardInterrupt
     assert ended.value.code == 130
@@ -23,7 +23,7 @@ def test_says_how_to_go_on(tmp_path):
 
 
 def test_other_errors_pass(tmp_path):
-    stoppable = driver.stoppable(str(tmp_path), small.Silent())
+    stoppable = driver.stoppable(runs.Run(tmp_path), small.Silent())
     with pytest.raises(ZeroDivisionError), stoppable:
         raise ZeroDivisionError
 
@@ -52,6 +52,6 @@ def test_ctrl_c_at_a_run(tmp_path):
         process.wait()
     assert process.returncode == 130, (said, errors)
     assert "Traceback" not in errors
-    step = driver.latest_step(str(tmp_path))
+    step = runs.Run(tmp_path).step()
     assert f"saved up to step {step}" in said.splitlines()[-1]
-    assert progress.read(str(tmp_path))[-1]["step"] >= step
+    assert runs.Run(tmp_path).metrics()[-1]["step"] >= step

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from tests.classification import small
-from training import driver, progress, watch
+from training import progress, runs, watch
 
 
 class _Trainer:
@@ -20,7 +20,7 @@ class _Trainer:
 
 
 def _watch(folder, display, *names, **keywords):
-    seen = watch.Watch(display, str(folder), (0, 10), 8, **keywords)
+    seen = watch.Watch(display, runs.Run(folder), (0, 10), 8, **keywords)
     seen.trainer = _Trainer(*names)
     return seen
 
@@ -31,7 +31,7 @@ def test_one_loss(tmp_path):
     output = {"training_loss": tf.constant(1.25)}
     seen.trained(output)
     assert display.lines[-1].startswith("step 5/10, loss 1.250, ")
-    (line,) = progress.read(str(tmp_path))
+    (line,) = runs.Run(tmp_path).metrics()
     assert line["training_loss"] == 1.25
     # Orbit writes what is in the dictionary to TensorBoard.
     assert output["images_per_second"] == line["images_per_second"] > 0
@@ -81,7 +81,7 @@ def test_tensorboard_has_what_one_looks_for(tmp_path):
                     found.setdefault(value.tag, []).append((event.step, number))
         assert tags <= set(found), folder
         kind = {"train": "train", "validation": "eval"}[folder]
-        lines = progress.read(str(tmp_path))
+        lines = runs.Run(tmp_path).metrics()
         lines = [line for line in lines if line["kind"] == kind]
         for tag in tags:
             recorded = [(line["step"], line[tag]) for line in lines]
@@ -89,4 +89,4 @@ def test_tensorboard_has_what_one_looks_for(tmp_path):
             np.testing.assert_allclose(found[tag], recorded, rtol=1e-6)
     about = json.loads((tmp_path / "run.json").read_text())
     assert about["input_shape"] == [8, 8, 1]
-    assert driver.latest_step(str(tmp_path)) == 4
+    assert runs.Run(tmp_path).step() == 4

@@ -14,12 +14,12 @@ quality and stability, else 0, whether or not the arm tested that.
 import bisect
 import dataclasses
 import json
-import os
 import random
 import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from evonorm_tf import files
 from evonorm_tf.graphs.canonical import key
 from evonorm_tf.graphs.graph import Graph, parse
 from evonorm_tf.search import fingerprint, stages
@@ -131,8 +131,8 @@ def write(table: Table, path: str) -> None:
     """Writes a table as JSON, one line per layer."""
     rows = ",\n".join(json.dumps(row) for row in table.rows)
     head = json.dumps(table.settings.identity())
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f'{{"settings": {head},\n"rows": [\n{rows}\n]}}\n')
+    text = f'{{"settings": {head},\n"rows": [\n{rows}\n]}}\n'
+    files.write(path, text)
 
 
 def read(path: str) -> Table:
@@ -141,14 +141,13 @@ def read(path: str) -> Table:
     Raises:
       ValueError: it is not there, or no table.
     """
-    if not os.path.isfile(path):
+    if not files.is_file(path):
         raise ValueError(
             "There is no table; make one with `python -m "
             f"evonorm_tf.search.ablation table`. Received: path={path!r}"
         )
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = json.loads(files.read_text(path))
         settings, rows = content["settings"], content["rows"]
         return Table(settings_lib.make(settings), rows)
     # Not JSON, not a mapping, or rows of another kind.

@@ -7,7 +7,7 @@ import yaml
 
 from classification import task
 from tests.classification import small
-from training import config, record
+from training import config, runs
 
 _CONSTANT = {"type": "constant", "constant": {"learning_rate": 0.1}}
 
@@ -22,8 +22,8 @@ def _resolved(changes=None, **trainer):
 @pytest.fixture
 def folder(tmp_path):
     """A directory with the record of a run of 12 steps."""
-    record.save(_resolved(), str(tmp_path), "one", {"input_shape": [8, 8, 1]})
-    return str(tmp_path)
+    runs.Run(tmp_path).record(_resolved(), "one", {"input_shape": [8, 8, 1]})
+    return runs.Run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def folder(tmp_path):
 )
 def test_another_run_is_refused_key_by_key(folder, changes, words):
     with pytest.raises(ValueError, match="model_dir of its own") as caught:
-        record.check_run(_resolved(changes), folder, 6)
+        folder.require_same(_resolved(changes), "resume", 6)
     caught.match(words)
 
 
@@ -61,57 +61,56 @@ def test_data_may_move_and_devices_and_intervals_change(folder):
         "trainer": {"steps_per_loop": 1, "checkpoint_interval": 3},
         "runtime": {"cpu_replicas": 2},
     }
-    record.check_run(_resolved(changes), folder, 6)
+    folder.require_same(_resolved(changes), "resume", 6)
 
 
 def test_a_run_grows_where_its_rate_does_not_depend_on_its_length(tmp_path):
     for name, rate in (("cosine", {}), ("constant", _CONSTANT)):
-        folder = tmp_path / name
-        folder.mkdir()
         settings = {"optimizer_config": {"learning_rate": rate}} if rate else {}
-        record.save(_resolved(**settings), str(folder), "one")
+        folder = runs.Run(tmp_path / name)
+        folder.record(_resolved(**settings), "one")
         longer = _resolved(train_steps=24, **settings)
         if rate:
-            record.check_run(longer, str(folder), 12)
+            folder.require_same(longer, "resume", 12)
             with pytest.raises(ValueError, match=r"train_steps=6 \(rec.* 12"):
                 shorter = _resolved(train_steps=6, **settings)
-                record.check_run(shorter, str(folder), 12)
+                folder.require_same(shorter, "resume", 12)
             continue
         with pytest.raises(ValueError, match=r"train_steps=24 .*: 12\)"):
-            record.check_run(longer, str(folder), 6)
+            folder.require_same(longer, "resume", 6)
 
 
 def test_an_evaluation_needs_the_same_model_and_average(folder):
-    record.check_model(_resolved({"task": {"seed": 7}}), folder)
+    folder.require_same(_resolved({"task": {"seed": 7}}), "read")
     ema = {"trainer": {"optimizer_config": {"ema": {"average_decay": 0.9}}}}
     for changes in ({"task": {"model": {"dropout": 0.5}}}, ema):
         with pytest.raises(ValueError, match="recorded"):
-            record.check_model(_resolved(changes), folder)
+            folder.require_same(_resolved(changes), "read")
 
 
 def test_a_record_older_than_a_key_has_its_default(folder, tmp_path):
-    path = tmp_path / record.CONFIG_FILE
+    path = tmp_path / runs.CONFIG_FILE
     before = yaml.safe_load(path.read_text())
     for key in ("mixup_alpha", "randaugment_magnitude"):
         del before["task"]["train_data"][key]
     del before["task"]["model"]["stochastic_depth"]
     path.write_text(yaml.safe_dump(before))
-    record.check_run(_resolved(), folder, 6)
+    folder.require_same(_resolved(), "resume", 6)
     for change in ({"mixup_alpha": 0.4}, {"randaugment_magnitude": 5.0}):
         with pytest.raises(ValueError, match="recorded: 'nothing'"):
             params = _resolved({"task": {"train_data": change}})
-            record.check_run(params, folder, 6)
+            folder.require_same(params, "resume", 6)
 
 
 def test_a_finished_runs_record_stays_but_for_facts_it_lacks(folder, tmp_path):
-    config_before = (tmp_path / record.CONFIG_FILE).read_text()
-    about = json.loads((tmp_path / record.ABOUT_FILE).read_text())
+    config_before = (tmp_path / runs.CONFIG_FILE).read_text()
+    about = json.loads((tmp_path / runs.FACTS_FILE).read_text())
     facts = {"input_shape": [1], "classes": ["a"]}
     again = _resolved(checkpoint_interval=3)
-    record.save(again, folder, "two", facts, finished=True)
-    assert (tmp_path / record.CONFIG_FILE).read_text() == config_before
-    after = json.loads((tmp_path / record.ABOUT_FILE).read_text())
+    folder.record(again, "two", facts, finished=True)
+    assert (tmp_path / runs.CONFIG_FILE).read_text() == config_before
+    after = json.loads((tmp_path / runs.FACTS_FILE).read_text())
     assert after == about | {"classes": ["a"]}
-    record.save(again, folder, "two", facts)
-    after = json.loads((tmp_path / record.ABOUT_FILE).read_text())
+    folder.record(again, "two", facts)
+    after = json.loads((tmp_path / runs.FACTS_FILE).read_text())
     assert after["devices"] == "two"

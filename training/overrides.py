@@ -1,0 +1,185 @@
+"""Config files and overrides as text: YAML, or `a.b=c,d.e=f`."""
+
+import re
+from typing import Any, ClassVar
+
+import yaml
+
+from evonorm_tf import files
+
+
+def read(path: str) -> dict[str, Any]:
+    """A config file: a YAML mapping.
+
+    Raises:
+      ValueError: there is no such file, or it is no YAML.
+      TypeError: it is no mapping.
+    """
+    if not files.is_file(path):
+        raise ValueError(
+            f"There is no such config file. Received: config_file={path!r}"
+        )
+    content = _yaml(files.read_text(path), f"config_file={path!r}")
+    if not isinstance(content, dict):
+        raise TypeError(
+            "A config file must hold a YAML mapping. "
+            f"Received: config_file={path!r}"
+        )
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once and 010 is no 8, nor 1:30 a 90.
+
+    YAML 1.1 has base 8 and base 60, and no exponent without a point.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False):
+        """As SafeLoader's; refuses keys that stand twice or are no text."""
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            text = isinstance(key, yaml.ScalarNode)
+            if not text or keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    "a mapping",
+                    node.start_mark,
+                    f"the key {key.value!r} is there twice"
+                    if text
+                    else "a key must be text",
+                    key.start_mark,
+                )
+        return super().construct_mapping(node, deep)
+
+
+_NUMBER = r"(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+_NUMBER += r"|[0-9][0-9_]*[eE][-+]?[0-9]+"
+for _tag, _pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"(?i:true|false|yes|no|on|off)",
+    "int": r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)",
+    "float": rf"[-+]?(?:{_NUMBER})|(?i:[-+]?\.inf|\.nan)",
+    "merge": "<<",
+}.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None
+    )
+
+
+def _yaml(text: str, received: str) -> Any:
+    """What YAML text holds.
+
+    Raises:
+      ValueError: it is no YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    # ValueError: numbers that cannot be.
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+    raise ValueError(f"This is not YAML: {reason}. Received: {received}")
+
+
+def parse(changes: str | dict | None) -> dict:
+    """Overrides in any of their forms, as nested keys.
+
+    Args:
+      changes: `a.b=c,d.e=f`, YAML text, the path of a YAML file or a dict.
+
+    Raises:
+      ValueError: no YAML, or a key twice.
+      TypeError: it is no mapping.
+    """
+    if not changes:
+        return {}
+    if isinstance(changes, dict):
+        return changes
+    if files.is_file(changes):
+        return read(changes)
+    if _KEY.match(changes):
+        return _assignments(changes)
+    content = _yaml(changes, f"params_override={changes!r}")
+    if not isinstance(content, dict):
+        raise TypeError(
+            "params_override must be `a.b=c,...`, a YAML mapping or the path "
+            f"of a YAML file. Received: params_override={changes!r}"
+        )
+    return content
+
+
+_KEY = re.compile(r"\s*([A-Za-z_][\w.]*)\s*=\s*")
+_ENDS = (yaml.ScalarEvent, yaml.AliasEvent, yaml.CollectionEndEvent)
+_END = re.compile(r"\s*(?:,|$)")
+
+
+def _assignments(text: str) -> dict:
+    """`a.b=c,d.e=f` as nested keys.
+
+    A value is a YAML scalar, quoted if it holds a comma, or a list or mapping
+    in brackets: no other character has a meaning, so a path stands as it is.
+    """
+    received = f"params_override={text!r}"
+    result: dict = {}
+    place = 0
+    while place < len(text):
+        key = _KEY.match(text, place)
+        first = key.end() if key else place
+        last = first + _length(text[first:], received)
+        end = _END.match(text, last)
+        if key is None or end is None:
+            raise ValueError(
+                "Overrides are a.b=c,d.e=f; quote a value that holds a comma "
+                "or begins with a bracket or quote: \"a.split='train,test'\". "
+                f"Received: {text[place:]!r} in {received}"
+            )
+        value = _value(text[first:last], received)
+        if not _set(result, key[1].split("."), value):
+            raise ValueError(
+                f"Two overrides of {key[1]}; give one. Received: {received}"
+            )
+        place = end.end()
+    return result
+
+
+def _set(tree: dict, key: list[str], value: Any) -> bool:
+    """Sets a nested key; whether nothing was there before."""
+    for part in key[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            return False
+    if key[-1] in tree:
+        return False
+    tree[key[-1]] = value
+    return True
+
+
+def _length(text: str, received: str) -> int:
+    """Characters of the value that begins a text."""
+    if text[:1] not in ("'", '"', "[", "{"):
+        return len(text.partition(",")[0])
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if not depth and isinstance(event, _ENDS):
+                return event.end_mark.index
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(
+            f"A value is not YAML: {' '.join(str(error).split())}. "
+            f"Received: {received}"
+        ) from error
+    return len(text)
+
+
+def _value(text: str, received: str) -> Any:
+    """The value of an override."""
+    if text[:1] in ("'", '"', "[", "{"):
+        return _yaml(text, received)
+    # Not the whole of YAML, to which " #" would begin a comment.
+    loader, text = _Loader(""), text.strip()
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+    return loader.construct_object(yaml.ScalarNode(tag, text))
