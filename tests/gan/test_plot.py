@@ -11,7 +11,6 @@ from PIL import Image
 from evonorm_tf import plots
 from gan import plot
 
-
 LAYERS = ("bn_relu", "evonorm_s0", "evonorm_b0")
 
 
