@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import evonorm_tf
 from benchmarks import convergence
 from benchmarks.convergence import Trial
 
@@ -19,7 +20,9 @@ def test_a_trial_is_named_by_what_it_changes():
 @pytest.fixture(scope="module")
 def result():
     trial = Trial("evonorm_b0", width=0.5, v=0.5, fixed_v=True)
-    return convergence.run(trial, "", steps=4)
+    # Compiling every site takes longer than all steps.
+    with evonorm_tf.using(xla=False):
+        return convergence.run(trial, "", steps=4)
 
 
 def test_a_trial_measures_three_statistics_twice(result):
@@ -41,7 +44,8 @@ def test_an_evaluation_leaves_the_model_as_it_was():
     params, task = convergence.prepare(Trial("bn_relu", width=0.5), "", 2)
     model = task.build_model()
     before = [np.array(w) for w in model.weights]
-    found = convergence.Evaluation(task, params, model)()
+    with evonorm_tf.using(xla=False):
+        found = convergence.Evaluation(task, params, model)()
     assert found["moving"] != found["batch"]
     for old, new in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(old, np.array(tf.convert_to_tensor(new)))
