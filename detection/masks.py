@@ -17,7 +17,7 @@ _LONGEST_NUMBER = 6
 MOST_PIXELS = 1 << 29
 # In pixels. Far outside any image, a polygon takes gigabytes to trace.
 FARTHEST = 1e5
-_LONGEST = 5e6
+_LONGEST = 1e6
 _NUMBERS = {int, float}
 
 
