@@ -235,6 +235,24 @@ def test_the_written_files_give_the_printed_figures(annotations, tmp_path):
         assert all(scored[f"mask_{name}"] == masks[name] for name in masks)
 
 
+def test_figures_on_cocos_own_annotations_are_pycocotools(data_dir, tmp_path):
+    """Polygons, crowds and gaps between ids, as COCO writes them."""
+    path = str(data_dir / "coco_mini/annotations/instances_val2017.json")
+    truth, rng = coco.COCO(path), np.random.default_rng(0)
+    results = []
+    for number, one in truth.anns.items():
+        mask = np.roll(truth.annToMask(one), rng.integers(0, 9), axis=1)
+        result = {key: one[key] for key in ("image_id", "category_id")}
+        result |= {"score": number % 97 / 97, "segmentation": encode(mask)}
+        results += [result] * int(rng.random() < 0.8)
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(results))
+    figures = evaluate.score_file(str(file), path, "empty")
+    for name, value in _plain(path, str(file), "segm").items():
+        assert figures[f"mask_{name}"] == value
+    assert 0.3 < figures["mask_AP"] < 0.9
+
+
 def test_a_model_without_masks_has_no_figure_of_them(annotations, tmp_path):
     path = tmp_path / "results.json"
     found = []

@@ -212,7 +212,7 @@ def _fuzz(drawn):
 
     def decorate(test):
         @pytest.mark.parametrize(
-            "count", [300, pytest.param(20_000, marks=pytest.mark.slow)]
+            "count", [200, pytest.param(20_000, marks=pytest.mark.slow)]
         )
         def run(count, tmp_path):
             @hypothesis.settings(
