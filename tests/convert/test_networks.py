@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 import evonorm_tf
@@ -93,53 +92,22 @@ def test_sites(kit_name, name, found):
     assert (taken, len(sites) - taken) == found
 
 
-def _bottleneck_resnet(keras):
-    """Post-activation: BatchNorm, addition, ReLU."""
-    layers = keras.layers
-
-    def conv(x, filters, size=1, stride=1, active=True):
-        x = layers.Conv2D(filters, size, stride, "same", use_bias=False)(x)
-        x = layers.BatchNormalization()(x)
-        return layers.ReLU()(x) if active else x
-
-    inputs = keras.Input((16, 16, 1))
-    x = conv(inputs, 32, 3)
-    for width, blocks in ((8, 2), (16, 2), (32, 2)):
-        for block in range(blocks):
-            first = width > 8 and block == 0
-            stride = 2 if first else 1
-            skip = conv(x, 4 * width, 1, 2, False) if first else x
-            x = conv(conv(x, width), width, 3, stride)
-            x = layers.Add()([skip, conv(x, 4 * width, active=False)])
-            x = layers.ReLU()(x)
-    x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(10)(x))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("norm_act", ["evonorm_s0", "evonorm_b0"])
 def test_a_trained_residual_network_trains_on(norm_act):
     """With the optimizer that trained it; as an affine it does not."""
-    datasets = pytest.importorskip("sklearn.datasets")
-    keras = cases.kit("keras3").keras
-    digits = datasets.load_digits()
-    images = np.kron(digits.images[..., None] / 16.0, np.ones((1, 2, 2, 1)))
+    keras = pytest.importorskip("keras")
+    pytest.importorskip("sklearn")
+    from benchmarks import residual_ends
+
     keras.utils.set_random_seed(0)
-
-    def fit(model, epochs):
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss)
-        found = model.fit(
-            images, digits.target, batch_size=64, epochs=epochs, verbose=0
-        )
-        return found.history["loss"][-1]
-
-    model = _bottleneck_resnet(keras)
-    assert fit(model, 5) < 0.2
-    new = evonorm_tf.convert(model, norm_act)
-    assert fit(new, 2) < 0.3
-    other = evonorm_tf.convert(model, norm_act, without_activation="replace")
-    assert not fit(other, 2) < 1.0
+    recipe = residual_ends.Recipe(residual_ends.digits(), 0.05, 64)
+    model = residual_ends.resnet()
+    assert recipe.fit(model, 5)[-1] < 0.2
+    new = residual_ends.converted(model, norm_act, "stays")
+    assert recipe.fit(new, 2)[-1] < 0.3
+    other = residual_ends.converted(model, norm_act, "affine")
+    assert not recipe.fit(other, 2)[-1] < 1.0
 
 
 @cases.both_kerases
