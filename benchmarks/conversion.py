@@ -222,8 +222,8 @@ class Training:
         }
 
 
-def measure(name: str) -> dict[str, Any]:
-    """One architecture: trained, converted, trained on."""
+def measure(name: str, train: bool = True) -> dict[str, Any]:
+    """One architecture: trained, converted, trained on; or converted alone."""
     from evonorm_tf import configure, convert
 
     one = ARCHITECTURES[name]
@@ -235,15 +235,16 @@ def measure(name: str) -> dict[str, Any]:
     if len(x.shape) == 4:
         x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(body.inputs, keras.layers.Dense(CLASSES)(x))
-    data = digits(one.side, one.white)
-    training = Training(model, keras, data)
-    found = {
+    found: dict[str, Any] = {
         "architecture": name,
         "package": one.package,
         "side": one.side,
         "parameters": model.count_params(),
     }
-    found["trained"] = training.run(0, TRAINED)[:: TRAINED - 1]
+    if train:
+        data = digits(one.side, one.white)
+        training = Training(model, keras, data)
+        found["trained"] = training.run(0, TRAINED)[:: TRAINED - 1]
     converted: dict[str, Any] = {}
     for layer in LAYERS:
         try:
@@ -253,10 +254,12 @@ def measure(name: str) -> dict[str, Any]:
         except ValueError as error:
             converted[layer] = {"refused": str(error).split("\n")[0]}
             continue
-        sites = became(made)
-        losses = Training(new, keras, data).tune()
-        converted[layer] = {"sites": sites, "loss": losses}
-    found |= {"converted": converted, "loss": training.tune()}
+        converted[layer] = {"sites": became(made)}
+        if train:
+            converted[layer]["loss"] = Training(new, keras, data).tune()
+    found["converted"] = converted
+    if train:
+        found["loss"] = training.tune()
     return found
 
 
@@ -291,7 +294,7 @@ def table(runs: pathlib.Path) -> str:
         row = json.loads(path.read_text())
         home = row["package"].split(".")[0]
         side = f"{row['side']} px"
-        own = [_losses(row["loss"])]
+        own = [_losses(row)]
         for layer in LAYERS:
             other = row["converted"][layer]
             if "refused" in other:
@@ -299,7 +302,7 @@ def table(runs: pathlib.Path) -> str:
                 continue
             sites = other["sites"]
             parts = [str(sites.pop(layer, 0)), *_left(sites)]
-            own += [" + ".join(parts), _losses(other["loss"])]
+            own += [" + ".join(parts), _losses(other)]
         label = name if "px" in name else f"{name}, {side}"
         lines.append([label, home, *own])
     head = ["architecture", "package", "loss, unconverted"]
@@ -317,7 +320,10 @@ def _left(sites: dict[str, int]) -> list[str]:
     return [f"{count} {short.get(kind, kind)}" for kind, count in sites.items()]
 
 
-def _losses(losses: dict[str, float]) -> str:
+def _losses(found: dict[str, Any]) -> str:
+    if "loss" not in found:
+        return "*not run*"
+    losses: dict[str, float] = found["loss"]
     return ", ".join(
         "NaN" if value != value else f"{value:.3g}" for value in losses.values()
     )
@@ -327,7 +333,14 @@ def _path(runs: pathlib.Path, name: str) -> pathlib.Path:
     return runs / f"{name.lower().replace(', ', '-').replace(' ', '-')}.json"
 
 
-def run(name: str, runs: pathlib.Path) -> None:
+def _done(runs: pathlib.Path, name: str, train: bool) -> bool:
+    path = _path(runs, name)
+    return path.exists() and not (
+        train and "loss" not in json.loads(path.read_text())
+    )
+
+
+def run(name: str, runs: pathlib.Path, train: bool) -> None:
     """Measures one architecture in a process of its own; prints its row."""
     one = ARCHITECTURES[name]
     package = one.package.split(".")[0]
@@ -336,7 +349,8 @@ def run(name: str, runs: pathlib.Path) -> None:
         return
     legacy = {"TF_USE_LEGACY_KERAS": str(int(one.keras == "tf_keras"))}
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.conversion", "--one", name],
+        [sys.executable, "-m", "benchmarks.conversion", "--one", name]
+        + ["--sites"] * (not train),
         env=os.environ | legacy,
         stdout=subprocess.PIPE,
         text=True,
@@ -360,6 +374,11 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="architectures (default: all)")
     parser.add_argument("--output", type=pathlib.Path, default=RUNS)
     parser.add_argument("--write", type=pathlib.Path, help="page to renew")
+    parser.add_argument(
+        "--sites",
+        action="store_true",
+        help="convert without training; a later run adds the losses",
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     unknown = sorted(set(given.names) - set(ARCHITECTURES))
@@ -369,11 +388,11 @@ def main() -> None:
             f"{', '.join(ARCHITECTURES)}"
         )
     if given.one:
-        print(json.dumps(measure(given.one)))
+        print(json.dumps(measure(given.one, not given.sites)))
         return
     for name in given.names or ARCHITECTURES:
-        if not _path(given.output, name).exists():
-            run(name, given.output)
+        if not _done(given.output, name, not given.sites):
+            run(name, given.output, not given.sites)
     if given.write:
         page = given.write.read_text()
         before, rest = page.split(_BEGIN)

@@ -51,6 +51,17 @@ def test_an_architecture(small):
     assert conversion.measure("Tiny") == found
 
 
+def test_sites_without_training(small, tmp_path):
+    found = conversion.measure("Tiny", train=False)
+    assert "loss" not in found
+    path = conversion._path(tmp_path, "Tiny")
+    path.write_text(json.dumps(found))
+    assert "*not run* | 1 + 1 left | *not run*" in conversion.table(tmp_path)
+    # A run that trains begins with what has no losses.
+    assert conversion._done(tmp_path, "Tiny", train=False)
+    assert not conversion._done(tmp_path, "Tiny", train=True)
+
+
 def test_a_network_without_normalization_is_said_to_be_one(small, tmp_path):
     found = conversion.measure("Plain")
     said = found["converted"]["evonorm_s0"]["refused"]
