@@ -7,7 +7,7 @@ bn_relu's file of the same format: timed in turn, round after round, the ratio
 the median over rounds. The bn_relu row is bn_relu against a second copy of
 itself: how far it is from 1 is what a ratio can be wrong by. `as trained`:
 the same file with the layers computed as in the model, not in the folded form
-(`evonorm_tf.exporting.forms`). In mobilenet_v2 every bn_relu follows a
+(`evonorm_tf.ops.folding`). In mobilenet_v2 every bn_relu follows a
 convolution, into which it is folded; in the pre-activation resnet50 few do.
 """
 

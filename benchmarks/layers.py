@@ -24,8 +24,9 @@ import tf_keras
 
 from benchmarks import kept, record
 from evonorm_tf import catalog, legacy
-from evonorm_tf.ops import plain, settings
-from evonorm_tf.ops.plan import Plan
+from evonorm_tf.ops import settings
+from evonorm_tf.ops import tensorflow as backend
+from evonorm_tf.ops.kernel import Plan
 
 SHAPES = ((32, 28, 28, 128), (8, 56, 56, 64))
 BASELINE = "tf_keras BatchNormalization + ReLU"
@@ -91,17 +92,21 @@ class Autodiff:
 
     def __init__(self, name: str, channels: int):
         row = catalog.get(name)
-        names = ["gamma", "beta", *(n for n, _ in row.weights)]
-        values = [1.0, 0.0, *(v for _, v in row.weights)]
-        self.weights = [tf.Variable(tf.fill([channels], v)) for v in values]
+        names = ["gamma", "beta", *(w.name for w in row.weights)]
+        initial = [tf.ones([channels]), tf.zeros([channels])]
+        initial += [
+            tf.fill([] if w.scalar else [channels], w.initial)
+            for w in row.weights
+        ]
+        self.weights = [tf.Variable(value) for value in initial]
         groups = next(g for g in range(32, 0, -1) if channels % g == 0)
-        form = settings.Settings("sum", "two_pass", False)
-        self.plan = Plan(row.kernel, tuple(names), form, groups=groups)
+        how = settings.Settings("sum", "two_pass", False)
+        self.plan = Plan(row.kernel, tuple(names), how, groups=groups)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         n, h, w, c = x.shape
         values = [tf.convert_to_tensor(v) for v in self.weights]
-        y, _ = plain.plain(self.plan, tf.reshape(x, [n, h * w, c]), values)
+        y, _ = backend.plain(self.plan, tf.reshape(x, [n, h * w, c]), values)
         return tf.reshape(y, x.shape)
 
 

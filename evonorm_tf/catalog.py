@@ -1,29 +1,50 @@
-"""The layers: one row each.
+"""The layers: one literal entry each.
 
-A row is data: a name, a formula, where it comes from, the weights beyond
-gamma and beta, and a `Kernel` that computes it. To add a layer, write its
-kernel and register a row; every head, test table and benchmark then has it.
+A `Row` is data: a name, a formula, where it comes from, the weights beyond
+gamma and beta, the `Kernel` that computes it and its folded form. To add a
+layer, write its kernel and add or `register` a row; every head, test table,
+benchmark and figure then has it.
 
-Formulas: var and mean are biased; epsilon stands inside every square root;
-bhw, hw, c/g name the axes that a statistic is taken over. Each ends in
-`* gamma + beta`.
+Formulas: var and mean are biased; epsilon is added inside every square root;
+bhw, hw, c/g name the axes that a statistic is taken over. Each formula ends
+in `* gamma + beta`.
 """
 
 import dataclasses
-import difflib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from evonorm_tf.ops import (
-    baselines,
-    coefficients,
-    evonorm_b,
-    evonorm_s,
-    general,
-)
-from evonorm_tf.ops.plan import Kernel
+from evonorm_tf.errors import did_you_mean
+from evonorm_tf.ops import baselines, dynamic, evonorm_b, evonorm_s, general
+from evonorm_tf.ops.baselines import LINEAR, RELU, SILU, SWISH, TLU
+from evonorm_tf.ops.folding import Folded
+from evonorm_tf.ops.kernel import Analytic, General
 
-_PAPER = "Table 1, arXiv:2004.02967"
+
+class Weight(NamedTuple):
+    """A trainable weight beyond gamma and beta.
+
+    Attributes:
+      name: the attribute of the layer that holds it.
+      initial: its initial value.
+      scalar: one number for the layer, rather than one per channel, [C].
+    """
+
+    name: str
+    initial: float
+    scalar: bool = False
+
+
+class Style(NamedTuple):
+    """How figures draw a layer.
+
+    Attributes:
+      colour: "#rrggbb".
+      marker: one of Matplotlib's filled markers.
+    """
+
+    colour: str
+    marker: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,224 +53,349 @@ class Row:
 
     Attributes:
       name: the string used everywhere: configs, results, flags.
-      formula: ASCII, before the affine.
+      formula: in ASCII, before the affine.
       reference: where the formula comes from.
       kernel: its computation.
-      weights: trainable weights beyond gamma and beta, [C] each, with their
-        initial values.
+      weights: trainable weights beyond gamma and beta.
       grouped: whether it has channel groups.
-      without_activation: the row that `activation=False` asks for; None if
-        this row has no activation.
-      min_rank: the least rank of an input it is defined for.
-      spec: what a layer's config stores to find this row again; the name
-        unless the row was not made by hand.
+      without_activation: the row that a site without an activation gets;
+        None for this row itself.
+      min_rank: the least rank of an input that it is defined for.
+      folded: how it folds at inference; None if it stays as it is.
+      style: how figures draw it; None for a default.
+      spec: what the config of a layer stores to find this row again; None
+        for the name.
     """
 
     name: str
     formula: str
     reference: str
-    kernel: Kernel
-    weights: tuple[tuple[str, float], ...] = ()
+    kernel: Analytic | General
+    weights: tuple[Weight, ...] = ()
     grouped: bool = False
     without_activation: "Row | None" = None
     min_rank: int = 2
+    folded: Folded | None = None
+    style: Style | None = None
     spec: Any = None
+
+    def __post_init__(self):
+        if not isinstance(self.kernel, Analytic | General):
+            raise TypeError(
+                "A row needs a kernel, an ops.kernel.Analytic or General. "
+                f"Received: name={self.name!r}, kernel={self.kernel!r}"
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Kernels hold functions that do not pickle; the name finds them.
         return get, (spec(self),)
 
 
-# -- the table ----------------------------------------------------------------
-
-_MOVING_VARIANCE = (("moving_variance", 1.0),)
-_MOVING_MOMENTS = (("moving_mean", 0.0), ("moving_variance", 1.0))
-_V1 = (("v", 1.0),)
-
-_AFFINE = Row(
-    "affine",
-    "x",
-    "sites without an activation, the authors' code",
-    Kernel(
-        baselines.normalized(baselines.LINEAR),
-        coefficients.normalized(coefficients.identity),
-    ),
-)
-
-
-def _evonorm(name, formula, kernel, **fields) -> Row:
-    return Row(
-        name,
-        formula,
-        _PAPER,
-        kernel,
-        without_activation=_AFFINE,
-        min_rank=fields.pop("min_rank", 4),
-        **fields,
-    )
-
-
-def _b_kernel(pointwise, small) -> Kernel:
-    return Kernel(pointwise, small, True, _MOVING_VARIANCE)
-
-
-def _s_row(name, formula, second_moment, trainable) -> Row:
-    small = coefficients.gated(second_moment, trainable)
-    return _evonorm(
-        name,
-        formula,
-        Kernel(evonorm_s.GATED, small, instance=True),
-        weights=_V1 if trainable else (),
-        grouped=True,
-        min_rank=3,  # A group's statistic needs no map, only positions.
-    )
-
-
-_EVONORMS = (
-    _evonorm(
-        "evonorm_b0",
-        "x / max(sqrt(var_bhw(x)), v*x + sqrt(var_hw(x)))",
-        _b_kernel(evonorm_b.B0, coefficients.b0),
-        weights=_V1,
-    ),
-    _evonorm(
-        "evonorm_b1",
-        "x / max(sqrt(var_bhw(x)), (x + 1) * sqrt(mean_hw(x^2)))",
-        _b_kernel(evonorm_b.B1, coefficients.b1_b2),
-    ),
-    _evonorm(
-        "evonorm_b2",
-        "x / max(sqrt(var_bhw(x)), sqrt(mean_hw(x^2)) - x)",
-        _b_kernel(evonorm_b.B2, coefficients.b1_b2),
-    ),
-    _s_row("evonorm_s0", "x*sigmoid(v*x) / sqrt(var_hw,c/g(x))", False, True),
-    _s_row("evonorm_s1", "x*sigmoid(x) / sqrt(var_hw,c/g(x))", False, False),
-    _s_row("evonorm_s2", "x*sigmoid(x) / sqrt(mean_hw,c/g(x^2))", True, False),
-)
-
-_ACTIVATIONS = {
-    "relu": (baselines.RELU, "max(z, 0)", ()),
-    "silu": (baselines.SILU, "z*sigmoid(z)", ()),
-    "swish": (baselines.SWISH, "z*sigmoid(v*z)", _V1),
-    "tlu": (baselines.TLU, "max(z, v)", (("v", 0.0),)),
-    None: (baselines.LINEAR, "z", ()),
-}
-
-
-def _baseline(
-    name: str, normal: tuple[str, str, Any, dict], activation: str | None
-) -> Row:
-    """One pair; `normal` is (formula of z, reference, statistic, fields)."""
-    z, reference, statistic, fields = normal
-    act, formula, weights = _ACTIVATIONS[activation]
-    fields = dict(fields)
-    batch = fields.pop("statistics", ())
-    return Row(
-        name,
-        f"{formula}, z = {z}",
-        reference,
-        Kernel(
-            baselines.normalized(act),
-            coefficients.normalized(statistic),
-            instance=not batch,
-            statistics=batch,
-        ),
-        weights=weights,
-        without_activation=None
-        if activation is None
-        else _baseline(name.split("_")[0], normal, None),
-        **fields,
-    )
-
-
-_BN = (
-    "(x - mean_bhw(x)) / sqrt(var_bhw(x)) * gamma + beta",
-    "arXiv:1502.03167",
-    coefficients.batch,
-    {"statistics": _MOVING_MOMENTS},
-)
-_GN = (
-    "(x - mean_hw,c/g(x)) / sqrt(var_hw,c/g(x)) * gamma + beta",
-    "arXiv:1803.08494",
-    coefficients.group,
-    {"grouped": True},
-)
-_LN = (
-    "(x - mean_hwc(x)) / sqrt(var_hwc(x)) * gamma + beta",
-    "arXiv:1607.06450",
-    coefficients.layer,
-    {},
-)
-_FRN = (
-    "x / sqrt(mean_hw(x^2)) * gamma + beta",
-    "arXiv:1911.09737",
-    coefficients.filter_response,
-    {"min_rank": 3},
-)
-_PN = "z = x / sqrt(mean_c(x^2)) * gamma + beta"
+V = Weight("v", 1.0)
+_TABLE_1 = "Table 1, arXiv:2004.02967"
 _ABLATION = "search ablation, arXiv:2004.02967"
 
+# -- sites without an activation ----------------------------------------------
+
+AFFINE = Row(
+    name="affine",
+    formula="x",
+    reference="sites without an activation, the authors' code",
+    kernel=baselines.AFFINE,
+    folded=baselines.FOLDED_AFFINE,
+)
+BATCH_NORM = Row(
+    name="bn",
+    formula="(x - mean_bhw(x)) / sqrt(var_bhw(x))",
+    reference="arXiv:1502.03167",
+    kernel=baselines.batch_norm(LINEAR),
+    folded=baselines.folded_batch_norm(LINEAR),
+)
+GROUP_NORM = Row(
+    name="gn",
+    formula="(x - mean_hw,c/g(x)) / sqrt(var_hw,c/g(x))",
+    reference="arXiv:1803.08494",
+    kernel=baselines.group_norm(LINEAR),
+    grouped=True,
+    folded=baselines.folded_group_norm(LINEAR),
+)
+LAYER_NORM = Row(
+    name="ln",
+    formula="(x - mean_hwc(x)) / sqrt(var_hwc(x))",
+    reference="arXiv:1607.06450",
+    kernel=baselines.layer_norm(LINEAR),
+    folded=baselines.folded_layer_norm(LINEAR),
+)
+PIXEL_NORM = Row(
+    name="pn",
+    formula="x / sqrt(mean_c(x^2))",
+    reference="arXiv:1710.10196",
+    kernel=general.pixel_norm(LINEAR),
+    folded=general.folded_pixel_norm(LINEAR),
+)
+FILTER_RESPONSE_NORM = Row(
+    name="frn_without_tlu",
+    formula="x / sqrt(mean_hw(x^2))",
+    reference="arXiv:1911.09737",
+    kernel=baselines.filter_response_norm(LINEAR),
+    min_rank=3,
+    folded=baselines.folded_filter_response_norm(LINEAR),
+)
+
+# -- the catalog --------------------------------------------------------------
+
+_EVONORMS = (
+    Row(
+        name="evonorm_b0",
+        formula="x / max(sqrt(var_bhw(x)), v*x + sqrt(var_hw(x)))",
+        reference=_TABLE_1,
+        kernel=evonorm_b.B0,
+        weights=(V,),
+        without_activation=AFFINE,
+        min_rank=4,
+        folded=evonorm_b.FOLDED_B0,
+        style=Style("#0072b2", "^"),
+    ),
+    Row(
+        name="evonorm_b1",
+        formula="x / max(sqrt(var_bhw(x)), (x + 1) * sqrt(mean_hw(x^2)))",
+        reference=_TABLE_1,
+        kernel=evonorm_b.B1,
+        without_activation=AFFINE,
+        min_rank=4,
+        folded=evonorm_b.FOLDED_B1,
+        style=Style("#003a5c", "h"),
+    ),
+    Row(
+        name="evonorm_b2",
+        formula="x / max(sqrt(var_bhw(x)), sqrt(mean_hw(x^2)) - x)",
+        reference=_TABLE_1,
+        kernel=evonorm_b.B2,
+        without_activation=AFFINE,
+        min_rank=4,
+        folded=evonorm_b.FOLDED_B2,
+        style=Style("#56b4e9", "8"),
+    ),
+    Row(
+        name="evonorm_s0",
+        formula="x*sigmoid(v*x) / sqrt(var_hw,c/g(x))",
+        reference=_TABLE_1,
+        kernel=evonorm_s.S0_S1,
+        weights=(V,),
+        grouped=True,
+        without_activation=AFFINE,
+        min_rank=3,
+        folded=evonorm_s.FOLDED_S0_S1,
+        style=Style("#009e73", "P"),
+    ),
+    Row(
+        name="evonorm_s1",
+        formula="x*sigmoid(x) / sqrt(var_hw,c/g(x))",
+        reference=_TABLE_1,
+        kernel=evonorm_s.S0_S1,
+        grouped=True,
+        without_activation=AFFINE,
+        min_rank=3,
+        folded=evonorm_s.FOLDED_S0_S1,
+        style=Style("#00523c", "X"),
+    ),
+    Row(
+        name="evonorm_s2",
+        formula="x*sigmoid(x) / sqrt(mean_hw,c/g(x^2))",
+        reference=_TABLE_1,
+        kernel=evonorm_s.S2,
+        grouped=True,
+        without_activation=AFFINE,
+        min_rank=3,
+        folded=evonorm_s.FOLDED_S2,
+        style=Style("#5fcfae", "*"),
+    ),
+)
+
 _BASELINES = (
-    _baseline("bn_relu", _BN, "relu"),
-    _baseline("bn_silu", _BN, "silu"),
-    _baseline("bn_swish", _BN, "swish"),
-    _baseline("gn_relu", _GN, "relu"),
-    _baseline("gn_silu", _GN, "silu"),
-    _baseline("gn_swish", _GN, "swish"),
-    _baseline("ln_relu", _LN, "relu"),
     Row(
-        "pn_relu",
-        f"max(z, 0), {_PN}",
-        "arXiv:1710.10196",
-        Kernel(apply=general.pn_relu),
-        without_activation=Row(
-            "pn", _PN, "arXiv:1710.10196", Kernel(apply=general.pn)
+        name="bn_relu",
+        formula="max(z, 0), z = (x - mean_bhw(x)) / sqrt(var_bhw(x))"
+        " * gamma + beta",
+        reference="arXiv:1502.03167",
+        kernel=baselines.batch_norm(RELU),
+        without_activation=BATCH_NORM,
+        folded=baselines.folded_batch_norm(RELU),
+        style=Style("#7f7f7f", "o"),
+    ),
+    Row(
+        name="bn_silu",
+        formula="z*sigmoid(z), z = (x - mean_bhw(x)) / sqrt(var_bhw(x))"
+        " * gamma + beta",
+        reference="arXiv:1502.03167",
+        kernel=baselines.batch_norm(SILU),
+        without_activation=BATCH_NORM,
+        folded=baselines.folded_batch_norm(SILU),
+        style=Style("#333333", "p"),
+    ),
+    Row(
+        name="bn_swish",
+        formula="z*sigmoid(v*z), z = (x - mean_bhw(x)) / sqrt(var_bhw(x))"
+        " * gamma + beta",
+        reference="arXiv:1502.03167",
+        kernel=baselines.batch_norm(SWISH),
+        weights=(V,),
+        without_activation=BATCH_NORM,
+        folded=baselines.folded_batch_norm(SWISH),
+        style=Style("#b3b3b3", "H"),
+    ),
+    Row(
+        name="gn_relu",
+        formula="max(z, 0), z = (x - mean_hw,c/g(x)) / sqrt(var_hw,c/g(x))"
+        " * gamma + beta",
+        reference="arXiv:1803.08494",
+        kernel=baselines.group_norm(RELU),
+        grouped=True,
+        without_activation=GROUP_NORM,
+        folded=baselines.folded_group_norm(RELU),
+        style=Style("#d55e00", "s"),
+    ),
+    Row(
+        name="gn_silu",
+        formula="z*sigmoid(z), z = (x - mean_hw,c/g(x)) / sqrt(var_hw,c/g(x))"
+        " * gamma + beta",
+        reference="arXiv:1803.08494",
+        kernel=baselines.group_norm(SILU),
+        grouped=True,
+        without_activation=GROUP_NORM,
+        folded=baselines.folded_group_norm(SILU),
+        style=Style("#8a3d00", "<"),
+    ),
+    Row(
+        name="gn_swish",
+        formula="z*sigmoid(v*z), z = (x - mean_hw,c/g(x)) / sqrt(var_hw,c/g(x))"
+        " * gamma + beta",
+        reference="arXiv:1803.08494",
+        kernel=baselines.group_norm(SWISH),
+        weights=(V,),
+        grouped=True,
+        without_activation=GROUP_NORM,
+        folded=baselines.folded_group_norm(SWISH),
+        style=Style("#e69f00", "D"),
+    ),
+    Row(
+        name="ln_relu",
+        formula="max(z, 0), z = (x - mean_hwc(x)) / sqrt(var_hwc(x))"
+        " * gamma + beta",
+        reference="arXiv:1607.06450",
+        kernel=baselines.layer_norm(RELU),
+        without_activation=LAYER_NORM,
+        folded=baselines.folded_layer_norm(RELU),
+        style=Style("#8c7500", ">"),
+    ),
+    Row(
+        name="pn_relu",
+        formula="max(z, 0), z = x / sqrt(mean_c(x^2)) * gamma + beta",
+        reference="arXiv:1710.10196",
+        kernel=general.pixel_norm(RELU),
+        without_activation=PIXEL_NORM,
+        folded=general.folded_pixel_norm(RELU),
+        style=Style("#c9b400", "d"),
+    ),
+    Row(
+        name="frn",
+        formula="max(z, v), z = x / sqrt(mean_hw(x^2)) * gamma + beta",
+        reference="arXiv:1911.09737",
+        kernel=baselines.filter_response_norm(TLU),
+        weights=(Weight("v", 0.0),),
+        without_activation=FILTER_RESPONSE_NORM,
+        min_rank=3,
+        folded=baselines.folded_filter_response_norm(TLU),
+        style=Style("#cc79a7", "v"),
+    ),
+    Row(
+        name="dyt",
+        formula="tanh(alpha*x)",
+        reference="arXiv:2503.10622",
+        kernel=dynamic.DYT,
+        weights=(Weight("alpha", 0.5, scalar=True),),
+        folded=dynamic.FOLDED_DYT,
+        style=Style("#a50f15", "o"),
+    ),
+    Row(
+        name="derf",
+        formula="erf(alpha*x + s)",
+        reference="arXiv:2512.10938",
+        kernel=dynamic.DERF,
+        weights=(
+            Weight("alpha", 0.5, scalar=True),
+            Weight("s", 0.0, scalar=True),
         ),
-    ),
-    _baseline("frn", _FRN, "tlu"),
-)
-
-_FOUND = (
-    Row(
-        "random",
-        "sign(z)*sqrt(z), z = sqrt(var_hw(sigmoid(abs(x))))",
-        _ABLATION,
-        Kernel(apply=general.random),
-        without_activation=_AFFINE,
-    ),
-    Row(
-        "random_rej",
-        "tanh(max(x, tanh(x)))",
-        _ABLATION,
-        Kernel(apply=general.random_rej),
-        without_activation=_AFFINE,
-    ),
-    Row(
-        "rs_rej",
-        "max(x, 0) / sqrt(mean_bhw(x^2))",
-        _ABLATION,
-        Kernel(apply=general.rs_rej, statistics=(("moving_mean_square", 1.0),)),
-        without_activation=_AFFINE,
+        folded=dynamic.FOLDED_DERF,
+        style=Style("#fb6a4a", "s"),
     ),
 )
 
-_ROWS = {row.name: row for row in _EVONORMS + _BASELINES + _FOUND}
+_ABLATIONS = (
+    Row(
+        name="random",
+        formula="sign(z)*sqrt(z), z = sqrt(var_hw(sigmoid(abs(x))))",
+        reference=_ABLATION,
+        kernel=general.RANDOM,
+        without_activation=AFFINE,
+        style=Style("#6a3d9a", (4, 1, 0)),
+    ),
+    Row(
+        name="random_rej",
+        formula="tanh(max(x, tanh(x)))",
+        reference=_ABLATION,
+        kernel=general.RANDOM_REJ,
+        without_activation=AFFINE,
+        style=Style("#a88bc9", (6, 1, 0)),
+    ),
+    Row(
+        name="rs_rej",
+        formula="max(x, 0) / sqrt(mean_bhw(x^2))",
+        reference=_ABLATION,
+        kernel=general.RS_REJ,
+        without_activation=AFFINE,
+        style=Style("#432966", (3, 0, 180)),
+    ),
+)
+
+_rows: dict[str, Row] = {}
+_resolvers: list[tuple[Callable[[Any], bool], Callable[[Any], Row]]] = []
 
 
 def names() -> list[str]:
     """The names of all rows, EvoNorms first."""
-    return list(_ROWS)
+    return list(_rows)
 
 
 def register(row: Row) -> Row:
-    """Adds a row under its name; raises ValueError if that is taken."""
-    if row.name in _ROWS:
+    """Adds a row under its name.
+
+    Raises:
+      ValueError: if the name is taken.
+    """
+    if row.name in _rows:
         raise ValueError(
-            "A layer of that name is in the catalog already; choose another. "
+            "The catalog already has a layer of that name; choose another. "
             f"Received: name={row.name!r}"
         )
-    _ROWS[row.name] = row
+    _rows[row.name] = row
     return row
+
+
+for _row in _EVONORMS + _BASELINES + _ABLATIONS:
+    register(_row)
+
+
+def register_resolver(
+    recognizes: Callable[[Any], bool], resolve: Callable[[Any], Row]
+) -> None:
+    """Lets `get` find layers that are not in the catalog, by their spec.
+
+    Args:
+      recognizes: whether a spec is for this resolver.
+      resolve: from the spec to its row.
+    """
+    _resolvers.append((recognizes, resolve))
 
 
 def spec(row: Row) -> Any:
@@ -260,7 +406,7 @@ def spec(row: Row) -> Any:
     """
     if row.spec is not None:
         return row.spec
-    if _ROWS.get(row.name) is not row:
+    if _rows.get(row.name) is not row:
         raise ValueError(
             "A layer whose row is not in the catalog cannot be stored; call "
             "evonorm_tf.catalog.register(row) first, also where it is loaded. "
@@ -272,28 +418,28 @@ def spec(row: Row) -> Any:
 def get(name_or_row: "str | Mapping[str, Any] | Row") -> Row:
     """The row of that name; a `Row` is returned as it is.
 
-    A name that ends in .json is the path of a graph, a mapping is one.
+    A mapping is a graph (`evonorm_tf.graphs`), and a name that ends in .json
+    the path of a file that holds one.
 
     Raises:
-      ValueError: for an unknown name, with the nearest ones, or no graph.
+      ValueError: for an unknown name, with the nearest ones, or a malformed
+        graph.
       TypeError: for anything else.
     """
     if isinstance(name_or_row, Row):
         return name_or_row
-    if isinstance(name_or_row, Mapping) or str(name_or_row).endswith(".json"):
-        from evonorm_tf import graphs  # It imports this module.
-
-        return graphs.resolve(name_or_row)
+    for recognizes, resolve in _resolvers:
+        if recognizes(name_or_row):
+            return resolve(name_or_row)
     if not isinstance(name_or_row, str):
         raise TypeError(
             "A layer is named by a string or given as a catalog Row. "
             f"Received: {name_or_row!r} of type {type(name_or_row).__name__}"
         )
-    if name_or_row not in _ROWS:
-        near = difflib.get_close_matches(name_or_row, _ROWS, 3, 0.4)
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    if name_or_row not in _rows:
+        hint = did_you_mean(name_or_row, _rows)
         raise ValueError(
             f"Unknown norm-act layer. {hint}Expected one of {names()}. "
             f"Received: {name_or_row!r}"
         )
-    return _ROWS[name_or_row]
+    return _rows[name_or_row]

@@ -1,4 +1,4 @@
-"""Norm-act layers for Keras 3 (`keras`, `tf.keras`).
+"""Norm-act layers for Keras 3 (`keras`, `tf.keras`), on TensorFlow and JAX.
 
     from evonorm_tf.layers import NormAct
     x = NormAct("evonorm_s0")(x)      # instead of BatchNormalization + ReLU
@@ -6,38 +6,48 @@
 `evonorm_tf.legacy` has the same names for tf_keras.
 """
 
-import functools
+import importlib
 import os
 from typing import Any
 
-_BACKEND = (
-    "evonorm_tf computes with TensorFlow: set KERAS_BACKEND=tensorflow, or "
-    "unset it, before Keras is imported. Received: KERAS_BACKEND={!r}"
-)
+_BACKENDS = ("tensorflow", "jax")
+
+
+def _check_backend(name: str) -> None:
+    if name not in _BACKENDS:
+        raise ImportError(
+            "evonorm_tf.layers computes with TensorFlow or JAX: set "
+            "KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax before Keras is "
+            f"imported. Received: KERAS_BACKEND={name!r}"
+        )
+
+
 # Before the import: Keras would fail first, on a backend that is not there.
-if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-    raise ImportError(_BACKEND.format(os.environ["KERAS_BACKEND"]))
+_check_backend(os.environ.get("KERAS_BACKEND", "tensorflow"))
 
 import keras  # noqa: E402
 
-from evonorm_tf.mixin import NormActMixin  # noqa: E402
+from evonorm_tf.layer import NamedMixin, NormActMixin  # noqa: E402
 
-if keras.backend.backend() != "tensorflow":  # from keras.json
-    raise ImportError(_BACKEND.format(keras.backend.backend()))
+_check_backend(keras.backend.backend())  # keras.json can name another one.
+_register = keras.saving.register_keras_serializable(package="evonorm_tf")
 
 
-@keras.saving.register_keras_serializable(package="evonorm_tf")
+@_register
 class NormAct(NormActMixin, keras.layers.Layer):
     __doc__ = NormActMixin.__doc__
 
+    _backend = importlib.import_module(
+        f"evonorm_tf.ops.{keras.backend.backend()}"
+    )
     _foreign = "tf_keras"
     _remedy = "In tf_keras models use evonorm_tf.legacy."
     _initializers = keras.initializers
 
-    def _weight(self, name, channels, initializer, trainable=True):
+    def _weight(self, name, shape, initializer, trainable=True):
         return self.add_weight(
             name=name,
-            shape=(channels,),
+            shape=shape,
             initializer=initializer,
             trainable=trainable,
             # float16 would overflow and bfloat16 stall a moving average.
@@ -48,27 +58,69 @@ class NormAct(NormActMixin, keras.layers.Layer):
             aggregation="none" if trainable else "mean",
         )
 
+    def _data_shards(self):
+        distribution = keras.distribution.distribution()
+        if keras.backend.backend() != "jax" or distribution is None:
+            return super()._data_shards()
+        mesh = distribution.device_mesh
+        sizes = dict(zip(mesh.axis_names, mesh.shape))
+        return sizes[distribution.batch_dim_name]
+
 
 def norm_act(
     name_or_row: Any, groups: int | None = None, **options: Any
 ) -> NormAct:
-    """A `NormAct` layer; bind it once a model and hand it down.
+    """A `NormAct` layer; bind it once per model and pass it on.
 
         na = functools.partial(norm_act, "evonorm_s0", groups=8)
         x = na()(x)
         x = na(activation=False)(x)
 
     Args:
-      name_or_row: as all arguments, see `NormAct`.
+      name_or_row: as all other arguments, see `NormAct`.
       groups: see `NormAct`.
       **options: other keywords of `NormAct`; an unknown one raises TypeError.
     """
     return NormAct(name_or_row, groups, **options)
 
 
-EvoNormB0 = functools.partial(norm_act, "evonorm_b0")
-EvoNormB1 = functools.partial(norm_act, "evonorm_b1")
-EvoNormB2 = functools.partial(norm_act, "evonorm_b2")
-EvoNormS0 = functools.partial(norm_act, "evonorm_s0")
-EvoNormS1 = functools.partial(norm_act, "evonorm_s1")
-EvoNormS2 = functools.partial(norm_act, "evonorm_s2")
+@_register
+class EvoNormB0(NamedMixin, NormAct):
+    """EvoNorm B0; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_b0"
+
+
+@_register
+class EvoNormB1(NamedMixin, NormAct):
+    """EvoNorm B1; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_b1"
+
+
+@_register
+class EvoNormB2(NamedMixin, NormAct):
+    """EvoNorm B2; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_b2"
+
+
+@_register
+class EvoNormS0(NamedMixin, NormAct):
+    """EvoNorm S0; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_s0"
+
+
+@_register
+class EvoNormS1(NamedMixin, NormAct):
+    """EvoNorm S1; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_s1"
+
+
+@_register
+class EvoNormS2(NamedMixin, NormAct):
+    """EvoNorm S2; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_s2"

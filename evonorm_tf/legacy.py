@@ -6,7 +6,6 @@
 `evonorm_tf.layers` has the same names for Keras 3.
 """
 
-import functools
 from typing import Any
 
 import tensorflow as tf
@@ -19,21 +18,31 @@ except ImportError as error:
         "pip install tf_keras==2.20.1. For Keras 3 use evonorm_tf.layers."
     ) from error
 
-from evonorm_tf.mixin import NormActMixin
+from evonorm_tf.layer import NamedMixin, NormActMixin
+from evonorm_tf.ops import tensorflow as backend
+
+_register = tf_keras.saving.register_keras_serializable(package="evonorm_tf")
 
 
-@tf_keras.saving.register_keras_serializable(package="evonorm_tf")
+@_register
 class NormAct(NormActMixin, tf_keras.layers.Layer):
     __doc__ = NormActMixin.__doc__
 
+    _backend = backend
     _foreign = "keras"
     _remedy = "In Keras 3 models use evonorm_tf.layers."
     _initializers = tf_keras.initializers
 
-    def _weight(self, name, channels, initializer, trainable=True):
+    # Nothing depends on the value of a tensor: AutoGraph would only rewrite
+    # the source, at every layer of a model.
+    @tf.autograph.experimental.do_not_convert
+    def call(self, inputs, gamma=None, beta=None, training=None):
+        return super().call(inputs, gamma, beta, training)
+
+    def _weight(self, name, shape, initializer, trainable=True):
         return self.add_weight(
             name=name,
-            shape=(channels,),
+            shape=shape,
             initializer=initializer,
             trainable=trainable,
             # float16 would overflow and bfloat16 stall a moving average.
@@ -50,23 +59,57 @@ class NormAct(NormActMixin, tf_keras.layers.Layer):
 def norm_act(
     name_or_row: Any, groups: int | None = None, **options: Any
 ) -> NormAct:
-    """A `NormAct` layer; bind it once a model and hand it down.
+    """A `NormAct` layer; bind it once per model and pass it on.
 
         na = functools.partial(norm_act, "evonorm_s0", groups=8)
         x = na()(x)
         x = na(activation=False)(x)
 
     Args:
-      name_or_row: as all arguments, see `NormAct`.
+      name_or_row: as all other arguments, see `NormAct`.
       groups: see `NormAct`.
       **options: other keywords of `NormAct`; an unknown one raises TypeError.
     """
     return NormAct(name_or_row, groups, **options)
 
 
-EvoNormB0 = functools.partial(norm_act, "evonorm_b0")
-EvoNormB1 = functools.partial(norm_act, "evonorm_b1")
-EvoNormB2 = functools.partial(norm_act, "evonorm_b2")
-EvoNormS0 = functools.partial(norm_act, "evonorm_s0")
-EvoNormS1 = functools.partial(norm_act, "evonorm_s1")
-EvoNormS2 = functools.partial(norm_act, "evonorm_s2")
+@_register
+class EvoNormB0(NamedMixin, NormAct):
+    """EvoNorm B0; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_b0"
+
+
+@_register
+class EvoNormB1(NamedMixin, NormAct):
+    """EvoNorm B1; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_b1"
+
+
+@_register
+class EvoNormB2(NamedMixin, NormAct):
+    """EvoNorm B2; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_b2"
+
+
+@_register
+class EvoNormS0(NamedMixin, NormAct):
+    """EvoNorm S0; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_s0"
+
+
+@_register
+class EvoNormS1(NamedMixin, NormAct):
+    """EvoNorm S1; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_s1"
+
+
+@_register
+class EvoNormS2(NamedMixin, NormAct):
+    """EvoNorm S2; arguments as of `NormAct`, without the name."""
+
+    _catalog_name = "evonorm_s2"

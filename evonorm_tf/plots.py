@@ -1,56 +1,23 @@
-"""How figures look: one colour and marker a layer, in every one of them.
+"""How figures look: every layer has one colour and marker in all of them.
 
 Hues are those of Okabe and Ito's colour-blind safe set; a family of layers
 shares one, its members differ in lightness and marker.
 """
 
-import dataclasses
 import zlib
 from collections.abc import Collection
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evonorm_tf import files
+from evonorm_tf import catalog, files
+from evonorm_tf.catalog import Style
 
 INK = "#333333"
 MUTED = "#666666"
 LABEL_SIZE = 10  # points
 
 
-@dataclasses.dataclass(frozen=True)
-class Style:
-    """How a layer is drawn.
-
-    Attributes:
-      colour: "#rrggbb".
-      marker: one of Matplotlib's filled ones.
-    """
-
-    colour: str
-    marker: str | tuple[int, int, int]
-
-
-_STYLES = {
-    "bn_relu": Style("#7f7f7f", "o"),
-    "bn_silu": Style("#333333", "p"),
-    "bn_swish": Style("#b3b3b3", "H"),
-    "gn_relu": Style("#d55e00", "s"),
-    "gn_silu": Style("#8a3d00", "<"),
-    "gn_swish": Style("#e69f00", "D"),
-    "ln_relu": Style("#8c7500", ">"),
-    "pn_relu": Style("#c9b400", "d"),
-    "frn": Style("#cc79a7", "v"),
-    "evonorm_b0": Style("#0072b2", "^"),
-    "evonorm_b1": Style("#003a5c", "h"),
-    "evonorm_b2": Style("#56b4e9", "8"),
-    "evonorm_s0": Style("#009e73", "P"),
-    "evonorm_s1": Style("#00523c", "X"),
-    "evonorm_s2": Style("#5fcfae", "*"),
-    "random": Style("#6a3d9a", (4, 1, 0)),
-    "random_rej": Style("#a88bc9", (6, 1, 0)),
-    "rs_rej": Style("#432966", (3, 0, 180)),
-}
 _OTHERS = tuple(
     Style(colour, marker)
     for colour in ("#000000", "#7a3b2e", "#4d5d53")
@@ -64,15 +31,20 @@ def style(layer: str) -> Style:
     Args:
       layer: a catalog name, or what stands for another layer in a config.
     """
-    if layer in _STYLES:
-        return _STYLES[layer]
+    if layer in catalog.names():
+        found = catalog.get(layer).style
+        if found is not None:
+            return found
     # Not hash(): that differs from process to process.
     return _OTHERS[zlib.crc32(layer.encode()) % len(_OTHERS)]
 
 
 def in_order(layers: Collection[str]) -> list[str]:
     """`layers` in the order of every legend: baselines, EvoNorms, others."""
-    known = [layer for layer in _STYLES if layer in layers]
+    names = catalog.names()
+    # A stable sort: within each of the two, the order of the catalog.
+    ordered = sorted(names, key=lambda name: name.startswith("evonorm_"))
+    known = [layer for layer in ordered if layer in layers]
     return known + sorted(set(layers) - set(known))
 
 

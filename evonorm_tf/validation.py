@@ -1,10 +1,9 @@
-"""Checks of a layer's arguments and inputs: what was wrong, and the way out."""
+"""Checks of the arguments and inputs of a layer, independent of any backend."""
 
 import numbers
 import sys
+from collections.abc import Mapping
 from typing import Any
-
-import tensorflow as tf
 
 from evonorm_tf.catalog import Row
 
@@ -23,7 +22,7 @@ def resolve_groups(
       channels: C.
       groups: a number that must divide C; None for 32 lowered one by one
         until it does, as the authors do.
-      group_size: channels a group, the alternative to `groups`.
+      group_size: channels per group, the alternative to `groups`.
       min_group_size: with `groups=None`, lowers the number further until a
         group has so many channels, or all of them: in a narrow layer 32
         groups leave one channel each, and S0 becomes an instance norm.
@@ -103,21 +102,27 @@ def check_rank(row: Row, rank: int | None) -> None:
         )
 
 
-def check_dtype(x: Any) -> None:
-    """Checks a tensor of any kind; a symbolic one would be cast silently."""
+def dtype_name(x: Any) -> str | None:
+    """The name of the dtype of an array of any kind; None without a dtype."""
     dtype = getattr(x, "dtype", None)
-    if dtype is not None and not tf.as_dtype(dtype).is_floating:
+    return None if dtype is None else str(getattr(dtype, "name", dtype))
+
+
+def check_dtype(x: Any) -> None:
+    """Checks an array of any kind; a symbolic one would be cast silently."""
+    name = dtype_name(x)
+    if name is not None and not name.startswith(("float", "bfloat")):
         raise TypeError(
             "Expected a floating-point input; cast it first. "
-            f"Received: dtype={tf.as_dtype(dtype).name}"
+            f"Received: dtype={name}"
         )
 
 
 def check_channels(x: Any, axis: int, channels: int) -> None:
-    """Checks a tensor of any kind: weights [1] would broadcast silently."""
+    """Checks an array of any kind: weights [1] would broadcast silently."""
     shape = getattr(x, "shape", None)
     if shape is None or len(shape) <= abs(axis):
-        return  # What has no such rank is refused by its rank.
+        return  # An input without that axis is refused for its rank.
     if shape[axis] not in (None, channels):
         raise ValueError(
             f"This layer was built for {channels} channels on axis {axis}. "
@@ -125,26 +130,40 @@ def check_channels(x: Any, axis: int, channels: int) -> None:
         )
 
 
-def check_shape(row: Row, x: tf.Tensor) -> None:
-    check_rank(row, x.shape.rank)
-    if 0 in x.shape[1:]:
+def check_shape(row: Row, x: Any) -> None:
+    """Checks the rank of an array, and that it has pixels and channels."""
+    try:
+        shape = tuple(x.shape)
+    except ValueError:  # A TensorFlow tensor of unknown rank has no tuple.
+        shape = None
+    check_rank(row, None if shape is None else len(shape))
+    if 0 in shape[1:]:
         raise ValueError(
             "An input without pixels or channels has no statistics. "
-            f"Received: shape={x.shape}"
+            f"Received: shape={shape}"
+        )
+
+
+def check_no_conditional(given: Mapping[str, Any]) -> None:
+    """Refuses gamma and beta given to a layer that has its own."""
+    if given:
+        found = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise ValueError(
+            "gamma and beta at call time need a layer with affine=False. "
+            f"Received: affine=True and {found}"
         )
 
 
 def check_conditional(
-    name: str, value: Any, affine: bool, shape: tuple[int | None, int]
+    name: str, value: Any, shape: tuple[int | None, int]
 ) -> None:
     """Checks gamma or beta [N, C] given at call time."""
-    if affine:
-        raise ValueError(
-            "gamma and beta at call time need a layer with affine=False. "
-            f"Received: affine=True and {name}={value!r}"
-        )
-    received = tf.convert_to_tensor(value).shape
-    if not received.is_compatible_with(shape) or received.rank != 2:
+    received = tuple(value.shape)
+    known = len(received) == 2 and all(
+        None in (size, expected) or size == expected
+        for size, expected in zip(received, shape)
+    )
+    if not known:
         raise ValueError(
             f"{name} at call time must be [N, C] = {list(shape)}. "
             f"Received: shape={received}"

@@ -24,12 +24,14 @@ class Case:
     Attributes:
         name: the catalog name.
         v: whether it has a `v`: the paper's v1, or FRN's threshold.
+        scalars: names of its weights that are one number for the layer.
         moving: names of its moving statistics.
         grouped: whether `groups` changes its value.
     """
 
     name: str
     v: bool = False
+    scalars: tuple[str, ...] = ()
     moving: tuple[str, ...] = ()
     grouped: bool = False
 
@@ -39,7 +41,8 @@ class Case:
 
     @property
     def trainable(self):
-        return ("gamma", "beta", "v") if self.v else ("gamma", "beta")
+        v = ("v",) if self.v else ()
+        return ("gamma", "beta", *v, *self.scalars)
 
 
 _VARIANCE = ("moving_variance",)
@@ -61,6 +64,8 @@ CASES = (
     Case("ln_relu"),
     Case("pn_relu"),
     Case("frn", v=True),
+    Case("dyt", scalars=("alpha",)),
+    Case("derf", scalars=("alpha", "s")),
     Case("random"),
     Case("random_rej"),
     Case("rs_rej", moving=("moving_mean_square",)),
@@ -74,7 +79,7 @@ STATELESS = tuple(case for case in CASES if not case.moving)
 KERNELS = tuple(
     BY_NAME[name]
     for name in ("evonorm_b0", "evonorm_b1", "evonorm_s0", "evonorm_s2")
-    + ("bn_swish", "gn_silu", "ln_relu", "frn", "rs_rej")
+    + ("bn_swish", "gn_silu", "ln_relu", "frn", "derf", "rs_rej")
 )
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
@@ -117,21 +122,22 @@ both_kerases = pytest.mark.parametrize("kit_name", KITS)
 
 
 def weights_of(case, channels=SHAPE[-1], seed=1):
-    """Returns random weights and moving statistics of a row, each [C].
+    """Returns random weights and moving statistics of a row, [C] or [].
 
     All are float32 numbers, held in float64, so that a layer which keeps
     them in float32 holds the very same.
     """
     rng = np.random.default_rng(seed)
-    centre = {"beta": 0.0, "moving_mean": 0.0}
+    centre = {"beta": 0.0, "moving_mean": 0.0, "s": 0.0, "alpha": 0.5}
     if case.name == "frn":
         centre["v"] = 0.0  # a threshold, not a slope
     values = {}
     for name in (*case.trainable, *case.moving):
-        drawn = centre.get(name, 1.0) + 0.3 * rng.standard_normal(channels)
+        size = () if name in case.scalars else channels
+        drawn = centre.get(name, 1.0) + 0.3 * rng.standard_normal(size)
         if name in ("moving_variance", "moving_mean_square"):
             drawn = np.abs(drawn) + 0.5
-        values[name] = drawn.astype(np.float32).astype(np.float64)
+        values[name] = np.asarray(np.float32(drawn), np.float64)
     return values
 
 
@@ -170,7 +176,8 @@ def gradients(layer, x, cotangent, training=True, **conditional):
     The sum is taken in float32 or wider, as a loss is.
     """
     x = tf.convert_to_tensor(x)
-    names = [n for n in ("gamma", "beta", "v") if _trainable(layer, n)]
+    weights = ("gamma", "beta", "v", "alpha", "s")
+    names = [n for n in weights if _trainable(layer, n)]
     sources = {name: variable(layer, name) for name in names}
     conditional = {k: tf.convert_to_tensor(t) for k, t in conditional.items()}
     sources = {"x": x, **sources, **conditional}

@@ -10,6 +10,8 @@ gives the same text to a GradientTape, which is "autodiff of the plain
 formula".
 """
 
+import math
+
 import numpy as np
 
 EPSILON = 1e-5
@@ -23,6 +25,10 @@ SEARCHED = (
     *(f"evonorm_{kind}" for kind in ("b0", "b1", "b2", "s0", "s1", "s2")),
     *("random", "random_rej", "rs_rej"),
 )
+
+
+# Layers without statistics that replace a normalization, not an activation.
+SQUASHED = ("dyt", "derf")
 
 
 def default_groups(channels, wanted=32):
@@ -91,6 +97,8 @@ def forward(name, x, weights, **settings):
     v = weights.get("v")
     if name in SEARCHED:
         return affine(_searched(name, x, v, **settings) if activation else x)
+    if name in SQUASHED:
+        return affine(_squashed(name, x, weights, xp))
     z = affine(_normalised(name, x, **settings))
     return _activated(name, z, v, xp) if activation else z
 
@@ -126,6 +134,21 @@ def _searched(name, x, v, groups=None, epsilon=EPSILON, moving=None, xp=np):
     if name == "rs_rej":
         return xp.maximum(x, 0.0 * x) / root(_batch_mean_square(x, moving, xp))
     raise ValueError(f"no such searched layer: {name}")
+
+
+def _squashed(name, x, weights, xp):
+    """Dynamic Tanh (arXiv:2503.10622) and Dynamic Erf (arXiv:2512.10938)."""
+    z = weights["alpha"] * x
+    return xp.tanh(z) if name == "dyt" else erf(z + weights["s"], xp)
+
+
+def erf(z, xp=np):
+    """The error function; `xp` has none."""
+    if xp is np:
+        return np.vectorize(math.erf, otypes=[np.float64])(z)
+    import tensorflow as tf
+
+    return tf.math.erf(z)
 
 
 def _normalised(name, x, groups=None, epsilon=EPSILON, moving=None, xp=np):

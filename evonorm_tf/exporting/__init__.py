@@ -6,7 +6,7 @@
 The command is `python -m evonorm_tf.exporting --help`. Formats: "keras",
 "saved_model", "tflite", "tflite_float16", "tflite_int8" and "onnx"; see
 docs/export.md. All but "keras" hold the folded form of the NormAct layers
-(`evonorm_tf.exporting.forms`); a model that is exported in some other way takes
+(`evonorm_tf.ops.folding`); a model that is exported in some other way takes
 that form within `inference_form(model)`.
 """
 

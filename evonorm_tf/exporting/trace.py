@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from evonorm_tf.exporting import forms
-from evonorm_tf.mixin import NormActMixin
-from evonorm_tf.ops import plain
+from evonorm_tf import catalog
+from evonorm_tf.layer import NormActMixin
+from evonorm_tf.ops import folding, moments
+from evonorm_tf.ops import tensorflow as backend
 
 
 @contextlib.contextmanager
@@ -41,7 +42,7 @@ def inference_form(model: Any) -> Iterator[list[str]]:
             "A layer without weights has nothing to fold: call the model on "
             f"an image first. Received: unbuilt layers {unbuilt}"
         )
-    folded = [(x, forms.form(x)) for x in layers]
+    folded = [(x, fold(x)) for x in layers]
     left = [x.name for x, form in folded if form is None]
     folded = [(x, form) for x, form in folded if form is not None]
     # One of their own where a block stands within another one.
@@ -58,16 +59,52 @@ def inference_form(model: Any) -> Iterator[list[str]]:
                 layer.call = call
 
 
-def _call(layer: Any, form: forms.Form) -> Callable[..., tf.Tensor]:
+def fold(layer: Any) -> folding.Function | None:
+    """The folded form of a layer, with its weights as constants.
+
+    Args:
+      layer: a built NormAct layer of either Keras.
+
+    Returns:
+      A function of x [N, H, W, C] (of any rank, if the entry's folded form
+      says so), floating and at least float32; None for a layer that has no
+      such form and is best left as it is: channels first, class-conditional
+      gamma and beta, an entry without a folded form (a searched graph), a
+      subclass with a `call` of its own.
+    """
+    home = next(c for c in type(layer).__mro__ if "call" in vars(c))
+    if not home.__module__.startswith("evonorm_tf."):
+        return None
+    folded = layer._active.folded
+    if folded is None or layer.axis != -1 or not layer.affine:
+        return None
+    names = ["gamma", "beta"]
+    names += [weight.name for weight in layer._active.weights]
+    names += [s.name for s in layer._active.kernel.statistics]
+    # Folded in float64, rounded once.
+    weights = {n: np.asarray(getattr(layer, n), np.float64) for n in names}
+    constants = folding.Constants(
+        weights, layer.epsilon, layer._groups, layer._channels
+    )
+    return folded.make(backend.xp, constants)
+
+
+def _folds(row: catalog.Row, rank: int | None) -> bool:
+    """Whether the folded form of a row takes an input of that rank."""
+    return rank == 4 or (rank is not None and row.folded.any_rank)
+
+
+def _call(layer: Any, form: folding.Function) -> Callable[..., tf.Tensor]:
     usual = layer.call
 
     @tf.autograph.experimental.do_not_convert
     def call(inputs, gamma=None, beta=None, training=None):
         x = tf.convert_to_tensor(inputs)
         given = gamma is not None or beta is not None
-        if training or given or not forms.takes(layer, x.shape.rank):
+        if training or given or not _folds(layer._active, x.shape.rank):
             return usual(inputs, gamma, beta, training)
-        return tf.cast(form(plain.widen(x)), x.dtype)
+        wide = tf.cast(x, moments.compute_dtype(backend.xp, x))
+        return tf.cast(form(wide), layer.compute_dtype)
 
     return call
 

@@ -6,13 +6,14 @@
 
 `primitives` and `graph` say what a graph is, `canonical` tells graphs apart,
 `formula` prints them, `picture` draws them, `compile` makes a catalog row of
-one. What computes with TensorFlow is imported when it is asked for: the
-search's driver handles thousands of graphs a second and needs none of it.
+one. Importing this package lets `catalog.get` resolve graphs.
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
+from evonorm_tf import catalog
 from evonorm_tf.graphs.canonical import canonical, key
 from evonorm_tf.graphs.formula import formula, latex
 from evonorm_tf.graphs.graph import Graph, Node, from_json, parse
@@ -34,6 +35,18 @@ __all__ = [
     "resolve",
     "row",
 ]
+
+
+def _recognizes(spec: Any) -> bool:
+    """Whether a layer's spec is a graph, or the path of a file with one."""
+    return isinstance(spec, Mapping) or str(spec).endswith(".json")
+
+
+def _resolve(spec: Any) -> catalog.Row:
+    return __getattr__("resolve")(spec)
+
+
+catalog.register_resolver(_recognizes, _resolve)
 
 
 def __getattr__(name: str) -> Any:

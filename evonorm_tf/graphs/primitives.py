@@ -3,7 +3,7 @@
 Twelve are element-wise and twelve are aggregations: mean, root mean square
 and standard deviation, each over four sets of axes (Section 3.1,
 arXiv:2004.02967). A primitive computes with whatever array module `xp` it is
-handed, so NumPy (filters) and TensorFlow (training) share the guards below.
+handed, so NumPy (filters) and the backends (training) share the guards below.
 
 Guards, with GUARD = 1e-5; away from zero each is exact, so that a known layer
 written as a graph equals the layer written by hand:

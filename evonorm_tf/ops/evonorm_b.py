@@ -1,4 +1,4 @@
-"""EvoNorm B0, B1, B2: x over the larger of batch std and a bound r(x).
+"""EvoNorm B0, B1, B2: x over the larger of the batch std and a bound r(x).
 
     y = x / d * gamma + beta,   d = max(s, r(x)),   s = batch std
 
@@ -7,71 +7,198 @@
     B2   r = q - x         q = instance RMS
 
 r is linear in x with r(x) - x * r'(x) = q in all three, so one derivative
-serves them: where r wins, d(x / r) / dx = q / r^2, elsewhere 1 / s. What
-differs is r and its partial derivatives (Table 1, arXiv:2004.02967).
+serves them: where r wins, d(x / r) / dx = q / r^2, elsewhere 1 / s. They
+differ in r and its partial derivatives (Table 1, arXiv:2004.02967).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-import tensorflow as tf
+import numpy as np
 
-from evonorm_tf.ops.pointwise import Pointwise
+from evonorm_tf.ops import folding
+from evonorm_tf.ops.folding import Folded
+from evonorm_tf.ops.kernel import (
+    MOVING_VARIANCE,
+    Analytic,
+    Pointwise,
+    affine,
+)
+from evonorm_tf.ops.moments import mean_square
 
-Tensor = tf.Tensor
+Array = Any
 
 
-def _family(
-    bound: Callable[..., Tensor],
-    partials: Callable[..., Sequence[Tensor | float]],
-) -> Pointwise:
-    """Builds the family of one r(x).
+class Bounded(NamedTuple):
+    """Coefficients of the family, each broadcastable to [N, C].
 
-    Args:
-      bound: (x, *extra) -> r(x); extra are the coefficients after s, gamma
-        and beta, q first.
-      partials: (x, *extra) -> dr/d(extra), one a coefficient.
+    Attributes:
+      batch: s, the standard deviation over the batch.
+      gamma: gain.
+      beta: bias.
+      instance: q, the standard deviation or RMS of every (sample, channel).
+      v: of B0, else None.
     """
 
-    def forward(x, s, gamma, beta, *extra):
-        return x / tf.maximum(s, bound(x, *extra)) * gamma + beta
+    batch: Array
+    gamma: Array
+    beta: Array
+    instance: Array
+    v: Array | None = None
 
-    def terms(x, dy, s, gamma, beta, *extra):
-        del gamma, beta
-        r = bound(x, *extra)
-        inverse = 1.0 / tf.maximum(s, r)
+
+def _pointwise(
+    bound: Callable[[Array, Bounded], Array],
+    partials: Callable[[Array], Mapping[str, Array | float]],
+) -> Pointwise:
+    """The element-wise step of one r(x).
+
+    Args:
+      bound: (x, coefficients) -> r(x).
+      partials: x -> dr / d coefficient, by the name of the coefficient.
+    """
+
+    def forward(xp, x, c):
+        return x / xp.maximum(c.batch, bound(x, c)) * c.gamma + c.beta
+
+    def terms(xp, x, dy, c):
+        r = bound(x, c)
+        inverse = 1.0 / xp.maximum(c.batch, r)
         t = dy * x * inverse
-        # As tf.maximum's own gradient: at a tie the first argument has it.
-        # Scalars, here and below: TensorFlow's XLA bridge computes constants
-        # of full size when it compiles, and holds those of a whole network.
-        zero = tf.zeros([], t.dtype)
-        inside = tf.where(r > s, t, zero)
-        slopes = [inside * inverse * p for p in partials(x, *extra)]
-        return [t, dy, tf.where(r > s, zero, t), *slopes]
+        # A scalar zero: TensorFlow's XLA bridge evaluates full-size constants
+        # when it compiles, and holds those of a whole network at once.
+        zero = xp.asarray(0.0, t.dtype)
+        # As in the gradient of maximum: a tie belongs to its first argument.
+        inside = xp.where(r > c.batch, t, zero)
+        found = {name: inside * inverse * p for name, p in partials(x).items()}
+        outside = xp.where(r > c.batch, zero, t)
+        return {"gamma": t, "beta": dy, "outside": outside, **found}
 
-    def finish(sums, s, gamma, beta, *extra):
-        del beta, extra
-        d_gamma, d_beta, outside, *slopes = sums
-        d_s = -gamma * outside / s
-        return [d_s, d_gamma, d_beta, *(-gamma * p for p in slopes)]
+    def finish(xp, sums, c):
+        del xp
+        found = {name: -c.gamma * sums[name] for name in partials(0.0)}
+        return Bounded(
+            batch=-c.gamma * sums["outside"] / c.batch,
+            gamma=sums["gamma"],
+            beta=sums["beta"],
+            **found,
+        )
 
-    def slope(x, dy, s, gamma, beta, *extra):
-        del beta
-        r = bound(x, *extra)
-        d = tf.where(r > s, tf.square(r) / extra[0], s)
-        return dy * gamma / d
+    def slope(xp, x, dy, c):
+        r = bound(x, c)
+        inverse = 1.0 / xp.maximum(c.batch, r)
+        inside = c.instance * xp.square(inverse)
+        return dy * c.gamma * xp.where(r > c.batch, inside, inverse)
 
     return Pointwise(forward, terms, finish, slope)
 
 
-B0 = _family(
-    bound=lambda x, q, v: v * x + q,
-    partials=lambda x, q, v: [1.0, x],
+def _b0_coefficients(xp, statistics, parameters, plan):
+    sample, batch = statistics
+    gamma, beta = affine(parameters)
+    return Bounded(
+        batch=xp.sqrt(batch.variance + plan.epsilon),
+        gamma=gamma,
+        beta=beta,
+        instance=xp.sqrt(sample.variance + plan.epsilon),
+        v=parameters["v"],
+    )
+
+
+def _rms_coefficients(xp, statistics, parameters, plan):
+    sample, batch = statistics
+    gamma, beta = affine(parameters)
+    return Bounded(
+        batch=xp.sqrt(batch.variance + plan.epsilon),
+        gamma=gamma,
+        beta=beta,
+        instance=xp.sqrt(mean_square(sample) + plan.epsilon),
+    )
+
+
+def _kernel(pointwise: Pointwise, coefficients: Callable) -> Analytic:
+    return Analytic(
+        pointwise, coefficients, instance=True, statistics=(MOVING_VARIANCE,)
+    )
+
+
+B0 = _kernel(
+    _pointwise(
+        bound=lambda x, c: c.v * x + c.instance,
+        partials=lambda x: {"instance": 1.0, "v": x},
+    ),
+    _b0_coefficients,
 )
-B1 = _family(
-    bound=lambda x, q: (x + 1.0) * q,
-    partials=lambda x, q: [x + 1.0],
+B1 = _kernel(
+    _pointwise(
+        bound=lambda x, c: (x + 1.0) * c.instance,
+        partials=lambda x: {"instance": x + 1.0},
+    ),
+    _rms_coefficients,
 )
-B2 = _family(
-    bound=lambda x, q: q - x,
-    partials=lambda x, q: [1.0],
+B2 = _kernel(
+    _pointwise(
+        bound=lambda x, c: c.instance - x,
+        partials=lambda x: {"instance": 1.0},
+    ),
+    _rms_coefficients,
 )
+
+# -- folded forms -------------------------------------------------------------
+#
+#   B0   x * (gamma / v) / max(s / v, x + q / v) + beta   where every v > 0
+#   B0   x * gamma / max(s, v*x + q) + beta               elsewhere
+#   B1   x * (gamma / q) / max(s / q, x + 1) + beta
+#   B2   x * gamma / max(s, q - x) + beta
+
+# v is not divided by below this: q / v would leave x + q / v without digits
+# of x long before float32 has none left, and half precision sooner.
+_SMALL_V = 1e-2
+
+
+def _fold_b0(xp, c):
+    divided = bool(np.all(c.v >= _SMALL_V))
+    v = c.v if divided else np.ones_like(c.v)
+    gain, bound, inverse = c.gamma / v, c.batch_std / v, 1.0 / np.square(v)
+
+    def call(x):
+        if folding.one_pixel(x):
+            q = folding.constant(xp, np.sqrt(c.epsilon * inverse), x)
+        else:
+            variance = folding.moments(xp, x).variance
+            if divided:
+                variance = variance * folding.constant(xp, inverse, x)
+            epsilon = folding.constant(xp, c.epsilon * inverse, x)
+            q = xp.sqrt(variance + epsilon)
+        scaled = x if divided else x * folding.constant(xp, c.v, x)
+        d = xp.maximum(scaled + q, folding.constant(xp, bound, x))
+        y = x * folding.constant(xp, gain, x) / d
+        return y + folding.constant(xp, c.beta, x)
+
+    return call
+
+
+def _fold_b1(xp, c):
+    def call(x):
+        inverse = xp.rsqrt(folding.mean_square(xp, x) + c.epsilon)
+        bound = inverse * folding.constant(xp, c.batch_std, x)
+        gain = inverse * folding.constant(xp, c.gamma, x)
+        y = x * gain / xp.maximum(x + 1.0, bound)
+        return y + folding.constant(xp, c.beta, x)
+
+    return call
+
+
+def _fold_b2(xp, c):
+    def call(x):
+        q = xp.sqrt(folding.mean_square(xp, x) + c.epsilon)
+        d = xp.maximum(q - x, folding.constant(xp, c.batch_std, x))
+        y = x * folding.constant(xp, c.gamma, x) / d
+        return y + folding.constant(xp, c.beta, x)
+
+    return call
+
+
+FOLDED_B0 = Folded(_fold_b0)
+FOLDED_B1 = Folded(_fold_b1)
+FOLDED_B2 = Folded(_fold_b2)

@@ -2,42 +2,110 @@
 
     y = x * sigmoid(v * x) * k + beta,   k = gamma / group statistic
 
-S0 has a trainable v; S1 and S2 have v = 1 (Table 1, arXiv:2004.02967).
+S0 has a trainable v; S1 and S2 have v = 1. The statistic is the standard
+deviation of the group, of S2 its RMS (Table 1, arXiv:2004.02967).
 """
 
-import tensorflow as tf
+from typing import Any, NamedTuple
 
-from evonorm_tf.ops.pointwise import Pointwise
+import numpy as np
 
+from evonorm_tf.ops import folding, moments
+from evonorm_tf.ops.folding import Folded
+from evonorm_tf.ops.kernel import Analytic, Pointwise, affine
 
-def _gate(x, v):
-    return tf.sigmoid(x if v is None else v * x)
-
-
-def _forward(x, k, beta, v=None):
-    return x * _gate(x, v) * k + beta
+Array = Any
 
 
-def _terms(x, dy, k, beta, v=None):
-    del k, beta
-    gate = _gate(x, v)
+class Gated(NamedTuple):
+    """Coefficients of the family, each broadcastable to [N, C].
+
+    Attributes:
+      scale: k, gamma over the statistic of the group.
+      beta: bias.
+      v: of S0; None for 1.
+    """
+
+    scale: Array
+    beta: Array
+    v: Array | None = None
+
+
+def _scaled(x, c):
+    return x if c.v is None else c.v * x
+
+
+def _forward(xp, x, c):
+    return x * xp.sigmoid(_scaled(x, c)) * c.scale + c.beta
+
+
+def _terms(xp, x, dy, c):
+    gate = xp.sigmoid(_scaled(x, c))
     gated = dy * x * gate
-    if v is None:
-        return [gated, dy]
-    return [gated, dy, gated * x * (1.0 - gate)]
+    found = {"scale": gated, "beta": dy}
+    if c.v is not None:
+        found["v"] = gated * x * (1.0 - gate)
+    return found
 
 
-def _finish(sums, k, beta, v=None):
-    del beta
-    d_k, d_beta, *slope = sums
-    return [d_k, d_beta, *(k * s for s in slope)]
+def _finish(xp, sums, c):
+    del xp
+    v = None if c.v is None else c.scale * sums["v"]
+    return Gated(sums["scale"], sums["beta"], v)
 
 
-def _slope(x, dy, k, beta, v=None):
-    del beta
-    gate = _gate(x, v)
-    scaled = x if v is None else v * x
-    return dy * k * gate * (1.0 + scaled * (1.0 - gate))
+def _slope(xp, x, dy, c):
+    scaled = _scaled(x, c)
+    gate = xp.sigmoid(scaled)
+    return dy * c.scale * gate * (1.0 + scaled * (1.0 - gate))
 
 
-GATED = Pointwise(_forward, _terms, _finish, _slope)
+def _kernel(second_moment) -> Analytic:
+    def coefficients(xp, statistics, parameters, plan):
+        group = moments.group_moments(xp, statistics.sample, plan.groups)
+        gamma, beta = affine(parameters)
+        inverse = xp.rsqrt(second_moment(group) + plan.epsilon)
+        return Gated(gamma * inverse, beta, parameters.get("v"))
+
+    pointwise = Pointwise(_forward, _terms, _finish, _slope)
+    return Analytic(pointwise, coefficients, instance=True)
+
+
+S0_S1 = _kernel(second_moment=lambda group: group.variance)
+S2 = _kernel(second_moment=moments.mean_square)
+
+# -- folded forms: x * sigmoid(v*x) * (gamma / group statistic) + beta ---------
+
+
+def swish(xp, c):
+    """z * sigmoid(v * z), without the product where every v is 1."""
+    v = c.weights.get("v")
+    if v is None or np.all(v == 1.0):
+        return lambda z: z * xp.sigmoid(z)
+    return lambda z: z * xp.sigmoid(z * folding.constant(xp, v, z))
+
+
+def _fold_std(xp, c):
+    gate = swish(xp, c)
+
+    def call(x):
+        moment = folding.group_moments(xp, x, c.groups).variance
+        scale = folding.group_scale(xp, moment, c)
+        return gate(x) * scale + folding.constant(xp, c.beta, x)
+
+    return call
+
+
+def _fold_rms(xp, c):
+    gate = swish(xp, c)
+
+    def call(x):
+        square = folding.grouped(xp, folding.mean_square(xp, x), c.groups)
+        scale = folding.group_scale(xp, folding.group_mean(xp, square), c)
+        return gate(x) * scale + folding.constant(xp, c.beta, x)
+
+    return call
+
+
+FOLDED_S0_S1 = Folded(_fold_std)
+FOLDED_S2 = Folded(_fold_rms)

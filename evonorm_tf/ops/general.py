@@ -1,55 +1,84 @@
-"""General rows: plain functions of x [N, S, C], differentiated by TensorFlow.
+"""General kernels: plain functions of x [N, S, C], differentiated as they are.
 
 For what does not fit moments of every (sample, channel): PixelNorm, which is
 per pixel over C, and the layers of the paper's search ablation. Each takes
-(x, parameters by name, BatchStatistics, Plan) and returns y, affine included.
+(xp, x, parameters by name, BatchStatistics, Plan) and returns y, affine
+included.
 """
 
-import tensorflow as tf
+from collections.abc import Mapping
+from typing import Any
 
-from evonorm_tf.ops.coefficients import affine, inverse_std, std
-from evonorm_tf.ops.plan import BatchStatistics
+from evonorm_tf.ops import baselines, folding
+from evonorm_tf.ops.baselines import Activation
+from evonorm_tf.ops.folding import Folded
+from evonorm_tf.ops.kernel import (
+    MOVING_MEAN_SQUARE,
+    BatchStatistics,
+    General,
+    affine,
+)
 
-Tensor = tf.Tensor
-
-
-def scaled(z: Tensor, p: dict[str, Tensor]) -> Tensor:
-    def expand(t):  # [C] as it is; class-conditional [N, C] over space
-        return t if isinstance(t, float) or t.shape.rank == 1 else t[:, None]
-
-    gamma, beta = affine(p)
-    return z * expand(gamma) + expand(beta)
-
-
-def _pixel_norm(x, p, plan):
-    square = tf.reduce_mean(tf.square(x), -1, keepdims=True)
-    return scaled(x * inverse_std(square, plan), p)
+Array = Any
 
 
-def pn(x, p, batch, plan):
+def scaled(z: Array, parameters: Mapping[str, Array]) -> Array:
+    """z * gamma + beta, with gamma and beta [C] or class-conditional [N, C]."""
+
+    def over_space(t):
+        small = isinstance(t, float) or len(t.shape) == 1
+        return t if small else t[:, None]
+
+    gamma, beta = affine(parameters)
+    return z * over_space(gamma) + over_space(beta)
+
+
+def pixel_norm(act: Activation) -> General:
+    """Pixelwise feature normalization over C, then `act`."""
+
+    def apply(xp, x, parameters, batch, plan):
+        del batch
+        square = xp.mean(xp.square(x), -1, keepdims=True)
+        z = scaled(x * xp.rsqrt(square + plan.epsilon), parameters)
+        return act.value(xp, z, None)
+
+    return General(apply)
+
+
+def _random(xp, x, parameters, batch, plan):
     del batch
-    return _pixel_norm(x, p, plan)
+    gate = xp.sigmoid(xp.abs(x))
+    mean = xp.mean(gate, 1, keepdims=True)
+    variance = xp.mean(xp.square(gate - mean), 1, keepdims=True)
+    z = xp.sqrt(variance + plan.epsilon)
+    return scaled(xp.zeros_like(x) + xp.sign(z) * xp.sqrt(z), parameters)
 
 
-def pn_relu(x, p, batch, plan):
-    del batch
-    return tf.nn.relu(_pixel_norm(x, p, plan))
-
-
-def random(x, p, batch, plan):
-    del batch
-    gate = tf.sigmoid(tf.abs(x))
-    mean = tf.reduce_mean(gate, 1, keepdims=True)
-    variance = tf.reduce_mean(tf.square(gate - mean), 1, keepdims=True)
-    z = std(variance, plan)
-    return scaled(tf.zeros_like(x) + tf.sign(z) * tf.sqrt(z), p)
-
-
-def random_rej(x, p, batch, plan):
+def _random_rej(xp, x, parameters, batch, plan):
     del batch, plan
-    return scaled(tf.tanh(tf.maximum(x, tf.tanh(x))), p)
+    return scaled(xp.tanh(xp.maximum(x, xp.tanh(x))), parameters)
 
 
-def rs_rej(x, p, batch: BatchStatistics, plan):
-    square = batch.mean_square("moving_mean_square", x)
-    return scaled(tf.nn.relu(x) * inverse_std(square, plan), p)
+def _rs_rej(xp, x, parameters, batch: BatchStatistics, plan):
+    square = batch.mean_square(MOVING_MEAN_SQUARE.name, x)
+    z = xp.relu(x) * xp.rsqrt(square + plan.epsilon)
+    return scaled(z, parameters)
+
+
+RANDOM = General(_random)
+RANDOM_REJ = General(_random_rej)
+RS_REJ = General(_rs_rej, statistics=(MOVING_MEAN_SQUARE,))
+
+
+def _fold_pixel(xp, c):
+    def call(x):
+        square = xp.mean(x * x, -1, keepdims=True)
+        z = x * xp.rsqrt(square + c.epsilon)
+        z = z * folding.constant(xp, c.gamma, x)
+        return z + folding.constant(xp, c.beta, x)
+
+    return call
+
+
+def folded_pixel_norm(act: Activation) -> Folded:
+    return baselines.fold_activated(_fold_pixel, act)

@@ -1,218 +1,213 @@
 """Moments of every (sample, channel), and the statistics derived from them.
 
-All functions see x with its spatial axes flattened into one: [N, S, C] with
-space = 1, or [N, C, S] with space = 2. Small tensors are [N, C] or [C].
+All functions take x with its spatial axes flattened into one: [N, S, C] with
+spatial_axis = 1, or [N, C, S] with spatial_axis = 2. Small arrays are [N, C]
+or [C].
 
     batch variance = mean over n of variance[n, c] + variance over n of
                      mean[n, c]; group variance is the same law over the
                      channels of a group; mean of squares = variance + mean^2.
 
-So one read of x serves every statistic that a norm-act layer asks for.
+One read of x therefore serves every statistic that a norm-act layer needs.
 """
 
-from collections.abc import Callable, Sequence
-
-import tensorflow as tf
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from evonorm_tf.ops.settings import Settings
 
-Tensor = tf.Tensor
+Array = Any
 MAX_BLOCKS = 8
 
 
-def compute_dtype(dtype: tf.DType) -> tf.DType:
+class Moments(NamedTuple):
+    """A mean and a biased variance of equal shape; None where unknown."""
+
+    mean: Array | None
+    variance: Array | None
+
+
+def mean_square(moments: Moments) -> Array:
+    """E[x^2], from the moments of x."""
+    return moments.variance + moments.mean * moments.mean
+
+
+def compute_dtype(xp: Any, x: Array) -> Any:
     """float32 for anything narrower: float16 overflows at a std of 256."""
-    return dtype if dtype == tf.float64 else tf.float32
+    return xp.float64 if x.dtype == xp.float64 else xp.float32
 
 
-def _rows(x: Tensor, start: int, size: int, space: int) -> Tensor:
-    if space == 1:
+def _cut(x: Array, start: int, size: int, spatial_axis: int) -> Array:
+    if spatial_axis == 1:
         return x[:, start : start + size]
     return x[:, :, start : start + size]
 
 
-def _block_count(size: int | None) -> int:
-    """The number of blocks to cut `size` rows into, 1 for none.
+def _block_count(size: Any) -> int:
+    """The number of blocks to cut `size` pixels into, 1 for no cut.
 
-    The largest divisor up to MAX_BLOCKS, so that no rows are left over; where
-    the best divisor is too small to pay, MAX_BLOCKS, with a rest.
+    The largest divisor up to MAX_BLOCKS, so that no pixels are left over;
+    where the best divisor is too small to pay, MAX_BLOCKS, with a remainder.
     """
-    if size is None or size < 2 * MAX_BLOCKS:
+    if not isinstance(size, int) or size < 2 * MAX_BLOCKS:
         return 1
     best = max(k for k in range(1, MAX_BLOCKS + 1) if size % k == 0)
     return best if best >= MAX_BLOCKS // 2 else MAX_BLOCKS
 
 
 def spatial_sums(
-    terms: Callable[..., Sequence[Tensor]],
-    tensors: Sequence[Tensor],
-    space: int,
-    form: Settings,
-) -> list[Tensor]:
-    """Sums over space of several functions of the same full-size tensors.
+    xp: Any,
+    terms: Callable[..., Mapping[str, Array]],
+    arrays: Sequence[Array],
+    spatial_axis: int,
+    settings: Settings,
+) -> dict[str, Array]:
+    """Sums over space of several functions of the same full-size arrays.
 
     Args:
-      terms: maps tensors of equal shape [N, s, C] (any number of rows s) to
-        the terms to be summed, each [N, s, C].
-      tensors: full-size tensors [N, S, C] (or [N, C, S]).
-      space: the axis of S, 1 or 2.
-      form: resolved settings.
+      xp: the array functions.
+      terms: maps arrays of equal shape [N, s, C] (any number of pixels s) to
+        the terms to be summed, each [N, s, C], by name.
+      arrays: full-size arrays [N, S, C] (or [N, C, S]).
+      spatial_axis: the axis of S, 1 or 2.
+      settings: resolved.
 
     Returns:
-      One [N, C] tensor a term.
+      One [N, C] array per term, by name.
     """
-    size = tensors[0].shape[space]
-    blocks = _block_count(size) if form.reduction == "blocks" else 1
-    if form.reduction == "ones":
-        return [_product_with_ones(t, space) for t in terms(*tensors)]
+    size = xp.shape(arrays[0])[spatial_axis]
+    blocks = _block_count(size) if settings.reduction == "blocks" else 1
+
+    def part(start: int, length: int) -> Mapping[str, Array]:
+        return terms(*(_cut(t, start, length, spatial_axis) for t in arrays))
+
+    def reduced(found: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: xp.sum(t, spatial_axis) for name, t in found.items()}
+
     if blocks == 1:
-        return [tf.reduce_sum(t, space) for t in terms(*tensors)]
-    rows = size // blocks
-    total = None
-    for i in range(blocks):
-        part = terms(*(_rows(t, i * rows, rows, space) for t in tensors))
-        total = part if total is None else [a + b for a, b in zip(total, part)]
-    sums = [tf.reduce_sum(t, space) for t in total]
-    rest = size - blocks * rows
+        return reduced(terms(*arrays))
+    length = size // blocks
+    total = part(0, length)
+    for block in range(1, blocks):
+        added = part(block * length, length)
+        total = {name: total[name] + t for name, t in added.items()}
+    sums = reduced(total)
+    rest = size - blocks * length
     if rest:
-        tail = terms(*(_rows(t, size - rest, rest, space) for t in tensors))
-        sums = [a + tf.reduce_sum(b, space) for a, b in zip(sums, tail)]
+        tail = reduced(part(size - rest, rest))
+        sums = {name: sums[name] + t for name, t in tail.items()}
     return sums
 
 
-def _product_with_ones(x: Tensor, space: int) -> Tensor:
-    ones = tf.ones([tf.shape(x)[0], 1, tf.shape(x)[space]], x.dtype)
-    if space == 1:
-        return tf.matmul(ones, x)[:, 0]
-    return tf.matmul(ones, x, transpose_b=True)[:, 0]
-
-
 def spatial_moments(
-    x: Tensor, space: int, form: Settings
-) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of every (sample, channel), in one read.
+    xp: Any, x: Array, spatial_axis: int, settings: Settings
+) -> Moments:
+    """Mean and biased variance of every (sample, channel).
 
     Args:
+      xp: the array functions.
       x: [N, S, C] (or [N, C, S]) of any floating dtype.
-      space: the axis of S, 1 or 2.
-      form: resolved settings.
+      spatial_axis: the axis of S, 1 or 2.
+      settings: resolved.
 
     Returns:
-      mean and variance, each [N, C], float32 (float64 where x is).
+      Moments [N, C] in float32 (float64 where x is).
     """
-    dtype = compute_dtype(x.dtype)
-    size = x.shape[space]
-    if form.moments == "merged" and _block_count(size) > 1:
-        return _merged_moments(tf.cast(x, dtype), space)
-    count = tf.cast(tf.shape(x)[space], dtype)
+    dtype = compute_dtype(xp, x)
+    size = xp.shape(x)[spatial_axis]
+    if settings.moments == "merged" and _block_count(size) > 1:
+        return _merged_moments(xp, xp.cast(x, dtype), spatial_axis)
+    count = xp.cast(size, dtype)
 
-    def mean_of(terms):
-        return [s / count for s in spatial_sums(terms, [x], space, form)]
-
-    if form.moments == "one_pass":
-        mean, square = mean_of(
-            lambda t: [tf.cast(t, dtype), tf.square(tf.cast(t, dtype))]
+    def means(terms: Callable[[Array], Mapping[str, Array]]) -> list[Array]:
+        sums = spatial_sums(
+            xp,
+            lambda t: terms(xp.cast(t, dtype)),
+            [x],
+            spatial_axis,
+            settings,
         )
-        return mean, tf.maximum(square - tf.square(mean), 0.0)
-    # "two_pass", and "merged" of so few rows that there is nothing to merge.
-    (mean,) = mean_of(lambda t: [tf.cast(t, dtype)])
-    center = tf.expand_dims(mean, space)
-    (variance,) = mean_of(lambda t: [tf.square(tf.cast(t, dtype) - center)])
-    return mean, variance
+        return [total / count for total in sums.values()]
+
+    if settings.moments == "one_pass":
+        mean, square = means(lambda t: {"mean": t, "square": xp.square(t)})
+        zero = xp.asarray(0.0, dtype)
+        return Moments(mean, xp.maximum(square - xp.square(mean), zero))
+    # "two_pass", and "merged" of so few pixels that there is nothing to merge.
+    (mean,) = means(lambda t: {"mean": t})
+    center = xp.expand_dims(mean, spatial_axis)
+    (variance,) = means(lambda t: {"variance": xp.square(t - center)})
+    return Moments(mean, variance)
 
 
-def _merged_moments(x: Tensor, space: int) -> tuple[Tensor, Tensor]:
-    # Row j of every block makes one column of `blocks` values; its moments
+def _merged_moments(xp: Any, x: Array, spatial_axis: int) -> Moments:
+    # Pixel j of every block makes one column of `blocks` values; its moments
     # are exact and stay in registers, and only 1 / blocks of x is written.
-    size = x.shape[space]
+    size = xp.shape(x)[spatial_axis]
     blocks = _block_count(size)
-    rows = size // blocks
-    parts = [_rows(x, i * rows, rows, space) for i in range(blocks)]
-    column_mean = tf.add_n(parts) / blocks
-    column_m2 = tf.add_n([tf.square(p - column_mean) for p in parts])
-    mean = tf.reduce_mean(column_mean, space)
-    spread = tf.square(column_mean - tf.expand_dims(mean, space))
-    m2 = tf.reduce_sum(column_m2 + blocks * spread, space)
-    rest = size - blocks * rows
+    length = size // blocks
+    parts = [_cut(x, i * length, length, spatial_axis) for i in range(blocks)]
+    column_mean = sum(parts[1:], parts[0]) / blocks
+    squares = [xp.square(part - column_mean) for part in parts]
+    column_m2 = sum(squares[1:], squares[0])
+    mean = xp.mean(column_mean, spatial_axis)
+    apart = xp.square(column_mean - xp.expand_dims(mean, spatial_axis))
+    m2 = xp.sum(column_m2 + blocks * apart, spatial_axis)
+    rest = size - blocks * length
     if not rest:
-        return mean, m2 / size
-    tail = _rows(x, size - rest, rest, space)
-    tail_mean = tf.reduce_mean(tail, space)
-    tail_m2 = tf.reduce_sum(
-        tf.square(tail - tf.expand_dims(tail_mean, space)), space
-    )
+        return Moments(mean, m2 / size)
+    tail = _cut(x, size - rest, rest, spatial_axis)
+    tail_mean = xp.mean(tail, spatial_axis)
+    centered = tail - xp.expand_dims(tail_mean, spatial_axis)
     delta = tail_mean - mean
-    m2 += tail_m2 + tf.square(delta) * (blocks * rows * rest / size)
-    return mean + delta * (rest / size), m2 / size
+    m2 = m2 + xp.sum(xp.square(centered), spatial_axis)
+    m2 = m2 + xp.square(delta) * (blocks * length * rest / size)
+    return Moments(mean + delta * (rest / size), m2 / size)
 
 
-def group_moments(
-    mean: Tensor, variance: Tensor, groups: int
-) -> tuple[Tensor, Tensor]:
+def group_moments(xp: Any, sample: Moments, groups: int) -> Moments:
     """Moments over space and the C / groups channels of each group.
 
     Args:
-      mean: [N, C].
-      variance: [N, C], biased.
+      xp: the array functions.
+      sample: moments of every (sample, channel), [N, C].
       groups: a divisor of C; groups = 1 is LayerNorm over (H, W, C).
 
     Returns:
-      mean and variance, each [N, C]: a group's value stands at each of its
-      channels.
+      Moments [N, C]: the value of a group stands at each of its channels.
     """
-    n, c = tf.shape(mean)[0], mean.shape[-1]
-    shape = tf.stack([n, groups, c // groups])
-    mean, variance = tf.reshape(mean, shape), tf.reshape(variance, shape)
-    center = tf.reduce_mean(mean, -1, keepdims=True)
-    pooled = tf.reduce_mean(
-        variance + tf.square(mean - center), -1, keepdims=True
-    )
+    n, c = xp.shape(sample.mean)
+    split = [n, groups, c // groups]
+    mean, variance = (xp.reshape(t, split) for t in sample)
+    center = xp.mean(mean, -1, keepdims=True)
+    pooled = xp.mean(variance + xp.square(mean - center), -1, keepdims=True)
 
-    def spread(t):
-        return tf.reshape(tf.broadcast_to(t, shape), [n, c])
+    def per_channel(t: Array) -> Array:
+        return xp.reshape(xp.broadcast_to(t, split), [n, c])
 
-    return spread(center), spread(pooled)
+    return Moments(per_channel(center), per_channel(pooled))
 
 
 def batch_moments(
-    mean: Tensor, variance: Tensor, synchronized: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    backend: Any, sample: Moments, plan: Any
+) -> tuple[Moments, Array]:
     """Moments over the batch and space, from those of every sample.
 
-    Two small all-reduces when synchronised: the mean first, then the spread
-    around it, since a variance from pooled squares would lose (mean / std)^2.
+    Where replicas are synchronized their averages are pooled twice, first of
+    the mean and then of the spread around it, since a variance from pooled
+    squares would lose (mean / std)^2.
 
     Args:
-      mean: [N, C].
-      variance: [N, C], biased.
-      synchronized: pool over the replicas of the current strategy.
+      backend: `ops.tensorflow` or `ops.jax`, whose `batch_average` knows the
+        replicas or shards.
+      sample: moments of every (sample, channel), [N, C].
+      plan: the computation.
 
     Returns:
-      mean [C], variance [C], and the number of samples they are over.
+      Moments, [C] or, where every sample has those of its own shard, [N, C];
+      and the number of samples that they are taken over.
     """
-    count = tf.cast(tf.shape(mean)[0], mean.dtype)
-    total = tf.reduce_sum(mean, 0)
-    if synchronized:
-        total, count = all_reduce_sum([total, count])
-    # A replica that got no sample writes nothing; 0 / 0 would reach them all.
-    count = tf.maximum(count, 1.0)
-    center = total / count
-    spread = tf.reduce_sum(variance + tf.square(mean - center), 0)
-    if synchronized:
-        (spread,) = all_reduce_sum([spread])
-    return center, spread / count, count
-
-
-def all_reduce_sum(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Sums over replicas; the identity where there is no replica context.
-
-    Outside a replica (a functional model being built under a strategy's
-    scope) the statistics are local by definition.
-    """
-    if not tf.distribute.in_cross_replica_context():
-        context = tf.distribute.get_replica_context()
-        if context.num_replicas_in_sync > 1:
-            return list(
-                context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors))
-            )
-    return list(tensors)
+    (mean,), _ = backend.batch_average(plan, [sample.mean])
+    spread = sample.variance + backend.xp.square(sample.mean - mean)
+    (variance,), count = backend.batch_average(plan, [spread])
+    return Moments(mean, variance), count

@@ -2,14 +2,12 @@
 
 `reduction`, how a sum over space is written
     "blocks"  the space is cut into up to 8 blocks that are added element by
-              element, then the remaining rows are summed: on a CPU, XLA makes
-              one vectorised read of it, whatever is summed, and the sum is
-              pairwise at the top;
+              element, then the remaining pixels are summed: on a CPU, XLA
+              compiles this to one vectorized read, whatever is summed, and
+              the sum is pairwise at the top;
     "sum"     a plain reduction: what GPU and TPU compilers fuse best, and the
               only form to trace on one machine for another;
-    "ones"    a product with a row of ones: on an accelerator it would run in
-              reduced precision;
-    "auto"    "sum" where TensorFlow sees a GPU or a TPU, "blocks" elsewhere.
+    "auto"    "sum" where the backend sees a GPU or a TPU, "blocks" elsewhere.
 
 `moments`, how mean and variance of every (sample, channel) are taken
     "merged"    exact moments of each block, merged (Chan et al., 1983): one
@@ -18,11 +16,11 @@
     "one_pass"  the mean and the mean of squares in one float32 read, as
                 BatchNorm does on accelerators; loses accuracy with
                 (mean / std)^2;
-    "auto"      "one_pass" where TensorFlow sees a GPU or a TPU, "merged"
+    "auto"      "one_pass" where the backend sees a GPU or a TPU, "merged"
                 elsewhere.
 
-`xla`, whether training computations are compiled
-    "auto"    each layer's own setting decides;
+`xla`, whether TensorFlow compiles the training computation of a layer
+    "auto"    the setting of each layer decides;
     False     nothing is compiled by this library.
 
 Measured accuracy and speed: docs/design.md.
@@ -30,13 +28,10 @@ Measured accuracy and speed: docs/design.md.
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Iterator
 
-import tensorflow as tf
-
 CHOICES = {
-    "reduction": ("auto", "blocks", "sum", "ones"),
+    "reduction": ("auto", "blocks", "sum"),
     "moments": ("auto", "merged", "two_pass", "one_pass"),
     "xla": ("auto", False),
 }
@@ -44,50 +39,37 @@ CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The values in force; hashable, so that it can key compiled functions."""
+    """The values in force; hashable, to key compiled functions."""
 
     reduction: str = "auto"
     moments: str = "auto"
     xla: str | bool = "auto"
 
+    def resolved(self, accelerated: bool) -> "Settings":
+        """With every "auto" of the arithmetic decided.
+
+        Args:
+          accelerated: whether the computation is for a GPU or TPU.
+        """
+        reduction, moments = self.reduction, self.moments
+        if reduction == "auto":
+            reduction = "sum" if accelerated else "blocks"
+        if moments == "auto":
+            moments = "one_pass" if accelerated else "merged"
+        return dataclasses.replace(self, reduction=reduction, moments=moments)
+
+    def plain(self) -> "Settings":
+        """The form of inference: few, ordinary operations, good to export."""
+        one_pass = self.moments == "one_pass"
+        return Settings("sum", "one_pass" if one_pass else "two_pass", False)
+
 
 _current = Settings()
 
 
-@functools.cache
-def _accelerated() -> bool:
-    return bool(
-        tf.config.list_physical_devices("GPU")
-        or tf.config.list_physical_devices("TPU")
-    )
-
-
-def _has_accelerator() -> bool:
-    # A TPU reached over the network is no physical device, and appears when
-    # the program connects to it: that part is asked anew each time.
-    strategy = type(tf.distribute.get_strategy()).__name__
-    return _accelerated() or strategy.startswith("TPU")
-
-
 def get() -> Settings:
-    """Returns the settings as they were set, with "auto" left as it is."""
+    """The settings as they were set, with "auto" left as it is."""
     return _current
-
-
-def resolved() -> Settings:
-    """Returns the settings with every "auto" of the arithmetic decided."""
-    reduction, moments = _current.reduction, _current.moments
-    if reduction == "auto":
-        reduction = "sum" if _has_accelerator() else "blocks"
-    if moments == "auto":
-        moments = "one_pass" if _has_accelerator() else "merged"
-    return Settings(reduction, moments, _current.xla)
-
-
-def plain(form: Settings) -> Settings:
-    """The form of inference: few, ordinary operations, good to export."""
-    one_pass = form.moments == "one_pass"
-    return Settings("sum", "one_pass" if one_pass else "two_pass", False)
 
 
 def check(name: str, value: str | bool) -> None:
@@ -108,7 +90,7 @@ def configure(**values: str | bool) -> Settings:
     """Sets `reduction`, `moments` or `xla` for the whole process.
 
     Args:
-      **values: new values by name; what is not named stays.
+      **values: new values by name; the others stay as they are.
 
     Returns:
       The settings that were in force before.
@@ -126,7 +108,7 @@ def configure(**values: str | bool) -> Settings:
 
 @contextlib.contextmanager
 def using(**values: str | bool) -> Iterator[Settings]:
-    """`configure` for the length of a `with` block."""
+    """`configure` for the duration of a `with` block."""
     before = configure(**values)
     try:
         yield _current

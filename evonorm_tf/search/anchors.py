@@ -18,7 +18,8 @@ from evonorm_tf import nets
 from evonorm_tf.catalog import Row
 from evonorm_tf.nets import mobile, resnet
 from evonorm_tf.ops import settings
-from evonorm_tf.ops.plan import Plan
+from evonorm_tf.ops import tensorflow as backend
+from evonorm_tf.ops.kernel import Plan
 from evonorm_tf.search import layer_fn
 
 Tensor = tf.Tensor
@@ -54,11 +55,7 @@ class Network:
             )
         self._size, self._row = ANCHORS[name](width), row
         self._groups, self._classes = groups, classes
-        # Analytic rows want the number of channels when they are traced.
-        general = row.kernel.apply is not None
-        self._compute = (
-            layer_fn.Shared() if shared and general else layer_fn.compute
-        )
+        self._compute = layer_fn.Shared() if shared else layer_fn.compute
 
     def draw(
         self, seed: int, shape: tuple[int, int, int]
@@ -203,7 +200,7 @@ class _Pass:
             for name, initial in (
                 ("gamma", 1.0),
                 ("beta", 0.0),
-                *self._row.weights,
+                *((w.name, w.initial) for w in self._row.weights),
             )
         }
         statistics = self._row.kernel.statistics
@@ -216,7 +213,7 @@ class _Pass:
         plan = Plan(
             kernel=self._row.kernel,
             parameters=tuple(values),
-            form=settings.plain(settings.resolved()),
+            settings=settings.get().resolved(backend.accelerated()).plain(),
             groups=math.gcd(self._groups, channels),
         )
         values = list(values.values())

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from evonorm_tf.ops import plain
-from evonorm_tf.ops.plan import Plan
+from evonorm_tf.ops import tensorflow as backend
+from evonorm_tf.ops.kernel import Plan
 
 Tensor = tf.Tensor
 # As `compute`, below.
@@ -33,7 +33,7 @@ def compute(
     if moving is not None:
         names = [name for name, _ in plan.kernel.statistics]
         moving = dict(zip(names, moving))
-    y, fresh = plain.plain(plan, flat, values, moving)
+    y, fresh = backend.plain(plan, flat, values, moving)
     return tf.reshape(y, shape), fresh
 
 

@@ -92,7 +92,6 @@ def test_every_catalog_layer_has_its_own_style():
     styles = [plots.style(name) for name in catalog.names()]
     assert len({style.colour for style in styles}) == len(catalog.names())
     assert len({style.marker for style in styles}) == len(catalog.names())
-    assert set(plots._STYLES) == set(catalog.names())
 
 
 def test_names_pushed_apart_stay_in_order_and_move_little():

@@ -9,7 +9,7 @@ import pytest
 
 import evonorm_tf
 from evonorm_tf.conversion import api
-from evonorm_tf.mixin import NormActMixin
+from evonorm_tf.layer import NormActMixin
 from tests import cases
 from tests.convert import small
 

@@ -4,7 +4,7 @@ import re
 
 from tensorflow.python.framework import convert_to_constants
 
-from evonorm_tf.mixin import NormActMixin
+from evonorm_tf.layer import NormActMixin
 
 
 def operations(function):

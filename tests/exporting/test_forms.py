@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from evonorm_tf import catalog, layers, legacy
-from evonorm_tf.exporting import forms, inference_form, trace
+from evonorm_tf.exporting import inference_form, trace
 from tests import reference
 
 SHAPE = (3, 6, 5, 8)
@@ -119,7 +119,7 @@ def test_what_cannot_be_folded_is_left_and_named():
         layer = layers.NormAct(**options)
         given = [tf.ones([3, 8])] * 2 if not layer.affine else []
         want = layer(x, *given, training=False)
-        assert forms.form(layer) is None
+        assert trace.fold(layer) is None
         with inference_form(layer) as left:
             np.testing.assert_array_equal(
                 layer(x, *given, training=False), want

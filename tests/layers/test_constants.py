@@ -14,10 +14,15 @@ from tensorflow.python.framework.function_def_to_graph import (
 
 from evonorm_tf import catalog, legacy
 from evonorm_tf.ops import settings
+from evonorm_tf.ops.kernel import Analytic
 
 SHAPE = (2, 6, 5, 8)
 CONSTANTS = {"Fill", "ZerosLike", "OnesLike", "Const", "BroadcastTo"}
-ROWS = [name for name in catalog.names() if catalog.get(name).kernel.pointwise]
+ROWS = [
+    name
+    for name in catalog.names()
+    if isinstance(catalog.get(name).kernel, Analytic)
+]
 
 
 def _operations(function):

@@ -193,7 +193,7 @@ def test_no_pixels(kit_name, case):
 
 
 def test_another_backend():
-    """Keras 3 on JAX or NumPy cannot run TensorFlow code: said at import."""
+    """Keras 3 on NumPy or PyTorch: refused at import."""
     done = subprocess.run(
         [sys.executable, "-c", "import evonorm_tf.layers"],
         env={**os.environ, "KERAS_BACKEND": "numpy"},

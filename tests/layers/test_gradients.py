@@ -137,7 +137,7 @@ def test_class_conditional(xla, case):
 @cases.every_case
 def test_without_activation(xla, case):
     values = cases.weights_of(case)
-    values.pop("v", None)
+    values.pop("v", None)  # The scalars of DyT and Derf stay.
     if not case.name.startswith("bn_"):
         values, _ = cases.split(values)
     weights, _ = cases.split(values)

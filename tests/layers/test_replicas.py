@@ -32,7 +32,7 @@ def _halves(strategy, array):
 
 def _run(strategy, layer, case, x, cotangent):
     """One training step; y and dx joined, parameter gradients summed."""
-    names = ["gamma", "beta", *(["v"] if case.v else [])]
+    names = case.trainable
 
     @tf.function
     def step(x, cotangent):

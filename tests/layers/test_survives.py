@@ -1,13 +1,17 @@
 """What users do to layers besides training them, and devices to batches."""
 
 import copy
+import dataclasses
+import gc
 import pickle
+import weakref
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from evonorm_tf import catalog
+from evonorm_tf.ops import tensorflow as backend
 from tests import cases
 
 
@@ -106,16 +110,24 @@ def test_a_row_outside_the_catalog_is_not_stored(kit_name):
         layer.get_config()
 
 
-def test_compiled_functions_go_with_their_row():
+def test_compiled_functions_are_collected_with_their_kernel():
     """A search tries thousands of rows in one process."""
-    old = catalog.get("evonorm_s1")
-    kernel = catalog.Kernel(
-        old.kernel.pointwise, old.kernel.coefficients, instance=True
-    )
-    row = catalog.Row("mine", old.formula, old.reference, kernel, grouped=True)
+    before = len(backend._compiled)
+    kernel = dataclasses.replace(catalog.get("evonorm_s1").kernel)
+    row = catalog.Row("mine", "", "", kernel, grouped=True)
     layer = cases.kit("tf_keras").layers.NormAct(row)
-    layer(tf.zeros(cases.SHAPE), training=True)
-    assert kernel.compiled and kernel.compiled is not old.kernel.compiled
+    x = tf.zeros(cases.SHAPE)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, training=True)
+    tape.gradient(y, x)
+    assert len(backend._compiled[kernel]) == 3  # moments and slope, too
+    assert len(backend._compiled) == before + 1
+    alive = weakref.ref(kernel)
+    del kernel, row, layer, tape, y
+    gc.collect()
+    assert alive() is None
+    assert len(backend._compiled) == before
 
 
 @cases.both_kerases

@@ -1,0 +1,243 @@
+"""CIFAR-10 at full length on one accelerator: Keras on JAX.
+
+The recipe is that of configs/classification/cifar10_small_batch.yaml but for
+its length, the same for all layers: SGD with Nesterov momentum 0.9, rate 0.1
+for 128 images, a cosine after 0.2 epochs of warm-up, weight decay 1e-4 on all
+weights but those of norm-act layers, random crops of images padded by 4, and
+mirror images. All images stay on the device; an epoch is one compiled loop.
+"""
+
+import concurrent.futures
+import io
+import itertools
+import os
+import pathlib
+import time
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+import evonorm_tf
+from benchmarks import jax_steps
+from evonorm_tf import layers
+
+LAYERS = ("bn_relu", "evonorm_b0", "evonorm_s0", "bn_silu", "gn_silu")
+GROUPS = 8
+RATE, DECAY, MOMENTUM, WARMUP, PAD = 0.1, 1e-4, 0.9, 0.2, 4
+MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
+STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
+EVALUATED = 3  # epochs between evaluations
+
+
+def read(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images [N, 32, 32, 3], uint8, and labels of both splits."""
+    from PIL import Image
+
+    stored, found = np.load(path), {}
+    for split in ("train", "test"):
+        data = stored[f"{split}_bytes"].tobytes()
+        ends = [0, *stored[f"{split}_ends"].tolist()]
+        files = [data[a:b] for a, b in itertools.pairwise(ends)]
+
+        def decode(file: bytes) -> np.ndarray:
+            return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            images = np.stack(list(pool.map(decode, files)))
+        found[split] = images, stored[f"{split}_labels"].astype(np.int32)
+    return found
+
+
+def drawn(examples: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Noise with a learnable trace of its label, for a trial on a CPU."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for split in ("train", "test"):
+        labels = rng.integers(0, 10, examples).astype(np.int32)
+        noise = rng.integers(0, 200, (examples, 32, 32, 3))
+        images = noise + 5 * labels[:, None, None, None]
+        found[split] = images.astype(np.uint8), labels
+    return found
+
+
+def augment(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Random crops of padded images, half of them mirrored, [N, H, W, C]."""
+    side = images.shape[1]
+    padded = jnp.pad(images, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)))
+    where, mirrored = jax.random.split(key)
+    corners = jax.random.randint(where, (len(images), 2), 0, 2 * PAD + 1)
+
+    def crop(image, corner):
+        start = (corner[0], corner[1], 0)
+        return jax.lax.dynamic_slice(image, start, (side, side, 3))
+
+    cut = jax.vmap(crop)(padded, corners)
+    flip = jax.random.bernoulli(mirrored, shape=(len(images), 1, 1, 1))
+    return jnp.where(flip, cut[:, :, ::-1], cut)
+
+
+class Training:
+    """The training of one layer, compiled once for all seeds.
+
+    Args:
+      name: catalog name.
+      sizes: see benchmarks/gpu.py.
+      data: images and labels of both splits, on the device.
+    """
+
+    def __init__(self, name: str, sizes: dict, data: dict[str, Any]):
+        self.name, self._sizes, self._data = name, sizes, data
+        self._batch = sizes["cifar_batch"]
+        self.steps = len(data["train"][1]) // self._batch
+        values, self._model, self._optimizer = self._make(seed=0)
+        self._loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True
+        )
+        owned = {
+            id(weight)
+            for layer in self._model._flatten_layers()
+            if isinstance(layer, layers.NormAct)
+            for weight in layer.weights
+        }
+        self._decayed = [
+            id(v) not in owned for v in self._model.trainable_variables
+        ]
+        key = jax.random.key(0)
+        self._lowered = (
+            jax.jit(self._epoch, donate_argnums=0).lower(
+                values, key, *data["train"]
+            ),
+            jax.jit(self._correct).lower(*values[:2], *data["test"]),
+        )
+
+    def compile(self) -> None:
+        """Compiles the loop of an epoch and the evaluation."""
+        self._run, self._test = (one.compile() for one in self._lowered)
+
+    def _make(self, seed: int) -> tuple[list, Any, Any]:
+        keras.utils.set_random_seed(seed)
+        groups = {"groups": GROUPS}
+        model = evonorm_tf.create_model(
+            self._sizes["cifar_network"],
+            jax_steps.norm_act(self.name, **groups),
+            num_classes=10,
+        )
+        total = self._sizes["epochs"] * self.steps
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            max(1, total - round(WARMUP * self.steps)),
+            warmup_target=RATE * self._batch / 128,
+            warmup_steps=max(1, round(WARMUP * self.steps)),
+        )
+        optimizer = keras.optimizers.SGD(rate, MOMENTUM, nesterov=True)
+        optimizer.build(model.trainable_variables)
+        values = [
+            [jnp.array(v.value) for v in variables]
+            for variables in (
+                model.trainable_variables,
+                model.non_trainable_variables,
+                optimizer.variables,
+            )
+        ]
+        return values, model, optimizer
+
+    def _objective(self, weights, state, images, labels):
+        images = (images.astype(jnp.float32) - MEAN) / STD
+        logits, state = self._model.stateless_call(
+            weights, state, images, training=True
+        )
+        squares = [jnp.sum(w * w) for w, d in zip(weights, self._decayed) if d]
+        return self._loss(labels, logits) + DECAY / 2 * sum(squares), state
+
+    def _epoch(self, values, key, images, labels):
+        order, key = jax.random.split(key)
+        count = self.steps * self._batch
+        order = jax.random.permutation(order, len(labels))[:count]
+        order = order.reshape(self.steps, self._batch)
+
+        def step(carry, one):
+            (weights, state, momenta), (chosen, key) = carry, one
+            (loss, state), gradients = jax.value_and_grad(
+                self._objective, has_aux=True
+            )(weights, state, augment(key, images[chosen]), labels[chosen])
+            weights, momenta = self._optimizer.stateless_apply(
+                momenta, gradients, weights
+            )
+            return [weights, state, momenta], loss
+
+        keys = jax.random.split(key, self.steps)
+        values, losses = jax.lax.scan(step, values, (order, keys))
+        return values, jnp.mean(losses)
+
+    def _correct(self, weights, state, images, labels):
+        parts = max(1, len(labels) // 500)
+        split = images.reshape(parts, -1, *images.shape[1:])
+
+        def part(count, one):
+            images, labels = one
+            images = (images.astype(jnp.float32) - MEAN) / STD
+            logits, _ = self._model.stateless_call(
+                weights, state, images, training=False
+            )
+            return count + jnp.sum(jnp.argmax(logits, -1) == labels), None
+
+        zero = jnp.zeros([], jnp.int32)
+        found, _ = jax.lax.scan(part, zero, (split, labels.reshape(parts, -1)))
+        return found
+
+    def run(self, seed: int) -> dict[str, Any]:
+        """One run: its curve of (epoch, test accuracy in %, training loss)."""
+        values, _, _ = self._make(seed)
+        start, curve = time.time(), []
+        epochs = self._sizes["epochs"]
+        for epoch in range(1, epochs + 1):
+            key = jax.random.fold_in(jax.random.key(seed), epoch)
+            values, loss = self._run(values, key, *self._data["train"])
+            if epoch % EVALUATED and epoch < epochs:
+                continue
+            correct = self._test(*values[:2], *self._data["test"])
+            accuracy = 100 * int(correct) / len(self._data["test"][1])
+            what = f"{self.name}, seed {seed}, epoch {epoch}"
+            loss = jax_steps.assert_finite(loss, what)
+            curve.append([epoch, round(accuracy, 2), round(loss, 4)])
+        return {
+            "layer": self.name,
+            "seed": seed,
+            "accuracy": curve[-1][1],
+            "training_loss": curve[-1][2],
+            "seconds": round(time.time() - start, 1),
+            "curve": curve,
+        }
+
+
+def measure(
+    sizes: dict, path: pathlib.Path | None, rows: Any, deadline: float
+) -> None:
+    """Part `cifar`; arguments as given by benchmarks/gpu.py."""
+    data = read(path) if path else drawn(sizes["examples"])
+    data = jax.tree.map(jnp.asarray, data)
+    trainings = [Training(name, sizes, data) for name in LAYERS]
+    start = time.time()
+    with concurrent.futures.ThreadPoolExecutor(jax_steps.COMPILERS) as pool:
+        list(pool.map(Training.compile, trainings))
+    print(f"compiled in {time.time() - start:.0f} s", flush=True)
+    longest = 0.0
+    for seed in range(sizes["seeds"]):
+        for one in trainings:
+            if time.time() + longest > deadline:
+                print(f"no time left for {one.name}, seed {seed}", flush=True)
+                return
+            row = one.run(seed)
+            longest = max(longest, row["seconds"])
+            rows.add(
+                **row,
+                network=sizes["cifar_network"],
+                epochs=sizes["epochs"],
+                batch=sizes["cifar_batch"],
+                data=path.name if path else "drawn",
+            )

@@ -1,0 +1,129 @@
+"""The folded form of a layer: inference in few operations of rank 4.
+
+What a layer knows before it sees an image (gamma, beta, v, moving statistics,
+epsilon) is folded into constants [C]. What is left are operations on
+[N, H, W, C], [N, 1, 1, C] and, for groups, [N, 1, G, C / G]: none above rank
+4, which the delegates of TensorFlow Lite do not take.
+
+Every kernel family has its folded forms beside its training formula, as
+functions of (xp, constants) that return a function of x. This module has the
+statistics that they share.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evonorm_tf.ops.moments import Moments
+
+Array = Any
+Function = Callable[[Array], Array]
+
+
+class Constants(NamedTuple):
+    """The weights of a layer as float64 arrays, read before any tracing.
+
+    Attributes:
+      weights: by name: gamma, beta, v, moving_mean, moving_variance, ...
+      epsilon: added inside every square root.
+      groups: channel groups.
+      channels: C.
+    """
+
+    weights: Mapping[str, np.ndarray]
+    epsilon: float
+    groups: int
+    channels: int
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name in self.weights:
+            return self.weights[name]
+        raise AttributeError(
+            f"The layer has no weight of that name. Received: {name!r}; "
+            f"expected one of {sorted(self.weights)}"
+        )
+
+    @property
+    def batch_std(self) -> np.ndarray:
+        """sqrt(moving variance + epsilon), [C]."""
+        return np.sqrt(self.moving_variance + self.epsilon)
+
+
+class Folded(NamedTuple):
+    """How a catalog entry folds.
+
+    Attributes:
+      make: (xp, Constants) -> a function of x [N, H, W, C], at least float32.
+      any_rank: whether that function takes x of any rank, channels last.
+    """
+
+    make: Callable[[Any, Constants], Function]
+    any_rank: bool = False
+
+
+def constant(xp: Any, value: Any, like: Array) -> Array:
+    """A constant in the dtype of `like`."""
+    return xp.asarray(value, like.dtype)
+
+
+def one_pixel(x: Array) -> bool:
+    """Whether every variance over space is 0 by the shape of x.
+
+    Exact zeros have no int8 range: TensorFlow Lite aborts on them, so they
+    are constants and never computed.
+    """
+    return tuple(x.shape[1:3]) == (1, 1)
+
+
+def moments(xp: Any, x: Array) -> Moments:
+    """Mean and biased variance of every (sample, channel), [N, 1, 1, C]."""
+    mean = xp.mean(x, [1, 2], keepdims=True)
+    difference = xp.squared_difference(x, mean)
+    return Moments(mean, xp.mean(difference, [1, 2], keepdims=True))
+
+
+def mean_square(xp: Any, x: Array) -> Array:
+    """E[x^2] of every (sample, channel), [N, 1, 1, C]."""
+    # A product: TensorFlow Lite has int8 kernels for it and none for Square.
+    return xp.mean(x * x, [1, 2], keepdims=True)
+
+
+def grouped(xp: Any, t: Array, groups: int) -> Array:
+    """[N, 1, 1, C] -> [N, 1, G, C / G]."""
+    return xp.reshape(t, [-1, 1, groups, t.shape[-1] // groups])
+
+
+def per_channel(xp: Any, t: Array) -> Array:
+    """[N, 1, G, C / G] -> [N, 1, 1, C]."""
+    return xp.reshape(t, [-1, 1, 1, t.shape[2] * t.shape[3]])
+
+
+def group_mean(xp: Any, t: Array) -> Array:
+    """[N, 1, G, C / G] -> [N, 1, G, 1]."""
+    return xp.mean(t, -1, keepdims=True)
+
+
+def group_moments(xp: Any, x: Array, groups: int) -> Moments:
+    """Mean and biased variance of every (sample, group), [N, 1, G, 1].
+
+    Group variance = mean over the channels of the group of their variance,
+    plus the variance of their means.
+    """
+    if one_pixel(x):
+        mean = grouped(xp, x, groups)
+        variance = constant(xp, np.zeros([1, 1, groups, 1]), x)
+    else:
+        mean, variance = (grouped(xp, t, groups) for t in moments(xp, x))
+    if mean.shape[-1] == 1:  # There is no spread between channels either.
+        return Moments(mean, variance)
+    center = group_mean(xp, mean)
+    spread = xp.squared_difference(mean, center)
+    return Moments(center, group_mean(xp, variance + spread))
+
+
+def group_scale(xp: Any, second_moment: Array, c: Constants) -> Array:
+    """gamma / sqrt(second moment + epsilon), [N, 1, G, 1] -> [N, 1, 1, C]."""
+    inverse = xp.rsqrt(second_moment + c.epsilon)
+    gamma = c.gamma.reshape(1, 1, second_moment.shape[2], -1)
+    return per_channel(xp, inverse * constant(xp, gamma, inverse))
