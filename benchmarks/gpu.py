@@ -39,7 +39,7 @@ FULL = {
     "network": "resnet50",
     "batch": 128,
     "size": 224,
-    "rounds": 20,
+    "rounds": 15,
     "cifar_network": "resnet20_cifar",
     "cifar_batch": 128,
     "epochs": 30,
@@ -49,7 +49,7 @@ FULL = {
 SMALL = {
     "shape": (4, 6, 6, 16),
     "layers": 2,
-    "network": "resnet18",
+    "network": "resnet8_cifar",
     "batch": 2,
     "size": 32,
     "rounds": 2,

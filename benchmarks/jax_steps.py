@@ -21,6 +21,9 @@ from evonorm_tf import layers
 BASELINE = "keras BatchNormalization + ReLU"
 NAMES = ("bn_relu", "bn_silu", "gn_silu")
 NAMES += tuple(f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2"))
+# With `recompute`: only the input and the moments of a layer are saved.
+RECOMPUTED = " recomputed"
+NAMES += ("evonorm_b0" + RECOMPUTED, "evonorm_s0" + RECOMPUTED)
 # Full-size arrays that the three-step form reads or writes: 2 and 1 forward,
 # 4 and 1 backward.
 PASSES = 8
@@ -45,7 +48,8 @@ def norm_act(name: str, **options: Any) -> Callable[..., Any]:
         return Normalized
 
     def make(activation: bool = True) -> Any:
-        return layers.NormAct(name, activation=activation, **options)
+        row = name.removesuffix(RECOMPUTED)
+        return layers.NormAct(row, activation=activation, **options)
 
     return make
 
@@ -98,7 +102,8 @@ def layer_row(name: str, shape: Sequence[int], count: int) -> Callable:
         return x
 
     def step(x, dy):
-        _, backward = jax.vjp(forward, x, trainable)
+        with evonorm_tf.using(recompute=name.endswith(RECOMPUTED)):
+            _, backward = jax.vjp(forward, x, trainable)
         return backward(dy)
 
     return step
@@ -179,9 +184,10 @@ def training_step(name: str, sizes: dict) -> tuple[Callable, list]:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def objective(weights, state, images, labels):
-        logits, state = model.stateless_call(
-            weights, state, images, training=True
-        )
+        with evonorm_tf.using(recompute=name.endswith(RECOMPUTED)):
+            logits, state = model.stateless_call(
+                weights, state, images, training=True
+            )
         return loss(labels, logits), state
 
     def step(weights, state, momenta, images, labels):

@@ -93,7 +93,7 @@ class Row:
 
 V = Weight("v", 1.0)
 _TABLE_1 = "Table 1, arXiv:2004.02967"
-_ABLATION = "search ablation, arXiv:2004.02967"
+ABLATION = "search ablation, arXiv:2004.02967"
 
 # -- sites without an activation ----------------------------------------------
 
@@ -315,7 +315,7 @@ _BASELINES = (
         kernel=dynamic.DYT,
         weights=(Weight("alpha", 0.5, scalar=True),),
         folded=dynamic.FOLDED_DYT,
-        style=Style("#a50f15", "o"),
+        style=Style("#a50f15", (5, 1, 0)),
     ),
     Row(
         name="derf",
@@ -327,7 +327,7 @@ _BASELINES = (
             Weight("s", 0.0, scalar=True),
         ),
         folded=dynamic.FOLDED_DERF,
-        style=Style("#fb6a4a", "s"),
+        style=Style("#fb6a4a", (8, 1, 0)),
     ),
 )
 
@@ -335,7 +335,7 @@ _ABLATIONS = (
     Row(
         name="random",
         formula="sign(z)*sqrt(z), z = sqrt(var_hw(sigmoid(abs(x))))",
-        reference=_ABLATION,
+        reference=ABLATION,
         kernel=general.RANDOM,
         without_activation=AFFINE,
         style=Style("#6a3d9a", (4, 1, 0)),
@@ -343,7 +343,7 @@ _ABLATIONS = (
     Row(
         name="random_rej",
         formula="tanh(max(x, tanh(x)))",
-        reference=_ABLATION,
+        reference=ABLATION,
         kernel=general.RANDOM_REJ,
         without_activation=AFFINE,
         style=Style("#a88bc9", (6, 1, 0)),
@@ -351,7 +351,7 @@ _ABLATIONS = (
     Row(
         name="rs_rej",
         formula="max(x, 0) / sqrt(mean_bhw(x^2))",
-        reference=_ABLATION,
+        reference=ABLATION,
         kernel=general.RS_REJ,
         without_activation=AFFINE,
         style=Style("#432966", (3, 0, 180)),

@@ -41,9 +41,14 @@ def style(layer: str) -> Style:
 
 def in_order(layers: Collection[str]) -> list[str]:
     """`layers` in the order of every legend: baselines, EvoNorms, others."""
-    names = catalog.names()
-    # A stable sort: within each of the two, the order of the catalog.
-    ordered = sorted(names, key=lambda name: name.startswith("evonorm_"))
+
+    def rank(name: str) -> int:
+        if name.startswith("evonorm_"):
+            return 1
+        return 2 if catalog.get(name).reference == catalog.ABLATION else 0
+
+    # A stable sort: within each of the three, the order of the catalog.
+    ordered = sorted(catalog.names(), key=rank)
     known = [layer for layer in ordered if layer in layers]
     return known + sorted(set(layers) - set(known))
 

@@ -84,7 +84,12 @@ def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:
 def _comparable(old: Any, new: Any) -> list[str]:
     """Names of weights that mean the same in both layers."""
     if getattr(old, "row", None) is new.row:
-        return ["gamma", "beta", *dict(new.row.weights), *_moving(new.row)]
+        return [
+            "gamma",
+            "beta",
+            *(w.name for w in new.row.weights),
+            *_moving(new.row),
+        ]
     names = ["gamma", "beta"]
     # A graph numbers its statistics by node: another graph's differ.
     if new.row.name in catalog.names():

@@ -11,6 +11,7 @@ the batch is seen as [shards, N / shards], which XLA computes where the shards
 are.
 """
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -19,12 +20,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from evonorm_tf.ops import moments
 from evonorm_tf.ops.kernel import Plan
+from evonorm_tf.ops.moments import Moments
 
 Array = jax.Array
 _BACKEND = sys.modules[__name__]  # What kernels get to compute with.
+_MOMENTS = "norm_act_moments"
+_SAVE_MOMENTS = jax.checkpoint_policies.save_only_these_names(_MOMENTS)
 
 
 @jax.custom_jvp
@@ -169,6 +174,11 @@ def batch_average(
     return [average(t) for t in terms], count
 
 
+def saved(sample: Moments) -> Moments:
+    """The moments, marked as what `Settings.recompute` saves."""
+    return Moments(*(checkpoint_name(t, _MOMENTS) for t in sample))
+
+
 # -- training and inference ---------------------------------------------------
 
 
@@ -186,7 +196,10 @@ def train(
       y, of the shape of x and the plan's dtype, and the batch statistics by
       name, each [C]: over several shards, the mean of theirs.
     """
-    y, fresh = plain(plan, x, [parameters[name] for name in plan.parameters])
+    function = functools.partial(plain, plan)
+    if plan.settings.recompute:
+        function = jax.checkpoint(function, policy=_SAVE_MOMENTS)
+    y, fresh = function(x, [parameters[name] for name in plan.parameters])
     names = [statistic.name for statistic in plan.kernel.statistics]
     moved = [v if v.ndim == 1 else jnp.mean(v, 0) for v in fresh]
     return y, {k: jax.lax.stop_gradient(v) for k, v in zip(names, moved)}

@@ -193,6 +193,7 @@ class Analytic:
             sample = moments_lib.spatial_moments(
                 backend.xp, x, plan.spatial_axis, plan.settings
             )
+            sample = backend.saved(sample)
         if moving is not None:
             found = (moving.get(s.name) for s in (MOVING_MEAN, MOVING_VARIANCE))
             batch = Moments(*found)

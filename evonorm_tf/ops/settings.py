@@ -1,4 +1,4 @@
-"""How the ops compute: three settings, in one place.
+"""How the ops compute: four settings, in one place.
 
 `reduction`, how a sum over space is written
     "blocks"  the space is cut into up to 8 blocks that are added element by
@@ -23,6 +23,11 @@
     "auto"    the setting of each layer decides;
     False     nothing is compiled by this library.
 
+`recompute`, what JAX saves for the backward pass of a layer
+    True      the input and the moments of every (sample, channel), [N, C];
+              everything else is computed again;
+    False     what `jax.jit` chooses.
+
 Measured accuracy and speed: docs/design.md.
 """
 
@@ -34,6 +39,7 @@ CHOICES = {
     "reduction": ("auto", "blocks", "sum"),
     "moments": ("auto", "merged", "two_pass", "one_pass"),
     "xla": ("auto", False),
+    "recompute": (False, True),
 }
 
 
@@ -44,6 +50,7 @@ class Settings:
     reduction: str = "auto"
     moments: str = "auto"
     xla: str | bool = "auto"
+    recompute: bool = False
 
     def resolved(self, accelerated: bool) -> "Settings":
         """With every "auto" of the arithmetic decided.
@@ -87,7 +94,7 @@ def check(name: str, value: str | bool) -> None:
 
 
 def configure(**values: str | bool) -> Settings:
-    """Sets `reduction`, `moments` or `xla` for the whole process.
+    """Sets `reduction`, `moments`, `xla` or `recompute` for the process.
 
     Args:
       **values: new values by name; the others stay as they are.

@@ -2,11 +2,7 @@
 
 import json
 
-import pytest
-import tensorflow as tf
-
-from benchmarks import goals, gpu, report, torch_peers
-from evonorm_tf import preflight
+from benchmarks import goals, report
 
 RUNS = report.ROOT / "docs" / "runs"
 
@@ -48,32 +44,3 @@ def test_goals_are_reached_missed_or_not_run(tmp_path):
     assert (
         rows["largest ResNet-50 batch on one v5e, to bn_relu"][2] == "reached"
     )
-
-
-def test_gpu_rows_compare_on_one_device_only(tmp_path):
-    folder = tmp_path / "results"
-    folder.mkdir()
-
-    def one(name, seconds, device="gpu: x"):
-        return {"run": name, "device": device, "step_seconds": seconds}
-
-    for name, seconds in (("copy", 1.0), ("bn_relu", 4.0), ("evonorm_s0", 5.0)):
-        text = json.dumps(one(f"layer-{name}", seconds))
-        (folder / f"layer-{name}.time.json").write_text(text)
-    text = json.dumps([one("torch-eager-layer-evonorm_s0", 20.0, "cuda: x")])
-    (tmp_path / torch_peers.RESULTS).write_text(text)
-    rows = {row["run"]: row for row in gpu.rows(tmp_path)}
-    assert rows["layer-evonorm_s0"]["ratio"] == pytest.approx(1.25)
-    # Eight passes over the arrays; a copy is two.
-    assert rows["layer-evonorm_s0"]["bandwidth_fraction"] == pytest.approx(0.8)
-    assert "ratio" not in rows["torch-eager-layer-evonorm_s0"]
-
-
-def test_layers_of_the_gpu_bundle_are_apart_and_without_products(monkeypatch):
-    monkeypatch.setattr(gpu, "LAYERS", 2)
-    shape = (2, 8, 8, 32)
-    spec = tf.TensorSpec(shape, tf.bfloat16)
-    step = gpu.layer_step("evonorm_s0", shape)
-    module, _ = preflight.lower(step, spec, spec)
-    assert module.text.count("optimization_barrier") >= 4
-    assert "dot_general" not in module.text

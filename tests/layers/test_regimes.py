@@ -153,6 +153,42 @@ def test_bfloat16_at_7e4(case):
     _compare(case, x, 8e-3, dtype="mixed_bfloat16", groups=4)
 
 
+@cases.both_kerases
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@cases.every_case
+def test_float32_input_beyond_float16_under_a_narrow_policy(
+    kit_name, dtype, case
+):
+    """70,000 is inf in float16: Keras must not cast the input before the layer.
+
+    One rounding of the output: 2^-11 in float16, 2^-8 in bfloat16.
+    """
+    x = cases.draw(scale=600.0, offset=0.0)
+    x[0, 0, 0, 0], x[1, 2, 2, 1] = 7e4, -7e4
+    values = cases.weights_of(case)
+    keywords = {"groups": 4} if case.grouped else {}
+    layer = cases.make(
+        kit_name, case, values, dtype=f"mixed_{dtype}", **keywords
+    )
+    weights, moving = cases.split(values)
+    rounding = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
+    for training in (False, True):
+        y = layer(x.astype(np.float32), training=training)
+        assert y.dtype == tf.as_dtype(dtype)
+        wanted = reference.forward(
+            case.name,
+            x,
+            weights,
+            moving=None if training else moving,
+            **keywords,
+        )
+        if np.abs(wanted).max() < 65504:  # What float16 can hold.
+            cases.assert_close(y, wanted, rounding + TOLERANCE, case.name)
+    for name, fresh in reference.batch_statistics(case.name, x).items():
+        wanted = reference.moved(moving[name], fresh)
+        cases.assert_close(getattr(layer, name), wanted, TOLERANCE, name)
+
+
 @pytest.mark.parametrize("level", [0.0, 3.0, -300.0])
 @cases.every_case
 def test_constant_input(level, case):

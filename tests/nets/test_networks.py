@@ -59,6 +59,7 @@ def test_the_registry_has_the_networks_own_settings():
         **dict.fromkeys(plain, (224, 0.0, 0.0)),
         "mobilenet_v2": (224, 0.2, 0.0),
         "mnasnet_b1": (224, 0.2, 0.0),
+        "efficientnet_lite0": (224, 0.2, 0.2),
         **{
             f"efficientnet_b{i}": (*entry, 0.2)
             for i, entry in enumerate(efficient)
