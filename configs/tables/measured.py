@@ -46,6 +46,30 @@ def convergence(document: dict[str, Any] | None) -> str:
     return _markdown(heads, lines)
 
 
+def gaps(
+    recipe: pathlib.Path, layers: tuple[str, ...], steps: tuple[int, ...]
+) -> str:
+    """Training beside test accuracy in % at some steps, of seed 0.
+
+    Args:
+      recipe: folder of its runs, LAYER/seed0.
+      layers: in this order.
+      steps: with a line of training and one of evaluation each.
+    """
+    heads, lines = ["layer"], []
+    for step in steps:
+        heads += [f"training, step {step}", f"test, step {step}"]
+    for layer in layers:
+        text = (recipe / layer / "seed0/metrics.jsonl").read_text("utf-8")
+        found = {
+            (line["step"], line["kind"]): f"{100 * line['accuracy']:.1f}"
+            for line in map(json.loads, text.splitlines())
+        }
+        kinds = [(step, kind) for step in steps for kind in ("train", "eval")]
+        lines.append([layer, *(found[each] for each in kinds)])
+    return _markdown(heads, lines)
+
+
 def _sites(sites: list[dict[str, float]]) -> list[str]:
     """v, and the share of elements that the bound decides, over the sites."""
     if not sites:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from configs.tables import claims, measured
 from configs.tables.results import Results, Run
-from configs.tables.rows import Column, Metric, Row, Table, Value
+from configs.tables.rows import ROOT, Column, Metric, Row, Table, Value
 from evonorm_tf import files
 
 _PAGE = pathlib.Path(__file__).with_name("results.md.in")
 _CURVES = "images/cifar10_curves.png"
+_E12 = ROOT / "docs/runs/cifar10/resnet20-e12-b128"
 
 
 def listing(rows: Iterable[Row], results: Results | None) -> str:
@@ -72,6 +73,7 @@ def markdown(tables: Iterable[Table], results: Results, folder: str) -> str:
     parts = {
         "claims": claims.table(known, set(results.running)),
         "curves": _figure("CIFAR-10 by epochs", _CURVES, folder),
+        "gaps": measured.gaps(_E12, ("bn_relu", "evonorm_b0"), (1170, 4680)),
         "convergence": measured.convergence(convergence),
         "finetune": measured.finetune(finetune),
         "gpu": measured.gpu(gpu),

@@ -120,6 +120,12 @@ def test_what_benchmarks_left_is_shown_and_what_they_did_not_is_not_run(
     assert "| bn_relu | 90.5+-0.7 (2) | 0.500 |" in text
 
 
+def test_gaps_are_read_off_a_runs_lines():
+    folder = ROOT / "docs/runs/cifar10/resnet20-e12-b128"
+    text = measured.gaps(folder, ("bn_relu",), (1170, 4680))
+    assert text.splitlines()[-1] == "| bn_relu | 70.0 | 65.2 | 85.6 | 82.8 |"
+
+
 def test_curves_are_drawn_of_recorded_runs_and_of_gpus(tmp_path):
     (tmp_path / "gpu-one").mkdir()
     document = _gpu({"bn_relu": [90.0, 91.0]})
