@@ -37,7 +37,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from classification import data, opening
+from classification import data
 from classification.settings import Data
 from classification.sources import Source
 from evonorm_tf import conversion, efficientnet_lite
@@ -270,7 +270,7 @@ def main() -> None:
             )
         results = document["results"]
     sources = tuple(
-        opening.open_source(
+        data.open_source(
             Data(
                 dataset="cifar10",
                 split=split,

@@ -45,12 +45,11 @@ Pipeline = Callable[[], tf.data.Dataset]
 def write_tfrecords(root: str, source: Data, shards: int = 4) -> str:
     """The images of `source` in the standard layout; returns their pattern."""
     opened = data.open_source(source, CLASSES)
-    rows = opened.epoch(source, tf.constant(0, tf.int64))
     writers = [
         tf.io.TFRecordWriter(f"{root}/train-{k:05d}-of-{shards:05d}")
         for k in range(shards)
     ]
-    for index, row in enumerate(rows):
+    for index, row in enumerate(opened.reader.in_order()):
         encoded, label, _ = opened.reader.read(*row)
         image = tf.train.BytesList(value=[encoded.numpy()])
         number = tf.train.Int64List(value=[int(label)])

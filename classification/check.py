@@ -13,8 +13,8 @@ The exit status is 1 where training would go wrong.
 import argparse
 import itertools
 
+from classification import datasets, task
 from classification import experiment as _registers  # noqa: F401
-from classification import opening, task
 from classification.examine import SHOWN, Report, examine
 from classification.settings import Data
 from configs import tables
@@ -42,7 +42,7 @@ def _unlike(splits: list[Data], reports: list[Report]) -> list[str]:
     if None in sources:
         return []
     try:
-        opening.require_alike(*zip(splits, sources))
+        datasets.require_alike(*zip(splits, sources))
     except ValueError as error:
         return [str(error)]
     return []
@@ -111,7 +111,7 @@ def _experiment(given: argparse.Namespace) -> tuple[list[Data], int]:
     )
     task.fill_in(params.task)
     train = params.task.train_data
-    test = opening.beside(params.task.validation_data, train)
+    test = datasets.beside(params.task.validation_data, train)
     return [train, test], params.task.model.num_classes
 
 

@@ -3,7 +3,8 @@
 A small set whose images share one size is decoded once and held in memory
 (`Memory`); any other is read as it is trained on, each JPEG decoded once and
 only where it is cropped (`Records`). Both give the same thing: batch k of a
-run is a pure function of (seed, k), wherever the run was started.
+run is a pure function of (seed, k), wherever the run was started and on
+however many hosts.
 
     python -m classification.data check --dataset=cifar10 --tfds_data_dir=DIR
 
@@ -11,21 +12,21 @@ looks at a data set before training.
 """
 
 import functools
-import math
 import sys
 
-import numpy as np
 import tensorflow as tf
 
 from classification import augment, garden, mixing
-from classification.opening import (
+from classification.datasets import (
     beside,
     open_source,
     require_alike,
     validate,
 )
 from classification.settings import Data
-from classification.sources import Source
+from classification.sources import Memory, Source
+from training.images import batches
+from training.images.order import Order
 
 __all__ = [
     "Source",
@@ -35,8 +36,6 @@ __all__ = [
     "require_alike",
     "validate",
 ]
-_FOREVER = np.iinfo(np.int64).max
-_as_written = tf.autograph.experimental.do_not_convert
 
 
 def inputs(
@@ -58,38 +57,24 @@ def inputs(
       source: the opened data set.
       config: how to read it.
       start_step: the global step that training goes on from.
-      context: which of several input pipelines this is. Each reads every
-        record and decodes its own, so that the batch does not depend on how
-        many there are.
+      context: which of several input pipelines this is. Each reads its own
+        share, and the batch does not depend on how many there are.
     """
-    context = context or tf.distribute.InputContext()
-    epoch = functools.partial(source.epoch, config)
-    if config.is_training:
-        start = start_step * config.global_batch_size
-        first, skipped = divmod(start, source.examples)
-        epochs = tf.data.Dataset.range(first, _FOREVER)
-        stream = epochs.flat_map(epoch).skip(skipped)
-    else:
-        start = 0
-        batches = math.ceil(source.examples / config.global_batch_size)
-        stream = epoch(tf.constant(0, tf.int64)).repeat()
-        stream = stream.take(batches * config.global_batch_size)
-    positions = tf.data.Dataset.range(start, _FOREVER)
-    stream = tf.data.Dataset.zip((positions, stream))
-    stream = stream.shard(
-        context.num_input_pipelines, context.input_pipeline_id
-    )
-    batch = context.get_per_replica_batch_size(config.global_batch_size)
-    stream = source.batches(stream, config, batch)
-    finish = functools.partial(_finish, source, config)
-    return stream.map(
-        _as_written(finish), num_parallel_calls=tf.data.AUTOTUNE
-    ).prefetch(tf.data.AUTOTUNE)
+    loading = {
+        "context": context,
+        "at_once": isinstance(source, Memory),
+        "finish": functools.partial(_finish, source, config),
+    }
+    decode, batch = source.decode(config), config.global_batch_size
+    if not config.is_training:
+        return batches.evaluation(source.reader, decode, batch, **loading)
+    order = Order(config.seed, batch, config.shuffle_buffer_size)
+    return batches.training(source.reader, decode, order, start_step, **loading)
 
 
-def _finish(source, config, positions, images, labels):
+def _finish(source, config, numbers, images, labels):
     """Normalises a batch, says which examples count, mixes them."""
-    counts = positions < source.examples
+    counts = numbers < source.examples
     if config.is_training:
         counts = tf.ones_like(counts)
     targets = {"label": labels, "weight": tf.cast(counts, tf.float32)}
@@ -100,7 +85,7 @@ def _finish(source, config, positions, images, labels):
         if config.augmenter == "official":
             images, target = garden.mix(*mix)
         else:
-            seed = tf.stack([config.seed, positions[0]])
+            seed = tf.stack([config.seed, numbers[0]])
             seed = tf.random.experimental.stateless_fold_in(seed, 2)
             images, target = mixing.mix(*mix, seed)
         targets["target"] = target

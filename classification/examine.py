@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from classification import opening
-from classification.records import Listed, Shards
+from classification import datasets
 from classification.settings import Data
 from classification.sources import Memory, Records, Source
-from training.images import inspection
+from training.images import inspection, readers
 
 SHOWN = inspection.SHOWN
 
@@ -46,7 +45,7 @@ def examine(settings: Data, num_classes: int, limit: int) -> Report:
     settings = settings.replace(is_training=False)
     report = Report()
     try:
-        source = opening.open_source(settings, num_classes)
+        source = datasets.open_source(settings, num_classes)
     except ValueError as error:
         report.problems.append(str(error))
         return report
@@ -90,7 +89,7 @@ def _records(
     """(encoded, label, name) of some records, or what stops them."""
     read = source.reader.read
     limit = min(limit or source.examples, source.examples)
-    if isinstance(source.reader, Listed):
+    if isinstance(source.reader, readers.Listed):
         # Sorted by class: some of each, not the first.
         places = np.linspace(0, source.examples - 1, limit).astype(np.int64)
         for place in places:
@@ -101,7 +100,7 @@ def _records(
                 continue
             yield encoded.numpy(), int(label), name.numpy().decode()
         return
-    stream = source.epoch(settings, tf.constant(0, tf.int64)).map(read)
+    stream = source.reader.in_order().map(read)
     try:
         for encoded, label, name in stream.take(limit):
             yield encoded.numpy(), int(label), name.numpy().decode()
@@ -163,7 +162,7 @@ def _look_at_labels(
         )
     # One class after the other, in the order of the files.
     in_order = len(labels) > 1 and min(np.diff(labels)) >= 0
-    if in_order and isinstance(getattr(source, "reader", None), Shards):
+    if in_order and isinstance(source.reader, readers.Shards):
         report.advice.append(
             "The records are sorted by label, and a buffer of "
             f"{settings.shuffle_buffer_size} shuffles neighbours alone: write "

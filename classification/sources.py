@@ -1,25 +1,26 @@
-"""Where images come from: memory, or records decoded while training.
+"""What is in a data set, and how its examples are decoded and augmented.
 
-Both give the same: `epoch` orders the examples of one pass, and `batches`
-loads and augments them by their position in the run.
+Images are in memory, or files that are decoded while training. Both give a
+reader, which says in which order examples come, and `decode`, which makes an
+image of one: whatever it draws is a function of the seed and of the example's
+number in the run.
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from classification import augment, garden, randaugment, records
+from classification import augment, garden, randaugment
 from classification.settings import Data
-from training.images import decoding
+from training.images import decoding, labels, readers
 
-# AutoGraph would rewrite all that a pipeline calls for control flow that none
-# of it has: most of the time to the first batch.
-_as_written = tf.autograph.experimental.do_not_convert
 _ADVICE = (
     "Fix or remove it; `python -m classification.data check` finds all such."
 )
+_SETTINGS = "task.model.num_classes or label_offset"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,46 +47,39 @@ class Memory:
         return len(self.labels)
 
     @property
+    def reader(self) -> readers.Indexed:
+        """Gives the examples' indices."""
+        return readers.Indexed(len(self.labels))
+
+    @property
     def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of what `batches` gives."""
+        """Height, width and channels of an image."""
         return self.images.shape[1:]
 
-    def epoch(self, config: Data, number: tf.Tensor) -> tf.data.Dataset:
-        """Every example's index once, in the order of this epoch."""
-        return tf.data.Dataset.from_tensor_slices(
-            records.order(self.examples, config, number)
-        )
+    def decode(self, config: Data) -> Callable[..., tuple[tf.Tensor, ...]]:
+        """f(numbers [N], indices [N]) of a batch at once.
 
-    def batches(
-        self, stream: tf.data.Dataset, config: Data, batch: int
-    ) -> tf.data.Dataset:
-        """Batches of a stream of (position in the run, index).
-
-        Returns:
-          Of (positions [N], images [N, H, W, C] uint8, labels [N] int32).
+        It gives (numbers, images [N, H, W, C] uint8, labels [N] int32).
         """
-        images, labels = tf.constant(self.images), tf.constant(self.labels)
+        images, known = tf.constant(self.images), tf.constant(self.labels)
 
-        def load(position, index):
-            pixels = tf.gather(images, index)
-            pixels = tf.ensure_shape(pixels, [batch, *self.shape])
+        def load(numbers: tf.Tensor, indices: tf.Tensor):
+            pixels = tf.gather(images, indices)
+            pixels = tf.ensure_shape(pixels, [numbers.shape[0], *self.shape])
             if config.is_training:
-                seed = tf.stack([config.seed, position[0]])
+                seed = tf.stack([config.seed, numbers[0]])
                 pixels = pad_crop_flip(pixels, config.augmentation, seed)
-                pixels = self._rand_augment(pixels, config, position)
-            return position, pixels, tf.gather(labels, index)
+                pixels = self._rand_augment(pixels, config, numbers)
+            return numbers, pixels, tf.gather(known, indices)
 
-        stream = stream.batch(batch, drop_remainder=True)
-        return stream.map(
-            _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
-        )
+        return load
 
-    def _rand_augment(self, pixels, config, position):
+    def _rand_augment(self, pixels, config, numbers):
         if not config.randaugment_layers:
             return pixels
         return tf.map_fn(
             lambda one: _rand_augment(one[0], config, one[1]),
-            (pixels, position),
+            (pixels, numbers),
             fn_output_signature=tf.TensorSpec(self.shape, tf.uint8),
         )
 
@@ -97,12 +91,12 @@ class Records:
     Attributes:
       reader: gives their bytes.
       classes: labels are below it.
-      size: side of the images that `batches` gives, in pixels.
+      size: side of the images that `decode` gives, in pixels.
       class_names: of the labels, where they are known.
       notes: what a person should know of what was left out.
     """
 
-    reader: records.Reader
+    reader: readers.Listed | readers.Shards
     classes: int
     size: int
     class_names: tuple[str, ...] = ()
@@ -115,45 +109,33 @@ class Records:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of what `batches` gives."""
+        """Height, width and channels of an image."""
         return self.size, self.size, 3
 
-    def epoch(self, config: Data, number: tf.Tensor) -> tf.data.Dataset:
-        """Every record once, in the order of this epoch."""
-        return self.reader.epoch(config, number)
+    def decode(self, config: Data) -> Callable[..., tuple[tf.Tensor, ...]]:
+        """f(number, encoded, label, name) of one example.
 
-    def batches(
-        self, stream: tf.data.Dataset, config: Data, batch: int
-    ) -> tf.data.Dataset:
-        """Batches of a stream of (position in the run, record).
-
-        Returns:
-          Of (positions [N], images [N, H, W, C] uint8, labels [N] int32).
+        It gives (number, image [H, W, C] uint8, label int32).
         """
+        augmented = config.is_training and config.augmentation != "none"
+        choose = functools.partial(augment.center_window, size=self.size)
 
-        def load(position, record):
-            encoded, label, name = self.reader.read(*record)
-            label = _in_range(label, self.classes, name)
-            if config.is_training and config.augmentation != "none":
-                image = self._random_part(encoded, name, config, position)
+        def load(number, encoded, label, name):
+            label = labels.inside(label, self.classes, name, _SETTINGS)
+            if augmented:
+                image = self._random_part(encoded, name, config, number)
             else:
-                choose = functools.partial(
-                    augment.center_window, size=self.size
-                )
                 image = decoding.window(encoded, name, choose, _ADVICE)
                 image = augment.resize(image, self.size)
             image = tf.ensure_shape(image, self.shape)
             if config.is_training and config.randaugment_layers:
-                image = _rand_augment(image, config, position)
-            return position, image, label
+                image = _rand_augment(image, config, number)
+            return number, image, label
 
-        stream = stream.map(
-            _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        return stream.batch(batch, drop_remainder=True)
+        return load
 
-    def _random_part(self, encoded, name, config, position):
-        seed = tf.stack([config.seed, position])
+    def _random_part(self, encoded, name, config, number):
+        seed = tf.stack([config.seed, number])
         seeds = tf.random.experimental.stateless_split(seed, 2)
         choose = functools.partial(augment.inception_window, seed=seeds[0])
         image = decoding.window(encoded, name, choose, _ADVICE)
@@ -171,7 +153,7 @@ def pad_crop_flip(images: tf.Tensor, kind: str, seed: tf.Tensor) -> tf.Tensor:
 
     Args:
       images: [N, H, W, C].
-      kind: one of `opening.AUGMENTATIONS`.
+      kind: one of `datasets.AUGMENTATIONS`.
       seed: [2], integers.
     """
     seeds = tf.random.experimental.stateless_split(seed, 2)
@@ -194,22 +176,3 @@ def _rand_augment(
         tf.random.experimental.stateless_fold_in(seed, 1),
         garden.OPERATIONS if config.augmenter == "official" else None,
     )
-
-
-def _in_range(label: tf.Tensor, classes: int, name: tf.Tensor) -> tf.Tensor:
-    """A label outside the classes would train silently, at loss 0."""
-    label = tf.cast(label, tf.int64)
-    message = tf.strings.join(
-        [
-            "A label is outside the classes, 0 to ",
-            f"{classes - 1}: of ",
-            name,
-            ". Mend it, or set task.model.num_classes or label_offset. "
-            "Received: label=",
-            tf.strings.as_string(label),
-        ]
-    )
-    inside = tf.logical_and(label >= 0, label < classes)
-    check = tf.debugging.Assert(inside, [message])
-    with tf.control_dependencies([check] if check is not None else []):
-        return tf.cast(label, tf.int32)

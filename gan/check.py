@@ -66,7 +66,7 @@ def _look_at_files(
     labels = []
 
     def content() -> Iterator[tuple[bytes, str]]:
-        read = source.reader.epoch(0, None)
+        read = source.reader.in_order().map(source.reader.read)
         try:
             for image, label, name in read.take(limit or -1):
                 labels.append(int(label))

@@ -17,8 +17,9 @@ import tensorflow as tf
 from gan import architectures, stream
 from gan.experiment import Data, Model
 from training import datasets
+from training.images import batches, readers
+from training.images.order import Order
 
-_FOREVER = np.iinfo(np.int64).max
 _MEMORY_LIMIT = 2**31  # bytes of decoded images
 # A JPEG's pixels hang on the decoder: by up to 17 of 255 on its DCT alone.
 _DECODED = "JPEG (accurate DCT)"
@@ -48,26 +49,18 @@ class Images:
         """Pixels of an image, either way."""
         return self.pixels.shape[1]
 
-    def epoch(self, seed: int, number: tf.Tensor) -> tf.data.Dataset:
-        """Every image's index, in the order of an epoch."""
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(self)), seed=tf.stack([seed, number])
-        )
-        return tf.data.Dataset.from_tensor_slices((order,))
+    @property
+    def reader(self) -> readers.Indexed:
+        """Gives the images' indices."""
+        return readers.Indexed(len(self))
 
-    def load(self, stream: tf.data.Dataset, batch: int) -> tf.data.Dataset:
-        """Batches of `epoch`'s elements as (pixels, labels).
-
-        Returns:
-          Of [batch, S, S, 3], uint8, and [batch], int32.
-        """
-        del batch  # As it comes.
+    def decode(
+        self, numbers: tf.Tensor, indices: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Pixels [n, S, S, 3], uint8, and labels [n] of a batch at once."""
+        del numbers  # Nothing is drawn.
         pixels, labels = tf.constant(self.pixels), tf.constant(self.labels)
-
-        def gather(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return tf.gather(pixels, index), tf.gather(labels, index)
-
-        return stream.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+        return tf.gather(pixels, indices), tf.gather(labels, indices)
 
     def in_order(self, batch: int) -> Iterator[np.ndarray]:
         """All pixels once, [at most batch, S, S, 3], uint8."""
@@ -104,27 +97,25 @@ def inputs(
       images: what there is.
       seed: of the order.
       batch: images of one step on one replica.
-      start_step: the step that the run goes on from.
-      context: which of several input pipelines this is.
+      start_step: the step that the run resumes from.
+      context: which of several input pipelines this is. Each reads its own
+        share, and a replica's images do not depend on how many there are.
     """
     context = context or tf.distribute.InputContext(1, 0, 1)
-    replicas = context.num_replicas_in_sync
-    here = replicas // context.num_input_pipelines
-    first, skipped = divmod(start_step * replicas * batch, len(images))
-
-    def is_here(number: tf.Tensor, _: Any) -> tf.Tensor:
-        return number % replicas // here == context.input_pipeline_id
-
-    epochs = tf.data.Dataset.range(first, _FOREVER)
-    indices = epochs.flat_map(lambda number: images.epoch(seed, number))
-    indices = indices.skip(skipped).batch(batch, drop_remainder=True)
-    # Each step's batches, a replica's each, are dealt out to the pipelines.
-    indices = indices.enumerate().filter(is_here).map(lambda _, x: x)
-    loaded = images.load(indices, batch).map(
-        lambda pixels, labels: (to_float(pixels), labels),
-        num_parallel_calls=tf.data.AUTOTUNE,
+    order = Order(
+        seed,
+        batch * context.num_replicas_in_sync,
+        getattr(images, "buffer", 1),
     )
-    return loaded.prefetch(tf.data.AUTOTUNE)
+    return batches.training(
+        images.reader,
+        images.decode,
+        order,
+        start_step,
+        context,
+        at_once=isinstance(images, Images),
+        finish=lambda pixels, labels: (to_float(pixels), labels),
+    )
 
 
 def open_images(data: Data, model: Model, split: str = "") -> Source:
@@ -176,8 +167,8 @@ def open_set(data: Data, side: int, split: str = "") -> Source:
     if data.dataset == "digits":
         return _digits(split, side)
     if data.dataset == "jpeg_digits":
-        files, labels = datasets.jpeg_digits(split)
-        reader = stream.Encoded(files, labels)
+        content, labels = datasets.jpeg_digits(split)
+        reader = readers.Listed(tf.constant(content), tf.constant(labels))
         return stream.Stream(
             _named("jpeg_digits", split, side), reader, side, 10
         )
@@ -203,13 +194,12 @@ def _tfds(data: Data, split: str, side: int) -> Source:
     name, features = builder.info.full_name, builder.info.features
     shape, classes = features["image"].shape, features["label"].num_classes
     if None in shape or examples * np.prod(shape) > _MEMORY_LIMIT:
-        reader = stream.Shards(
+        reader = readers.Shards(
             tuple(datasets.tfds_shards(builder, split)),
             functools.partial(datasets.tfds_parse, builder),
-            examples,
-            data.shuffle_buffer_size,
         )
-        return stream.Stream(_named(name, split, side), reader, side, classes)
+        name, buffer = _named(name, split, side), data.shuffle_buffer_size
+        return stream.Stream(name, reader, side, classes, buffer)
     if shape[0] != shape[1] or shape[2] != 3:
         raise ValueError(
             "Images must be square and have three channels. Received: "

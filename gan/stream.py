@@ -5,80 +5,15 @@ to the network's size by averaging areas (arXiv:1809.11096, appendix C).
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from training import encoded
-from training.images import decoding
+from training.images import decoding, labels, readers
 
 _as_written = tf.autograph.experimental.do_not_convert
 _ADVICE = "Fix or remove it; `python -m gan.data check` finds all such."
-
-
-@dataclasses.dataclass(frozen=True)
-class Shards:
-    """Records in TFRecord files.
-
-    Attributes:
-      shards: of each file its path, records to skip, records to take.
-      parse: from a serialized example to (encoded image, label).
-      examples: how many in all.
-      buffer: records that are shuffled among each other.
-    """
-
-    shards: tuple[tuple[str, int, int], ...]
-    parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-    examples: int
-    buffer: int
-
-    def epoch(self, seed: int, number: tf.Tensor | None) -> tf.data.Dataset:
-        """(encoded, label, name) of each record, in the order of an epoch.
-
-        Args:
-          seed: of the order.
-          number: of the epoch; None for the order of the files.
-        """
-        dataset = encoded.records(
-            self.shards, self.examples, seed, number, self.buffer
-        )
-
-        def named(record: tf.Tensor, file: tf.Tensor, place: tf.Tensor):
-            image, label = self.parse(record)
-            return image, label, encoded.record_name(file, place)
-
-        return dataset.map(_as_written(named))
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """Image files in memory.
-
-    Attributes:
-      files: their bytes.
-      labels: [n], int32.
-    """
-
-    files: list[bytes]
-    labels: np.ndarray
-
-    @property
-    def examples(self) -> int:
-        """How many."""
-        return len(self.files)
-
-    def epoch(self, seed: int, number: tf.Tensor | None) -> tf.data.Dataset:
-        """As `Shards.epoch`."""
-        files, labels = tf.constant(self.files), tf.constant(self.labels)
-
-        def named(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            name = tf.strings.join(["image ", tf.strings.as_string(index)])
-            return files[index], labels[index], name
-
-        order = encoded.order(self.examples, seed, number)
-        dataset = tf.data.Dataset.from_tensor_slices(order)
-        return dataset.map(_as_written(named))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,44 +22,44 @@ class Stream:
 
     Attributes:
       name: data set, split and how the pixels were made, for reports.
-      reader: gives the files' bytes.
+      reader: gives the files' content, labels and names.
       side: pixels of an image, either way.
       classes: labels are below it.
+      buffer: records that are shuffled among each other.
     """
 
     name: str
-    reader: Shards | Encoded
+    reader: readers.Shards | readers.Listed
     side: int
     classes: int
+    buffer: int = 1
 
     def __len__(self) -> int:
         return self.reader.examples
 
-    def epoch(self, seed: int, number: tf.Tensor) -> tf.data.Dataset:
-        """Every image's (encoded, label, name), in the order of an epoch."""
-        return self.reader.epoch(seed, number)
-
-    def load(self, stream: tf.data.Dataset, batch: int) -> tf.data.Dataset:
-        """Batches of `epoch`'s elements as (pixels, labels).
-
-        Returns:
-          Of [batch, S, S, 3], uint8, and [batch], int32.
-        """
-
-        def read(image: tf.Tensor, label: tf.Tensor, name: tf.Tensor):
-            label = tf.cast(label, tf.int32)
-            return centre(image, name, self.side), label
-
-        stream = stream.unbatch().map(
-            _as_written(read), num_parallel_calls=tf.data.AUTOTUNE
+    def decode(
+        self,
+        number: tf.Tensor,
+        image: tf.Tensor,
+        label: tf.Tensor,
+        name: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Pixels [S, S, 3], uint8, and label of one example."""
+        del number  # Nothing is drawn.
+        label = labels.inside(
+            label, self.classes, name, "task.model.num_classes"
         )
-        return stream.batch(batch, drop_remainder=True)
+        return centre(image, name, self.side), label
 
     def in_order(self, batch: int) -> Iterator[np.ndarray]:
         """All pixels once, [at most batch, S, S, 3], uint8."""
-        stream = self.reader.epoch(0, None).map(
-            _as_written(lambda image, _, name: centre(image, name, self.side)),
-            num_parallel_calls=tf.data.AUTOTUNE,
+
+        def load(*element: tf.Tensor) -> tf.Tensor:
+            image, _, name = self.reader.read(*element)
+            return centre(image, name, self.side)
+
+        stream = self.reader.in_order().map(
+            _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
         )
         yield from stream.batch(batch).prefetch(2).as_numpy_iterator()
 

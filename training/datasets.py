@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from evonorm_tf import files
-from training.images import decoding
+from training.images import decoding, readers
 
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -167,8 +167,8 @@ def _one_by_one(
     return np.stack(images), np.array(labels)
 
 
-def tfds_shards(builder: Any, split: str) -> list[tuple[str, int, int]]:
-    """The TFRecord files of a split: path, records to skip, records to take.
+def tfds_shards(builder: Any, split: str) -> list[readers.Shard]:
+    """The TFRecord files of a split, and which of their records are its.
 
     Raises:
       ValueError: the set is stored in another file format.
@@ -180,8 +180,10 @@ def tfds_shards(builder: Any, split: str) -> list[tuple[str, int, int]]:
             f"build {builder.info.name} --file_format=tfrecord`. "
             f"Received: file_format={file_format}"
         )
-    parts = builder.info.splits[split].file_instructions
-    return [(part.filename, part.skip, part.take) for part in parts]
+    return [
+        readers.Shard(str(part.filename), part.take, part.skip)
+        for part in builder.info.splits[split].file_instructions
+    ]
 
 
 def tfds_parse(

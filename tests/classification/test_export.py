@@ -10,8 +10,8 @@ import tensorflow as tf
 import tf_keras
 import yaml
 
-from classification import export, opening, restore, settings
-from classification.data import inputs
+from classification import export, restore, settings
+from classification.data import inputs, open_source
 from evonorm_tf import legacy
 from evonorm_tf.exporting import formats, inference_form
 from tests.classification import small
@@ -182,7 +182,7 @@ def test_a_wrong_export_is_an_error(run, tmp_path, monkeypatch):
 def test_resized_images_have_a_jpeg_signature_at_no_size_as_well():
     data = settings.Data(dataset="jpeg_digits", split="test", image_size=0)
     data = data.replace(is_training=False, global_batch_size=4)
-    source = opening.open_source(data, 10)
+    source = open_source(data, 10)
     model = tf_keras.Sequential(
         [
             tf_keras.layers.Input(source.shape),

@@ -23,6 +23,7 @@ def training(
     start_step: int = 0,
     context: Context = None,
     at_once: bool = False,
+    finish: Decode | None = None,
 ) -> tf.data.Dataset:
     """Batches for ever, each a replica's, from a step on.
 
@@ -36,13 +37,15 @@ def training(
       context: which of several input pipelines this is.
       at_once: call `decode` on the numbers [n] and records of a whole batch,
         where these are indices into what is in memory.
+      finish: from what a batch consists of to what a step takes.
     """
-    share = Share.of(context, order.batch)
+    share, size = Share.of(context, order.batch), _size(context, order.batch)
     elements = reader.training(order, start_step, share)
     numbered = tf.data.Dataset.zip(
         (share.positions(order.batch, start_step), elements)
     )
-    return _decoded(numbered, reader, decode, order.batch, context, at_once)
+    loaded = _decoded(numbered, reader, decode, size, at_once)
+    return _finished(loaded, finish)
 
 
 def evaluation(
@@ -51,13 +54,14 @@ def evaluation(
     batch: int,
     context: Context = None,
     at_once: bool = False,
+    finish: Decode | None = None,
 ) -> tf.data.Dataset:
     """Batches of all examples, each a replica's, filled to whole ones.
 
     Every pipeline has as many. Args as of `training`; an example whose number
     is the reader's `examples` or more only fills a batch, and must not count.
     """
-    share = Share.of(context, batch)
+    share, size = Share.of(context, batch), _size(context, batch)
     first, last = share.of_evaluation(reader.examples, batch)
     numbered = tf.data.Dataset.zip(
         (
@@ -65,20 +69,23 @@ def evaluation(
             reader.evaluation(batch, share),
         )
     )
-    return _decoded(numbered, reader, decode, batch, context, at_once)
+    loaded = _decoded(numbered, reader, decode, size, at_once)
+    return _finished(loaded, finish)
+
+
+def _size(context: Context, batch: int) -> int:
+    """Examples of a replica's batch."""
+    context = context or tf.distribute.InputContext()
+    return context.get_per_replica_batch_size(batch)
 
 
 def _decoded(
     numbered: tf.data.Dataset,
     reader: Any,
     decode: Decode,
-    batch: int,
-    context: Context,
+    size: int,
     at_once: bool,
 ) -> tf.data.Dataset:
-    context = context or tf.distribute.InputContext()
-    size = context.get_per_replica_batch_size(batch)
-
     def load(number: tf.Tensor, element: tuple[tf.Tensor, ...]) -> Any:
         record = reader.read(*element)
         return decode(number, *(record if type(record) is tuple else [record]))
@@ -90,6 +97,14 @@ def _decoded(
     loaded = numbered.map(
         _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
     )
-    if not at_once:
-        loaded = loaded.batch(size, drop_remainder=True)
+    return loaded if at_once else loaded.batch(size, drop_remainder=True)
+
+
+def _finished(
+    loaded: tf.data.Dataset, finish: Decode | None
+) -> tf.data.Dataset:
+    if finish:
+        loaded = loaded.map(
+            _as_written(finish), num_parallel_calls=tf.data.AUTOTUNE
+        )
     return loaded.prefetch(tf.data.AUTOTUNE)

@@ -56,6 +56,10 @@ class _Whole:
             (np.where(places < self.examples, places, 0),)
         )
 
+    def in_order(self) -> tf.data.Dataset:
+        """(index,) of each example once."""
+        return self.evaluation(1, Share())
+
 
 @dataclasses.dataclass(frozen=True)
 class Indexed(_Whole):
@@ -203,6 +207,13 @@ class Shards:
             deterministic=True,
         )
         return found.concatenate(fill)
+
+    def in_order(self) -> tf.data.Dataset:
+        """(serialized, file, index in the file) of each record once.
+
+        The files of one turn follow one another a few records at a time.
+        """
+        return self.evaluation(1, Share())
 
     def read(
         self, serialized: tf.Tensor, file: tf.Tensor, index: tf.Tensor

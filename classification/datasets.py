@@ -7,13 +7,12 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from classification import records
 from classification.settings import Data
 from classification.sources import Memory, Records, Source
 from evonorm_tf import files
 from evonorm_tf.errors import did_you_mean
 from training import datasets
-from training.images import folders
+from training.images import folders, readers, records
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
 AUGMENTERS = ("stateless", "official")
@@ -178,12 +177,11 @@ def _digits(num_classes: int, config: Data) -> Source:
 
 
 def _jpeg_digits(num_classes: int, config: Data) -> Source:
-    files, labels = datasets.jpeg_digits(config.split)
+    content, labels = datasets.jpeg_digits(config.split)
     few = np.flatnonzero(labels < num_classes)
-    reader = records.Listed(
-        tf.constant([files[k] for k in few], tf.string),
+    reader = readers.Listed(
+        tf.constant([content[k] for k in few], tf.string),
         tf.constant(labels[few]),
-        False,
     )
     classes = min(num_classes, 10)
     return Records(reader, classes, config.image_size or 64)
@@ -207,11 +205,15 @@ def _tfrecords(config: Data) -> Source:
             "No file matches the pattern. Received: "
             f"path={config.path!r}, split={config.split!r}: {pattern}"
         )
-    reader = records.Shards(
-        tuple(records.Shard(file) for file in found),
-        records.imagenet_parser(config.label_offset),
-        config.examples or sum(map(records.count, found)),
-    )
+    counts = records.counts(found)
+    if config.examples and config.examples != sum(counts):
+        raise ValueError(
+            f"The {len(found)} files hold {sum(counts):,} records. Give that "
+            "many as examples, or 0, or the files that are missing. "
+            f"Received: examples={config.examples}, {pattern}"
+        )
+    shards = map(readers.Shard, found, counts)
+    reader = readers.Shards(tuple(shards), _parser(config.label_offset))
     # How many classes there are, such files do not say.
     return Records(reader, 0, config.image_size or _SIZE)
 
@@ -220,7 +222,7 @@ def _folder(config: Data) -> Source:
     """A folder of one folder for each class, in alphabetical order."""
     root = _location(config, "DIR/{split}")
     found = folders.classes(root)
-    reader = records.Listed(
+    reader = readers.Listed(
         tf.constant(found.paths), tf.constant(found.labels, tf.int32), True
     )
     return Records(
@@ -245,10 +247,22 @@ def _tfds(config: Data) -> Source:
     if small and not config.image_size and examples:
         images, labels = datasets.in_memory(builder, config.split, examples)
         return Memory(images, labels, classes, names)
-    shards = datasets.tfds_shards(builder, config.split)
-    reader = records.Shards(
-        tuple(records.Shard(*shard) for shard in shards),
+    reader = readers.Shards(
+        tuple(datasets.tfds_shards(builder, config.split)),
         functools.partial(datasets.tfds_parse, builder),
-        examples,
     )
     return Records(reader, classes, config.image_size or _SIZE, names)
+
+
+def _parser(label_offset: int) -> readers.Parse:
+    """Of the standard layout: image/encoded and image/class/label."""
+    features = {
+        "image/encoded": tf.io.FixedLenFeature([], tf.string),
+        "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+    }
+
+    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        row = tf.io.parse_single_example(serialized, features)
+        return row["image/encoded"], row["image/class/label"] - label_offset
+
+    return parse
