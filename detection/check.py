@@ -14,12 +14,11 @@ import collections
 import itertools
 import os
 
-import numpy as np
-import tensorflow as tf
 from matplotlib import figure
 
 from detection import coco_format, draw, instances, masks, records
 from detection.coco_format import Counts
+from detection.convert import TRANSPARENT
 from detection.ground_truth import Reader
 from detection.verify_records import DRAWN, Drawn, compare
 from training.images.inspection import SHOWN, Report
@@ -48,12 +47,21 @@ def examine(
     counts, used = Counts(), collections.Counter()
     problems = []
     with_masks = reader.maskless.counts.total() < reader.annotations
-    for image, annotations in itertools.islice(reader, limit or None):
-        try:
-            pixels = _pixels(image, folder) if folder else None
-        except (ValueError, tf.errors.InvalidArgumentError) as error:
-            problems.append(str(error))
-            continue
+    looked = min(limit or len(reader), len(reader))
+    # Not the first alone, which may come from one source.
+    apart = max(len(reader) // max(looked, 1), 1)
+    chosen = itertools.islice(reader, 0, looked * apart, apart)
+    for image, annotations in chosen:
+        pixels = None
+        if folder:
+            try:
+                read = records.read_image(image, folder)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            pixels = read.pixels
+            if read.transparent:
+                counts.note(TRANSPARENT, f"image_id={image['id']}")
         found = instances.read(image, annotations, with_masks, counts)
         used.update(one.label for one in found)
         for one in found:
@@ -63,8 +71,7 @@ def examine(
             drawn.append((pixels, annotations))
     report.problems += problems[:SHOWN]
     if len(problems) > SHOWN:
-        report.problems.append(f"and {len(problems) - SHOWN:,} more images")
-    looked = min(limit or len(reader), len(reader))
+        report.problems.append(f"{len(problems):,} images in all")
     report.lines.append(
         f"{len(reader):,} images, {reader.annotations:,} annotations; looked "
         f"at {looked:,} images with {counts['objects']:,} objects of "
@@ -119,19 +126,6 @@ def _categories(report: Report, reader: Reader, num_classes: int) -> None:
         )
 
 
-def _pixels(image: dict, folder: str) -> np.ndarray:
-    """An image as training decodes it, which the header alone is not."""
-    encoded, _ = records.read_image(image, folder)
-    decoded = tf.io.decode_image(encoded, channels=3).numpy()
-    size = (image["height"], image["width"])
-    if decoded.shape[:2] != size:
-        raise ValueError(
-            "An image is of another size than its annotation says. Received: "
-            f"image id={image['id']}, {decoded.shape[:2]}, annotated {size}"
-        )
-    return decoded
-
-
 def _compare_mask(one: instances.Instance, counts: Counts, where: str) -> None:
     rows, columns = masks.decode(one.mask).nonzero()
     if not rows.size:
@@ -158,6 +152,10 @@ def _say(report: Report, counts: Counts) -> None:
         instances.FAR: (
             report.advice,
             "boxes are further outside their images; conversion clips them",
+        ),
+        TRANSPARENT: (
+            report.advice,
+            "images have transparent pixels, which are composited on white",
         ),
         "empty_masks": (report.advice, "masks are too thin for a pixel"),
         "mask_elsewhere": (
@@ -195,7 +193,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--images", help="directory of its images")
     parser.add_argument("--records", help="pattern of TFRecords")
     parser.add_argument("--num_classes", type=int, default=0)
-    parser.add_argument("--limit", type=int, default=500, help="0 for all")
+    parser.add_argument(
+        "--limit", type=int, default=500, help="images and records to decode"
+    )
+    parser.add_argument(
+        "--all",
+        action="store_const",
+        dest="limit",
+        const=0,
+        help="decode every image and record",
+    )
     parser.add_argument("--picture", help="PNG to draw")
     given = parser.parse_args(arguments)
     if not (given.annotations or given.records):

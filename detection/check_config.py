@@ -13,11 +13,9 @@ _TRAINING = {
     *("input_path", "num_examples", "global_batch_size", "dtype"),
     *("shuffle_buffer_size", "seed", "decoder", "parser"),
 }
-# And of an evaluation, by its own reader, which has files here.
-_NOT_EVALUATION = (
-    *("is_training", "weights", "tfds_name", "tfds_split", "tfds_data_dir"),
-    *("tfds_as_supervised", "tfds_skip_decoding_feature"),
-)
+# And of an evaluation, which shuffles nothing: what it shares with training
+# is set for both.
+_EVALUATION = _TRAINING | {"num_objects"}
 # An evaluation's parser moves nothing and labels no anchors.
 _EVALUATION_PARSER = {"max_num_instances", "mask_crop_size"}
 
@@ -88,7 +86,8 @@ def _unread() -> list[str]:
     decoder = "decoder.simple_decoder"
     train += ["decoder.type", f"{decoder}.regenerate_source_id"]
     train += [f"{decoder}.attribute_names"]
-    other = [*_NOT_EVALUATION, f"{decoder}.attribute_names"]
+    other = [name for name in data if name not in _EVALUATION]
+    other += ["decoder.type", f"{decoder}.attribute_names"]
     other += [f"parser.{n}" for n in parsed if n not in _EVALUATION_PARSER]
     return [
         *(f"train_data.{name}" for name in train),

@@ -32,6 +32,7 @@ from training import progress
 ABOUT_FILE = "conversion.json"
 # Names of counts, beside those of `instances`.
 INVALID_IMAGES, EMPTY = "invalid_images", "without_objects"
+TRANSPARENT = "transparent"
 UNFINISHED = ".unfinished"
 _SAID_EVERY = 10.0  # seconds, where there is no bar
 
@@ -193,7 +194,7 @@ def _example(
     """One image, None if it is left out; errors name the file."""
     counts = Counts()
     try:
-        encoded, kind = records.read_image(image, job.images)
+        read = records.read_image(image, job.images)
     except ValueError as error:
         if not job.skip_invalid:
             raise ValueError(f"{job.annotations}: {error}") from error
@@ -201,7 +202,9 @@ def _example(
         return None, counts
     counts[EMPTY] += not annotations
     found = instances.read(image, annotations, job.masks, counts)
-    builder = records.example(image, encoded, kind, found, job.masks)
+    if read.transparent:
+        counts.note(TRANSPARENT, f"image id={image['id']}")
+    builder = records.example(image, read.encoded, read.kind, found, job.masks)
     names = [reader.categories[one.label].encode() for one in found]
     builder.add_bytes_feature("image/object/class/text", names)
     return builder.example.SerializeToString(), counts
@@ -241,6 +244,7 @@ def summary(about: dict[str, Any]) -> list[str]:
         instances.DROPPED: "boxes without an area: left out",
         instances.INVALID: "invalid annotations: left out",
         INVALID_IMAGES: "invalid images: left out, with their annotations",
+        TRANSPARENT: "images with transparent pixels: composited on white",
     }
     lines = [
         f"{about['images']:,} images in {about['shards']} files, "

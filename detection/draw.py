@@ -7,10 +7,8 @@ import numpy as np
 import tensorflow as tf
 from matplotlib import colors, figure, patches
 from matplotlib.backends import backend_agg
-from official.core import input_reader
-from official.vision.dataloaders import tf_example_decoder
 
-from detection import masks
+from detection import example_decoder, masks, reading
 from detection.ground_truth import GroundTruth
 from evonorm_tf import files
 
@@ -27,9 +25,9 @@ def read_images(records: str, count: int) -> dict[int, np.ndarray]:
       records: as `input_path` in the data's config.
       count: at most so many.
     """
-    decoder = tf_example_decoder.TfExampleDecoder()
-    files = input_reader.match_files(records)
-    decoded = tf.data.TFRecordDataset(files).take(count).map(decoder.decode)
+    decoder = example_decoder.Decoder()
+    found = tf.data.TFRecordDataset(reading.find(records)).take(count)
+    decoded = found.map(lambda record: decoder.decode(record))
     return {
         int(example["source_id"].numpy()): example["image"].numpy()
         for example in decoded

@@ -16,29 +16,23 @@ import tensorflow as tf
 from absl import app, flags
 
 from detection import detector, draw, ground_truth, restore
+from evonorm_tf import files
 from training import flags as training_flags
 from training import progress
+from training.images import decoding
 
 
 def read(path: str) -> np.ndarray:
     """[H, W, 3], uint8, RGB, of an image file.
 
+    As training reads it: turned as it is stored, whatever its EXIF says.
+
     Raises:
-      ValueError: no such file, or no image.
+      ValueError: no such file, or one that cannot be read as an image.
     """
-    if os.path.isfile(path):
-        try:
-            # As training reads it: turned as it is stored, whatever its EXIF
-            # says, and the first picture of a film.
-            image = tf.io.decode_image(
-                tf.io.read_file(path), channels=3, expand_animations=False
-            )
-            return image.numpy()
-        except tf.errors.InvalidArgumentError:
-            pass  # Said below, as for a file that is not there.
-    raise ValueError(
-        f"This is no image that can be read. Received: image={path!r}"
-    )
+    if not files.is_file(path):
+        raise ValueError(f"There is no such file. Received: image={path!r}")
+    return decoding.read(files.read(path), path).pixels
 
 
 def predict(

@@ -1,21 +1,22 @@
-"""Training batches from TFRecords: batch k is a function of (seed, k).
+"""Batches from TFRecords: batch k is a function of (seed, k).
 
 So a run that was killed goes on with the examples, in the order and with the
-augmentation, that the unbroken run would have had.
+augmentation, that the unbroken run would have had, and on however many hosts.
+An evaluation's batches are filled to whole ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import tensorflow as tf
-from official.core import input_reader
-from official.vision.dataloaders import tf_example_decoder
 
-from detection import parser
+from detection import example_decoder, parser
 from detection.settings import Data, Model
+from evonorm_tf import files
+from training.images import batches, readers, records
+from training.images.order import Order
 
-_FOREVER = np.iinfo(np.int64).max
-_FILES_AT_ONCE = 16
+# The source_id of an image that only fills a batch.
+PADDING = -1
 
 
 def training(
@@ -28,96 +29,136 @@ def training(
     """Batches of (images, labels), for ever.
 
     Args:
-      model: whose anchors and sizes.
+      model: whose anchors, sizes and classes.
       data: where the records are, and how they are augmented; its own `seed`,
         where it has one, stands before the run's.
       seed: of the run.
-      start_step: the global step that training goes on from.
-      context: which of several input pipelines this is. Each reads every
-        record and parses its own.
+      start_step: the global step that training resumes from.
+      context: which of several input pipelines this is. Each reads its own
+        share, and the batch does not depend on how many there are.
 
     Raises:
-      ValueError: no such files, or none with an example in it.
+      ValueError: no such files, none with an example in it, or another number
+        of examples than the settings say.
     """
-    context = context or tf.distribute.InputContext()
-    # Sorted: epochs shuffle places in this list, on whatever machine.
-    files = sorted(input_reader.match_files(data.input_path))
-    examples = data.num_examples
-    if examples < 1:
-        examples = count(files)
     seed = seed if data.seed is None else data.seed
-    start = start_step * data.global_batch_size
-    first, skipped = divmod(start, examples)
-    stream = (
-        tf.data.Dataset.range(first, _FOREVER)
-        .flat_map(lambda epoch: _epoch(files, data, examples, seed, epoch))
-        .skip(skipped)
-    )
-    numbered = tf.data.Dataset.zip(
-        (tf.data.Dataset.range(start, _FOREVER), stream)
-    ).shard(context.num_input_pipelines, context.input_pipeline_id)
-    batch = context.get_per_replica_batch_size(data.global_batch_size)
-    return (
-        numbered.map(
-            _parse(model, data, seed), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        .batch(batch, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
-
-
-def _parse(model: Model, data: Data, seed: int) -> Callable:
-    """(number, serialized example) to (image, labels)."""
-    decoder = tf_example_decoder.TfExampleDecoder(
-        include_mask=model.include_mask,
-        mask_binarize_threshold=(
-            data.decoder.simple_decoder.mask_binarize_threshold
-        ),
-    )
     parse = parser.build(model, data).parse_fn(is_training=True)
+    decode = _decoder(model, data)
 
-    def run(number, serialized):
-        decoded = decoder.decode(serialized)
+    def load(number: tf.Tensor, serialized: tf.Tensor, name: tf.Tensor):
+        decoded = decode(serialized, name)
         return parse(decoded | {"seed": tf.stack([seed, number])})
 
-    return run
+    order = Order(seed, data.global_batch_size, data.shuffle_buffer_size)
+    reader = open_records(data)
+    return batches.training(reader, load, order, start_step, context)
 
 
-def _epoch(
-    files: list[str], data: Data, examples: int, seed: int, number: tf.Tensor
+def evaluation(
+    model: Model,
+    data: Data,
+    context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """The serialized examples in the order of one epoch."""
-    order = tf.random.experimental.stateless_shuffle(
-        tf.constant(files), seed=tf.stack([tf.cast(seed, tf.int64), number])
-    )
-    records = tf.data.Dataset.from_tensor_slices(order).interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=min(len(files), _FILES_AT_ONCE),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    # Another number of records would shift every epoch after it.
-    records = records.apply(tf.data.experimental.assert_cardinality(examples))
-    # The seed of this function's graph: the order must not hang on the global
-    # seed, and TensorFlow cannot add a tensor to a global 0.
-    tf.random.set_seed(1)
-    return records.shuffle(
-        data.shuffle_buffer_size,
-        seed=seed * 1_000_003 + number,
-        reshuffle_each_iteration=False,
-    )
+    """Batches of (images, labels) of every image once, without its masks.
+
+    What fills the last batches has the source_id `PADDING`. Args and errors
+    as of `training`.
+    """
+    bare = model.replace(include_mask=False)
+    parse = parser.build(bare, data).parse_fn(is_training=False)
+    decode = _decoder(bare, data)
+    reader = open_records(data)
+
+    def load(number: tf.Tensor, serialized: tf.Tensor, name: tf.Tensor):
+        image, labels = parse(decode(serialized, name))
+        truth = dict(labels["groundtruths"])
+        truth["source_id"] = tf.where(
+            number < reader.examples, truth["source_id"], PADDING
+        )
+        return image, labels | {"groundtruths": truth}
+
+    return batches.evaluation(reader, load, data.global_batch_size, context)
 
 
-def count(files: list[str]) -> int:
-    """Number of records, by reading them.
+def open_records(data: Data) -> readers.Shards:
+    """The records of a data set.
 
     Raises:
-      ValueError: there is none.
+      ValueError: no such files, none with an example in it, or another number
+        of examples than the settings say.
     """
-    records = tf.data.TFRecordDataset(files, num_parallel_reads=8)
-    found = int(records.reduce(np.int64(0), lambda total, _: total + 1))
-    if not found:
+    # Sorted: epochs shuffle places in this list, on whatever machine.
+    found = sorted(find(data.input_path))
+    counts = records.counts(found)
+    if not sum(counts):
         raise ValueError(
-            f"The files have no example. Received: input_path={files}"
+            "The files have no example. Received: "
+            f"input_path={data.input_path!r}"
         )
+    if data.num_examples > 0 and data.num_examples != sum(counts):
+        raise ValueError(
+            f"The records hold {sum(counts):,} images; convert them anew, or "
+            "correct num_examples and input_path. Received: "
+            f"num_examples={data.num_examples}, "
+            f"input_path={data.input_path!r}"
+        )
+    return readers.Shards(
+        tuple(map(readers.Shard, found, counts)), lambda one: (one,)
+    )
+
+
+def find(input_path: str | Sequence[str]) -> list[str]:
+    """The files of an `input_path`: patterns, in a list or between commas.
+
+    Raises:
+      ValueError: a pattern that matches nothing.
+    """
+    given = [input_path] if isinstance(input_path, str) else input_path
+    patterns = [part.strip() for one in given for part in one.split(",")]
+    found = []
+    for pattern in filter(None, patterns):
+        matched = files.match(pattern)
+        if not matched:
+            raise ValueError(
+                "There are no such records. Received: "
+                f"input_path={input_path!r}"
+            )
+        found += matched
     return found
+
+
+def _decoder(model: Model, data: Data) -> Callable[..., dict]:
+    """f(serialized, name) to decoded tensors, class ids checked."""
+    settings = data.decoder.simple_decoder
+    decoder = example_decoder.Decoder(
+        include_mask=model.include_mask,
+        regenerate_source_id=settings.regenerate_source_id,
+        mask_binarize_threshold=settings.mask_binarize_threshold,
+    )
+
+    def decode(serialized: tf.Tensor, name: tf.Tensor) -> dict:
+        decoded = decoder.decode(serialized, name)
+        ids = decoded["groundtruth_classes"]
+        check = _require_classes(ids, model.num_classes, name)
+        with tf.control_dependencies([] if check is None else [check]):
+            decoded["groundtruth_classes"] = tf.identity(ids)
+        return decoded
+
+    return decode
+
+
+def _require_classes(
+    ids: tf.Tensor, num_classes: int, name: tf.Tensor
+) -> tf.Operation | None:
+    """Such an id would train without a word, at a class loss of 0."""
+    valid = (ids > 0) & (ids < num_classes)
+    text = tf.strings.join(
+        [
+            f"A class id is outside 1 to {num_classes - 1} "
+            f"(model.num_classes={num_classes}, 0 is the background): of ",
+            name,
+            ". Received:",
+        ]
+    )
+    wrong = tf.boolean_mask(ids, ~valid)
+    return tf.debugging.Assert(tf.reduce_all(valid), [text, wrong])

@@ -1,15 +1,16 @@
 """One image and its objects as the tf.Example that a model is trained on."""
 
-import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
+import numpy as np
+import tensorflow as tf
 from official.vision.data import tf_example_builder
-from PIL import Image
 
 from detection import instances, masks
+from evonorm_tf import files
+from training.images import decoding
 
-_FORMATS = ("JPEG", "PNG")
 # Masks are runs: looking for nothing else packs them best, and OpenCV's own
 # choice of filter triples the time.
 _PACKING = [
@@ -19,41 +20,59 @@ _PACKING = [
 ]
 
 
-def read_image(image: dict[str, Any], folder: str) -> tuple[bytes, str]:
-    """The bytes and the format of an image, its header checked.
+class ImageFile(NamedTuple):
+    """An image file, decoded.
+
+    Attributes:
+      encoded: JPEG or PNG of the pixels, which other readers of records
+        decode, too.
+      kind: which of the two.
+      pixels: [H, W, 3], uint8.
+      transparent: pixels that were not opaque and are on white now.
+    """
+
+    encoded: bytes
+    kind: str
+    pixels: np.ndarray
+    transparent: int
+
+
+def read_image(image: dict[str, Any], folder: str) -> ImageFile:
+    """Reads and decodes an image.
+
+    A JPEG is kept as it is, and so is a PNG without transparent pixels; other
+    formats become a PNG of the same pixels.
 
     Args:
       image: COCO's entry.
       folder: of the images.
 
     Raises:
-      ValueError: no such file, no JPEG or PNG, or another size than said.
+      ValueError: no such file, one that cannot be read as an image, or
+        another size than the entry's.
     """
     about = f"image id={image['id']}, file_name={image.get('file_name')!r}"
     lacking = {"file_name", "height", "width"} - set(image)
     if lacking:
         raise ValueError(f"An image lacks {sorted(lacking)}. Received: {about}")
-    path = os.path.join(folder, image["file_name"])
     try:
-        with Image.open(path) as header:
-            kind, size = header.format, header.size
+        content = files.read(files.join(folder, image["file_name"]))
     except OSError as error:
         raise ValueError(
             f"An image cannot be read: {error}. Received: {about}"
         ) from error
-    if kind not in _FORMATS:
-        raise ValueError(
-            f"Images must be of {_FORMATS}. Received: {about}, format={kind!r}"
-        )
-    if size != (image["width"], image["height"]):
+    found = decoding.read(content, about)
+    height, width = found.pixels.shape[:2]
+    if (width, height) != (image["width"], image["height"]):
         raise ValueError(
             "An image is of another size than its annotation says, so its "
             f"boxes are of another picture. Received: {about}, width x height "
-            f"{size[0]}x{size[1]}, annotated "
-            f"{image['width']}x{image['height']}"
+            f"{width}x{height}, annotated {image['width']}x{image['height']}"
         )
-    with open(path, "rb") as file:
-        return file.read(), kind
+    encoded, kind = decoding.standardize(content, about)
+    if kind not in ("JPEG", "PNG") or found.transparent:
+        encoded, kind = tf.io.encode_png(found.pixels).numpy(), "PNG"
+    return ImageFile(encoded, kind, found.pixels, found.transparent)
 
 
 def example(
@@ -63,7 +82,7 @@ def example(
     found: list[instances.Instance],
     with_masks: bool,
 ) -> tf_example_builder.TfExampleBuilder:
-    """The tf.Example of an image, as `TfExampleDecoder` reads it."""
+    """The tf.Example of an image, as `example_decoder.Decoder` reads it."""
     height, width = image["height"], image["width"]
     builder = tf_example_builder.TfExampleBuilder()
     builder.add_encoded_image_feature(

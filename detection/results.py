@@ -15,7 +15,7 @@ from absl import logging
 from official.vision.ops import mask_ops
 
 from detection import evaluate, ground_truth, masks
-from detection.inputs import PADDING
+from detection.reading import PADDING
 from training import progress
 
 Arrays = dict[str, np.ndarray]

@@ -19,7 +19,6 @@ from official.vision.tasks import maskrcnn
 from detection import (
     check_config,
     coco_format,
-    inputs,
     model,
     reading,
     results,
@@ -80,32 +79,18 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
         input_context: tf.distribute.InputContext | None = None,
         dataset_fn: Any = None,
     ) -> tf.data.Dataset:
-        """Batches of (images, labels): ids checked, evaluation filled up.
+        """Batches of (images, labels); see `reading`.
 
-        Training goes on from `start_step`.
+        Training resumes from `start_step`.
         """
-        classes = self.task_config.model.num_classes
+        del dataset_fn  # Records are read by one way alone.
+        model = self.task_config.model
         if params.is_training:
-            batches = reading.training(
-                self.task_config.model,
-                params,
-                self.seed,
-                self.start_step,
-                input_context,
+            return reading.training(
+                model, params, self.seed, self.start_step, input_context
             )
-            return inputs.checked(batches, classes)
         # Results are scored against annotations: no mask need be decoded.
-        bare = self.task_config.replace()
-        bare.model.include_mask = False
-        reader = maskrcnn.MaskRCNNTask(bare)
-        batches = reader.build_inputs(params, input_context, dataset_fn)
-        batches = inputs.checked(batches, classes)
-        return inputs.whole(
-            batches,
-            params.num_examples,
-            params.global_batch_size,
-            input_context,
-        )
+        return reading.evaluation(model, params, input_context)
 
     def _build_rpn_losses(
         self, outputs: Mapping[str, Any], labels: Mapping[str, Any]

@@ -1,15 +1,16 @@
 """Whether TFRecords are those of the annotations, and what was found."""
 
 import collections
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from official.vision.dataloaders import tf_example_decoder
 
-from detection import instances, masks
+from detection import example_decoder, instances, masks
 from detection.coco_format import Counts
 from detection.ground_truth import Reader
+from evonorm_tf import files
 from training.images.inspection import SHOWN, Report
 
 DRAWN = 4
@@ -33,37 +34,86 @@ def compare(
       What was found, and a few images with what their records say.
     """
     report, drawn = Report(), []
-    files = sorted(tf.io.gfile.glob(pattern))
-    if not files:
+    found = files.match(pattern)
+    if not found:
         report.problems.append(f"There are no such records: {pattern!r}")
         return report, drawn
-    seen = collections.Counter()
-    decode = tf_example_decoder.TfExampleDecoder(include_mask=True).decode
-    for number, record in enumerate(tf.data.TFRecordDataset(files)):
-        if limit and number >= limit:
-            key = "image/source_id"
-            features = {key: tf.io.FixedLenFeature((), tf.string)}
-            parsed = tf.io.parse_single_example(record, features)
-            seen[int(parsed[key].numpy())] += 1
+    seen, broken = collections.Counter(), 0
+    decoder = example_decoder.Decoder(include_mask=True)
+    for number, (name, record) in enumerate(_records(found, report)):
+        source, one = _decoded(
+            decoder, name, record, not limit or number < limit
+        )
+        seen[source] += 1
+        if isinstance(one, str):
+            broken += 1
+            report.problems += [one] if broken <= SHOWN else []
             continue
-        one = {name: part.numpy() for name, part in decode(record).items()}
-        seen[int(one["source_id"])] += 1
+        if one is None:
+            continue
         if len(drawn) < DRAWN and len(one["groundtruth_classes"]):
             drawn.append((one["image"], _entries(one)))
-        pair = reader and reader.find(int(one["source_id"]))
+        pair = reader and reader.find(source)
         problem = pair and _difference(one, *pair)
         if problem and len(report.problems) < SHOWN:
             report.problems.append(problem)
-    report.lines.append(f"{seen.total():,} records in {len(files)} files")
+    if broken > SHOWN:
+        report.problems.append(f"{broken:,} records are broken in all")
+    report.lines.append(f"{seen.total():,} records in {len(found)} files")
     if reader:
         _compare_ids(report, seen, set(reader.ids))
     return report, drawn
 
 
+def _records(
+    paths: list[str], report: Report
+) -> Iterator[tuple[str, tf.Tensor]]:
+    """(name, serialized) of each record, or what stops reading a file."""
+    for path in paths:
+        try:
+            for place, record in enumerate(tf.data.TFRecordDataset(path)):
+                yield f"record {place} of {path}", record
+        except tf.errors.OpError as error:
+            report.problems.append(
+                f"Reading {path} stops at an error; copy it again, or convert "
+                f"anew. TensorFlow says: {error.message[:200]}"
+            )
+
+
+def _decoded(
+    decoder: example_decoder.Decoder, name: str, record: tf.Tensor, whole: bool
+) -> tuple[int | None, dict[str, Any] | str | None]:
+    """A record's image id, and what is in it or why it cannot be decoded.
+
+    Args:
+      decoder: of the example.
+      name: what an error calls the record.
+      record: serialized.
+      whole: whether to decode more than the id.
+    """
+    key = "image/source_id"
+    features = {key: tf.io.FixedLenFeature((), tf.string)}
+    source = None
+    try:
+        parsed = tf.io.parse_single_example(record, features)
+        source = int(parsed[key].numpy())
+        if not whole:
+            return source, None
+        decoded = decoder.decode(record, tf.constant(name))
+        return source, {key: part.numpy() for key, part in decoded.items()}
+    except (tf.errors.OpError, ValueError) as error:
+        text = getattr(error, "message", None) or str(error)
+        named = text if name in text else f"{name} is broken: {text[:300]}"
+        return source, named
+
+
 def _compare_ids(report: Report, seen: collections.Counter, ids: set) -> None:
     for what, found in (
-        ("records are there twice", {i for i, n in seen.items() if n > 1}),
-        ("records are of no annotated image", set(seen) - ids),
+        (
+            "records are there twice",
+            {i for i, n in seen.items() if n > 1 and i is not None},
+        ),
+        ("records are of no annotated image", set(seen) - ids - {None}),
         ("annotated images have no record", ids - set(seen)),
     ):
         if found:

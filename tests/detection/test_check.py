@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from detection import check, convert, ground_truth, verify_records
 from tests.detection import coco_files
+from tests.training.images import pictures
 from training import progress
 
 
@@ -138,3 +139,38 @@ def test_the_command_draws_and_says_whether_it_is_well(tmp_path, capsys):
     assert cv2.imread(picture).shape[2] == 3
     assert check.main([*given, "--num_classes=3"]) == 1
     assert "PROBLEM: model.num_classes" in capsys.readouterr().out
+
+
+def test_records_that_training_would_stop_at_are_named(tmp_path, records):
+    first, second = sorted(tf.io.gfile.glob(records))
+    found = [x.numpy() for x in tf.data.TFRecordDataset([first, second])]
+    example = tf.train.Example.FromString(found[0])
+    image = example.features.feature["image/encoded"].bytes_list
+    image.value[0] = image.value[0][:-20]
+    path = str(tmp_path / "broken.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(example.SerializeToString())
+        writer.write(b"no example")
+        writer.write(found[1])
+    report, _ = verify_records.compare(None, path, limit=0)
+    assert len(report.problems) == 2
+    number = example.features.feature["image/source_id"].bytes_list.value[0]
+    named = f"record 0 of {path} (image id {number.decode()}) cannot be read"
+    assert named in report.problems[0] and "cut off" in report.problems[0]
+    assert f"record 1 of {path} is broken" in report.problems[1]
+    assert "3 records in 1 files" in report.text()
+    # Cut off itself.
+    whole = (tmp_path / "broken.tfrecord").read_bytes()
+    (tmp_path / "broken.tfrecord").write_bytes(whole[:-10])
+    report, _ = verify_records.compare(None, path, limit=0)
+    assert "copy it again" in report.text()
+    assert check.main([f"--records={path}", "--all"]) == 1
+
+
+def test_transparent_images_are_counted(tmp_path):
+    path, images = coco_files.write(tmp_path)
+    clear = pictures.WITH_ALPHA.resize((50, 40))
+    (tmp_path / "b.png").write_bytes(pictures.encoded(clear, "PNG"))
+    with ground_truth.Reader(path, True) as reader:
+        report, _ = check.examine(reader, images, 91, limit=0)
+    assert "1 images have transparent pixels" in report.advice[0]

@@ -30,6 +30,8 @@ def _other(value):
         "validation_data.parser.rpn_match_threshold",
         "validation_data.is_training",
         "validation_data.tfds_name",
+        "validation_data.cache",
+        "validation_data.block_length",
         "train_data.is_training",
         "train_data.cache",
         "train_data.drop_remainder",
@@ -53,14 +55,13 @@ def test_what_nothing_reads_is_refused_by_name(key):
 
 
 def test_what_is_read_may_be_set():
-    reader = {"cache": True, "deterministic": True, "block_length": 2}
     sizes = {"max_num_instances": 7, "mask_crop_size": 28}
     small_data = {"global_batch_size": 2, "seed": 3, "dtype": "bfloat16"}
     params = small.parameters(
         task={
             "train_data": small_data
             | {"parser": sizes | {"aug_rand_hflip": True}},
-            "validation_data": small_data | reader | {"parser": sizes},
+            "validation_data": small_data | {"parser": sizes},
         }
     )
     check_config.options(params)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import coco, cocoeval
 
-from detection import evaluate, ground_truth, inputs, scenes
+from detection import evaluate, ground_truth, reading, scenes
 from detection.masks import encode
 from detection.results import Collector
 
@@ -143,7 +143,7 @@ def test_detections_become_results_in_pixels_of_the_image(annotations):
     collector.update_state(None, _predictions([1, 2]))
     # One detection an image: the two that pad it are no detections.
     # Nor is anything in an image that fills a batch up.
-    collector.update_state(None, _predictions([3, inputs.PADDING]))
+    collector.update_state(None, _predictions([3, reading.PADDING]))
     first, second, third = collector.results
     assert third["image_id"] == 3
     assert second == first | {"image_id": 2}
