@@ -42,6 +42,7 @@ demo: $(STAMP)  ## train EvoNorms beside BatchNorm on digits, 4 to 6 minutes
 
 test: $(STAMP)  ## what CI runs
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --durations=15
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m 'not slow' tests/jax
 
 test-fast: $(STAMP)  ## layers, graphs, metrics: under 5 minutes
 	$(BIN)/python -m pytest -m 'not slow' tests/layers $(wildcard \
@@ -49,6 +50,7 @@ test-fast: $(STAMP)  ## layers, graphs, metrics: under 5 minutes
 
 test-all: $(STAMP)  ## with the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=30
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/jax
 
 test-versions: $(STAMP)  ## the wheel with old and new Pythons and TensorFlows
 	@$(BIN)/python -m tests.versions

@@ -1,29 +1,20 @@
-"""PyTorch's BatchNorm + ReLU and timm's EvoNorms, timed on one device.
+"""PyTorch's BatchNorm + ReLU and timm's EvoNorms: part `torch` of gpu.py.
 
-    python torch_peers.py [--seconds 2]
-
-Needs torch and timm, neither TensorFlow nor evonorm_tf: benchmarks/gpu.py
-copies this file beside its bundle. The same sizes as the bundle's: rows of
-single layers, forward and backward, and ResNet-50 training steps in bf16
-autocast, channels last; each eager and compiled. The state stays on the
-device. Results: torch_peers.json.
+Needs torch and timm, neither TensorFlow nor evonorm_tf. The sizes are those
+of the other parts: several layers in a row, forward and backward, and
+training steps of a network in bf16 autocast, channels last; each eager and
+compiled.
 """
 
-import argparse
-import json
-import pathlib
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parent
-SIZES, RESULTS = "sizes.json", "torch_peers.json"
-# Full-size arrays read or written by the three-step form, both ways.
-PASSES = 8
-LAYERS = 20
-NAMES = {"bn_relu": "batchnorm2d", "evonorm_b0": "evonormb0"}
+BASELINE = "bn_relu"
+NAMES = {BASELINE: "batchnorm2d", "evonorm_b0": "evonormb0"}
 NAMES |= {"evonorm_s0": "evonorms0"}
+MODES = ("eager", "compiled")
 
 
 def layer(name: str, channels: int) -> Any:
@@ -33,17 +24,27 @@ def layer(name: str, channels: int) -> Any:
     return get_norm_act_layer(NAMES[name], act_layer="relu")(channels)
 
 
-def layer_step(name: str, shape: list[int], device: str) -> Callable[[], None]:
-    """Forward and backward through a row of layers, [N, H, W, C] sizes."""
+def layers_step(
+    name: str, sizes: dict[str, Any], device: str
+) -> tuple[Any, Callable[[Any], None]]:
+    """Several equal layers, and their forward and backward pass.
+
+    Args:
+      name: a key of NAMES.
+      sizes: see benchmarks/gpu.py.
+      device: "cuda" or "cpu".
+
+    Returns:
+      The model, and a function of it.
+    """
     import torch
 
-    n, h, w, c = shape
-    like = {"device": device, "dtype": torch.bfloat16}
-    x = torch.randn(n, c, h, w, **like)
+    n, h, w, c = sizes["shape"]
+    x = torch.randn(n, c, h, w, device=device, dtype=torch.bfloat16)
     x = x.to(memory_format=torch.channels_last).requires_grad_()
     dy = torch.randn_like(x)
-    row = torch.nn.Sequential(*(layer(name, c) for _ in range(LAYERS)))
-    row = row.to(device).train()
+    made = [layer(name, c) for _ in range(sizes["layers"])]
+    model = torch.nn.Sequential(*made).to(device).train()
 
     def step(model):
         x.grad = None
@@ -51,17 +52,27 @@ def layer_step(name: str, shape: list[int], device: str) -> Callable[[], None]:
             y = model(x)
         y.backward(dy.to(y.dtype))
 
-    return lambda model=row: step(model)
+    return model, step
 
 
-def network_step(name: str, sizes: dict, device: str) -> Callable[[], None]:
-    """A training step of timm's ResNet-50, SGD with momentum."""
+def network_step(
+    name: str, sizes: dict[str, Any], device: str
+) -> tuple[Any, Callable[[Any], None]]:
+    """timm's pre-activation ResNet-50 and its training step.
+
+    Args:
+      name: a key of NAMES.
+      sizes: see benchmarks/gpu.py; of the network, batch and size.
+      device: "cuda" or "cpu".
+
+    Returns:
+      The model, and a function of it: SGD with momentum.
+    """
     import timm
     import torch
 
     made = timm.create_model(
-        "resnetv2_50",
-        norm_layer=lambda c, **_: layer(name, c),
+        "resnetv2_50", norm_layer=lambda c, **_: layer(name, c)
     )
     model = made.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(
@@ -79,70 +90,72 @@ def network_step(name: str, sizes: dict, device: str) -> Callable[[], None]:
         loss.backward()
         optimizer.step()
 
-    return lambda model=model: step(model)
+    return model, step
 
 
-def compiled(step: Callable) -> Callable[[], None]:
-    """The same step with its model compiled."""
-    import torch
-
-    (model,) = step.__defaults__
-    fast = torch.compile(model)
-    return lambda: step(fast)
+KINDS = {"layers": layers_step, "network": network_step}
 
 
-def seconds(step: Callable[[], None], device: str, budget: float) -> float:
-    """Median seconds of a step."""
+def milliseconds(
+    step: Callable[[Any], None], model: Any, device: str, rounds: int
+) -> float:
+    """Median time of a step, after three that warm it up."""
     import torch
 
     def wait():
         if device == "cuda":
             torch.cuda.synchronize()
 
-    for _ in range(3):
-        step()
-    wait()
     taken: list[float] = []
-    while sum(taken) < budget or len(taken) < 5:
+    for _ in range(3 + rounds):
         start = time.perf_counter()
-        step()
+        step(model)
         wait()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        taken.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(taken[3:])
 
 
-def main() -> None:
-    """Times all; a step that fails is reported and fails the run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="a step")
-    given = parser.parse_args()
+def measure(
+    sizes: dict[str, Any],
+    make_rows: Callable[[dict[str, Any]], Any],
+    deadline: float,
+) -> None:
+    """Times every layer, eager and compiled.
+
+    Args:
+      sizes: shape, layers, batch, size and rounds of benchmarks/gpu.py.
+      make_rows: takes the facts of the measurement and returns what has
+        `add(**row)`.
+      deadline: as of `time.time`; no further case starts after it.
+    """
     import timm
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     what = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    sizes = json.loads((ROOT / SIZES).read_text())
-    steps = {}
-    for name in NAMES:
-        steps["layer", name] = layer_step(name, sizes["shape"], device)
-        steps["resnet50", name] = network_step(name, sizes, device)
-    results = []
-    for (kind, name), step in steps.items():
-        for mode, run in (("eager", step), ("compiled", compiled(step))):
-            taken = seconds(run, device, given.seconds)
-            results.append(
-                {
-                    "run": f"torch-{mode}-{kind}-{name}",
-                    "about": f"{kind}, {name}, {mode}, bf16",
-                    "device": f"{device}: {what}",
-                    "torch": torch.__version__,
-                    "timm": timm.__version__,
-                    "step_seconds": taken,
-                }
-            )
-            print(f"{results[-1]['run']:40} {taken * 1e3:9.3f} ms", flush=True)
-    (ROOT / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    rows = make_rows(
+        {
+            "device": f"{device}: {what}",
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "sizes": sizes,
+        }
+    )
+    for kind, make in KINDS.items():
+        base: dict[str, float] = {}
+        for name in NAMES:
+            model, step = make(name, sizes, device)
+            for mode in MODES:
+                if time.time() > deadline:
+                    print(f"no time left for {kind}, {name}", flush=True)
+                    return
+                run = torch.compile(model) if mode == "compiled" else model
+                taken = milliseconds(step, run, device, sizes["rounds"])
+                base.setdefault(mode, taken)
+                rows.add(
+                    kind=kind,
+                    layer=name,
+                    mode=mode,
+                    ms=round(taken, 3),
+                    ratio=round(taken / base[mode], 3),
+                )
