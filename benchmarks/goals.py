@@ -77,14 +77,31 @@ def _cpu(runs: pathlib.Path) -> dict[str, float]:
     return found
 
 
-def _gpu(runs: pathlib.Path, kind: str, key: str) -> dict[str, float]:
-    path = runs / "gpu.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+def gpu(runs: pathlib.Path, part: str) -> dict[str, Any] | None:
+    """What benchmarks/gpu.py wrote of a part, or None where it did not run."""
+    path = runs / "gpu" / f"{part}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _gpu(runs: pathlib.Path, part: str, key: str) -> dict[str, float]:
+    document = gpu(runs, part)
     return {
         row["layer"]: row[key]
-        for row in rows
-        if row["kind"] == kind and row["layer"] in EVONORMS and key in row
+        for row in (document["rows"] if document else [])
+        if row["layer"] in EVONORMS and key in row
     }
+
+
+def gpu_largest(runs: pathlib.Path) -> dict[str, float]:
+    """Largest batches on the GPU, each to the first, Keras's baseline."""
+    document = gpu(runs, "networks")
+    found = {
+        row["layer"]: row["largest_batch"]
+        for row in (document["rows"] if document else [])
+        if "largest_batch" in row
+    }
+    base = next(iter(found.values()), 1)
+    return {name: batch / base for name, batch in found.items()}
 
 
 def rows(runs: pathlib.Path) -> list[list[str]]:
@@ -128,16 +145,29 @@ def rows(runs: pathlib.Path) -> list[list[str]]:
             _largest(runs),
         ),
         (
-            "GPU, ResNet-50 step, batch 128, bf16: time to bn_relu",
+            "GPU, ResNet-50 step, batch 128, bf16: time to Keras's "
+            "BatchNormalization + ReLU",
             1.05,
             False,
-            _gpu(runs, "resnet50", "ratio"),
+            _gpu(runs, "networks", "ratio"),
+        ),
+        (
+            "the same: memory",
+            1.05,
+            False,
+            _gpu(runs, "networks", "memory_ratio"),
+        ),
+        (
+            "the same: largest batch",
+            0.98,
+            True,
+            {k: v for k, v in gpu_largest(runs).items() if k in EVONORMS},
         ),
         (
             "GPU, one layer: fraction of copy bandwidth",
             0.7,
             True,
-            _gpu(runs, "layer", "bandwidth_fraction"),
+            _gpu(runs, "layers", "bandwidth_fraction"),
         ),
     )
     return [

@@ -22,7 +22,7 @@ NETWORKS = ("networks-cpu.json", "networks-mobilenet-cpu.json")
 INPUT = "input-cpu.json"
 INFERENCE = "inference-cpu.json"
 CHAIN = "tpu-chain.json"
-GPU = "gpu.json"
+NOT_RUN = "*Not run.*"
 # README's table: which rows, of the many.
 _SHOWN = ["tf_keras BatchNormalization + ReLU"]
 _SHOWN += [f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2")]
@@ -141,7 +141,7 @@ def preflights(documents: dict[str, dict[str, Any]]) -> str:
     """The TPU compiler's figures of whole ResNet-50 steps."""
     steps = goals.steps(documents)
     if "bn_relu" not in steps:
-        return "*Not run.*"
+        return NOT_RUN
     base = steps["bn_relu"]
     lines = []
     for name, step in steps.items():
@@ -161,24 +161,90 @@ def preflights(documents: dict[str, dict[str, Any]]) -> str:
     return markdown([*head, "estimate, ratio", "largest batch"], lines)
 
 
-def gpu(document: dict[str, Any] | None) -> str:
-    """What ran on a GPU."""
+def gpu_layers(document: dict[str, Any] | None) -> str:
+    """Single layers on a GPU."""
     if document is None:
-        return "*Not run.*"
+        return NOT_RUN
     lines = [
         [
-            row["run"],
-            row["device"],
-            f"{row['ms']:.2f} ms",
-            f"{row['ratio']:.3f}" if "ratio" in row else "",
-            f"{row['bandwidth_fraction']:.2f}"
-            if "bandwidth_fraction" in row
-            else "",
+            row["layer"],
+            f"{1e3 * row['ms_per_layer']:.0f}",
+            f"{row['ratio']:.2f}",
+            f"{row['bandwidth_fraction']:.2f}",
         ]
         for row in document["rows"]
+        if "ratio" in row
     ]
-    head = ["run", "device", "time", "to its bn_relu", "of copy bandwidth"]
+    head = ["layer", "microseconds", "ratio", "of copy bandwidth"]
     return markdown(head, lines)
+
+
+def gpu_networks(runs: pathlib.Path) -> str:
+    """Training steps of ResNet-50 on a GPU."""
+    document = goals.gpu(runs, "networks")
+    if document is None:
+        return NOT_RUN
+    largest = {
+        row["layer"]: row["largest_batch"]
+        for row in document["rows"]
+        if "largest_batch" in row
+    }
+    to_base = goals.gpu_largest(runs)
+    lines = []
+    for row in document["rows"]:
+        if "ms" not in row:
+            continue
+        name = row["layer"]
+        lines.append(
+            [
+                name,
+                f"{row['ms']:.1f} ms",
+                f"{row['ratio']:.2f}",
+                f"{row['memory_bytes'] / 2**30:.2f} GiB",
+                f"{row['memory_ratio']:.2f}",
+                str(largest.get(name, "")),
+                f"{to_base[name]:.2f}" if name in to_base else "",
+            ]
+        )
+    head = ["layer", "time", "ratio", "memory", "ratio"]
+    return markdown([*head, "largest batch", "ratio"], lines)
+
+
+def gpu_cifar(document: dict[str, Any] | None) -> str:
+    """Trainings on CIFAR-10 on a GPU, one column for each seed."""
+    if document is None:
+        return NOT_RUN
+    found: dict[str, dict[int, list[str]]] = {}
+    for row in document["rows"]:
+        seeds = found.setdefault(row["layer"], {})
+        seeds.setdefault(row["seed"], []).append(f"{row['accuracy']:.2f}")
+    count = range(document["facts"]["sizes"]["seeds"])
+    lines = [
+        [layer, *(", ".join(seeds.get(s, ["*not run*"])) for s in count)]
+        for layer, seeds in found.items()
+    ]
+    return markdown(["layer", *(f"seed {s}" for s in count)], lines)
+
+
+def gpu_torch(document: dict[str, Any] | None) -> str:
+    """timm's layers on a GPU."""
+    if document is None:
+        return NOT_RUN
+    lines = [
+        [row["kind"], row["layer"], row["mode"], f"{row['ms']:.2f} ms"]
+        + [f"{row['ratio']:.2f}"]
+        for row in document["rows"]
+    ]
+    return markdown(["what", "layer", "mode", "time", "ratio"], lines)
+
+
+def gpu_machine(document: dict[str, Any] | None) -> str:
+    """Where a part of benchmarks/gpu.py ran, with its versions."""
+    if document is None:
+        return NOT_RUN
+    facts = document["facts"]
+    device = facts["device"].partition(": ")[2]
+    return f"{device}, JAX {facts['jax']}, Keras {facts['keras']}"
 
 
 def machine(document: dict[str, Any]) -> str:
@@ -211,7 +277,11 @@ def page(runs: pathlib.Path) -> str:
         "chain_what": f"{six['topology']}, {six['shape']}, "
         f"libtpu {six['libtpu']}",
         "preflights": preflights(steps),
-        "gpu": gpu(read(runs, GPU)),
+        "gpu_machine": gpu_machine(goals.gpu(runs, "networks")),
+        "gpu_layers": gpu_layers(goals.gpu(runs, "layers")),
+        "gpu_networks": gpu_networks(runs),
+        "gpu_cifar": gpu_cifar(goals.gpu(runs, "cifar")),
+        "gpu_torch": gpu_torch(goals.gpu(runs, "torch")),
     }
     for name, value in parts.items():
         text = text.replace(f"@{name}@", value)

@@ -44,3 +44,49 @@ def test_goals_are_reached_missed_or_not_run(tmp_path):
     assert (
         rows["largest ResNet-50 batch on one v5e, to bn_relu"][2] == "reached"
     )
+
+
+def _write(folder, part, rows, **facts):
+    facts |= {"device": "gpu: X", "jax": "1", "keras": "3"}
+    (folder / "gpu").mkdir(exist_ok=True)
+    text = json.dumps({"facts": facts, "rows": rows})
+    (folder / "gpu" / f"{part}.json").write_text(text)
+
+
+def test_gpu_parts_are_tabled_or_not_run(tmp_path):
+    assert report.gpu_layers(None) == report.NOT_RUN
+    assert report.gpu_torch(None) == report.NOT_RUN
+    assert report.gpu_networks(tmp_path) == report.NOT_RUN
+    step = {"ms": 2.0, "memory_bytes": 2**30, "memory_ratio": 1.1}
+    _write(
+        tmp_path,
+        "networks",
+        [
+            step | {"layer": "keras", "ratio": 1.0},
+            step | {"layer": "evonorm_b0", "ratio": 1.25},
+            step | {"layer": "evonorm_s1", "ratio": 0.97},
+            {"layer": "keras", "largest_batch": 200},
+            {"layer": "evonorm_b0", "largest_batch": 150},
+        ],
+    )
+    lines = report.gpu_networks(tmp_path).splitlines()
+    assert lines[3] == (
+        "| evonorm_b0 | 2.0 ms | 1.25 | 1.00 GiB | 1.10 | 150 | 0.75 |"
+    )
+    assert lines[4].endswith("| 1.10 |  |  |")
+    reached = {row[0]: row[2:] for row in goals.rows(tmp_path)}
+    (time,) = (v for k, v in reached.items() if k.startswith("GPU, ResNet"))
+    assert time == ["evonorm_b0 1.250, evonorm_s1 0.970", "**missed**"]
+    assert reached["the same: largest batch"][0] == "evonorm_b0 0.750"
+    bandwidth = "GPU, one layer: fraction of copy bandwidth"
+    assert reached[bandwidth] == [goals.NOT_RUN, ""]
+
+
+def test_repeated_seeds_share_a_cell(tmp_path):
+    rows = [
+        {"layer": "bn_relu", "seed": seed, "accuracy": accuracy}
+        for seed, accuracy in ((0, 85.0), (1, 84.5), (1, 86.25))
+    ]
+    _write(tmp_path, "cifar", rows, sizes={"seeds": 3})
+    table = report.gpu_cifar(goals.gpu(tmp_path, "cifar"))
+    assert "| bn_relu | 85.00 | 84.50, 86.25 | *not run* |" in table
