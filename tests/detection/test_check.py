@@ -50,6 +50,18 @@ def test_a_good_set_has_no_problem(tmp_path, records):
     np.testing.assert_allclose(bbox, [5, 7, 5, 4], atol=1e-4)
 
 
+def test_boxes_alone_are_no_problem(tmp_path):
+    changed = coco_files.content()
+    for one in changed["annotations"]:
+        one["segmentation"] = []
+    # One that is left out has none either.
+    changed["annotations"].append(one | {"id": 4, "image_id": 9})
+    report, _ = _examine(tmp_path, changed)
+    assert "No annotation has a mask: convert with --no_masks" in report.text()
+    assert len(report.problems) == 1
+    assert "its image is not in the file" in report.problems[0]
+
+
 def test_80_classes_for_91_ids_are_a_problem(tmp_path):
     report, _ = _examine(tmp_path, num_classes=81)
     assert "must be 91 or more" in report.problems[0]
