@@ -12,9 +12,8 @@ import math
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from evonorm_tf.conversion import graph
+from evonorm_tf.conversion import graph, structures
 
 
 def names(text: str) -> frozenset[str]:
@@ -212,8 +211,8 @@ def _element_wise(call: graph.Call) -> bool:
         return False
     constants = [
         leaf
-        for leaf in tf.nest.flatten(call.arguments)
-        if isinstance(leaf, (np.ndarray, tf.Tensor, tf.Variable))
+        for leaf in structures.flatten(call.arguments)
+        if structures.is_constant(leaf)
     ]
     scalars = all(np.size(one) == 1 for one in constants)
     return plain(function_name(call.layer)) in _ELEMENT_WISE and scalars
@@ -238,20 +237,20 @@ def _values(last: graph.Call, cone: tuple[graph.Call, ...]) -> str:
     if len(start) != 1:
         return ""
     ((key, symbol),) = start.items()
-    dtype = tf.as_dtype(symbol.dtype)
-    if not dtype.is_floating:
+    dtype = structures.dtype_name(symbol)
+    if not dtype.startswith(("float", "bfloat")):
         return ""
     x = np.reshape(_POINTS, [-1] + [1] * (len(symbol.shape) - 1))
-    tensors = {key: tf.constant(x, dtype)}
+    tensors = {key: structures.constant_like(x, symbol)}
     for call in cone:
-        args, kwargs = tf.nest.map_structure(
+        args, kwargs = structures.map_structure(
             lambda leaf: tensors.get(id(leaf), leaf), call.arguments
         )
         tensors[id(call.outputs[0])] = call.layer(*args, **kwargs)
     y = np.ravel(np.asarray(tensors[id(last.outputs[0])]).astype(np.float64))
     if y.shape != _POINTS.shape:
         return ""
-    tolerance = 2e-3 if dtype.size >= 4 else 5e-2
+    tolerance = 5e-2 if dtype in ("float16", "bfloat16") else 2e-3
     slope = -y[_POINTS == -1][0]
     known = dict(_KNOWN)
     if 1e-3 < abs(slope) < 1.0:

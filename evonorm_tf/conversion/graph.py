@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-import tensorflow as tf
+from evonorm_tf.conversion import structures
 
 # Methods of a layer's class that do not change what it computes.
 _DESCRIBING = ("build", "compute_output_shape", "from_config", "get_config")
@@ -140,7 +140,7 @@ def _call(node: Any) -> Call:
     else:
         layer, inputs = node.layer, node.keras_inputs
         arguments = (tuple(node.call_args or ()), dict(node.call_kwargs or {}))
-    outputs = tf.nest.flatten(node.outputs)
+    outputs = structures.flatten(node.outputs)
     return Call(id(node), layer, arguments, list(inputs), outputs)
 
 

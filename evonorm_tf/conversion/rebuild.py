@@ -3,9 +3,7 @@
 import warnings
 from typing import Any
 
-import tensorflow as tf
-
-from evonorm_tf.conversion import graph
+from evonorm_tf.conversion import graph, structures
 from evonorm_tf.conversion.plan import Plan
 
 # tf_keras makes such layers of `model.add_loss(tensor)`; a graph made anew
@@ -40,7 +38,7 @@ class Rebuilder:
             tensors: dict[int, Any] = {}
             for call in calls:
                 self._call(call, tensors)
-            inputs, outputs = tf.nest.map_structure(
+            inputs, outputs = structures.map_structure(
                 lambda tensor: tensors[id(tensor)], graph.structure(old)
             )
             new = self._kit.keras.Model(inputs, outputs, name=old.name)
@@ -58,13 +56,13 @@ class Rebuilder:
         if not call.inputs:  # An input layer: it has its tensor already.
             outputs = layer.output
         else:
-            args, kwargs = tf.nest.map_structure(
+            args, kwargs = structures.map_structure(
                 lambda leaf: tensors.get(id(leaf), leaf), call.arguments
             )
             if id(call.layer) in self._plan.new:
                 kwargs.pop("mask", None)  # None, or there were two inputs.
             outputs = layer(*args, **kwargs)
-        for old, new in zip(call.outputs, tf.nest.flatten(outputs)):
+        for old, new in zip(call.outputs, structures.flatten(outputs)):
             tensors[id(old)] = new
 
     def _layer(self, old: Any) -> Any:

@@ -4,13 +4,14 @@ import contextlib
 import inspect
 import itertools
 import numbers
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from evonorm_tf import catalog
+from evonorm_tf.conversion import structures
 
 
 def recalibrate(
@@ -56,7 +57,7 @@ def recalibrate(
         return 0
     _check_data(dataset, steps)
     flat = [weight for weights in targets.values() for weight in weights]
-    before = [tf.convert_to_tensor(weight) for weight in flat]
+    before = [structures.value(weight) for weight in flat]
     means = before
     sums, total, taken = [0.0] * len(flat), 0, 0
     try:
@@ -66,15 +67,15 @@ def recalibrate(
                 uses.clear()  # Counted anew in each trace.
                 model(x, training=True)
 
-            run = tf.function(step, reduce_retracing=True, autograph=False)
+            run = _traced(step)
             for batch in itertools.islice(dataset, steps):
                 x = _inputs(model, batch)
                 run(x)
                 _check_finite(targets, uses, taken)
-                count = int(tf.shape(tf.nest.flatten(x)[0])[0])
+                count = len(structures.flatten(x)[0])
                 total, taken = total + count, taken + 1
                 for k, weight in enumerate(flat):
-                    sums[k] += count * tf.convert_to_tensor(weight)
+                    sums[k] += count * structures.value(weight)
         if not total or (steps is not None and taken < steps):
             raise ValueError(
                 "The data set ended too early; the moving statistics are as "
@@ -151,7 +152,6 @@ def _counted(
     usual = layer.call
     signature = inspect.signature(usual)
 
-    @tf.autograph.experimental.do_not_convert
     def call(*args, **kwargs):
         if signature.bind(*args, **kwargs).arguments.get("training"):
             index = uses.get(id(layer), 0)
@@ -161,7 +161,17 @@ def _counted(
                     weight.assign(np.zeros(weight.shape))
         return usual(*args, **kwargs)
 
-    return call
+    tf = structures.tensorflow()
+    return tf.autograph.experimental.do_not_convert(call) if tf else call
+
+
+def _traced(step: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The step as one graph on TensorFlow; on JAX operation by operation."""
+    tf = structures.tensorflow()
+    keras = sys.modules.get("keras")
+    if tf is None or (keras and keras.backend.backend() == "jax"):
+        return step
+    return tf.function(step, reduce_retracing=True, autograph=False)
 
 
 def _inputs(model: Any, batch: Any) -> Any:
@@ -170,13 +180,12 @@ def _inputs(model: Any, batch: Any) -> Any:
     x = batch
     if isinstance(batch, (tuple, list)) and batch:
         x = batch[0]
-        alone = len(tf.nest.flatten(x)) != len(wanted)
-        if alone and wanted and len(tf.nest.flatten(batch)) == len(wanted):
+        alone = len(structures.flatten(x)) != len(wanted)
+        if alone and wanted and len(structures.flatten(batch)) == len(wanted):
             x = batch
-    got = [tuple(np.shape(one)) for one in tf.nest.flatten(x)]
+    got = [tuple(np.shape(one)) for one in structures.flatten(x)]
     fits = len(got) == len(wanted) and all(
-        tf.TensorShape(one).is_compatible_with(other)
-        for one, other in zip(got, wanted)
+        _compatible(one, other) for one, other in zip(got, wanted)
     )
     if not wanted or fits:
         return x
@@ -188,15 +197,19 @@ def _inputs(model: Any, batch: Any) -> Any:
     )
 
 
+def _compatible(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(
+        size is None or size == got for got, size in zip(shape, wanted)
+    )
+
+
 def _check_finite(
     targets: dict[Any, list[Any]], uses: dict[int, int], taken: int
 ) -> None:
     for layer, weights in targets.items():
         for weight in weights:
-            value = tf.convert_to_tensor(weight)
-            if id(layer) in uses and not tf.reduce_all(
-                tf.math.is_finite(value)
-            ):
+            value = structures.value(weight)
+            if id(layer) in uses and not np.isfinite(value).all():
                 raise ValueError(
                     "The statistics of a batch are not finite; the moving "
                     "statistics are as they were. Look for NaN or infinity in "
@@ -207,7 +220,7 @@ def _check_finite(
 
 
 def _check_data(dataset: Any, steps: int | None) -> None:
-    if isinstance(dataset, (np.ndarray, tf.Tensor)):
+    if structures.is_constant(dataset):
         raise TypeError(
             "Expected batches, and an array has none. Pass [array] for one "
             "batch of all, or tf.data.Dataset.from_tensor_slices(array)"
@@ -221,10 +234,11 @@ def _check_data(dataset: Any, steps: int | None) -> None:
                 f"all. Received: steps={steps!r}"
             )
         return
-    endless = tf.data.INFINITE_CARDINALITY
+    tf = structures.tensorflow()
     if (
-        isinstance(dataset, tf.data.Dataset)
-        and dataset.cardinality() == endless
+        tf is not None
+        and isinstance(dataset, tf.data.Dataset)
+        and dataset.cardinality() == tf.data.INFINITE_CARDINALITY
     ):
         raise ValueError(
             "The data set repeats without an end: say how many batches to "

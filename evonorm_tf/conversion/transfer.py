@@ -3,10 +3,9 @@
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from evonorm_tf import catalog
-from evonorm_tf.conversion import plan
+from evonorm_tf.conversion import plan, structures
 from evonorm_tf.conversion.rebuild import Rebuilder
 
 
@@ -102,4 +101,4 @@ def _moving(row: catalog.Row) -> list[str]:
 
 
 def _value(weight: Any) -> np.ndarray:
-    return np.asarray(tf.convert_to_tensor(weight))
+    return structures.value(weight)

@@ -1,0 +1,55 @@
+"""Nested arguments and values of weights, in either Keras on any backend."""
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+
+def tensorflow() -> ModuleType | None:
+    """TensorFlow, where it was imported: a model on it has done so."""
+    return sys.modules.get("tensorflow")
+
+
+def flatten(structure: Any) -> list[Any]:
+    """The leaves of nested lists, tuples and dictionaries."""
+    return _tree().flatten(structure)
+
+
+def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
+    """The structure with `function` of each leaf in its place."""
+    return _tree().map_structure(function, structure)
+
+
+def _tree() -> Any:
+    found = tensorflow()
+    return sys.modules["keras"].tree if found is None else found.nest
+
+
+def value(weight: Any) -> np.ndarray:
+    """The value of a variable of either Keras."""
+    found = tensorflow()
+    if found is not None and not hasattr(weight, "__array__"):
+        weight = found.convert_to_tensor(weight)
+    return np.asarray(weight)
+
+
+def is_constant(leaf: Any) -> bool:
+    """Whether a leaf of arguments is an array with values."""
+    symbolic = type(leaf).__name__ == "KerasTensor"
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not symbolic
+
+
+def constant_like(values: np.ndarray, symbol: Any) -> Any:
+    """An array that layers can be called on in place of a symbolic tensor."""
+    dtype = dtype_name(symbol)
+    if type(symbol).__module__.split(".")[0] == "keras":
+        return sys.modules["keras"].ops.convert_to_tensor(values, dtype)
+    return tensorflow().constant(values, dtype)
+
+
+def dtype_name(array: Any) -> str:
+    """The name of the dtype of an array or symbolic tensor."""
+    return str(getattr(array.dtype, "name", array.dtype))
