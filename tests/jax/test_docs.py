@@ -1,0 +1,25 @@
+"""The Python of docs/jax.md runs, each block by itself."""
+
+import pathlib
+import re
+
+import keras
+import pytest
+
+from evonorm_tf.ops import settings
+
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "jax.md"
+SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+
+
+@pytest.fixture
+def restored():
+    yield
+    keras.distribution.set_distribution(None)
+
+
+@pytest.mark.parametrize("index", range(len(SNIPPETS)))
+def test_snippets_run(index, restored):
+    code, before = SNIPPETS[index], settings.get()
+    exec(compile(code, f"snippet-{index}", "exec"), {})
+    assert settings.get() == before
