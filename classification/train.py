@@ -12,12 +12,12 @@
 A row of the paper's tables (`python -m configs.tables` lists them) stands
 for its experiment, recipe and layer. A run that was stopped goes on where it
 was, by the same command. --preflight compiles the step for a TPU that is not
-there; --bundle writes the run for a machine without TensorFlow.
+there.
 """
 
 from absl import app, flags
 
-from classification import bundle, steps, task
+from classification import steps, task
 from configs import tables
 from evonorm_tf.preflight import tpu
 from training import config, driver, preflights, strategy
@@ -86,12 +86,9 @@ def main(_: list[str]) -> None:
         )
         return
     prepared = task.prepare(params)
-    if FLAGS.bundle:
-        bundle.write(params, FLAGS.bundle)
-        return
     driver.run(params, prepared, FLAGS.mode, FLAGS.model_dir)
 
 
 if __name__ == "__main__":
-    training_flags.define_flags(rows=True, steps=True, bundles=True)
+    training_flags.define_flags(rows=True, steps=True)
     app.run(main)

@@ -19,7 +19,6 @@ def define_flags(
     model_dir: str | None = None,
     rows: bool = False,
     steps: bool = False,
-    bundles: bool = False,
 ) -> None:
     """Defines the flags; a head's `train.py` calls this once.
 
@@ -28,7 +27,6 @@ def define_flags(
       model_dir: where to, likewise.
       rows: whether the head's experiments are rows of `configs.tables`.
       steps: whether the head takes --preflight.
-      bundles: whether it takes --bundle, too.
     """
     flags.DEFINE_string(
         "experiment", experiment, "Name of a registered experiment."
@@ -57,7 +55,7 @@ def define_flags(
     flags.DEFINE_string("tpu", None, "TPU name, or 'local'.")
     flags.DEFINE_bool("debug", False, "Shrink the experiment to a few seconds.")
     if steps:
-        _define_step_flags(model_dir, bundles)
+        _define_step_flags(model_dir)
     elif model_dir is None:
         flags.mark_flag_as_required("model_dir")
     if not rows:
@@ -76,7 +74,7 @@ def define_flags(
     )
 
 
-def _define_step_flags(model_dir: str | None, bundles: bool) -> None:
+def _define_step_flags(model_dir: str | None) -> None:
     """Flags of what is done with a training step instead of a run."""
     flags.DEFINE_string(
         "preflight",
@@ -85,15 +83,6 @@ def _define_step_flags(model_dir: str | None, bundles: bool) -> None:
         "v5e:2x2 for example, without a TPU, and report.",
     )
     flags.DEFINE_string("preflight_json", None, "Write the report here too.")
-    names = ["model_dir", "preflight"]
-    if bundles:
-        names.append("bundle")
-        flags.DEFINE_string(
-            "bundle",
-            None,
-            "Instead of training: add the run to this folder, for a machine "
-            "with JAX and no TensorFlow.",
-        )
 
     def one(given):
         wishes = [
@@ -104,7 +93,7 @@ def _define_step_flags(model_dir: str | None, bundles: bool) -> None:
         return len(wishes) == 1 or (not wishes and model_dir is not None)
 
     flags.register_multi_flags_validator(
-        names, one, f"give one of --{', --'.join(names)}"
+        ["model_dir", "preflight"], one, "give one of --model_dir, --preflight"
     )
     flags.register_multi_flags_validator(
         ["preflight_json", "preflight"],

@@ -1,38 +1,53 @@
 """Will it compile on a TPU, will it fit, how fast will it be: without one.
 
-    lowering.py  a train step as StableHLO
-    tpu.py       StableHLO through libtpu's compiler, in a process of its own
-    report.py    with the layer, with the baseline, with neither; largest batch
-    bundle.py    a folder that trains where there is JAX and no TensorFlow
-    pjrt.py      what runs in such a folder
-    steps.py     the train step of a compiled tf_keras model
+    module.py     a training step in StableHLO
+    keras_jax.py  that of a compiled Keras 3 model on JAX
+    steps.py      that of a compiled tf_keras model, as a function
+    lowering.py   a function of TensorFlow as StableHLO
+    tpu.py        StableHLO through libtpu's compiler, in a process of its own
+    report.py     with the layer, with the baseline, with neither; largest batch
 
-A head makes its step and calls this, never the reverse:
+On JAX, where TensorFlow need not be installed:
+
+    report = preflight.keras_report(model, images, labels, topology="v5e:2x2")
+
+On TensorFlow a head builds its step and calls this, never the reverse:
 
     step = preflight.keras_step(model)
     module, _ = preflight.lower(step, images, labels)
     preflight.compile_text(module.text, "v5e:2x2")
 """
 
-from evonorm_tf.preflight.bundle import Feed, Run, Step, collect, write
-from evonorm_tf.preflight.lowering import Module, Value, lower
-from evonorm_tf.preflight.report import Request, as_text, run
-from evonorm_tf.preflight.steps import keras_step
-from evonorm_tf.preflight.tpu import CompilerError, compile_text
+import importlib
+from typing import Any
 
-__all__ = [
-    "CompilerError",
-    "Feed",
-    "Module",
-    "Request",
-    "Run",
-    "Step",
-    "Value",
-    "as_text",
-    "collect",
-    "compile_text",
-    "keras_step",
-    "lower",
-    "run",
-    "write",
-]
+# Imported on first use: one half needs JAX, the other TensorFlow.
+_EXPORTS = {
+    "CompilerError": "tpu",
+    "Module": "module",
+    "Request": "report",
+    "Value": "module",
+    "as_text": "report",
+    "compile_text": "tpu",
+    "keras_module": "keras_jax",
+    "keras_report": "keras_jax",
+    "keras_step": "steps",
+    "lower": "lowering",
+    "run": "report",
+}
+_MODULES = ("keras_jax", "lowering", "module", "report", "steps", "tpu")
+
+__all__ = [*_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        module = importlib.import_module(f"{__name__}.{_EXPORTS[name]}")
+        return getattr(module, name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_EXPORTS, *_MODULES])

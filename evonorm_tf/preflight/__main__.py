@@ -1,6 +1,5 @@
-"""Reads bundles, compiles files.
+"""Compiles a file of StableHLO for a TPU.
 
-python -m evonorm_tf.preflight collect FOLDER [--json FILE]
 python -m evonorm_tf.preflight compile step.mlir --topology=v5e:2x2
 """
 
@@ -8,24 +7,7 @@ import argparse
 import json
 import pathlib
 
-from evonorm_tf.preflight import bundle, tpu
-
-
-def _collect(given: argparse.Namespace) -> None:
-    results = bundle.collect(given.folder)
-    for one in results:
-        said = [f"{one['run']:28} {one['device']:24}"]
-        if "step_seconds" in one:
-            said.append(f"{one['step_seconds'] * 1e3:9.2f} ms a step")
-        else:
-            said.append(
-                f"{one['steps']:6d} steps, loss {one['losses'][-1]:.4f}"
-            )
-            said += [f"{k} {v:.4f}" for k, v in one["evaluation"].items()]
-        print("  ".join(said))
-    if given.json:
-        text = json.dumps(results, indent=1) + "\n"
-        pathlib.Path(given.json).write_text(text)
+from evonorm_tf.preflight import tpu
 
 
 def _compile(given: argparse.Namespace) -> None:
@@ -41,10 +23,6 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True)
-    one = commands.add_parser("collect", help="the results of a bundle")
-    one.add_argument("folder")
-    one.add_argument("--json", help="write them here as well")
-    one.set_defaults(run=_collect)
     one = commands.add_parser("compile", help="StableHLO for a TPU")
     one.add_argument("module")
     one.add_argument("--topology", default=tpu.EXAMPLES[1])

@@ -12,7 +12,6 @@ reduced precision on a TPU.
 """
 
 import dataclasses
-import hashlib
 import math
 import re
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from evonorm_tf.ops import settings
+from evonorm_tf.preflight.module import Module, Value
 
 _ALIAS = re.compile(
     r"parameter_number = (\d+) : i64\}, output_index = array<i64(?:: (\d+))?>"
@@ -30,26 +30,6 @@ _MASK = re.compile(r'dense<"0x([0-9A-F]+)"> : tensor<((?:\d+x)+)i1>')
 _SYMBOL = re.compile(r'@("[^"]*"|[\w.$\-]+)')
 _MAIN = re.compile(r"func\.func (?:public )?@main\((.*?)\) -> ", re.S)
 _OPERATION = re.compile(r"No registered '(\w+)'")
-
-
-@dataclasses.dataclass(frozen=True)
-class Value:
-    """A parameter or result.
-
-    Attributes:
-      name: a variable's name, or what the function calls it.
-      shape: [...], all known.
-      dtype: as NumPy spells it ("bfloat16" included).
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def bytes(self) -> int:
-        """Size without padding."""
-        return tf.as_dtype(self.dtype).size * int(np.prod(self.shape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,38 +44,6 @@ class Held:
 
     value: Value
     tensor: tf.Tensor
-
-    def read(self) -> tf.Tensor:
-        """What it is now."""
-        if self.tensor.dtype != tf.resource:
-            return self.tensor
-        return tf.raw_ops.ReadVariableOp(
-            resource=self.tensor, dtype=self.value.dtype
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Module:
-    """A step in StableHLO, and what its parameters and results are.
-
-    Attributes:
-      text: the module, without source locations.
-      inputs: what is fed each time, the first parameters.
-      state: what the step keeps, the parameters after them.
-      outputs: what it returns, the first results.
-      updates: for each result after those, the index of the state it renews.
-    """
-
-    text: str
-    inputs: tuple[Value, ...]
-    state: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    updates: tuple[int, ...]
-
-    @property
-    def key(self) -> str:
-        """A hash of the program, equal for equal programs."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def lower(

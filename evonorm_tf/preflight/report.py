@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evonorm_tf.preflight import tpu
-from evonorm_tf.preflight.lowering import Module
+from evonorm_tf.preflight.module import Module
 
 GIB = 2**30
 # What XLA keeps back of a chip's memory: it offers 15.75 GiB of a v5e's 16.
@@ -30,7 +30,8 @@ class Request:
       layer: the catalog name in question.
       batch: examples a step on one chip.
       topology: as libtpu names it, "v5e:2x2".
-      baseline: the layer to compare with.
+      baseline: the layer to compare with, and the network without its
+        norm_act layers; None for the step alone.
       largest: whether to look for the largest batch that fits as well.
     """
 
@@ -38,14 +39,14 @@ class Request:
     layer: str
     batch: int
     topology: str
-    baseline: str = "bn_relu"
+    baseline: str | None = "bn_relu"
     largest: bool = True
 
 
 def run(
     request: Request, say: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
-    """Compiles the step with the layer, the baseline and neither.
+    """Compiles the step, with a baseline that and the bare network as well.
 
     Args:
       request: what to look at.
@@ -59,7 +60,8 @@ def run(
       CompilerError: the compiler refused the step.
     """
     tpu.chip(request.topology)
-    names = dict.fromkeys([request.layer, request.baseline, None])
+    others = [] if request.baseline is None else [request.baseline, None]
+    names = dict.fromkeys([request.layer, *others])
     rows = {}
     for name in names:
         label = name or _NONE
@@ -162,9 +164,10 @@ def as_text(report: dict[str, Any]) -> str:
     ]
     steps = report["steps"]
     lines += [_line(name, figures) for name, figures in steps.items()]
-    lines += [_line(f"  / {report['baseline']}", None, _ratios(report))]
-    layer, bare = steps[report["layer"]], steps[_NONE]
-    if layer["fits"] and bare["fits"]:
+    if report["baseline"] is not None:
+        lines += [_line(f"  / {report['baseline']}", None, _ratios(report))]
+    layer, bare = steps[report["layer"]], steps.get(_NONE)
+    if bare is not None and layer["fits"] and bare["fits"]:
         shares = [
             f"{_share(layer, bare, key):.0%} of {words}"
             for key, words in (

@@ -129,7 +129,7 @@ def test_debug_batch_divides_among_replicas_and_micro_batches(
     params.runtime.accumulation_steps = 2
     asked = types.SimpleNamespace(
         **{"debug": True, "preflight": preflight, "preflight_json": None},
-        **{"bundle": None, "mode": "train", "model_dir": "there"},
+        **{"mode": "train", "model_dir": "there"},
     )
     monkeypatch.setattr(train, "FLAGS", asked)
     monkeypatch.setattr(train.training_flags, "parse", lambda find: params)

@@ -1,4 +1,4 @@
-"""A recipe's training step for the TPU compiler and for a bundle."""
+"""A recipe's training step for the TPU compiler."""
 
 import functools
 import json
@@ -83,9 +83,9 @@ def test_report_is_printed_and_written(tmp_path, monkeypatch, capsys):
 
 
 def test_command_line_takes_a_run_or_a_step(tmp_path):
-    """--model_dir, --preflight and --bundle are three different wishes."""
+    """--model_dir trains, --preflight compiles; both at once are refused."""
     command = [sys.executable, "-m", "classification.train", f"--row={ROW}"]
-    both = [*command, "--preflight=v5e:2x2", f"--bundle={tmp_path}"]
+    both = [*command, "--preflight=v5e:2x2", f"--model_dir={tmp_path}"]
     both += ["--preflight_json=report.json"]
     done = subprocess.run(both, capture_output=True, text=True, check=False)
     assert done.returncode == 1
