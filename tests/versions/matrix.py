@@ -24,12 +24,14 @@ RESULTS = ROOT / "docs" / "runs" / "versions.json"
 PAGE = ROOT / "docs" / "versions.md"
 # What the layer tests need of tests/ beside their own folder.
 SHARED = ("__init__", "cases", "conftest", "reference")
-KERASES = ("keras", "tf_keras")
 _SECONDS = 3600
 
 
 class Corner(NamedTuple):
-    """Versions to test together, and why these."""
+    """Versions to test together, and why these.
+
+    Without TensorFlow and tf_keras the layers run on JAX, one of `others`.
+    """
 
     python: str
     tensorflow: str
@@ -41,6 +43,11 @@ class Corner(NamedTuple):
     @property
     def key(self) -> tuple[str, ...]:
         return self[:4]
+
+    @property
+    def kits(self) -> tuple[str, ...]:
+        """What the smoke test is run with, one after the other."""
+        return ("keras", "tf_keras") if self.tf_keras else ("jax",)
 
 
 CORNERS = (
@@ -56,6 +63,7 @@ CORNERS = (
         ("numpy==2.1.3", "protobuf==5.29.6"),
     ),
     Corner("3.13", "2.21.0", "3.15.1", "2.21.0", "the newest of each"),
+    Corner("3.13", "", "3.13.2", "", "JAX alone", ("jax==0.7.2",)),
 )
 
 
@@ -153,7 +161,7 @@ def run_corner(
       layers: whether to run the layer tests after the smoke tests.
 
     Returns:
-      Its versions, "layers" (what pytest counted) and "smoke" by Keras.
+      Its versions, "layers" (what pytest counted) and "smoke" by kit.
     """
     found = {**corner._asdict(), "layers": "not run", "smoke": {}}
     python = interpreter(corner.python)
@@ -164,20 +172,20 @@ def run_corner(
     copy_tests(folder)
     env = Environment(folder / "env", folder)
     try:
-        env.install(
-            *(str(wheel), f"tensorflow-cpu=={corner.tensorflow}"),
-            *(f"keras=={corner.keras}", "pytest", *corner.others),
-        )
-        # It would install tensorflow over tensorflow-cpu.
-        env.install("--no-deps", f"tf_keras=={corner.tf_keras}")
+        packages = [str(wheel), f"keras=={corner.keras}", *corner.others]
+        if corner.tensorflow:
+            packages.append(f"tensorflow-cpu=={corner.tensorflow}")
+        env.install("pytest", *packages)
+        if corner.tf_keras:  # It would install tensorflow as well.
+            env.install("--no-deps", f"tf_keras=={corner.tf_keras}")
         show = "import numpy; print(numpy.__version__)"
         found["numpy"] = subprocess.check_output(
             [env.python, "-c", show], text=True
         ).strip()
-        for name in KERASES:
+        for name in corner.kits:
             found["smoke"][name] = _smoke(env, name)
             print(f"  smoke test, {name}: {found['smoke'][name]}", flush=True)
-        if layers:
+        if layers and corner.tensorflow:
             found["layers"] = _layer_tests(env)
             print(f"  layer tests: {found['layers']}", flush=True)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
@@ -253,7 +261,7 @@ def _key(found: dict[str, Any]) -> tuple[str, ...]:
 def passed(found: dict[str, Any]) -> bool:
     """Whether a corner was run, its layer tests perhaps not, and passed."""
     words = [found["layers"], *found["smoke"].values()]
-    return len(words) == 3 and "FAILED" not in " ".join(words)
+    return bool(found["smoke"]) and "FAILED" not in " ".join(words)
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -263,14 +271,24 @@ def table(results: list[dict[str, Any]]) -> str:
     head += ["commit"]
     rows = [
         [
-            *(*_key(found), found.get("numpy", ""), found["why"]),
-            *(found["smoke"].get(name, "not run") for name in KERASES),
+            *(word or "none" for word in _key(found)),
+            *(found.get("numpy", ""), found["why"]),
+            *(_shown(found["smoke"], kits) for kits in _COLUMNS),
             *(found["layers"], found["commit"]),
         ]
         for found in results
     ]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# Which results of the smoke test a column shows.
+_COLUMNS = (("keras", "jax"), ("tf_keras",))
+
+
+def _shown(smoke: dict[str, str], kits: tuple[str, ...]) -> str:
+    found = [smoke[kit] for kit in kits if kit in smoke]
+    return found[0] if found else "not run"
 
 
 def page(results: list[dict[str, Any]]) -> str:
@@ -315,8 +333,9 @@ def run(chosen: list[Corner], layers: bool) -> bool:
         wheel = build_wheel(build)
         for number, corner in enumerate(chosen):
             print(
-                f"Python {corner.python}, TensorFlow {corner.tensorflow}, "
-                f"Keras {corner.keras}: {corner.why}",
+                f"Python {corner.python}, TensorFlow "
+                f"{corner.tensorflow or 'none'}, Keras {corner.keras}: "
+                f"{corner.why}",
                 flush=True,
             )
             folder = pathlib.Path(top) / str(number)

@@ -1,14 +1,16 @@
 """What a user does with the installed wheel, in one Keras.
 
-    python -m tests.versions.smoke keras|tf_keras [--extras]
+    python -m tests.versions.smoke keras|tf_keras|jax [--extras]
 
 Prints one line per step; the exit status is 1 if one failed. Runs outside the
 checkout, in an environment with the wheel, TensorFlow and that Keras alone,
-or with the extras search, export and tpu as well.
+or with the extras search, export and tpu as well. "jax" is Keras 3 on JAX,
+without TensorFlow.
 """
 
 import atexit
 import importlib
+import os
 import pathlib
 import pkgutil
 import shutil
@@ -18,7 +20,6 @@ import tempfile
 import traceback
 
 import numpy as np
-import tensorflow as tf
 
 import evonorm_tf
 from evonorm_tf import doctor
@@ -26,6 +27,8 @@ from evonorm_tf import doctor
 EVONORMS = [f"evonorm_{name}" for name in ("b0", "b1", "b2", "s0", "s1", "s2")]
 # What the extras bring; a module that needs one may say so.
 EXTRAS = {"jax", "matplotlib", "ray", "rich", "safetensors", "yaml"}
+# What a module may need of the other backend.
+OTHERS = {"jax": {"tensorflow", "tf_keras", "grpc"}}
 FOLDER = pathlib.Path(tempfile.mkdtemp())
 atexit.register(shutil.rmtree, FOLDER)
 IMAGES = np.random.default_rng(0).normal(size=[8, 8, 8, 3]).astype("float32")
@@ -60,7 +63,8 @@ def modules(keras, layers):
         try:
             importlib.import_module(found.name)
         except ModuleNotFoundError as error:
-            assert error.name.split(".")[0] in EXTRAS, error
+            allowed = EXTRAS | OTHERS.get(keras.backend.backend(), set())
+            assert error.name.split(".")[0] in allowed, error
 
 
 def fit_and_reload(keras, layers):
@@ -144,6 +148,8 @@ def search(keras, layers):
 
 def preflight(keras, layers):
     """A training step through the TPU's compiler."""
+    import tensorflow as tf
+
     from evonorm_tf import preflight
 
     model = _model(keras, layers)
@@ -160,18 +166,23 @@ STEPS = (
     *(modules, fit_and_reload, without_xla, mixed_precision),
     *(convert, create_model, export, no_conflict),
 )
+# Conversion, export and the doctor are TensorFlow's.
+JAX_STEPS = (modules, fit_and_reload, without_xla, mixed_precision)
+JAX_STEPS += (create_model,)
 # The last two are tf_keras's.
 EXTRA_STEPS = {"keras": (onnx,), "tf_keras": (onnx, search, preflight)}
 
 
 def main(name: str, *flags: str) -> int:
     """Runs all steps; 1 if one failed."""
-    keras = importlib.import_module(name)
+    if name == "jax":
+        os.environ["KERAS_BACKEND"] = "jax"
+    keras = importlib.import_module("keras" if name == "jax" else name)
     ours = "legacy" if name == "tf_keras" else "layers"
     layers = importlib.import_module(f"evonorm_tf.{ours}")
     failed = 0
     extras = EXTRA_STEPS[name] if "--extras" in flags else ()
-    for step in (*STEPS, *extras):
+    for step in JAX_STEPS if name == "jax" else (*STEPS, *extras):
         try:
             step(keras, layers)
             print(f"{step.__name__}: passed", flush=True)
