@@ -18,11 +18,12 @@ The network is a bottleneck ResNet (BatchNorm, addition, ReLU; 21
 normalizations) on scikit-learn's digits at 16 pixels, trained for 5 epochs of
 SGD at 0.05 with momentum 0.9 and batches of 64, then fine-tuned for 2. With
 `--weights` it is EfficientNet-Lite0 with its ImageNet weights and a new
-classifier, on 800 images of CIFAR-10 enlarged to 64 pixels, 2 epochs of SGD at
+classifier, on 400 images of CIFAR-10 enlarged to 64 pixels, 2 epochs of SGD at
 0.01 with momentum 0.9 and batches of 16. Rows that FILE has are not repeated.
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import warnings
@@ -71,7 +72,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.float32), found.target
 
 
-def cifar10(folder: str, count: int = 800) -> tuple[np.ndarray, np.ndarray]:
+def cifar10(folder: str, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
     """Images [N, 64, 64, 3], scaled as Lite0 takes them, and labels."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
@@ -122,19 +123,19 @@ def measure(
 ) -> None:
     """Adds the rows of one network that are missing."""
     done = {(row["layer"], row["way"]) for row in rows}
-    weights = model.get_weights()
-    for layer in LAYERS:
-        for way in WAYS:
-            if (layer, way) not in done:
-                new = converted(model, layer, way)
-                losses = recipe.fit(new, 2)
-                rows.append({"layer": layer, "way": way, "loss": losses})
-                print(rows[-1], flush=True)
     if ("unconverted", "") not in done:
-        losses = recipe.fit(model, 2)
-        rows.append({"layer": "unconverted", "way": "", "loss": losses})
-        print(rows[-1], flush=True)
+        weights = model.get_weights()
+        _add(rows, "unconverted", "", recipe.fit(model, 2))
         model.set_weights(weights)
+    for way, layer in itertools.product(WAYS, LAYERS):
+        if (layer, way) not in done:
+            new = converted(model, layer, way)
+            _add(rows, layer, way, recipe.fit(new, 2))
+
+
+def _add(rows: list[Any], layer: str, way: str, loss: list[float]) -> None:
+    rows.append({"layer": layer, "way": way, "loss": loss})
+    print(rows[-1], flush=True)
 
 
 def main() -> None:

@@ -218,15 +218,31 @@ def _element_wise(call: graph.Call) -> bool:
     return plain(function_name(call.layer)) in _ELEMENT_WISE and scalars
 
 
-def _values(last: graph.Call, cone: tuple[graph.Call, ...]) -> str:
-    """The activation whose values `last` has; empty if it is none.
+def compute(follower: Follower, x: Any) -> Any:
+    """What an activation makes of a tensor.
 
-    Args:
-      last: the call whose output it is.
-      cone: the element-wise calls from one tensor to it, in order.
+    One with weights, a PReLU, is taken for a ReLU: its slopes have the size
+    of its own maps.
     """
-    if not all(_element_wise(call) for call in cone):
-        return ""
+    if any(getattr(call.layer, "weights", []) for call in follower.calls):
+        return structures.relu(x)
+    return _compute(follower.calls, x)
+
+
+def _compute(cone: tuple[graph.Call, ...], x: Any) -> Any:
+    """The output of the last of some calls, from one tensor on."""
+    tensors = {id(_start(cone)): x}
+    for call in cone:
+        args, kwargs = structures.map_structure(
+            lambda leaf: tensors.get(id(leaf), leaf), call.arguments
+        )
+        (output,) = call.outputs
+        tensors[id(output)] = call.layer(*args, **kwargs)
+    return tensors[id(output)]
+
+
+def _start(cone: tuple[graph.Call, ...]) -> Any:
+    """The one tensor that calls begin with; None if there are several."""
     made = {id(tensor) for call in cone for tensor in call.outputs}
     start = {
         id(tensor): tensor
@@ -234,20 +250,27 @@ def _values(last: graph.Call, cone: tuple[graph.Call, ...]) -> str:
         for tensor in call.inputs
         if id(tensor) not in made
     }
-    if len(start) != 1:
+    return next(iter(start.values())) if len(start) == 1 else None
+
+
+def _values(last: graph.Call, cone: tuple[graph.Call, ...]) -> str:
+    """The activation whose values `last` has; empty if it is none.
+
+    Args:
+      last: the call whose output it is.
+      cone: the element-wise calls from one tensor to it, in order.
+    """
+    if not all(_element_wise(call) for call in cone) or cone[-1] is not last:
         return ""
-    ((key, symbol),) = start.items()
+    symbol = _start(cone)
+    if symbol is None:
+        return ""
     dtype = structures.dtype_name(symbol)
     if not dtype.startswith(("float", "bfloat")):
         return ""
     x = np.reshape(_POINTS, [-1] + [1] * (len(symbol.shape) - 1))
-    tensors = {key: structures.constant_like(x, symbol)}
-    for call in cone:
-        args, kwargs = structures.map_structure(
-            lambda leaf: tensors.get(id(leaf), leaf), call.arguments
-        )
-        tensors[id(call.outputs[0])] = call.layer(*args, **kwargs)
-    y = np.ravel(np.asarray(tensors[id(last.outputs[0])]).astype(np.float64))
+    values = _compute(cone, structures.constant_like(x, symbol))
+    y = np.ravel(np.asarray(values).astype(np.float64))
     if y.shape != _POINTS.shape:
         return ""
     tolerance = 5e-2 if dtype in ("float16", "bfloat16") else 2e-3

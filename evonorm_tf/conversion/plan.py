@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from evonorm_tf.conversion import graph
+from evonorm_tf.conversion import activations, graph
 from evonorm_tf.conversion.report import Entry
 from evonorm_tf.conversion.sites import Found, Site
 
@@ -40,12 +40,16 @@ class Plan:
     Attributes:
       new: of a layer, by id, its site and the layer that takes its place.
       absorbed: keys of the calls that become superfluous.
+      followers: of a layer, by id, the activation after it.
       left: sites where the old layer serves better than the new one.
       entries: of the report.
     """
 
     new: dict[int, tuple[Site, Any]] = dataclasses.field(default_factory=dict)
     absorbed: set[int] = dataclasses.field(default_factory=set)
+    followers: dict[int, activations.Follower] = dataclasses.field(
+        default_factory=dict
+    )
     left: list[Site] = dataclasses.field(default_factory=list)
     entries: list[Entry] = dataclasses.field(default_factory=list)
 
@@ -59,7 +63,7 @@ def make(found: Found, request: Request, kit: graph.Kit) -> Plan:
       TypeError: if `request.make` makes something else than a `NormAct`.
     """
     _check_stem(found, request)
-    plan, problems = Plan(), {}
+    plan, problems = Plan(followers=found.followers), {}
     for site in found.sites:
         reason = _left(site, request)
         layer = None

@@ -52,12 +52,16 @@ class Found:
       sites: layers in the order of the graph, then composite ones.
       absorbed: of a site's layer, by id, the keys of the calls that its
         replacement makes superfluous.
+      followers: of a site's layer, by id, the activation after its first use.
       activations: (name, what, why) of those outside of all sites.
       unknown: (name, what, why) of normalizations that are not touched.
     """
 
     sites: list[Site] = dataclasses.field(default_factory=list)
     absorbed: dict[int, set[int]] = dataclasses.field(default_factory=dict)
+    followers: dict[int, activations.Follower] = dataclasses.field(
+        default_factory=dict
+    )
     activations: list[tuple[str, str, str]] = dataclasses.field(
         default_factory=list
     )
@@ -97,6 +101,7 @@ def find(model: Any, kit: graph.Kit) -> Found:
     for key, uses in walk.uses.items():
         found.sites.append(_site(uses, kit))
         if all(use.followers for use in uses):
+            found.followers[key] = uses[0].followers[0]
             found.absorbed[key] = {
                 call.key
                 for use in uses

@@ -50,6 +50,11 @@ def constant_like(values: np.ndarray, symbol: Any) -> Any:
     return tensorflow().constant(values, dtype)
 
 
+def relu(x: Any) -> Any:
+    """max(x, 0) of an array."""
+    return np.maximum(np.asarray(x), 0)
+
+
 def dtype_name(array: Any) -> str:
     """The name of the dtype of an array or symbolic tensor."""
     return str(getattr(array.dtype, "name", array.dtype))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from evonorm_tf import catalog
-from evonorm_tf.conversion import plan, structures
+from evonorm_tf.conversion import matching, plan, structures
 from evonorm_tf.conversion.rebuild import Rebuilder
 
 
@@ -32,8 +32,17 @@ def weights(planned: plan.Plan, made: Rebuilder) -> None:
             if store:
                 values = {key: _value(weight) for key, weight in store.items()}
                 other.load_own_variables(values)
-    for site, new in planned.new.values():
-        for name, value in _inherited(site.layer, new).items():
+    for key, (site, new) in planned.new.items():
+        values = _inherited(site.layer, new)
+        if matching.applies(site, new):
+            follower = planned.followers.get(key)
+            # Statistics that both layers have are the old one's.
+            values = matching.matched(site, new, follower) | {
+                name: value
+                for name, value in values.items()
+                if name not in ("gamma", "beta")
+            }
+        for name, value in values.items():
             getattr(new, name).assign(value)
 
 
@@ -55,10 +64,8 @@ def _parts(old: Any, new: Any) -> list[tuple[Any, Any]]:
 def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:
     """What a site starts from, by the name of the new layer's weight.
 
-    Gain, offset and moving statistics move by name: what a model was given
-    (zero gains at the ends of residual branches) or learnt per channel stays,
-    though beyond the activation an EvoNorm's affine is not what BatchNorm's
-    was before it. An affine site that was a BatchNorm gets what that did at
+    Gain, offset and moving statistics move by name, unless `matching` finds
+    better ones. An affine site that was a BatchNorm gets what that did at
     inference: without statistics nothing else would keep its scale.
     """
     has = {

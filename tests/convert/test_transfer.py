@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import evonorm_tf
+from evonorm_tf import graphs
 from tests import cases
 from tests.convert import small
 
@@ -45,18 +46,104 @@ def test_the_same_layer_computes_the_same(kit_name):
         np.testing.assert_allclose(new(x), model(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["evonorm_b0", "evonorm_s0", "frn"])
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        ("BatchNormalization", "frn"),
+        ("BatchNormalization", "bn_silu"),
+        ("GroupNormalization", "evonorm_b0"),
+        ("GroupNormalization", "evonorm_s0"),
+    ],
+)
 @cases.both_kerases
-def test_gain_offset_and_statistics_move_by_name(kit_name, name):
-    model = _model(cases.kit(kit_name).keras, "BatchNormalization")
+def test_gain_offset_and_statistics_move_by_name(kit_name, layer, name):
+    options = {"groups": 2} if layer == "GroupNormalization" else {}
+    model = _model(cases.kit(kit_name).keras, layer, **options)
     new = evonorm_tf.convert(model, name)
     old, got = _values(model.get_layer("norm")), _values(new.layers[1])
-    wanted = {"gamma", "beta"}
-    if name == "evonorm_b0":
-        wanted.add("moving_variance")
-    assert set(got) == wanted
-    for key in wanted:
+    shared = set(got) & set(old)
+    assert {"gamma", "beta"} <= shared
+    for key in shared:
         np.testing.assert_array_equal(got[key], old[key])
+
+
+def _draws(layer, shape):
+    """Images with a trained layer's mean and variance in every channel."""
+    mean, variance = (
+        np.asarray(tf.convert_to_tensor(one))
+        for one in (layer.moving_mean, layer.moving_variance)
+    )
+    return mean + np.sqrt(variance) * small.draw(*shape, seed=9)
+
+
+@pytest.mark.parametrize(
+    "name", ["evonorm_b0", "evonorm_s0", "evonorm_s2", "graph"]
+)
+@cases.both_kerases
+def test_gain_and_offset_keep_the_size_of_a_trained_layers_output(
+    kit_name, name
+):
+    """Mean and standard deviation of every channel, after the activation."""
+    if name == "graph":
+        name = graphs.row(graphs.NAMED["evonorm_b1"])
+    keras = cases.kit(kit_name).keras
+    model = _model(keras, "BatchNormalization")
+    norm = model.get_layer("norm")
+    # Channels of unlike size, not centred, one of them with an inverted gain.
+    norm.moving_mean.assign(np.array([0.3, -1.0, 0.0, 2.0], np.float32))
+    norm.moving_variance.assign(np.array([0.1, 1.0, 9.0, 4.0], np.float32))
+    norm.gamma.assign(np.array([1.0, -0.5, 2.0, 1.0], np.float32))
+    new = evonorm_tf.convert(model, name, groups=2, xla=False)
+    x = _draws(norm, (32, 6, 6, 4)).astype(np.float32)
+    wanted = np.asarray(model(x, training=False))
+    for training in (True, False):
+        got = np.asarray(new(x, training=training))
+        for moment in (np.mean, np.std):
+            np.testing.assert_allclose(
+                moment(got, (0, 1, 2)), moment(wanted, (0, 1, 2)), rtol=0.1
+            )
+    # The layer itself is not changed by that, nor is the old one.
+    layer = new.get_layer("norm")
+    assert layer.trainable and layer.momentum == 0.9
+    np.testing.assert_array_equal(
+        tf.convert_to_tensor(norm.moving_mean),
+        np.array([0.3, -1.0, 0.0, 2.0], np.float32),
+    )
+
+
+@cases.both_kerases
+def test_an_untrained_layer_starts_as_new(kit_name):
+    keras = cases.kit(kit_name).keras
+    inputs = keras.Input((6, 6, 4))
+    x = keras.layers.BatchNormalization(name="norm")(inputs)
+    model = keras.Model(inputs, keras.layers.ReLU()(x))
+    got = _values(evonorm_tf.convert(model, "evonorm_s0").layers[1])
+    np.testing.assert_array_equal(got["gamma"], np.ones(4))
+    np.testing.assert_array_equal(got["beta"], np.zeros(4))
+    # Statistics that are not finite say nothing.
+    model = _model(keras, "BatchNormalization")
+    norm = model.get_layer("norm")
+    norm.moving_variance.assign(np.full(4, np.inf, np.float32))
+    got = _values(evonorm_tf.convert(model, "evonorm_s0").layers[1])
+    np.testing.assert_array_equal(got["gamma"], _values(norm)["gamma"])
+
+
+@cases.both_kerases
+def test_a_frozen_or_silenced_layer_stays_so(kit_name):
+    keras = cases.kit(kit_name).keras
+    model = _model(keras, "BatchNormalization")
+    norm = model.get_layer("norm")
+    norm.trainable = False
+    norm.gamma.assign(np.zeros(4, np.float32))
+    norm.beta.assign(np.array([-1.0, 0.5, 0.0, 2.0], np.float32))
+    layer = evonorm_tf.convert(model, "evonorm_b0").get_layer("norm")
+    assert not layer.trainable
+    got = _values(layer)
+    np.testing.assert_allclose(got["gamma"], np.zeros(4), atol=1e-6)
+    np.testing.assert_allclose(got["beta"], [0.0, 0.5, 0.0, 2.0], atol=1e-6)
+    np.testing.assert_array_equal(
+        got["moving_variance"], _values(norm)["moving_variance"]
+    )
 
 
 @cases.both_kerases
@@ -84,7 +171,9 @@ def test_an_affine_is_what_batch_norm_was_at_inference(kit_name):
 def test_layers_without_gain_or_offset(kit_name):
     """What the old layer has not, the new one starts as it does."""
     keras = cases.kit(kit_name).keras
-    model = _model(keras, "BatchNormalization", scale=False)
+    inputs = keras.Input((6, 6, 4))
+    x = keras.layers.BatchNormalization(scale=False)(inputs)
+    model = keras.Model(inputs, keras.layers.ReLU()(x))
     got = _values(
         evonorm_tf.convert(
             model, "evonorm_s0", without_activation="replace"
