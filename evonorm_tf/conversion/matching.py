@@ -11,6 +11,7 @@ mean and the standard deviation of the old one's.
 from typing import Any
 
 import numpy as np
+
 from evonorm_tf.conversion import (
     activations,
     plan,
