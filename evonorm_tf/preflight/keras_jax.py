@@ -123,7 +123,7 @@ def _check(model: Any) -> None:
             "tf_keras model use preflight.keras_step and preflight.lower. "
             f"Received: model={type(model).__name__}"
         )
-    if model.optimizer is None:
+    if getattr(model, "optimizer", None) is None:
         raise ValueError(
             "A training step has an optimizer: call model.compile first. "
             f"Received: model={model.name!r}, optimizer=None"
