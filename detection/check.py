@@ -12,7 +12,6 @@ would go wrong.
 import argparse
 import collections
 import itertools
-import os
 
 from matplotlib import figure
 
@@ -21,6 +20,7 @@ from detection.coco_format import Counts
 from detection.convert import TRANSPARENT
 from detection.ground_truth import Reader
 from detection.verify_records import DRAWN, Drawn, compare
+from evonorm_tf import files
 from training.images.inspection import SHOWN, Report
 
 # A mask may be a little off its box, COCO's are; not another object's.
@@ -233,5 +233,5 @@ def _report(given: argparse.Namespace, reader: Reader | None) -> int:
         status |= bool(report.problems)
     if given.picture and drawn:
         _sheet(drawn, called, given.picture)
-        print(f"Picture: {os.path.abspath(given.picture)}")
+        print(f"Picture: {files.absolute(given.picture)}")
     return int(status)

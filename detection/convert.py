@@ -17,7 +17,6 @@ import concurrent.futures
 import dataclasses
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +26,7 @@ import tensorflow as tf
 from detection import coco_format, instances, records
 from detection.coco_format import Counts
 from detection.ground_truth import Reader
+from evonorm_tf import files
 from training import progress
 
 ABOUT_FILE = "conversion.json"
@@ -80,34 +80,32 @@ def convert(
       ValueError: an output that is there, an invalid file or annotation;
         the message names both.
     """
-    job = dataclasses.replace(job, output=job.output.rstrip("/"))
+    output = files.normalize(job.output).rstrip("/")
+    job = dataclasses.replace(job, output=output)
     if job.shards < 1 or job.workers < 1:
         raise ValueError(
             "shards and workers must be positive. Received: "
             f"shards={job.shards}, workers={job.workers}"
         )
-    if os.path.exists(job.output) and not overwrite:
+    if files.exists(output) and not overwrite:
         raise ValueError(
             "The output is there already; give --overwrite or another. "
             f"Received: output={job.output!r}"
         )
-    unfinished = job.output + UNFINISHED
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = output + UNFINISHED
+    files.remove(unfinished)
     with Reader(job.annotations, True, job.skip_invalid) as reader:
         if job.masks and not job.skip_invalid:
             reader.maskless.check()
-        os.makedirs(unfinished)
+        files.make_folder(unfinished)
         try:
             about = _write(job, reader, unfinished, display)
         except Exception:  # A refusal leaves nothing half-written.
-            shutil.rmtree(unfinished)
+            files.remove(unfinished)
             raise
-    progress.write_atomically(
-        os.path.join(unfinished, ABOUT_FILE), json.dumps(about, indent=2) + "\n"
-    )
-    if os.path.exists(job.output):
-        shutil.rmtree(job.output)
-    os.rename(unfinished, job.output)
+    text = json.dumps(about, indent=2) + "\n"
+    files.write(files.join(unfinished, ABOUT_FILE), text)
+    files.move(unfinished, output)
     return about
 
 
@@ -116,7 +114,7 @@ def _write(
 ) -> dict[str, Any]:
     """All shards; what `conversion.json` is to hold."""
     shards = min(job.shards, len(reader))
-    name = os.path.basename(job.output)
+    name = files.name(job.output)
     writers = [
         tf.io.TFRecordWriter(
             f"{folder}/{name}-{shard:05d}-of-{shards:05d}.tfrecord"
@@ -141,7 +139,7 @@ def _write(
             f"Received: annotations={job.annotations!r}"
         )
     return {
-        "annotations": os.path.abspath(job.annotations),
+        "annotations": files.absolute(job.annotations),
         "images": written,
         "annotated": reader.annotations + reader.faults.counts["annotations"],
         "categories": reader.categories,

@@ -24,6 +24,9 @@ def read_images(records: str, count: int) -> dict[int, np.ndarray]:
     Args:
       records: as `input_path` in the data's config.
       count: at most so many.
+
+    Raises:
+      ValueError: no such files.
     """
     decoder = example_decoder.Decoder()
     found = tf.data.TFRecordDataset(reading.find(records)).take(count)

@@ -132,12 +132,14 @@ def _images(run: restore.Restored, paths: list[str]) -> list[np.ndarray]:
     if paths:
         return [predict.read(path) for path in paths]
     records = run.params.task.validation_data.input_path
-    if not records or not tf.io.gfile.glob(records):
+    try:
+        found = draw.read_images(records, _CHECKED)
+    except ValueError as error:
         raise ValueError(
             "The run's validation data are gone; give --image to compare the "
             f"export on. Received: input_path={records!r}"
-        )
-    return list(draw.read_images(records, _CHECKED).values())
+        ) from error
+    return list(found.values())
 
 
 def main(_: list[str]) -> None:

@@ -9,7 +9,6 @@ Each image gets a PNG with boxes, masks, names and scores, and with
 """
 
 import json
-import os
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +17,6 @@ from absl import app, flags
 from detection import detector, draw, ground_truth, restore
 from evonorm_tf import files
 from training import flags as training_flags
-from training import progress
 from training.images import decoding
 
 
@@ -71,8 +69,7 @@ def outputs(images: list[str], folder: str) -> dict[str, str]:
     """
     places = {}
     for image in images:
-        stem = os.path.splitext(os.path.basename(image))[0]
-        place = os.path.join(folder, f"{stem}.detections.png")
+        place = files.join(folder, f"{files.stem(image)}.detections.png")
         if place in places.values():
             raise ValueError(
                 "Two images have the same name; draw them into two "
@@ -122,7 +119,7 @@ def main(_: list[str]) -> None:
         names = ground_truth.categories(flag.annotations)
     found = draw_all(run, places, names, flag.threshold)
     if flag.json:
-        progress.write_atomically(flag.json, json.dumps(found))
+        files.write(flag.json, json.dumps(found))
 
 
 if __name__ == "__main__":

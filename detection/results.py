@@ -6,7 +6,6 @@ twice two times; this one knows which there are.
 """
 
 import json
-import os
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from official.vision.ops import mask_ops
 
 from detection import evaluate, ground_truth, masks
 from detection.reading import PADDING
-from training import progress
+from evonorm_tf import files
 
 Arrays = dict[str, np.ndarray]
 
@@ -101,10 +100,10 @@ class Collector:
     def result(self) -> dict[str, float]:
         """The figures, "partial_" ones unless every image was seen."""
         if self._path:
-            progress.write_atomically(self._path, json.dumps(self.results))
+            files.write(self._path, json.dumps(self.results))
         if self._path and self._masks:
             bare = [without_box(entry) for entry in self.results]
-            progress.write_atomically(masks_path(self._path), json.dumps(bare))
+            files.write(masks_path(self._path), json.dumps(bare))
         self.figures = evaluate.score(
             self.results,
             self.truth,
@@ -129,8 +128,8 @@ def masks_path(path: str) -> str:
     A file of their own, because pycocotools sorts masks into small, medium
     and large by the areas of their boxes where a file has both.
     """
-    stem, suffix = os.path.splitext(path)
-    return f"{stem}_masks{suffix}"
+    end = len(path) - len(files.suffix(path))
+    return f"{path[:end]}_masks{path[end:]}"
 
 
 def without_box(entry: dict) -> dict:

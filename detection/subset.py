@@ -9,14 +9,13 @@ images are easier than COCO's mean, and a figure on them says so or misleads.
 """
 
 import json
-import os
 from collections.abc import Iterable
 from typing import Any
 
 from absl import app, flags
 
 from detection import coco_json, ground_truth
-from training import progress
+from evonorm_tf import files
 
 
 def choose(
@@ -77,8 +76,7 @@ def main(_: list[str]) -> None:
     with ground_truth.Reader(flag.annotations, training=True) as reader:
         ids = choose(reader, flag.count, flag.most_objects, flag.least_area)
     chosen = part(flag.annotations, ids)
-    os.makedirs(os.path.dirname(flag.output) or ".", exist_ok=True)
-    progress.write_atomically(flag.output, json.dumps(chosen))
+    files.write(flag.output, json.dumps(chosen))
     print(f"{len(ids)} images, {len(chosen['annotations'])} objects: {ids}")
 
 

@@ -71,6 +71,17 @@ def name(path: Path) -> str:
     return os.path.basename(normalize(path).rstrip("/"))
 
 
+def inside(folder: Path, path: Path) -> str:
+    """The path from a folder on that it lies in; "." for the folder."""
+    above = absolute(folder).rstrip("/") + "/"
+    return absolute(path).removeprefix(above.rstrip("/")).lstrip("/") or "."
+
+
+def stem(path: Path) -> str:
+    """The last part of a path without its suffix."""
+    return os.path.splitext(name(path))[0]
+
+
 def suffix(path: Path) -> str:
     """A file's suffix with its dot, in lower case; "" for none."""
     return os.path.splitext(normalize(path))[1].lower()
@@ -314,6 +325,16 @@ def install(source: Path, path: Path) -> None:
     temporary = _temporary(path)
     copy(source, temporary)
     _replace(temporary, path)
+
+
+def move(source: Path, path: Path) -> None:
+    """Moves a file or folder to where it replaces what is there."""
+    source, path = normalize(source).rstrip("/"), normalize(path).rstrip("/")
+    if is_folder(source) and not (is_local(source) and is_local(path)):
+        install(source, path)
+        remove(source)
+    else:
+        _replace(source, path)
 
 
 def copy(source: Path, target: Path) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 
@@ -120,7 +119,7 @@ def _digest(place: str, paths: list[str]) -> str:
     """
     result, place = hashlib.sha256(), files.normalize(place)
     for path in paths:
-        result.update(os.path.relpath(path, place).encode() + b"\0")
+        result.update(files.inside(place, path).encode() + b"\0")
         result.update(hashlib.sha256(files.read(path)).digest())
     return result.hexdigest()[:12]
 

@@ -16,15 +16,8 @@ from absl import logging
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from evonorm_tf import files
-
 # How Orbit's own lines begin; it prints each, and logs it as well.
 _ORBIT = ("train |", " eval |", "restor", "saved checkpoint", "initialized")
-
-
-def write_atomically(path: str, text: str) -> None:
-    """Writes a file so that a kill leaves the old one or the new one."""
-    files.write(path, text)
 
 
 def scalars(logs: dict[str, Any]) -> dict[str, float]:

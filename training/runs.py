@@ -389,7 +389,7 @@ def find(roots: Iterable[str]) -> dict[str, Run]:
             path = files.absolute(run.folder)
             if files.real(path) not in seen:
                 seen.add(files.real(path))
-                found[path.removeprefix(above).lstrip("/")] = run
+                found[files.inside(above, path)] = run
     if not found:
         raise ValueError("Name at least one folder of runs. Received: none")
     return found

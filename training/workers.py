@@ -15,11 +15,11 @@ class Runner(train_lib.OrbitExperimentRunner):
     chief goes on from a checkpoint.
     """
 
-    def __init__(self, manager: tf.train.CheckpointManager, *args, **settings):
+    def __init__(self, manager: runs.Checkpoints, *args, **settings):
         self._manager = manager
         super().__init__(*args, **settings)
 
-    def _maybe_build_checkpoint_manager(self) -> tf.train.CheckpointManager:
+    def _maybe_build_checkpoint_manager(self) -> runs.Checkpoints:
         return self._manager
 
 

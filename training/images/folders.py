@@ -9,7 +9,6 @@ classes.
 
 import collections
 import dataclasses
-import os
 from collections.abc import Iterator
 
 from evonorm_tf import files
@@ -101,7 +100,7 @@ def classes(root: str) -> Classes:
     for label, name in enumerate(names):
         inside = LeftOut()
         found = []
-        folder = os.path.join(root, name)
+        folder = files.join(root, name)
         for _, path, is_folder in _entries(folder, inside):
             if is_folder:
                 inside.add("folders within that of a class", path)
@@ -124,11 +123,11 @@ def classes(root: str) -> Classes:
 def _below(
     folder: str, left_out: LeftOut, above: tuple[str, ...]
 ) -> Iterator[str]:
-    above = (*above, _real(folder))
+    above = (*above, files.real(folder))
     for _, path, is_folder in _entries(folder, left_out):
         if not is_folder:
             yield path
-        elif _real(path) in above:
+        elif files.real(path) in above:
             left_out.add("links to a folder above", path)
         else:
             yield from _below(path, left_out, above)
@@ -137,7 +136,7 @@ def _below(
 def _entries(folder: str, left_out: LeftOut) -> Iterator[tuple[str, str, bool]]:
     """(name, path, whether it is a folder) of folders and images."""
     for name in files.names(folder):
-        path = os.path.join(folder, name)
+        path = files.join(folder, name)
         if name.startswith(_HIDDEN):
             left_out.add("hidden files or folders", path)
         # A folder is asked for only where the name is not an image's: there
@@ -150,10 +149,6 @@ def _entries(folder: str, left_out: LeftOut) -> Iterator[tuple[str, str, bool]]:
             ending = files.suffix(name)
             kind = f"with suffix {ending}" if ending else "without a suffix"
             left_out.add(f"files {kind}", path)
-
-
-def _real(path: str) -> str:
-    return os.path.realpath(path) if files.is_local(path) else path
 
 
 def _said(left_out: LeftOut) -> str:
