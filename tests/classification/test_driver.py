@@ -32,7 +32,8 @@ def unbroken(tmp_path_factory):
 
 def _saved(folder):
     """Everything in the last checkpoint, by name: slots, averages, steps."""
-    reader = tf.train.load_checkpoint(str(folder))
+    path = runs.readable(runs.Run(folder).checkpoint())
+    reader = tf.train.load_checkpoint(path)
     names = [k for k in reader.get_variable_to_shape_map() if "/.ATTR" in k]
     # How many checkpoints were saved is not the run's state.
     names = [name for name in names if not name.startswith("save_counter")]
@@ -49,7 +50,7 @@ def _saved(folder):
 def test_run_killed_without_warning_ends_as_the_unbroken_one(
     variant, mode, tmp_path
 ):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed = tmp_path / "whole", tmp_path / "killed, [0.1] *?ü"
     params = small.VARIANTS[variant]
     first = small.run(whole, params(), mode)
     command = [sys.executable, "-m", "tests.classification.small"]

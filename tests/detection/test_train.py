@@ -54,7 +54,8 @@ def test_a_run_trains_evaluates_and_draws(tmp_path, capsys):
 
 def _saved(folder):
     """Everything in the last checkpoint, by name: slots and steps as well."""
-    reader = tf.train.load_checkpoint(str(folder))
+    path = runs.readable(runs.Run(folder).checkpoint())
+    reader = tf.train.load_checkpoint(path)
     names = [k for k in reader.get_variable_to_shape_map() if "/.ATTR" in k]
     # How many checkpoints were saved is not the run's state.
     names = [name for name in names if not name.startswith("save_counter")]
@@ -62,7 +63,7 @@ def _saved(folder):
 
 
 def test_run_killed_without_warning_ends_as_the_unbroken_one(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed = tmp_path / "whole", tmp_path / "killed, [0.1] *?ü"
     about = {"text": True, "stdout": subprocess.PIPE}
 
     def command(folder):
