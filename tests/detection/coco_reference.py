@@ -10,7 +10,6 @@ from pycocotools import mask as mask_api
 _IOUS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0, 1, 101)
 _AREAS = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))
-_MOST = (1, 10, 100)
 
 
 def _runs(text):
@@ -89,40 +88,43 @@ def figures(truth, results, kind):
         form = shape(one)
         size = form[2] * form[3] if kind == "bbox" else form.sum()
         found.setdefault(key, []).append((form, size, one["score"]))
-    categories = sorted(one["id"] for one in truth["categories"])
-    precision = np.full([4, 3, len(categories), 10, 101], -1.0)
-    recall = np.full([4, 3, len(categories), 10], -1.0)
-    for c, category in enumerate(categories):
-        images = [
+    categories = [
+        [
             _Image(
-                there.get((category, image), []),
-                found.get((category, image), []),
+                there.get((category["id"], image), []),
+                found.get((category["id"], image), []),
                 iou,
             )
             for image in sorted(sizes)
         ]
-        for a, limits in enumerate(_AREAS):
-            for m, most in enumerate(_MOST):
-                for t, least in enumerate(_IOUS):
-                    curve = _curve(images, limits, most, least)
-                    if curve is not None:
-                        precision[a, m, c, t], recall[a, m, c, t] = curve
+        for category in truth["categories"]
+    ]
+
+    def curves(limits, most=100):
+        """[categories, IoUs, 102]: precision at each recall, last recall."""
+        return np.array(
+            [
+                [_curve(images, limits, most, least) for least in _IOUS]
+                for images in categories
+            ]
+        )
 
     def mean(values):
         valid = values[values > -1]
         return valid.mean() if valid.size else -1.0
 
-    best = precision[:, 2]
+    every, *ranges = (curves(limits) for limits in _AREAS)
     return [
-        *(mean(best[0]), mean(best[0][:, 0]), mean(best[0][:, 5])),
-        *(mean(best[a]) for a in (1, 2, 3)),
-        *(mean(recall[0, m]) for m in (0, 1, 2)),
-        *(mean(recall[a, 2]) for a in (1, 2, 3)),
+        mean(every[..., :-1]),
+        *(mean(every[:, index, :-1]) for index in (0, 5)),
+        *(mean(one[..., :-1]) for one in ranges),
+        *(mean(curves(_AREAS[0], most)[..., -1]) for most in (1, 10)),
+        *(mean(one[..., -1]) for one in (every, *ranges)),
     ]
 
 
 class _Image:
-    """What is there and what was found of one category in one image."""
+    """Objects and detections of one category in one image."""
 
     def __init__(self, there, found, iou):
         self.there = there
@@ -157,14 +159,14 @@ class _Image:
 
 
 def _curve(images, limits, most, least):
-    """Precision at each recall, and the last recall; None of no object."""
+    """Precision at each recall, then the last recall; -1 without an object."""
     marks, total = [], 0
     for image in images:
         mine, count = image.match(limits, least)
         marks += mine[:most]
         total += count
     if not total:
-        return None
+        return np.full(len(_RECALLS) + 1, -1.0)
     marks.sort(key=lambda mark: -mark[0])
     hits = np.array([hit for _, hit, hidden in marks if not hidden], bool)
     right = np.cumsum(hits)
@@ -172,5 +174,6 @@ def _curve(images, limits, most, least):
     values = right / np.arange(1, len(hits) + 1)
     values = np.maximum.accumulate(values[::-1])[::-1]
     places = np.searchsorted(rates, _RECALLS, side="left")
-    precision = [values[i] if i < len(hits) else 0.0 for i in places]
-    return precision, rates[-1] if len(hits) else 0.0
+    # Where a recall is not reached: 0.
+    precision = np.append(values, 0.0)[places]
+    return np.append(precision, rates[-1] if len(hits) else 0.0)
