@@ -110,13 +110,15 @@ def open_records(data: Data) -> readers.Shards:
 def find(input_path: str | Sequence[str]) -> list[str]:
     """The files of an `input_path`: patterns, in a list or between commas.
 
+    What is there under its whole name is taken for a list of nothing else, so
+    that a path may have commas.
+
     Raises:
       ValueError: a pattern that matches nothing.
     """
     given = [input_path] if isinstance(input_path, str) else input_path
-    patterns = [part.strip() for one in given for part in one.split(",")]
     found = []
-    for pattern in filter(None, patterns):
+    for pattern in (part for one in given for part in _parts(one)):
         matched = files.match(pattern)
         if not matched:
             raise ValueError(
@@ -125,6 +127,13 @@ def find(input_path: str | Sequence[str]) -> list[str]:
             )
         found += matched
     return found
+
+
+def _parts(given: str) -> list[str]:
+    """What stands between the commas, unless they belong to one path."""
+    if files.match(given):
+        return [given]
+    return [part.strip() for part in given.split(",") if part.strip()]
 
 
 def _decoder(model: Model, data: Data) -> Callable[..., dict]:

@@ -11,6 +11,9 @@ from PIL import Image
 from evonorm_tf import files
 from training.images import decoding, readers
 
+# File systems of TFDS's own; it does not read by way of TensorFlow.
+_TFDS_READS = ("gs://", "s3://")
+
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     """The 1,797 scans of 8x8 digits inside scikit-learn.
@@ -204,6 +207,12 @@ def tfds_parse(
 def _directory(dataset: str, data_dir: str) -> str:
     root = files.normalize(data_dir or files.join("~", "tensorflow_datasets"))
     name, _, wanted = dataset.partition(":")
+    if not files.is_local(root) and not root.startswith(_TFDS_READS):
+        raise ValueError(
+            "TFDS reads its sets itself, from local paths and from "
+            f"{', '.join(_TFDS_READS)}. Copy the set there. "
+            f"Received: tfds_data_dir={data_dir!r}"
+        )
     versions = _versions(files.join(root, name))
     if not versions:
         near = [n for n in files.names(root) if _versions(files.join(root, n))]
