@@ -38,6 +38,8 @@ ROWS = (
     "cifar10/resnet20-b4/frn",
     "cifar10/resnet20-b4/evonorm_b0",
     "cifar10/resnet20-b8/evonorm_s0",
+    "cifar10/resnet20-e12-b128/gn_silu",
+    "cifar10/mobilenet_v2-w0.25-e8-b128/bn_silu",
 )
 
 

@@ -22,7 +22,7 @@ _CHANGES = (
     "task.train_data.augmentation=none,task.train_data.global_batch_size=8,"
     "task.validation_data.global_batch_size=256,task.model.width=0.5,"
     "task.model.norm_act.synchronized=true,task.model.max_depth=1,"
-    "trainer.train_steps=4,trainer.steps_per_loop=1,"
+    "trainer.steps_per_loop=1,"
     "trainer.checkpoint_interval=2,trainer.validation_interval=4,"
     "trainer.best_checkpoint_export_subdir=best,"
     "trainer.best_checkpoint_eval_metric=accuracy,"
@@ -32,7 +32,7 @@ _CHANGES = (
 )
 
 
-def _start(folder, changes="", cluster=None):
+def _start(folder, changes="", cluster=None, steps=4):
     """The entrypoint as a process of its own."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
     environment.pop("TF_CONFIG", None)
@@ -42,7 +42,9 @@ def _start(folder, changes="", cluster=None):
         [sys.executable, "-m", "classification.train"]
         + ["--experiment=digits_resnet", "--norm_act=evonorm_b0"]
         + [f"--model_dir={folder}"]
-        + [f"--params_override={_CHANGES}{changes}"],
+        + [
+            f"--params_override={_CHANGES}{changes},trainer.train_steps={steps}"
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -111,7 +113,7 @@ def _ports(count):
         return [each.getsockname()[1] for each in sockets]
 
 
-def _two_workers(folder, changes=""):
+def _two_workers(folder, changes="", steps=4):
     hosts = [f"localhost:{port}" for port in _ports(2)]
     processes = [
         _start(
@@ -121,6 +123,7 @@ def _two_workers(folder, changes=""):
                 "cluster": {"worker": hosts},
                 "task": {"type": "worker", "index": index},
             },
+            steps,
         )
         for index in range(2)
     ]
@@ -129,7 +132,7 @@ def _two_workers(folder, changes=""):
 
 def test_two_workers(one_device, tmp_path):
     # In two parts: the second goes on from the chief's checkpoint, on both.
-    said = _two_workers(tmp_path, ",trainer.train_steps=2")
+    said = _two_workers(tmp_path, steps=2)
     assert all("2 CPU replica(s), batch 8 (4 a replica)" in x for x in said)
     said = _two_workers(tmp_path)
     assert all("Going on from step 2 of 4" in x for x in said)
