@@ -19,6 +19,7 @@ from classification.examine import SHOWN, Report, examine
 from classification.settings import Data
 from configs import tables
 from training import config
+from training.images import records
 
 
 def _other_classes(splits: list[Data], reports: list[Report]) -> list[str]:
@@ -98,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
         const=0,
         help="decode every image",
     )
+    parser.add_argument(
+        "--write_counts",
+        action="store_true",
+        help="leave the numbers of records beside the files of tfrecords",
+    )
     return parser
 
 
@@ -132,6 +138,14 @@ def _print(title: str, report: Report) -> None:
     print(f"\n{title}\n{report.text('  ')}")
 
 
+def _write_counts(splits: list[Data], reports: list[Report]) -> None:
+    for data, report in zip(splits, reports):
+        if data.dataset == "tfrecords" and report.source:
+            paths = [shard.path for shard in report.source.reader.shards]
+            for path in records.write_counts(paths):
+                print(f"\nwrote {path}")
+
+
 def main(arguments: list[str]) -> int:
     """Prints what it finds; returns the exit status."""
     parser = _parser()
@@ -144,6 +158,8 @@ def main(arguments: list[str]) -> int:
     for data in splits:
         reports.append(examine(data, num_classes, given.limit))
         _print(_title(data), reports[-1])
+    if given.write_counts:
+        _write_counts(splits, reports)
     between = (_unlike if named else _other_classes)(splits, reports)
     between += _same_images(splits, reports)
     for line in between:

@@ -58,8 +58,8 @@ class Data(hyperparams.Config):
         that of the training data.
       label_offset: subtracted from the labels of "tfrecords": 1 for the
         classic ImageNet files, whose labels are 1 to 1000.
-      examples: size of the split, for "tfrecords"; counted when 0, which
-        reads the length of every record.
+      examples: how many records "tfrecords" must hold; another number is an
+        error. 0: any number.
       global_batch_size: images a step, over all replicas.
       is_training: shuffle, augment and repeat.
       augmentation: "none", "crop" or "crop_flip". Images that are resized
@@ -81,8 +81,8 @@ class Data(hyperparams.Config):
       mean: subtracted from the image in [0, 1], one value or one a channel.
       std: divided by after that.
       seed: of order and augmentation.
-      shuffle_buffer_size: records, for TFRecords that are not held in
-        memory; other sets are shuffled whole.
+      shuffle_buffer_size: records, over all hosts, for TFRecords that are not
+        held in memory; other sets are shuffled whole.
     """
 
     dataset: str = ""

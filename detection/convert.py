@@ -8,7 +8,8 @@ they are written, so that memory does not grow with them. Annotations are
 checked as a whole before the first image is. The output is a directory that
 takes its name when it is whole: what a killed conversion leaves is called
 `DIR/train.unfinished`, and the next one removes it. Beside the shards,
-`conversion.json` says what was converted and what was met.
+`conversion.json` says what was converted and what was met, and
+`record_counts.json` how many records each shard has.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from detection.coco_format import Counts
 from detection.ground_truth import Reader
 from evonorm_tf import files
 from training import progress
+from training.images.records import write_counts
 
 ABOUT_FILE = "conversion.json"
 # Names of counts, beside those of `instances`.
@@ -105,6 +107,8 @@ def convert(
             raise
     text = json.dumps(about, indent=2) + "\n"
     files.write(files.join(unfinished, ABOUT_FILE), text)
+    # Found again by the files' names and sizes, wherever the folder goes.
+    write_counts(files.match(files.join(unfinished, "*.tfrecord")))
     files.move(unfinished, output)
     return about
 

@@ -16,6 +16,7 @@ from official.vision.ops import mask_ops
 from detection import evaluate, ground_truth, masks
 from detection.reading import PADDING
 from evonorm_tf import files
+from training import workers
 
 Arrays = dict[str, np.ndarray]
 
@@ -98,10 +99,21 @@ class Collector:
         self.results.extend(kept)
 
     def result(self) -> dict[str, float]:
-        """The figures, "partial_" ones unless every image was seen."""
-        if self._path:
+        """The figures, "partial_" ones unless every image was seen.
+
+        Of several workers each has evaluated its share; all of them get the
+        figures of the whole, and the chief writes the results.
+
+        Raises:
+          ValueError: two workers have evaluated the same image.
+        """
+        devices = tf.distribute.get_strategy()
+        own = [self.results, [*self._seen], self._unused]
+        self._join(workers.gather(own, devices))
+        writes = self._path and workers.is_chief(devices)
+        if writes:
             files.write(self._path, json.dumps(self.results))
-        if self._path and self._masks:
+        if writes and self._masks:
             bare = [without_box(entry) for entry in self.results]
             files.write(masks_path(self._path), json.dumps(bare))
         self.figures = evaluate.score(
@@ -120,6 +132,21 @@ class Collector:
                 self.truth.path,
             )
         return self.figures
+
+    def _join(self, parts: list[list[Any]]) -> None:
+        """Takes what each of the workers has."""
+        if len(parts) == 1:
+            return
+        seen = [number for _, numbers, _ in parts for number in numbers]
+        self._seen = set(seen)
+        if len(self._seen) < len(seen):
+            raise ValueError(
+                "Workers have evaluated the same images. All of them need the "
+                f"same validation_data. Received: {len(seen)} evaluated, "
+                f"{len(self._seen)} different ones"
+            )
+        self.results = [one for found, _, _ in parts for one in found]
+        self._unused = sum(unused for _, _, unused in parts)
 
 
 def masks_path(path: str) -> str:

@@ -9,6 +9,7 @@ validation scenes are made of different digits.
 
 import dataclasses
 import json
+import uuid
 from collections.abc import Iterator
 
 import cv2
@@ -99,9 +100,12 @@ def ensure(params: Scenes, directory: str) -> str:
     if files.is_folder(path):
         return path
     counts = (params.train, params.validation)
-    with files.writing(path) as place:
+    unfinished = f"{path}.{uuid.uuid4().hex[:12]}.tmp"
+    with files.writing(unfinished) as place:
         for index, (split, count) in enumerate(zip(_SPLITS, counts)):
             _write(place, split, compose(params, index, count))
+    # Several workers make the same scenes; the first one's are read by all.
+    files.move_if_absent(unfinished, path)
     return path
 
 

@@ -35,6 +35,7 @@ from training import (
     progress,
     runs,
     strategy,
+    workers,
 )
 from training import flags as training_flags
 
@@ -107,7 +108,9 @@ def run(
     folder = runs.Run(files.make_folder(model_dir))
     prepared = task.prepare(params, folder.folder)
     result = driver.run(params, prepared, mode, folder.folder, display)
-    if "eval" in mode and params.task.use_coco_metrics:
+    # What is annotated and found is the same on all of several workers.
+    chief = workers.is_chief(strategy.build(params.runtime))
+    if "eval" in mode and params.task.use_coco_metrics and chief:
         _draw(params.task, prepared.coco_metric, folder, result.step)
     return result
 

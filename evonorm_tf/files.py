@@ -337,6 +337,27 @@ def move(source: Path, path: Path) -> None:
         _replace(source, path)
 
 
+def move_if_absent(source: Path, path: Path) -> None:
+    """Moves a folder to where no other process put the same one meanwhile.
+
+    What is there stays as it is, for that process may be reading it, and the
+    source is removed.
+    """
+    source, path = normalize(source).rstrip("/"), normalize(path).rstrip("/")
+    if not exists(path):
+        try:
+            if is_local(source) and is_local(path):
+                os.rename(source, path)
+            else:
+                install(source, path)
+                remove(source)
+            return
+        except OSError:  # A folder that is not empty is not replaced.
+            if not exists(path):
+                raise
+    remove(source)
+
+
 def copy(source: Path, target: Path) -> None:
     """Copies a file, or a folder with all that is in it."""
     source, target = normalize(source), normalize(target)

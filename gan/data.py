@@ -18,7 +18,7 @@ from gan import architectures, stream
 from gan.experiment import Data, Model
 from training import datasets
 from training.images import batches, readers
-from training.images.order import Order
+from training.images.order import ALONE, Order, Share
 
 _MEMORY_LIMIT = 2**31  # bytes of decoded images
 # A JPEG's pixels hang on the decoder: by up to 17 of 255 on its DCT alone.
@@ -62,10 +62,20 @@ class Images:
         pixels, labels = tf.constant(self.pixels), tf.constant(self.labels)
         return tf.gather(pixels, indices), tf.gather(labels, indices)
 
-    def in_order(self, batch: int) -> Iterator[np.ndarray]:
-        """All pixels once, [at most batch, S, S, 3], uint8."""
+    def in_order(
+        self, batch: int, share: Share = ALONE
+    ) -> Iterator[np.ndarray]:
+        """A share of each `batch` pixels in turn, [n, S, S, 3], uint8.
+
+        All once; of several shares the last batch is filled.
+        """
+        each = batch // share.pipelines
+        begin = share.pipeline * each
         for first in range(0, len(self), batch):
-            yield self.pixels[first : first + batch]
+            places = np.arange(first, first + batch)
+            if share == ALONE:
+                places = places[places < len(self)]
+            yield self.pixels[places[begin : begin + each] % len(self)]
 
 
 Source = Images | stream.Stream

@@ -10,7 +10,7 @@ import tensorflow as tf
 from evonorm_tf import files
 from gan import data, experiment, networks, sampling
 from gan.metrics import classifier, extractor, measure, reference
-from training import config, runs
+from training import config, runs, workers
 
 RESULT_FILE = "evaluation.json"
 SAMPLES = "samples"
@@ -74,6 +74,7 @@ class Evaluator(orbit.AbstractEvaluator):
         self._norm_act = params.task.model.norm_act.name
         self._sampler = sampling.Sampler(generator, params.task, strategy)
         self._run, self._step = run, step
+        self._devices, self._chief = strategy, workers.is_chief(strategy)
         self._extract: extractor.Extractor | None = None
         self._real: measure.Statistics | None = None
         self._apart = apart
@@ -96,7 +97,8 @@ class Evaluator(orbit.AbstractEvaluator):
             ("interpolation", self._sampler.interpolation()),
         ):
             path = files.join(folder, f"{name}-{step:07d}.png")
-            sampling.write_png(picture, path)
+            if self._chief:
+                sampling.write_png(picture, path)
             title = "samples" if name == "step" else name
             tf.summary.image(title, picture[np.newaxis], step=step)
         metrics = self._measure()
@@ -106,7 +108,8 @@ class Evaluator(orbit.AbstractEvaluator):
         name = RESULT_FILE
         if self._apart:
             name = f"evaluation-{step:07d}-{reference.digest(facts)[:12]}.json"
-        self.result_file = self._run.write_json(result, name)
+        if self._chief:
+            self.result_file = self._run.write_json(result, name)
         return metrics
 
     def _prepare(self) -> None:
@@ -125,28 +128,50 @@ class Evaluator(orbit.AbstractEvaluator):
         facts = measure.facts(name, len(images), extract, settings)
         path = settings.reference or reference.path_in(self._run.folder, facts)
 
+        share = workers.share(self._devices)
+        # One size of batch on any number of workers: sums stay the same.
+        batch = _REAL_BATCH * share.pipelines
+
         def make() -> measure.Statistics:
             return measure.measure(
-                images.in_order(_REAL_BATCH),
+                images.in_order(batch, share),
                 extract,
                 settings,
                 name,
                 len(images),
+                self._join if workers.several(self._devices) else None,
             )
 
-        self._real = reference.cached(path, facts, make)
+        # All workers look before the first of them writes.
+        there = workers.gather(files.exists(path), self._devices)
+        if all(there):
+            self._real = reference.cached(path, facts, make)
+            return
+        self._real = make()
+        if self._chief:
+            reference.save(self._real, path)
+
+    def _join(self, part: np.ndarray) -> np.ndarray:
+        """All workers' parts of an array."""
+        return workers.join(part, self._devices)
 
     def _open_extractor(self) -> extractor.Extractor:
         task, settings = self._task, self._task.evaluation
         if settings.extractor != "own":
             return measure.open_extractor(settings)
         images = data.open_images(task.train_data, task.model)
-        return classifier.own(
-            self._run.folder,
-            images,
-            settings.classifier_steps,
-            settings.sha256,
-        )
+
+        def own() -> extractor.Extractor:
+            return classifier.own(
+                self._run.folder,
+                images,
+                settings.classifier_steps,
+                settings.sha256,
+            )
+
+        found = own() if self._chief else None
+        workers.gather(None, self._devices)  # The others read what it wrote.
+        return found or own()
 
     def _made_facts(self) -> dict[str, str]:
         settings = self._task.evaluation
@@ -166,6 +191,7 @@ class Evaluator(orbit.AbstractEvaluator):
             settings,
             self._made_facts()["images"],
             settings.samples,
+            self._join if workers.several(self._devices) else None,
         )
         self.about = measure.about(self._real, made, settings)
         return measure.compare(self._real, made, self._extract, settings)

@@ -19,6 +19,7 @@ from training import (
     runs,
     strategy,
     watch,
+    workers,
 )
 
 Logs = dict[str, float]
@@ -79,15 +80,17 @@ def run(
         folder.require_same(params, purpose, start)
     evaluation.check(params.task.evaluation)
     devices = strategy.build(params.runtime)
+    workers.require_one_step(devices, start, folder.folder)
+    chief = workers.is_chief(devices)
     built, about = build(params, devices, start)
     if start:
         _read(built, devices, folder, params.task.model)
     files.make_folder(folder.folder)
-    if not start:
+    if not start and chief:
         # Of a run that saved nothing: its first evaluation is not this one's.
         files.write(folder.path(runs.METRICS_FILE), "")
     total = params.trainer.train_steps
-    if mode != "eval":
+    if mode != "eval" and chief:
         folder.record(params, about, finished=start >= total)
     if mode == "train_and_eval" and start == total:
         # What is finished and recorded is looked at, and left as it is.
@@ -102,7 +105,7 @@ def run(
         display.say(f"{about}. {echo.place(start, total, folder.folder)}")
         task = params.task
         images = task.train_data.global_batch_size * task.discriminator_steps
-        writes = mode != "eval"
+        writes = mode != "eval" and chief
         seen = watch.Watch(display, folder, (start, total), images, writes)
         seen.look_at(_LOSSES, ["generator", "discriminator"])
         seen.trainer = built
@@ -128,12 +131,6 @@ def build(
     Raises:
       ValueError: a config that cannot be.
     """
-    if isinstance(devices, tf.distribute.MultiWorkerMirroredStrategy):
-        raise ValueError(
-            "A GAN run has one process: several would write over each other. "
-            "Unset TF_CONFIG, or use distribution_strategy=mirrored or tpu. "
-            f"Received: {type(devices).__name__}"
-        )
     task: experiment.Task = params.task
     batch = task.train_data.global_batch_size
     about = strategy.describe(devices, batch)
@@ -221,9 +218,12 @@ def _controller(
     """Orbit's loop around the trainer; restores what there is."""
     built, seen = parts
     settings = params.trainer
+    # TensorFlow has every worker save; the chief's is the one that counts.
+    chief = workers.is_chief(devices)
+    own = folder if chief else runs.Run(workers.aside(folder))
     manager = runs.Checkpoints(
         built.checkpoint,
-        folder.folder,
+        own.folder,
         max_to_keep=settings.max_to_keep,
         step_counter=built.global_step,
         checkpoint_interval=settings.checkpoint_interval,
@@ -243,8 +243,8 @@ def _controller(
         checkpoint_manager=manager,
         # Summaries are cut at the end of a loop.
         summary_interval=settings.steps_per_loop,
-        summary_dir=folder.path("train"),
-        eval_summary_dir=folder.path("validation"),
+        summary_dir=own.path("train"),
+        eval_summary_dir=own.path("validation"),
         train_actions=[seen.trained],
         eval_actions=[seen.evaluated],
     )

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from evonorm_tf import conversion, files
 from gan import data, experiment, latent, networks, spectral
+from training import workers
 
 _SAMPLES, _STANDING, _GRID = range(3)  # Streams of random numbers.
 
@@ -65,18 +66,21 @@ class Sampler:
     def images(self, count: int) -> Iterator[np.ndarray]:
         """Batches [n, S, S, 3], uint8, of the classes in turn, `count` in all.
 
+        Of several workers each gets its part of every batch, in which the last
+        one may have images above `count`.
+
         Args:
           count: images to make.
         """
-        batch, made = self._settings.batch_size, 0
-        while made < count:
-            first = tf.constant(made // batch, tf.int64)
-            local = self._strategy.experimental_local_results(self._make(first))
-            for pixels in local:
-                kept = pixels.numpy()[: count - made]
-                made += len(kept)
-                if len(kept):
-                    yield kept
+        devices, batch = self._strategy, self._settings.batch_size
+        replicas = devices.num_replicas_in_sync
+        for first in range(0, -(-count // batch), replicas):
+            made = self._make(tf.constant(first, tf.int64))
+            local = devices.experimental_local_results(made)
+            pixels = np.concatenate([part.numpy() for part in local])
+            if not workers.several(devices):
+                pixels = pixels[: count - first * batch]
+            yield pixels
 
     def grid(self, rows: int, truncation: float = 0.0) -> np.ndarray:
         """One picture, [rows * S, classes * S, 3], uint8: a class a column.

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.images import decoding, labels, readers
+from training.images.order import ALONE, Share
 
 _as_written = tf.autograph.experimental.do_not_convert
 _ADVICE = "Fix or remove it; `python -m gan.data check` finds all such."
@@ -51,17 +52,26 @@ class Stream:
         )
         return centre(image, name, self.side), label
 
-    def in_order(self, batch: int) -> Iterator[np.ndarray]:
-        """All pixels once, [at most batch, S, S, 3], uint8."""
+    def in_order(
+        self, batch: int, share: Share = ALONE
+    ) -> Iterator[np.ndarray]:
+        """A share of each `batch` pixels in turn, [n, S, S, 3], uint8.
+
+        All once; of several shares the last batch is filled.
+        """
 
         def load(*element: tf.Tensor) -> tf.Tensor:
             image, _, name = self.reader.read(*element)
             return centre(image, name, self.side)
 
-        stream = self.reader.in_order().map(
+        elements = self.reader.in_order()
+        if share != ALONE:
+            fill = elements.take(1).repeat(-len(self) % batch)
+            elements = share.of_batches(elements.concatenate(fill), batch)
+        stream = elements.map(
             _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        yield from stream.batch(batch).prefetch(2).as_numpy_iterator()
+        ).batch(batch // share.pipelines)
+        yield from stream.prefetch(2).as_numpy_iterator()
 
 
 def centre(image: tf.Tensor, name: tf.Tensor, side: int) -> tf.Tensor:

@@ -123,6 +123,11 @@ class Trainer(orbit.StandardTrainer):
         context = tf.distribute.get_replica_context()
         replica = context.replica_id_in_sync_group
         parts = task.discriminator_steps * task.accumulation
+        # Of several workers' data TensorFlow forgets the batch's size.
+        count = task.train_data.global_batch_size // self._replicas
+        count *= task.discriminator_steps
+        images = tf.ensure_shape(images, [count, *images.shape[1:]])
+        labels = tf.ensure_shape(labels, [count])
         pieces = list(zip(tf.split(images, parts), tf.split(labels, parts)))
         keys = [
             latent.key(task.seed, self.global_step, replica, substep)

@@ -1,7 +1,12 @@
-"""Watching a run in another process."""
+"""Runs in other processes: watched, or several as the workers of one."""
 
+import contextlib
+import json
+import os
 import pathlib
+import socket
 import subprocess
+import sys
 import time
 
 import tensorflow as tf
@@ -29,3 +34,55 @@ def _saved(folder: pathlib.Path) -> int:
         return runs.Run(folder).step()
     except tf.errors.NotFoundError:
         return 0
+
+
+def start(
+    module: str, *arguments: str, cluster: dict | None = None
+) -> subprocess.Popen:
+    """Starts `python -m module`, as one of a cluster's workers or alone."""
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment.pop("TF_CONFIG", None)
+    if cluster:
+        environment["TF_CONFIG"] = json.dumps(cluster)
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(*processes: subprocess.Popen, seconds: float = 240) -> list[str]:
+    """Their output; none is left behind, whatever happens."""
+    with contextlib.ExitStack() as stack:
+        for process in processes:
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        said = [each.communicate(timeout=seconds)[0] for each in processes]
+    codes = [process.returncode for process in processes]
+    assert not any(codes), "\n\n".join(said)
+    return said
+
+
+def two_workers(
+    module: str, *arguments: str, seconds: float = 240
+) -> list[str]:
+    """The output of two processes that train together."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for each in sockets:  # Free ports, as far as one can know beforehand.
+            each.bind(("localhost", 0))
+        hosts = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    processes = [
+        start(
+            module,
+            *arguments,
+            cluster={
+                "cluster": {"worker": hosts},
+                "task": {"type": "worker", "index": index},
+            },
+        )
+        for index in range(2)
+    ]
+    return finish(*processes, seconds=seconds)

@@ -156,3 +156,12 @@ def test_local_paths_are_told_from_urls():
 def test_file_systems_that_are_not_there_are_named():
     with pytest.raises(OSError, match="nowhere://a"):
         files.exists("nowhere://a")
+
+
+def test_a_folder_that_another_process_put_there_stays(root):
+    for content in ("first", "second"):
+        source = f"{root}/{content}"
+        files.write(f"{source}/x", content)
+        files.move_if_absent(source, f"{root}/made")
+        assert not files.exists(source)
+    assert files.read_text(f"{root}/made/x") == "first"

@@ -106,7 +106,7 @@ def run(
     if found:
         purpose = "resume" if "train" in mode else "read"
         folder.require_same(params, purpose, start)
-    chief = devices.extended.should_checkpoint
+    chief = workers.is_chief(devices)
     saves = chief and "train" in mode
     if mode == "train_and_eval" and start == total:
         # What is finished and recorded is looked at, and left as it is.
@@ -194,7 +194,7 @@ def stoppable(folder: runs.Run, display: progress.Display) -> Iterator[None]:
 def _runner(params, task, mode, folder, parts) -> Iterator[Any]:
     """Builds the trainer with seeded weights, and restores what there is."""
     devices, seen = parts
-    chief = devices.extended.should_checkpoint
+    chief = workers.is_chief(devices)
     own = folder.folder if chief else workers.aside(folder)
     tf_keras.utils.set_random_seed(task.seed)
     with devices.scope():

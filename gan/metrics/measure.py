@@ -1,7 +1,7 @@
 """All that is measured of a set of images, in one pass; two sets compared."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from gan.metrics.moments import Moments
 from gan.metrics.score import ClassScore
 
 Array = np.ndarray
+Join = Callable[[Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,15 +81,19 @@ def measure(
     settings: experiment.Evaluation,
     name: str,
     count: int,
+    join: Join | None = None,
 ) -> Statistics:
     """Sees all images once.
 
     Args:
-      batches: of pixels [n, S, S, 3], uint8; `count` in all.
+      batches: of pixels [n, S, S, 3], uint8; `count` in all, or more, which
+        only fill the last batches.
       extract: what they are seen through.
       settings: how they are measured.
       name: see `facts`.
       count: their number.
+      join: of several workers, each of which has a part of every batch, puts
+        the parts of an array together.
 
     Raises:
       ValueError: too few images, or another number than `count`.
@@ -100,6 +105,9 @@ def measure(
     kept = kernel.Kept(count, extract.size, wanted)
     for pixels in batches:
         features, logits = extract(pixels)
+        if join:
+            left = count - moments.count
+            features, logits = join(features)[:left], join(logits)[:left]
         moments.update(features)
         score.update(logits)
         kept.update(features)

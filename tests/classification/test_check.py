@@ -1,6 +1,7 @@
 """`python -m classification.data check`: what it finds, and its status."""
 
 import gzip
+import json
 
 import tensorflow as tf
 from PIL import Image
@@ -184,3 +185,14 @@ def test_a_file_that_is_gone_is_named(tmp_path, capsys):
     (tmp_path / "class_0" / "gone.png").symlink_to(tmp_path / "nowhere")
     status, out = _folder(capsys, tmp_path)
     assert status == 1 and "gone.png" in out.split("PROBLEM")[1]
+
+
+def test_counts_of_records_are_left_beside_the_files(tmp_path, capsys):
+    images.write_tfrecords(tmp_path, counts=(20, 30))
+    flags = ["--dataset=tfrecords", f"--path={tmp_path}/train-*"]
+    status, out = _run(capsys, *flags, "--write_counts", "--limit=1")
+    assert status == 0 and "wrote" in out
+    found = json.loads((tmp_path / "record_counts.json").read_text())
+    assert [count for _, count in found.values()] == [20, 30]
+    status, out = _run(capsys, *flags)
+    assert status == 0 and "50 examples" in out

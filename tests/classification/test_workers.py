@@ -4,20 +4,13 @@ The layer is EvoNorm-B0 with pooled batch statistics: halves of a batch must
 behave as the whole. Without augmentation, which is drawn a replica at a time.
 """
 
-import contextlib
-import json
-import os
-import socket
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import running
 from training import runs
 
-_TIMEOUT = 240  # seconds
 _CHANGES = (
     "task.train_data.augmentation=none,task.train_data.global_batch_size=8,"
     "task.validation_data.global_batch_size=256,task.model.width=0.5,"
@@ -32,35 +25,18 @@ _CHANGES = (
 )
 
 
-def _start(folder, changes="", cluster=None, steps=4):
-    """The entrypoint as a process of its own."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
-    environment.pop("TF_CONFIG", None)
-    if cluster:
-        environment["TF_CONFIG"] = json.dumps(cluster)
-    return subprocess.Popen(
-        [sys.executable, "-m", "classification.train"]
-        + ["--experiment=digits_resnet", "--norm_act=evonorm_b0"]
-        + [f"--model_dir={folder}"]
-        + [
-            f"--params_override={_CHANGES}{changes},trainer.train_steps={steps}"
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
+def _arguments(folder, changes="", steps=4):
+    return (
+        "classification.train",
+        "--experiment=digits_resnet",
+        "--norm_act=evonorm_b0",
+        f"--model_dir={folder}",
+        f"--params_override={_CHANGES},trainer.train_steps={steps}{changes}",
     )
 
 
-def _finish(*processes):
-    """Their output; none is left behind, whatever happens."""
-    with contextlib.ExitStack() as stack:
-        for process in processes:
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-        said = [each.communicate(timeout=_TIMEOUT)[0] for each in processes]
-    codes = [process.returncode for process in processes]
-    assert not any(codes), "\n\n".join(said)
+def _run(folder, changes=""):
+    (said,) = running.finish(running.start(*_arguments(folder, changes)))
     return said
 
 
@@ -79,7 +55,7 @@ def _weights(folder):
 def one_device(tmp_path_factory):
     """Losses, weights and metrics of the run on one device."""
     folder = tmp_path_factory.mktemp("one")
-    _finish(_start(folder))
+    _run(folder)
     return folder
 
 
@@ -99,40 +75,18 @@ def _assert_equal_runs(folder, one_device):
 
 
 def test_two_logical_cpus(one_device, tmp_path):
-    (said,) = _finish(_start(tmp_path, ",runtime.cpu_replicas=2"))
+    said = _run(tmp_path, ",runtime.cpu_replicas=2")
     assert "MirroredStrategy, 2 CPU replica(s), batch 8 (4 a replica)" in said
     _assert_equal_runs(tmp_path, one_device)
 
 
-def _ports(count):
-    """Free ports of this machine, as far as one can know beforehand."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def _two_workers(folder, changes="", steps=4):
-    hosts = [f"localhost:{port}" for port in _ports(2)]
-    processes = [
-        _start(
-            folder,
-            changes,
-            {
-                "cluster": {"worker": hosts},
-                "task": {"type": "worker", "index": index},
-            },
-            steps,
-        )
-        for index in range(2)
-    ]
-    return _finish(*processes)
+def _two_workers(folder, steps=4):
+    return running.two_workers(*_arguments(folder, steps=steps))
 
 
 def test_two_workers(one_device, tmp_path):
     # In two parts: the second goes on from the chief's checkpoint, on both.
-    said = _two_workers(tmp_path, steps=2)
+    said = _two_workers(tmp_path, 2)
     assert all("2 CPU replica(s), batch 8 (4 a replica)" in x for x in said)
     said = _two_workers(tmp_path)
     assert all("Going on from step 2 of 4" in x for x in said)

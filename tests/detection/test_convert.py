@@ -232,6 +232,7 @@ def test_a_killed_conversion_never_looks_finished(tmp_path, monkeypatch):
         "conversion.json",
         "out-00000-of-00002.tfrecord",
         "out-00001-of-00002.tfrecord",
+        "record_counts.json",
     ]
     assert not (tmp_path / "out.unfinished").exists()
     with pytest.raises(ValueError, match="--overwrite"):

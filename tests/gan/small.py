@@ -1,5 +1,13 @@
-"""A GAN of 8 px and a few channels, for the tests of this folder."""
+"""A GAN of 8 px and a few channels, for the tests of this folder.
 
+    python -m tests.gan.small MODEL_DIR STEPS CPU_REPLICAS
+
+trains it, for a test of several processes.
+"""
+
+import sys
+
+import evonorm_tf
 from gan import architectures, experiment, run  # noqa: F401
 from training import config
 
@@ -80,3 +88,17 @@ def parameters(norm_act="evonorm_b0", task=None, **trainer):
 def make(model_dir, params, mode="train", display=None):
     """Makes the run, from where `model_dir` left off."""
     return run.run(params, mode, str(model_dir), display or Silent())
+
+
+def _main(model_dir, steps, cpu_replicas):
+    params = parameters("evonorm_s0", train_steps=int(steps))
+    params.runtime.cpu_replicas = int(cpu_replicas)
+    shown = Silent()
+    # Compilation, tested with the layers, would be most of the time.
+    with evonorm_tf.using(xla=False):
+        make(model_dir, params, "train_and_eval", shown)
+    print(*shown.lines, sep="\n")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

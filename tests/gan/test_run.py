@@ -1,7 +1,6 @@
 """Settings, rows and --debug; the guard; steps as a TPU would get them."""
 
 import types
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -133,12 +132,6 @@ def test_evaluations_are_where_an_unbroken_run_has_them(step, known, tmp_path):
         expected += [f"train to {last}", f"evaluate at {last}"]
     left = {0: 0, 3: 1, 4: 3 if known else 2}[step]
     assert controller.done == [*expected[left:], "save"]
-
-
-def test_several_workers_are_refused():
-    devices = mock.Mock(spec=tf.distribute.MultiWorkerMirroredStrategy)
-    with pytest.raises(ValueError, match="one process"):
-        run.build(small.parameters(), devices, 0)
 
 
 def test_paper_defaults_need_a_recipe():

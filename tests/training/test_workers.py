@@ -10,8 +10,16 @@ import pytest
 
 _WORKER = """
 import sys
+import numpy as np
 from training import strategy, workers
 devices = strategy.build(strategy.Runtime())
+share = workers.share(devices)
+assert share.pipelines == 2
+found = workers.gather(["\u00e4" * (1 + 5 * share.pipeline)], devices)
+assert found == [["\u00e4"], ["\u00e4" * 6]], found
+joined = workers.join(np.arange(share.pipeline + 1), devices)
+assert joined.tolist() == [0, 0, 1], joined
+assert workers.is_chief(devices) == (share.pipeline == 0)
 workers.require_one_step(devices, 4, "shared")
 workers.require_one_step(devices, int(sys.argv[1]), "its-own")
 """

@@ -102,6 +102,9 @@ class Share:
         )
 
 
+ALONE = Share()
+
+
 @functools.cache
 def _say(text: str) -> None:
     print(text)
