@@ -53,6 +53,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either YAML 1.1 or `_Loader` would take for more."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = {
+        first: list(resolvers)
+        for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
+    }
+
+
 _NUMBER = r"(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
 _NUMBER += r"|[0-9][0-9_]*[eE][-+]?[0-9]+"
 for _tag, _pattern in {
@@ -62,9 +71,20 @@ for _tag, _pattern in {
     "float": rf"[-+]?(?:{_NUMBER})|(?i:[-+]?\.inf|\.nan)",
     "merge": "<<",
 }.items():
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None
-    )
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None
+        )
+
+
+def as_yaml(value: Any, **options: Any) -> str:
+    """A value as YAML text, which reads back as the same value.
+
+    Args:
+      value: of mappings, lists, text, numbers, booleans and None.
+      **options: of `yaml.dump`.
+    """
+    return yaml.dump(value, Dumper=_Dumper, **options)
 
 
 def _yaml(text: str, received: str) -> Any:

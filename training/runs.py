@@ -25,6 +25,7 @@ import yaml
 from official.modeling import hyperparams
 
 from evonorm_tf import files
+from training import overrides
 from training.same_experiment import differences, flat
 
 CONFIG_FILE = "params.yaml"
@@ -470,4 +471,4 @@ def versions() -> dict[str, str]:
 
 def as_yaml(params: hyperparams.Config) -> str:
     """A config as params.yaml holds it."""
-    return yaml.safe_dump(params.as_dict(), sort_keys=False)
+    return overrides.as_yaml(params.as_dict(), sort_keys=False)

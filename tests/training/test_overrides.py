@@ -9,7 +9,6 @@ import pathlib
 
 import hypothesis
 import pytest
-import yaml
 from hypothesis import strategies as st
 
 from classification import experiment as _classification  # noqa: F401
@@ -201,12 +200,20 @@ def test_any_value_of_any_key_is_kept_or_refused_often(given):
 
 def _read_back(value, path):
     """A value through an override in quotes, and a path as it stands."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**9)
+    text = overrides.as_yaml(value, default_flow_style=True, width=10**9)
     quoted = f"a.b={text.removesuffix('...' + chr(10)).strip()}"
     if value and not isinstance(value, str):
         hypothesis.assume("{" in text or "[" in text)
         assert overrides.parse(quoted) == {"a": {"b": value}}
     assert overrides.parse(f"a=/{path},b=1") == {"a": f"/{path}", "b": 1}
+
+
+@pytest.mark.parametrize("text", ["0E0", "1e5", "tRue", "010", "1:30", "~"])
+def test_text_that_looks_like_more_is_written_in_quotes(text):
+    """As params.yaml, which a resumed run is compared with, is written."""
+    written = overrides.as_yaml({"a": {"b": text}}, default_flow_style=True)
+    quoted = written.strip().removeprefix("{a: {b: ").removesuffix("}}")
+    assert overrides.parse(f"a.b={quoted}") == {"a": {"b": text}}
 
 
 PATHS = st.text(
