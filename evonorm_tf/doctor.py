@@ -148,11 +148,12 @@ def _combinations(machine: Machine) -> Iterator[Conflict]:
     """Packages that do not go together, or need one that is missing."""
     versions = machine.versions
     found = [name for name in _TENSORFLOWS if name in versions]
-    if not found:
+    needed = "jax" if _backend(machine) == "jax" else "tensorflow"
+    if not (found if needed == "tensorflow" else needed in versions):
         yield Conflict(
-            "no TensorFlow",
-            "The layers compute with it.",
-            "pip install tensorflow",
+            f"no {needed}",
+            f"The layers compute with it (KERAS_BACKEND={_backend(machine)}).",
+            f"pip install {needed}",
         )
     if len(found) > 1:
         yield Conflict(
@@ -197,13 +198,16 @@ def _settings(machine: Machine) -> Iterator[Conflict]:
             "Use the layers of evonorm_tf.legacy, or unset "
             "TF_USE_LEGACY_KERAS.",
         )
-    backend = machine.environment.get("KERAS_BACKEND", "tensorflow")
-    if backend != "tensorflow":
+    if _backend(machine) not in ("tensorflow", "jax"):
         yield Conflict(
-            f"KERAS_BACKEND={backend}",
-            "The layers compute with TensorFlow.",
-            "export KERAS_BACKEND=tensorflow",
+            f"KERAS_BACKEND={_backend(machine)}",
+            "The layers compute with TensorFlow or JAX.",
+            "export KERAS_BACKEND=tensorflow, or jax",
         )
+
+
+def _backend(machine: Machine) -> str:
+    return machine.environment.get("KERAS_BACKEND", "tensorflow")
 
 
 def report(machine: Machine, conflicts: list[Conflict]) -> str:

@@ -10,6 +10,8 @@ import importlib
 import os
 from typing import Any
 
+from evonorm_tf import versions
+
 _BACKENDS = ("tensorflow", "jax")
 
 
@@ -25,7 +27,11 @@ def _check_backend(name: str) -> None:
 # Before the import: Keras would fail first, on a backend that is not there.
 _check_backend(os.environ.get("KERAS_BACKEND", "tensorflow"))
 
-import keras  # noqa: E402
+try:
+    import keras
+except ModuleNotFoundError as error:
+    raise versions.missing(__name__, error) from error
+versions.check_minimum("keras", keras.__version__)
 
 from evonorm_tf.layer import NamedMixin, NormActMixin  # noqa: E402
 

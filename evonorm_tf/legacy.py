@@ -8,19 +8,27 @@
 
 from typing import Any
 
-import tensorflow as tf
+from evonorm_tf import versions
 
+try:
+    import tensorflow as tf
+except ModuleNotFoundError as error:
+    raise versions.missing(__name__, error) from error
 try:
     import tf_keras
 except ImportError as error:
+    # Of another number it would install another TensorFlow.
+    minor = ".".join(tf.__version__.split(".")[:2])
     raise ImportError(
         "evonorm_tf.legacy is for tf_keras models and needs tf_keras: "
-        "pip install tf_keras==2.20.1. For Keras 3 use evonorm_tf.layers."
+        f"pip install 'tf_keras=={minor}.*'. For Keras 3 use "
+        "evonorm_tf.layers."
     ) from error
 
 from evonorm_tf.layer import NamedMixin, NormActMixin
 from evonorm_tf.ops import tensorflow as backend
 
+versions.check_minimum("tf_keras", tf_keras.__version__)
 _register = tf_keras.saving.register_keras_serializable(package="evonorm_tf")
 
 

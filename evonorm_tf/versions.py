@@ -64,6 +64,20 @@ GARDEN = {
 }
 
 
+def missing(user: str, error: ModuleNotFoundError) -> ImportError:
+    """The error of a module that needs a package that is not installed.
+
+    Args:
+      user: the module.
+      error: of importing the package.
+    """
+    package = (error.name or str(error)).split(".")[0]
+    return ImportError(
+        f"{user} needs {package}, which is not installed. How to fix it: "
+        f"pip install {package}"
+    )
+
+
 def check_minimum(name: str, version: str) -> None:
     """Refuses a version older than all tested ones.
 

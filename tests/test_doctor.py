@@ -42,7 +42,8 @@ def test_a_machine_in_order_has_no_findings():
     [
         ({"python": "3.10.13"}, "Python 3.10.13", ">=3.11"),
         ({"python": "3.14.0"}, "Python 3.14.0", "<3.14"),
-        (_versions(tensorflow=None), "no TensorFlow", "pip install"),
+        (_versions(tensorflow=None), "no tensorflow", "pip install"),
+        ({"environment": {"KERAS_BACKEND": "jax"}}, "no jax", "pip install"),
         (
             _versions(**{"tensorflow-tpu": "2.20.0"}),
             "tensorflow beside tensorflow-tpu",
@@ -96,6 +97,17 @@ def test_another_tensorflow_fits_the_layers_and_not_the_model_garden():
     newer["versions"]["tf_keras"] = "2.20.1"
     (found,) = doctor.examine(alone)
     assert found.fix == "pip install 'tf_keras==2.21.*'"
+
+
+def test_the_layers_on_jax_need_no_tensorflow():
+    alone = doctor.Machine(
+        python="3.13.1",
+        versions={"keras": "3.13.2", "jax": "0.7.2"},
+        environment={"KERAS_BACKEND": "jax"},
+        devices={},
+        failure="exit status 1: No module named 'tensorflow'",
+    )
+    assert doctor.examine(alone) == []
 
 
 def test_versions_below_the_minimum_are_refused():

@@ -86,6 +86,28 @@ for one in keras, tf_keras:
     assert _python(code).split() == ["24", "24"]
 
 
+def test_what_is_missing_or_too_old_is_named():
+    code = """
+import importlib, sys, types
+for name, user in (("keras", "layers"), ("tensorflow", "legacy")):
+    sys.modules[name] = None
+    try:
+        importlib.import_module("evonorm_tf." + user)
+    except ImportError as error:
+        print(error)
+sys.modules["keras"] = types.ModuleType("keras")
+sys.modules["keras"].__version__ = "3.6.0"
+try:
+    import evonorm_tf.layers
+except ImportError as error:
+    print(error)
+"""
+    no_keras, no_tensorflow, old = _python(code).splitlines()
+    assert "keras, which is not installed" in no_keras
+    assert "tensorflow, which is not installed" in no_tensorflow
+    assert "keras 3.7 or newer" in old and "Received: keras 3.6.0" in old
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """The built wheel."""

@@ -28,10 +28,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from evonorm_tf import versions
 from evonorm_tf.ops import kernel as kernel_lib
 from evonorm_tf.ops import moments
 from evonorm_tf.ops.kernel import Analytic, General, Plan, Statistics
 from evonorm_tf.ops.moments import Moments
+
+versions.check_minimum("tensorflow", tf.__version__)
 
 Tensor = tf.Tensor
 _BACKEND = sys.modules[__name__]  # What kernels get to compute with.
