@@ -11,7 +11,7 @@ import tensorflow as tf
 from classification import datasets
 from classification.settings import Data
 from classification.sources import Memory, Records, Source
-from training.images import inspection, readers
+from training.images import decoding, inspection, readers
 
 SHOWN = inspection.SHOWN
 
@@ -96,7 +96,10 @@ def _records(
             try:
                 encoded, label, name = read(tf.constant(place))
             except tf.errors.OpError as error:
-                report.problems.append(f"A file cannot be read: {error}")
+                report.problems.append(
+                    f"An image cannot be read: {decoding.cause(error)}. Fix "
+                    "or remove it."
+                )
                 continue
             yield encoded.numpy(), int(label), name.numpy().decode()
         return
@@ -108,7 +111,7 @@ def _records(
         report.problems.append(
             "Reading stops at an error. A file that is cut off must be copied "
             "again; records without image/encoded or image/class/label are "
-            f"of another layout. TensorFlow says: {error.message[:300]}"
+            f"of another layout. TensorFlow says: {decoding.cause(error)[:300]}"
         )
 
 

@@ -99,6 +99,8 @@ def _reader(path: str) -> Iterator["_Reader"]:
             yield reader
         except ijson.JSONError as error:
             reader.refuse(_reason(error))
+        except UnicodeDecodeError:  # Of "\udc00", which yajl lets through.
+            reader.refuse("a string has half of a surrogate pair")
 
 
 def _has_infinities(file: BinaryIO) -> bool:

@@ -89,6 +89,13 @@ def _score(
     """As `score`, for validated results."""
     toolkit = _toolkit(backend)
     chosen = set(truth.images) if images is None else set(images)
+    if not chosen:
+        raise ValueError(
+            "There is no image to score over: none has a result, or none was "
+            "evaluated. If nothing was found in any image give "
+            f"--missing=empty. Received: 0 of {len(truth.images)} images of "
+            f"annotations={truth.path!r}"
+        )
     label = "" if chosen == set(truth.images) else PARTIAL
     figures: dict[str, float] = {}
     # Where nothing was found, what is annotated says what is scored.

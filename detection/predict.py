@@ -28,9 +28,7 @@ def read(path: str) -> np.ndarray:
     Raises:
       ValueError: no such file, or one that cannot be read as an image.
     """
-    if not files.is_file(path):
-        raise ValueError(f"There is no such file. Received: image={path!r}")
-    return decoding.read(files.read(path), path).pixels
+    return decoding.read(decoding.load(path), path).pixels
 
 
 def predict(

@@ -55,12 +55,8 @@ def read_image(image: dict[str, Any], folder: str) -> ImageFile:
     lacking = {"file_name", "height", "width"} - set(image)
     if lacking:
         raise ValueError(f"An image lacks {sorted(lacking)}. Received: {about}")
-    try:
-        content = files.read(files.join(folder, image["file_name"]))
-    except OSError as error:
-        raise ValueError(
-            f"An image cannot be read: {error}. Received: {about}"
-        ) from error
+    path = files.join(folder, image["file_name"])
+    content = decoding.load(path, f"{about}, path={path!r}")
     found = decoding.read(content, about)
     height, width = found.pixels.shape[:2]
     if (width, height) != (image["width"], image["height"]):

@@ -19,7 +19,7 @@ import tensorflow as tf
 from configs import tables
 from gan import data, experiment, sets, stream
 from training import config
-from training.images import inspection
+from training.images import decoding, inspection
 
 
 def examine(task: experiment.Task, split: str, limit: int) -> inspection.Report:
@@ -74,7 +74,7 @@ def _look_at_files(
         except tf.errors.OpError as error:
             report.problems.append(
                 "Reading stops at an error; copy the files again, or prepare "
-                f"the set anew. TensorFlow says: {error.message[:300]}"
+                f"the set anew. TensorFlow says: {decoding.cause(error)[:300]}"
             )
 
     found = list(inspection.look_at_all(content()))

@@ -75,7 +75,7 @@ def _folder(place: str) -> Set:
         )
     # All of them, before the first is measured: what is wrong with the last
     # should not come out hours later.
-    found = list(inspection.look_at_all((files.read(p), p) for p in paths))
+    found = list(inspection.look_at_all((decoding.load(p), p) for p in paths))
     refused = next((one.problem for one in found if one.problem), None)
     if refused:
         raise ValueError(refused)
@@ -104,7 +104,7 @@ def _folder(place: str) -> Set:
         for start in range(0, len(paths), _BATCH):
             yield np.stack(
                 [
-                    decoding.read(files.read(path), path).pixels
+                    decoding.read(decoding.load(path), path).pixels
                     for path in paths[start : start + _BATCH]
                 ]
             )

@@ -351,6 +351,17 @@ def test_masks_need_the_size_of_their_image(score):
         score(truth, [_masked(_CODE["counts"])])
 
 
+@pytest.mark.parametrize(
+    "section, key", [("categories", "name"), ("images", "file_name")]
+)
+def test_text_that_cannot_be_written_is_named(score, section, key):
+    truth = _truth([_object(1)])
+    score(truth, [_result()])
+    truth[section][0][key] = "half a \udc00"
+    with pytest.raises(ValueError, match=rf"half of a surr.*{section}\[0\]"):
+        score(truth, [_result()])
+
+
 def test_text_that_is_no_utf8_is_named(tmp_path):
     text = json.dumps(_truth([_object(1)])).replace("cat", "Stra\u00dfe")
     (tmp_path / "t.json").write_text(text, encoding="latin-1")

@@ -36,10 +36,10 @@ def _perfect(annotations):
     ]
 
 
-def _score_file(results, annotations, tmp_path, missing="error"):
+def _score_file(results, annotations, tmp_path, missing="error", **settings):
     path = tmp_path / "results.json"
     path.write_text(json.dumps(results))
-    return evaluate.score_file(str(path), annotations, missing)
+    return evaluate.score_file(str(path), annotations, missing, **settings)
 
 
 def _worse(results):
@@ -108,6 +108,15 @@ def test_a_missing_image_is_an_error_until_said_what_it_is(
 def test_nothing_found_scores_zero(annotations, tmp_path):
     figures = _score_file([], annotations, tmp_path, missing="empty")
     assert figures["AP"] == figures["mask_AP"] == 0
+
+
+@pytest.mark.parametrize("backend", evaluate.BACKENDS)
+def test_no_image_to_score_is_an_error(backend, annotations, tmp_path):
+    with pytest.raises(ValueError, match="no image to score") as raised:
+        _score_file([], annotations, tmp_path, missing="skip", backend=backend)
+    assert annotations in str(raised.value)
+    with pytest.raises(ValueError, match="no image to score"):
+        Collector(annotations, None, False).result()
 
 
 def test_files_that_are_not_there_are_named(annotations, tmp_path):

@@ -199,6 +199,12 @@ def test_sets_that_cannot_be_measured(places, extract, tmp_path):
     refused(real, r"000\.png cannot be read")
     path.write_bytes(b"text")
     refused(real, r"000\.png cannot be read")
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    refused(real, r"cannot be read: No such file.*000\.png")
+    path.unlink()
+    path.mkdir()
+    refused(real, r"cannot be read: Is a directory.*000\.png")
     with pytest.raises(ValueError, match="8 px"):
         extract(np.zeros((1, 9, 9, 3), np.uint8))
 

@@ -29,6 +29,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
+from evonorm_tf import files
+
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 _BY_PILLOW = FORMATS[2:]
 # TensorFlow decodes a PNG with an alpha channel up to this size.
@@ -92,8 +94,27 @@ def read(encoded: bytes, name: str, advice: str = _ADVICE) -> Picture:
         hidden = int(tf.reduce_sum(tf.cast(pixels[..., 3] != opaque, tf.int32)))
         return Picture(_composite(pixels, opaque).numpy(), kind, hidden)
     except tf.errors.OpError as error:
-        reason = f"TensorFlow cannot decode it ({_cause(error)})"
+        reason = f"TensorFlow cannot decode it ({cause(error)})"
         raise ValueError(_refusal(encoded, name, reason, advice)) from error
+
+
+def load(path: str, name: str = "") -> bytes:
+    """The content of an image file.
+
+    Args:
+      path: the file.
+      name: what an error calls it; its path by default.
+
+    Raises:
+      ValueError: there is no such file, or it cannot be opened.
+    """
+    try:
+        return files.read(path)
+    except OSError as error:
+        raise ValueError(
+            f"An image cannot be read: {error.strerror or error}. {_ADVICE} "
+            f"Received: {name or path}"
+        ) from error
 
 
 def standardize(
@@ -199,7 +220,7 @@ def _refusal(encoded: bytes, name: str, reason: str, advice: str) -> str:
     )
 
 
-def _cause(error: tf.errors.OpError) -> str:
+def cause(error: tf.errors.OpError) -> str:
     """TensorFlow's message without the names of operations around it."""
     return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", error.message)
 

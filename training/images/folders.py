@@ -137,6 +137,7 @@ def _entries(folder: str, left_out: LeftOut) -> Iterator[tuple[str, str, bool]]:
     """(name, path, whether it is a folder) of folders and images."""
     for name in files.names(folder):
         path = files.join(folder, name)
+        _check_name(path)
         if name.startswith(_HIDDEN):
             left_out.add("hidden files or folders", path)
         # A folder is asked for only where the name is not an image's: there
@@ -149,6 +150,17 @@ def _entries(folder: str, left_out: LeftOut) -> Iterator[tuple[str, str, bool]]:
             ending = files.suffix(name)
             kind = f"with suffix {ending}" if ending else "without a suffix"
             left_out.add(f"files {kind}", path)
+
+
+def _check_name(path: str) -> None:
+    """Checks that TensorFlow can open a path, and that it can be printed."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "The name of a file or folder must be UTF-8; rename it, for "
+            f"example by `convmv -f latin1 -t utf8`. Received: path={path!r}"
+        ) from error
 
 
 def _said(left_out: LeftOut) -> str:

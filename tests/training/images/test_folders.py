@@ -75,6 +75,13 @@ def test_brackets_and_stars_are_not_patterns(tmp_path):
     assert found.paths == [f"{tmp_path}/[v1] *?/ü [1]/a[b].png"]
 
 
+def test_names_that_are_not_utf8_are_refused(tmp_path):
+    _touch(tmp_path / "a" / "1.png", tmp_path / "b" / os.fsdecode(b"\xfc.png"))
+    for find in (folders.classes, folders.find):
+        with pytest.raises(ValueError, match=r"must be UTF-8.*xfc|dcfc"):
+            find(str(tmp_path))
+
+
 def test_a_folder_that_is_no_set_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         folders.classes(str(tmp_path / "none"))
