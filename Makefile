@@ -8,11 +8,13 @@ PYTHON = $(shell for p in $(CANDIDATES); do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := vision,gan,search,tpu,export,dev
+EXTRAS := vision,gan,search,tpu,export,docs,dev
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-all test-versions lint format bench clean
+.PHONY: help setup demo test test-fast test-all test-versions lint format bench \
+  docs docs-serve clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -65,6 +67,12 @@ format: $(STAMP)  ## let ruff fix what it can
 
 bench: $(STAMP)  ## time of every layer against BatchNorm + ReLU
 	@$(BIN)/python -m benchmarks.layers
+
+docs: $(STAMP)  ## build the documentation site in build/site, strictly
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(STAMP)  ## show the documentation site at http://127.0.0.1:8000
+	$(BIN)/mkdocs serve
 
 clean:  ## remove .venv and what runs left
 	rm -rf $(VENV) runs build dist *.egg-info

@@ -1,4 +1,4 @@
-"""The goals of performance, and how far the figures on disk reach them."""
+"""Performance goals, and whether the recorded figures reach them."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ NOT_RUN = "*not run*"
 
 
 def preflights(runs: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """ResNet-50's preflights by layer: tpu-r50-LAYER.json."""
+    """Reads the preflights of ResNet-50, tpu-r50-LAYER.json, by layer."""
     names = ("bn_relu", "evonorm_b0", "evonorm_s0")
     files = {name: runs / f"tpu-r50-{name}.json" for name in names}
     return {
@@ -20,7 +20,7 @@ def preflights(runs: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 
 def steps(documents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The compiled steps of all preflights, by layer."""
+    """Returns the compiled steps of all preflights, by layer."""
     found: dict[str, dict[str, Any]] = {}
     for document in documents.values():
         found |= document["steps"]
@@ -28,7 +28,7 @@ def steps(documents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _verdict(values: dict[str, float], goal: float, least: bool) -> list[str]:
-    """What was reached, and whether that is the goal."""
+    """Formats the values, and whether all of them reach the goal."""
     if not values:
         return [NOT_RUN, ""]
     met = [v >= goal if least else v <= goal for v in values.values()]
@@ -78,7 +78,7 @@ def _cpu(runs: pathlib.Path) -> dict[str, float]:
 
 
 def gpu(runs: pathlib.Path, part: str) -> dict[str, Any] | None:
-    """What benchmarks/gpu.py wrote of a part, or None where it did not run."""
+    """Reads a part of benchmarks/gpu.py; None if it was not run."""
     path = runs / "gpu" / f"{part}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
@@ -93,7 +93,7 @@ def _gpu(runs: pathlib.Path, part: str, key: str) -> dict[str, float]:
 
 
 def gpu_largest(runs: pathlib.Path) -> dict[str, float]:
-    """Largest batches on the GPU, each to the first, Keras's baseline."""
+    """Returns largest batches on the GPU as ratios to Keras's baseline."""
     document = gpu(runs, "networks")
     found = {
         row["layer"]: row["largest_batch"]
@@ -105,14 +105,14 @@ def gpu_largest(runs: pathlib.Path) -> dict[str, float]:
 
 
 def rows(runs: pathlib.Path) -> list[list[str]]:
-    """Measure, goal, reached, verdict.
+    """Returns the rows (measure, goal, reached, verdict) of the table.
 
     Args:
-      runs: where the benchmarks' JSON lies.
+      runs: folder of the benchmarks' JSON files.
     """
     measured = (
         (
-            "CPU, one layer, forward + backward, time to tf_keras "
+            "CPU, one layer, forward + backward: time relative to tf_keras "
             "BatchNormalization + ReLU, the worse of two sizes",
             1.5,
             False,
@@ -120,32 +120,32 @@ def rows(runs: pathlib.Path) -> list[list[str]]:
         ),
         (
             "TPU compiler, ResNet-50 step, batch 128, bf16: bytes accessed "
-            "to bn_relu",
+            "relative to bn_relu",
             1.02,
             False,
             _tpu(runs, "bytes_accessed"),
         ),
         ("the same: temporaries", 1.02, False, _tpu(runs, "temporary_bytes")),
         (
-            "the same for all six, in a chain of convolutions: bytes accessed",
+            "TPU compiler, chain of convolutions, all six: bytes accessed",
             1.02,
             False,
             _chain(runs, "bytes_accessed"),
         ),
         (
-            "the chain: temporaries",
+            "the same chain: temporaries",
             1.02,
             False,
             _chain(runs, "temporary_bytes"),
         ),
         (
-            "largest ResNet-50 batch on one v5e, to bn_relu",
+            "largest ResNet-50 batch on one v5e, relative to bn_relu",
             0.98,
             True,
             _largest(runs),
         ),
         (
-            "GPU, ResNet-50 step, batch 128, bf16: time to Keras's "
+            "GPU, ResNet-50 step, batch 128, bf16: time relative to Keras's "
             "BatchNormalization + ReLU",
             1.05,
             False,

@@ -2,15 +2,16 @@
 
     python -m benchmarks.report [--runs docs/runs]
 
-Every figure comes from a JSON file that a benchmark wrote; what was not run
-is said to be *not run*, and a goal that was missed to be missed. README's
-table of layers is renewed too.
+Every figure comes from a JSON file that a benchmark wrote. Missing runs are
+marked *not run*, and missed goals as missed. The table of layers in README is
+updated too.
 """
 
 import argparse
 import ast
 import json
 import pathlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,28 +24,32 @@ INPUT = "input-cpu.json"
 INFERENCE = "inference-cpu.json"
 CHAIN = "tpu-chain.json"
 NOT_RUN = "*Not run.*"
-# README's table: which rows, of the many.
+# The rows of the table in README.
 _SHOWN = ["tf_keras BatchNormalization + ReLU"]
 _SHOWN += [f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2")]
-_SHOWN += ["bn_relu", "bn_silu", "gn_relu", "gn_silu"]
-_SHOWN += [f"keras_cv_attention_models {k}" for k in ("B0", "S0")]
+_SHOWN += ["bn_relu", "gn_relu"]
 _BEGIN, _END = "<!-- layers: begin -->", "<!-- layers: end -->"
 
 
 def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
-    """A table."""
+    """Returns a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def read(runs: pathlib.Path, name: str) -> dict[str, Any] | None:
-    """A run's document, or None where there is none."""
+    """Reads a benchmark's JSON file; None if it does not exist."""
     path = runs / name
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def layers(document: dict[str, Any], shown: list[str] | None = None) -> str:
-    """Time and memory of single layers on CPU."""
+    """Tables time and memory of single layers on CPU.
+
+    Args:
+      document: what `benchmarks.layers` wrote.
+      shown: the rows of a short table without autodiff; None for all.
+    """
     rows = document["rows"]
     shapes = list(dict.fromkeys(tuple(row["shape"]) for row in rows))
     found = {(row["layer"], tuple(row["shape"])): row for row in rows}
@@ -68,12 +73,15 @@ def layers(document: dict[str, Any], shown: list[str] | None = None) -> str:
             ]
         )
     head = ["layer", *(f"time, {list(s)}" for s in shapes)]
-    head += ["faster than autodiff", "kept", "autodiff keeps"]
+    head += ["speedup over autodiff", "saved", "saved by autodiff"]
+    if shown:
+        keep = [*range(len(shapes) + 1), len(head) - 2]
+        head, *lines = [[line[i] for i in keep] for line in [head, *lines]]
     return markdown(head, lines)
 
 
 def networks(documents: list[dict[str, Any]]) -> str:
-    """Training steps of whole networks on CPU."""
+    """Tables training steps of whole networks on CPU."""
     lines = [
         [
             row["network"],
@@ -85,11 +93,12 @@ def networks(documents: list[dict[str, Any]]) -> str:
         for document in documents
         for row in document["rows"]
     ]
-    return markdown(["network", "batch", "layer", "ratio", "rounds"], lines)
+    head = ["network", "batch", "layer", "ratio", "range of rounds"]
+    return markdown(head, lines)
 
 
 def inference(document: dict[str, Any]) -> str:
-    """Latency of exported files: the folded form and the layers as trained."""
+    """Tables latencies of exported files, folded and as trained."""
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for row in document["rows"]:
         key = row["network"], row["file"], row["layer"]
@@ -101,12 +110,12 @@ def inference(document: dict[str, Any]) -> str:
         [*key, forms["folded"], forms.get("as trained", "")]
         for key, forms in found.items()
     ]
-    head = ["network", "file", "layer", "folded (rounds)"]
-    return markdown([*head, "as trained (rounds)"], lines)
+    head = ["network", "format", "layer", "folded (range)"]
+    return markdown([*head, "as trained (range)"], lines)
 
 
 def pipeline(document: dict[str, Any]) -> str:
-    """Images a second of the training input."""
+    """Tables images per second of the training input."""
     lines = [
         [
             row["case"],
@@ -116,11 +125,11 @@ def pipeline(document: dict[str, Any]) -> str:
         ]
         for row in document["rows"]
     ]
-    return markdown(["input", "whose", "images/s", "ratio"], lines)
+    return markdown(["input", "pipeline", "images/s", "ratio"], lines)
 
 
 def chain(document: dict[str, Any]) -> str:
-    """The TPU compiler's figures of a chain of convolutions and layers."""
+    """Tables the TPU compiler's figures of a chain of convolutions."""
     lines = [
         [
             row["layer"],
@@ -138,7 +147,7 @@ def chain(document: dict[str, Any]) -> str:
 
 
 def preflights(documents: dict[str, dict[str, Any]]) -> str:
-    """The TPU compiler's figures of whole ResNet-50 steps."""
+    """Tables the TPU compiler's figures of ResNet-50 steps."""
     steps = goals.steps(documents)
     if "bn_relu" not in steps:
         return NOT_RUN
@@ -162,7 +171,7 @@ def preflights(documents: dict[str, dict[str, Any]]) -> str:
 
 
 def gpu_layers(document: dict[str, Any] | None) -> str:
-    """Single layers on a GPU."""
+    """Tables single layers on a GPU."""
     if document is None:
         return NOT_RUN
     lines = [
@@ -175,12 +184,12 @@ def gpu_layers(document: dict[str, Any] | None) -> str:
         for row in document["rows"]
         if "ratio" in row
     ]
-    head = ["layer", "microseconds", "ratio", "of copy bandwidth"]
+    head = ["layer", "time, µs", "ratio", "fraction of copy bandwidth"]
     return markdown(head, lines)
 
 
 def gpu_networks(runs: pathlib.Path) -> str:
-    """Training steps of ResNet-50 on a GPU."""
+    """Tables training steps of ResNet-50 on a GPU."""
     document = goals.gpu(runs, "networks")
     if document is None:
         return NOT_RUN
@@ -211,7 +220,7 @@ def gpu_networks(runs: pathlib.Path) -> str:
 
 
 def gpu_cifar(document: dict[str, Any] | None) -> str:
-    """Trainings on CIFAR-10 on a GPU, one column for each seed."""
+    """Tables CIFAR-10 accuracies on a GPU, one column per seed."""
     if document is None:
         return NOT_RUN
     found: dict[str, dict[int, list[str]]] = {}
@@ -227,7 +236,7 @@ def gpu_cifar(document: dict[str, Any] | None) -> str:
 
 
 def gpu_torch(document: dict[str, Any] | None) -> str:
-    """timm's layers on a GPU."""
+    """Tables timm's layers on a GPU."""
     if document is None:
         return NOT_RUN
     lines = [
@@ -239,7 +248,7 @@ def gpu_torch(document: dict[str, Any] | None) -> str:
 
 
 def gpu_machine(document: dict[str, Any] | None) -> str:
-    """Where a part of benchmarks/gpu.py ran, with its versions."""
+    """Describes the device and versions of a part of benchmarks/gpu.py."""
     if document is None:
         return NOT_RUN
     facts = document["facts"]
@@ -248,7 +257,7 @@ def gpu_machine(document: dict[str, Any] | None) -> str:
 
 
 def machine(document: dict[str, Any]) -> str:
-    """Where a CPU benchmark ran."""
+    """Describes the machine of a CPU benchmark."""
     found = document["machine"]
     return (
         f"{found['cores']} cores, {found['processor']}, TensorFlow "
@@ -257,7 +266,7 @@ def machine(document: dict[str, Any]) -> str:
 
 
 def page(runs: pathlib.Path) -> str:
-    """docs/performance.md."""
+    """Returns the text of docs/performance.md."""
     single = read(runs, LAYERS)
     whole = [d for name in NETWORKS if (d := read(runs, name))]
     six = read(runs, CHAIN)
@@ -289,14 +298,16 @@ def page(runs: pathlib.Path) -> str:
 
 
 def commands() -> str:
-    """benchmarks/README.md: each benchmark's own words and command."""
+    """Returns the text of benchmarks/README.md."""
     lines = [
         "# Benchmarks",
         "",
-        "Each writes JSON with `--json`; `python -m benchmarks.report` makes "
-        "[docs/performance.md](../docs/performance.md), this page and README's "
-        "table of them. Run on an idle machine: ratios within one run bear "
-        "some load, milliseconds none.",
+        "Each benchmark writes JSON with `--json`. `python -m "
+        "benchmarks.report` generates "
+        "[docs/performance.md](../docs/performance.md), this page and the "
+        "table in README from these files. Run benchmarks on an idle "
+        "machine: ratios within one run tolerate some load, absolute times do "
+        "not.",
     ]
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
         about = ast.get_docstring(ast.parse(path.read_text())) or ""
@@ -304,13 +315,16 @@ def commands() -> str:
             continue
         title, _, rest = about.partition("\n\n")
         block = rest.partition("\n\n")[0]
-        command = "\n".join(line.strip() for line in block.splitlines())
+        # Docstrings continue a long command on the next line, indented.
+        command = "\n".join(
+            re.sub(" +--", " --", line.strip()) for line in block.splitlines()
+        )
         lines += ["", f"**{path.stem}**: {title}", "", "```", command, "```"]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Writes all three."""
+    """Writes all three files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--runs", type=pathlib.Path, default=ROOT / "docs" / "runs"

@@ -1,8 +1,8 @@
-"""What the documents point at is there; their snippets and commands run.
+"""Links in the documentation resolve; its snippets and commands run.
 
-A block that begins with ```sh is run, command by command. One that needs what
-a checkout has not says so: ```sh needs=tpu, imagenet, coco, cifar10, inception,
-cluster, install, or hours of a machine.
+A block that begins with ```sh is run, command by command. A block that needs
+more than a checkout says so: ```sh needs=tpu, imagenet, coco, cifar10,
+inception, cluster, install, images, or hours of a machine.
 """
 
 import json
@@ -16,8 +16,9 @@ import keras
 import pytest
 import tensorflow as tf
 
+from evonorm_tf import catalog
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 _SNIPPET = re.compile(r"```python\n(.*?)```", re.S)
@@ -27,7 +28,7 @@ _NEEDS = (
     *("install", "hours", "images"),
 )
 _MODULE = re.compile(r"python -m ([\w.]+)")
-# Seconds and not minutes: run whenever the tests are.
+# Commands that take seconds; blocks with others are slow tests.
 _QUICK = re.compile(r"configs\.tables|doctor|--help|data check|demo --help")
 
 
@@ -51,7 +52,7 @@ def _snippets():
 @pytest.mark.parametrize("code", list(_snippets()))
 def test_snippets_run(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # What a part of a model's definition is shown without.
+    # Names that the parts of a model use without defining them.
     image = tf.ones([2, 8, 8, 8])
     exec(compile(code, "snippet", "exec"), {"keras": keras, "x": image})
 
@@ -65,7 +66,7 @@ def test_notebooks_run(name, tmp_path, monkeypatch):
     path = ROOT / "docs" / "notebooks" / f"{name}.ipynb"
     cells = json.loads(path.read_text())["cells"]
     code = [c for c in cells if c["cell_type"] == "code"]
-    # What stands there was run, in order, and did not fail.
+    # The stored outputs come from one run in order.
     assert [c["execution_count"] for c in code] == [
         *range(1, len(code) + 1),
     ]
@@ -75,26 +76,46 @@ def test_notebooks_run(name, tmp_path, monkeypatch):
         exec(compile(text, f"{name}-{index}", "exec"), kept)
 
 
-def test_the_api_page_is_what_the_docstrings_say():
-    import build_api
-
-    assert build_api.PAGE.read_text() == build_api.page(), (
-        "Way out: python docs/build_api.py"
+@pytest.mark.slow
+def test_the_site_builds(tmp_path):
+    """A link, anchor or API name that does not resolve is an error."""
+    pytest.importorskip("mkdocs")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+        + ["--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        "evonorm_tf.conversion.convert"
+        in (tmp_path / "reference" / "index.html").read_text()
     )
 
 
+def test_every_layer_has_its_picture():
+    """`python -m benchmarks.layer_plots` draws them."""
+    page = (ROOT / "docs" / "layers.md").read_text()
+    missing = [
+        name
+        for name in catalog.names()
+        if f"images/layers/{name}.png" not in page
+        or not (ROOT / "docs/images/layers" / f"{name}.png").exists()
+    ]
+    assert not missing
+
+
 def _blocks():
-    """(page, language, what it needs, text) of every fenced block."""
+    """Yields (page, language, needs, text) of every fenced block."""
     for page in PAGES:
-        if page.name == "api.md":
-            continue
         for info, text in _FENCE.findall(page.read_text()):
             language, _, needs = info.partition(" needs=")
             yield page.name, language.strip(), needs, text
 
 
 def _commands(text):
-    """The commands of a block, lines that end in a backslash joined."""
+    """Returns the commands of a block, continued lines joined."""
     joined = text.replace("\\\n", " ")
     lines = [line.split("  #")[0].strip() for line in joined.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]

@@ -2,7 +2,9 @@
 
 import json
 
-from benchmarks import goals, report
+import numpy as np
+
+from benchmarks import goals, layer_plots, report
 
 RUNS = report.ROOT / "docs" / "runs"
 
@@ -37,12 +39,13 @@ def test_goals_are_reached_missed_or_not_run(tmp_path):
         if "ResNet-50 step, b" in what and "TPU" in what
     )
     assert accessed == ["at most 1.02", "evonorm_s0 1.020", "reached"]
-    largest = rows["largest ResNet-50 batch on one v5e, to bn_relu"]
+    largest = rows["largest ResNet-50 batch on one v5e, relative to bn_relu"]
     assert largest == ["at least 0.98", "evonorm_s0 0.950", "**missed**"]
     _preflight(tmp_path, "evonorm_s0", 103, 196)
     rows = {row[0]: row[1:] for row in goals.rows(tmp_path)}
     assert (
-        rows["largest ResNet-50 batch on one v5e, to bn_relu"][2] == "reached"
+        rows["largest ResNet-50 batch on one v5e, relative to bn_relu"][2]
+        == "reached"
     )
 
 
@@ -90,3 +93,9 @@ def test_repeated_seeds_share_a_cell(tmp_path):
     _write(tmp_path, "cifar", rows, sizes={"seeds": 3})
     table = report.gpu_cifar(goals.gpu(tmp_path, "cifar"))
     assert "| bn_relu | 85.00 | 84.50, 86.25 | *not run* |" in table
+
+
+def test_a_response_is_that_of_the_formula():
+    x, y = layer_plots.response("evonorm_s0")
+    np.testing.assert_allclose(y, x / (1 + np.exp(-x)), atol=2e-3)
+    assert (np.diff(x) > 0).all()

@@ -298,25 +298,25 @@ def page(results: list[dict[str, Any]]) -> str:
 
 _PAGE = """# Versions
 
-The layers need Keras 3.7 or newer, or tf_keras, and TensorFlow 2.16 or newer,
-which is not installed by default, so that the one a machine has stays:
+The layers need Keras 3.7 or newer, or tf_keras, and TensorFlow 2.16 or newer.
+TensorFlow is not installed by default, so that an existing installation is kept:
 
 ```sh needs=install
-pip install .                  # beside the TensorFlow that is there
-pip install '.[tensorflow]'    # with one
+pip install .                  # keeps the TensorFlow that is installed
+pip install '.[tensorflow]'    # installs TensorFlow too
 ```
 
-The heads (classification, detection, image synthesis) run with the Model
-Garden, which needs TensorFlow 2.20 and Python 3.11 to 3.13. `make setup` takes
-the first of these Pythons that the machine has, and constraints.txt pins all
-packages for all three. `python -m evonorm_tf.doctor` compares a machine with
-the versions below.
+The training code (classification, detection, image synthesis) uses the Model
+Garden, which needs TensorFlow 2.20 and Python 3.11 to 3.13. `make setup` uses
+the first of these Pythons that it finds; constraints.txt pins all packages for
+all three. `python -m evonorm_tf.doctor` compares an installation with the
+versions below.
 
-Tested with the built wheel, each line in an environment of its own with
-`tensorflow-cpu`. The layer tests are those of `tests/layers` for both Kerases;
-the smoke test imports every module, builds, trains, saves and loads all six
-EvoNorms, trains without XLA and in mixed precision, converts a MobileNetV2,
-builds a network by name and exports TFLite and SavedModel files.
+The table lists tests of the built wheel, each row in its own environment with
+`tensorflow-cpu`. The layer tests are those of `tests/layers` for both Kerases.
+The smoke test imports every module; builds, trains, saves and loads all six
+EvoNorms; trains without XLA and in mixed precision; converts a MobileNetV2;
+builds a network by name; and exports TFLite and SavedModel files.
 
 {table}
 
