@@ -98,7 +98,10 @@ def _main() -> None:
     commands = {"check": check.main}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit("Usage: python -m classification.data check --help")
-    sys.exit(commands[sys.argv[1]](sys.argv[2:]))
+    try:
+        sys.exit(commands[sys.argv[1]](sys.argv[2:]))
+    except (OSError, ValueError) as error:  # For users: no traceback.
+        sys.exit(f"ERROR: {error}")
 
 
 if __name__ == "__main__":

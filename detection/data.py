@@ -16,7 +16,7 @@ def _main() -> None:
         sys.exit(__doc__)
     try:
         sys.exit(_COMMANDS[sys.argv[1]](sys.argv[2:]))
-    except ValueError as error:  # For users: no traceback.
+    except (OSError, ValueError) as error:  # For users: no traceback.
         sys.exit(f"ERROR: {error}")
 
 

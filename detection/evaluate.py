@@ -361,7 +361,7 @@ def main(_: list[str]) -> None:
             *(flag.results, flag.annotations, flag.missing, flag.backend),
             counts,
         )
-    except ValueError as error:  # For users: no traceback.
+    except (OSError, ValueError) as error:  # For users: no traceback.
         sys.exit(f"ERROR: {error}")
     print("\n".join([*counts.lines(coco_format.FILLED), table(figures)]))
 

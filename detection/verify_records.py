@@ -11,6 +11,8 @@ from detection import example_decoder, instances, masks
 from detection.coco_format import Counts
 from detection.ground_truth import Reader
 from evonorm_tf import files
+from training.images import decoding
+from training.images import records as counting
 from training.images.inspection import SHOWN, Report
 
 DRAWN = 4
@@ -60,6 +62,8 @@ def compare(
     if broken > SHOWN:
         report.problems.append(f"{broken:,} records are broken in all")
     report.lines.append(f"{seen.total():,} records in {len(found)} files")
+    if not seen and not report.problems:
+        report.problems.append(f"The files have no record: {pattern!r}")
     if reader:
         _compare_ids(report, seen, set(reader.ids))
     return report, drawn
@@ -71,12 +75,19 @@ def _records(
     """(name, serialized) of each record, or what stops reading a file."""
     for path in paths:
         try:
-            for place, record in enumerate(tf.data.TFRecordDataset(path)):
+            (count,) = counting.counts([path])
+            # Training, too, stops where a file has other than so many.
+            content = tf.data.TFRecordDataset(path).apply(
+                tf.data.experimental.assert_cardinality(count)
+            )
+            for place, record in enumerate(content):
                 yield f"record {place} of {path}", record
+        except ValueError as error:
+            report.problems.append(str(error))
         except tf.errors.OpError as error:
             report.problems.append(
                 f"Reading {path} stops at an error; copy it again, or convert "
-                f"anew. TensorFlow says: {error.message[:200]}"
+                f"anew. TensorFlow says: {decoding.cause(error)[:200]}"
             )
 
 
@@ -102,7 +113,8 @@ def _decoded(
         decoded = decoder.decode(record, tf.constant(name))
         return source, {key: part.numpy() for key, part in decoded.items()}
     except (tf.errors.OpError, ValueError) as error:
-        text = getattr(error, "message", None) or str(error)
+        is_ours = isinstance(error, ValueError)
+        text = str(error) if is_ours else decoding.cause(error)
         named = text if name in text else f"{name} is broken: {text[:300]}"
         return source, named
 

@@ -247,7 +247,7 @@ def _main() -> None:
         sys.exit("Usage: python -m gan.data check --help")
     try:
         sys.exit(commands[sys.argv[1]](sys.argv[2:]))
-    except ValueError as error:  # For users: no traceback.
+    except (OSError, ValueError) as error:  # For users: no traceback.
         sys.exit(f"ERROR: {error}")
 
 

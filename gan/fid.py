@@ -103,7 +103,7 @@ def main(arguments: list[str]) -> None:
         found, about = compare(
             *arguments[1:], extract, settings, FLAGS.tfds_data_dir, FLAGS.keep
         )
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"gan.fid: {error}")
     for name, value in found.items():
         print(f"{name:32} {value:12.5f}")

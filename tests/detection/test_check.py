@@ -1,16 +1,20 @@
 """Every fault of a data set is found before training."""
 
+import gzip
 import io
+import json
+import sys
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from detection import check, convert, ground_truth, verify_records
+from detection import check, convert, data, ground_truth, verify_records
 from tests.detection import coco_files
 from tests.training.images import pictures
 from training import progress
+from training.images import records as counting
 
 
 def _examine(folder, changed=None, num_classes=91):
@@ -175,8 +179,39 @@ def test_records_that_training_would_stop_at_are_named(tmp_path, records):
     whole = (tmp_path / "broken.tfrecord").read_bytes()
     (tmp_path / "broken.tfrecord").write_bytes(whole[:-10])
     report, _ = verify_records.compare(None, path, limit=0)
-    assert "copy it again" in report.text()
+    assert "Copy it again" in report.text()
     assert check.main([f"--records={path}", "--all"]) == 1
+
+
+def test_files_that_training_would_refuse_are_problems(tmp_path, records):
+    content = tf.io.gfile.GFile(sorted(tf.io.gfile.glob(records))[0], "rb")
+    whole = content.read()
+    path = tmp_path / "x.tfrecord"
+
+    def found(data, message):
+        path.write_bytes(data)
+        report, _ = verify_records.compare(None, str(path), limit=0)
+        (problem,) = report.problems
+        assert message in problem and str(path) in problem
+        assert "{{" not in problem and "[Op:" not in problem
+
+    found(gzip.compress(whole), "compressed by gzip")
+    found(b"", "no record")
+    damaged = bytearray(whole)
+    damaged[20] ^= 255
+    found(bytes(damaged), "corrupted record")
+    counts = {path.name: [len(whole), 77]}
+    (tmp_path / counting.COUNTS_FILE).write_text(json.dumps(counts))
+    found(whole, "copy it again")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    path, images = coco_files.write(tmp_path)
+    command = ["data", "convert", f"--annotations={path}"]
+    command += [f"--images={images}", f"--output={path}/out"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match=r"ERROR: .*Not a directory.*/out"):
+        data._main()
 
 
 def test_transparent_images_are_counted(tmp_path):
