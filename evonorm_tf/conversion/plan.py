@@ -247,6 +247,17 @@ def _replaced(site: Site, layer: Any) -> Entry:
         notes.append("one channel per group; min_group_size raises it")
     elif groups == 1 and not asked:
         notes.append("one group of all channels: 32, lowered until it divides")
+    lost = [
+        name
+        for name in ("gamma", "beta")
+        if (weight := getattr(site.layer, name, None)) is not None
+        and tuple(weight.shape) != (site.channels,)
+    ]
+    if lost:
+        notes.append(
+            f"{' and '.join(lost)} not kept: the old layer has more than one "
+            "per channel"
+        )
     if not layer.trainable:
         notes.append("frozen (trainable=False), as the old one: learns nothing")
     return _entry(site, new=row.name, groups=groups, note="; ".join(notes))

@@ -227,6 +227,11 @@ def _check_data(dataset: Any, steps: int | None) -> None:
             ".batch(32). Received: an array of shape "
             f"{tuple(dataset.shape)}"
         )
+    if not hasattr(dataset, "__iter__"):
+        raise TypeError(
+            "Expected batches: a list, a generator or a data set of them. "
+            f"Received: {dataset!r}"
+        )
     if steps is not None:
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(

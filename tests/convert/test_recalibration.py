@@ -242,3 +242,6 @@ def test_a_bare_array_has_no_batches(kit_name):
     for array in (x, tf.constant(x)):
         with pytest.raises(TypeError, match=r"Pass \[array\].*\(4, 6, 6, 4\)"):
             evonorm_tf.recalibrate(model, array)
+    for nothing in (None, 3):
+        with pytest.raises(TypeError, match=f"Expected batches.*{nothing}"):
+            evonorm_tf.recalibrate(model, nothing)

@@ -186,10 +186,8 @@ def test_layers_without_gain_or_offset(kit_name):
     np.testing.assert_allclose(new(x), model(x), rtol=1e-5, atol=1e-5)
     # A gain for every pixel is none for a channel.
     model = _model(keras, "LayerNormalization", axis=[1, 2, 3])
-    got = _values(
-        evonorm_tf.convert(
-            model, "evonorm_s0", without_activation="replace"
-        ).layers[1]
-    )
+    new, report = evonorm_tf.convert(model, "evonorm_s0", return_report=True)
+    assert "gamma and beta not kept" in report.entries[0].note
+    got = _values(new.layers[1])
     np.testing.assert_array_equal(got["gamma"], np.ones(4))
     np.testing.assert_array_equal(got["beta"], np.zeros(4))
