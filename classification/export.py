@@ -140,7 +140,7 @@ def export(
     with files.staging(output_dir, last="export.json") as aside:
         done = {}
         for name in formats:
-            path = pathlib.Path(aside, name + ALL_FORMATS[name].suffix)
+            path = pathlib.Path(aside, ALL_FORMATS[name].file)
             done[name] = check.write(name, source, path, expected, tolerance)
         _write_about(run, aside, done, left)
     return done
@@ -205,7 +205,7 @@ def main(_: list[str]) -> None:
         print(
             f"{name}: logits differ from the model's by {one.difference:.1e} "
             f"of the largest (at most {one.tolerance:.0e}), "
-            f"{one.size / 1e6:.2f} MB, {one.milliseconds:.2f} ms an image"
+            f"{check.readable(one.size)}, {one.milliseconds:.2f} ms an image"
         )
     print(f"Exported to {FLAGS.output_dir}")
 

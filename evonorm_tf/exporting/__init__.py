@@ -57,7 +57,7 @@ class Exported:
         return (
             f"{self.path}: {self.format}, outputs differ by "
             f"{self.difference:.1e} of the largest (at most "
-            f"{self.tolerance:.0e}), {self.size / 1e6:.2f} MB, "
+            f"{self.tolerance:.0e}), {check.readable(self.size)}, "
             f"{self.milliseconds:.2f} ms an image (the model "
             f"{self.model_milliseconds:.2f}){left}"
         )

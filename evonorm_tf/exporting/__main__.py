@@ -68,10 +68,9 @@ def main(given: list[str] | None = None) -> int:
         with files.local(chosen.model) as path:
             model = formats.read_keras(pathlib.Path(path))
         for name in names:
-            file = name + formats.FORMATS[name].suffix
             done = export(
                 model,
-                files.join(chosen.output, file),
+                files.join(chosen.output, formats.FORMATS[name].file),
                 name,
                 images=images,
                 tolerance=chosen.tolerance,

@@ -162,6 +162,13 @@ def milliseconds(run: Callable[[Any], Any], image: Any) -> float:
     return statistics.median(took) * 1e3
 
 
+def readable(size: int) -> str:
+    """A number of bytes in MB, or in kB below one MB."""
+    if size < 1e6:
+        return f"{size / 1e3:.1f} kB"
+    return f"{size / 1e6:.2f} MB"
+
+
 def _size(path: pathlib.Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

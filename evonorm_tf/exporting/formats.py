@@ -17,9 +17,14 @@ from evonorm_tf.exporting import trace
 Outputs = dict[str, np.ndarray]
 # What ONNX files are written in: the newest that tf2onnx knows well.
 _OPSET = 17
-# TensorFlow Lite divides in float32 only; its converter would quantize the
-# division of the B layers all the same, and the file would not run.
+# TensorFlow Lite divides in float32 only; its converter would quantize other
+# layers' divisions all the same, and the file would not run.
 _FLOAT = ["DIV"]
+# Operations that take the constants before and after them into their weights.
+_AFFINE = {
+    *("CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"),
+    "FULLY_CONNECTED",
+}
 # What TensorFlow writes into a SavedModel's folder.
 SAVED_MODEL = (
     *("saved_model.pb", "fingerprint.pb", "keras_metadata.pb"),
@@ -49,7 +54,7 @@ class Format:
     """One format.
 
     Attributes:
-      suffix: of its files; "" for a folder.
+      file: the name that commands give its file, or its folder.
       tolerance: largest difference of an output that is let pass, relative
         to the largest output.
       write: (source, path) -> None.
@@ -57,10 +62,15 @@ class Format:
         names of several inputs, to outputs by name.
     """
 
-    suffix: str
+    file: str
     tolerance: float
     write: Callable[[Source, pathlib.Path], None]
     read: Callable[[pathlib.Path], Callable[[np.ndarray], Outputs]]
+
+    @property
+    def suffix(self) -> str:
+        """Of its files; "" for a folder."""
+        return pathlib.PurePath(self.file).suffix
 
 
 def keras_of(model: Any) -> Any:
@@ -211,7 +221,34 @@ def _write_int8(source: Source, path: pathlib.Path) -> None:
     debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter, debug_dataset=samples, debug_options=options
     )
+    options.denylisted_nodes = _with_statistics(debugger.calibrated_model)
     path.write_bytes(debugger.get_nondebug_quantized_model())
+
+
+def _with_statistics(model: bytes) -> list[str]:
+    """Output tensors of the NormAct operations that stay in float32.
+
+    Squares, divisions and roots have few int8 kernels, and none in XNNPACK:
+    each would interrupt it. So a layer is computed in float32, between one
+    dequantization and one quantization, and loses nothing to rounding.
+
+    Args:
+      model: a TensorFlow Lite file, not quantized.
+    """
+    resolver = tf.lite.experimental.OpResolverType
+    interpreter = tf.lite.Interpreter(
+        model_content=model,
+        experimental_op_resolver_type=(
+            resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        ),
+    )
+    names = {t["index"]: t["name"] for t in interpreter.get_tensor_details()}
+    found = []
+    for op in interpreter._get_ops_details():
+        outputs = [names[index] for index in op["outputs"]]
+        if op["op_name"] not in _AFFINE:
+            found += [name for name in outputs if trace.STATISTICS in name]
+    return found
 
 
 def _run_tflite(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
@@ -264,10 +301,14 @@ def _run_onnx(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
 # folded; a float16 weight is rounded by 2^-11, an int8 activation by 2^-8, and
 # the errors of tens of layers add up.
 FORMATS = {
-    "keras": Format(".keras", 1e-5, _write_keras, _run_keras),
-    "saved_model": Format("", 1e-4, _write_saved_model, _run_saved_model),
-    "tflite": Format(".tflite", 1e-4, _write_tflite, _run_tflite),
-    "tflite_float16": Format(".tflite", 2e-2, _write_float16, _run_tflite),
-    "tflite_int8": Format(".tflite", 2e-1, _write_int8, _run_tflite),
-    "onnx": Format(".onnx", 1e-4, _write_onnx, _run_onnx),
+    "keras": Format("model.keras", 1e-5, _write_keras, _run_keras),
+    "saved_model": Format(
+        "saved_model", 1e-4, _write_saved_model, _run_saved_model
+    ),
+    "tflite": Format("model.tflite", 1e-4, _write_tflite, _run_tflite),
+    "tflite_float16": Format(
+        "model_float16.tflite", 2e-2, _write_float16, _run_tflite
+    ),
+    "tflite_int8": Format("model_int8.tflite", 2e-1, _write_int8, _run_tflite),
+    "onnx": Format("model.onnx", 1e-4, _write_onnx, _run_onnx),
 }

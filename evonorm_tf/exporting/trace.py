@@ -1,6 +1,7 @@
 """A model as one function at inference, its NormAct layers folded."""
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,6 +13,10 @@ from evonorm_tf import catalog
 from evonorm_tf.layer import NormActMixin
 from evonorm_tf.ops import folding, moments
 from evonorm_tf.ops import tensorflow as backend
+
+# In the name of every operation of a folded layer that computes statistics of
+# its input: quantized formats keep these in float32.
+STATISTICS = "norm_act_with_statistics"
 
 
 @contextlib.contextmanager
@@ -96,6 +101,9 @@ def _folds(row: catalog.Row, rank: int | None) -> bool:
 
 def _call(layer: Any, form: folding.Function) -> Callable[..., tf.Tensor]:
     usual = layer.call
+    scope = contextlib.nullcontext
+    if not layer._active.folded.any_rank:
+        scope = functools.partial(tf.name_scope, STATISTICS)
 
     @tf.autograph.experimental.do_not_convert
     def call(inputs, gamma=None, beta=None, training=None):
@@ -104,7 +112,8 @@ def _call(layer: Any, form: folding.Function) -> Callable[..., tf.Tensor]:
         if training or given or not _folds(layer._active, x.shape.rank):
             return usual(inputs, gamma, beta, training)
         wide = tf.cast(x, moments.compute_dtype(backend.xp, x))
-        return tf.cast(form(wide), layer.compute_dtype)
+        with scope():
+            return tf.cast(form(wide), layer.compute_dtype)
 
     return call
 

@@ -231,7 +231,8 @@ def _fold_group(xp, c):
         ones = np.ones([1, 1, 1, c.channels // c.groups])
         center = folding.per_channel(xp, center * folding.constant(xp, ones, x))
         # x - center first: x * scale + shift loses mean / std.
-        z = (x - center) * folding.group_scale(xp, variance, c)
+        scale = folding.group_scale(xp, variance, c.gamma, c.epsilon)
+        z = (x - center) * scale
         return z + folding.constant(xp, c.beta, x)
 
     return call

@@ -146,33 +146,28 @@ B2 = _kernel(
 
 # -- folded forms -------------------------------------------------------------
 #
-#   B0   x * (gamma / v) / max(s / v, x + q / v) + beta   where every v > 0
-#   B0   x * gamma / max(s, v*x + q) + beta               elsewhere
+#   B0   x / max(s / v, x + q / v) * (gamma / v) + beta   where every v > 0
+#   B0   x / max(s, v*x + q) * gamma + beta               elsewhere
 #   B1   x * (gamma / q) / max(s / q, x + 1) + beta
-#   B2   x * gamma / max(s, q - x) + beta
-
-# v is not divided by below this: q / v would leave x + q / v without digits
-# of x long before float32 has none left, and half precision sooner.
-_SMALL_V = 1e-2
+#   B2   x / max(s, q - x) * gamma + beta
+#
+# The constants come last: before the division they would be a kernel of their
+# own in ONNX Runtime, in the layout of its convolutions, and two copies.
 
 
 def _fold_b0(xp, c):
-    divided = bool(np.all(c.v >= _SMALL_V))
+    divided = bool(np.all(c.v >= folding.SMALL_V))
     v = c.v if divided else np.ones_like(c.v)
     gain, bound, inverse = c.gamma / v, c.batch_std / v, 1.0 / np.square(v)
 
     def call(x):
-        if folding.one_pixel(x):
-            q = folding.constant(xp, np.sqrt(c.epsilon * inverse), x)
-        else:
-            variance = folding.moments(xp, x).variance
-            if divided:
-                variance = variance * folding.constant(xp, inverse, x)
-            epsilon = folding.constant(xp, c.epsilon * inverse, x)
-            q = xp.sqrt(variance + epsilon)
+        variance = folding.moments(xp, x).variance
+        if divided:
+            variance = variance * folding.constant(xp, inverse, x)
+        q = xp.sqrt(variance + folding.constant(xp, c.epsilon * inverse, x))
         scaled = x if divided else x * folding.constant(xp, c.v, x)
         d = xp.maximum(scaled + q, folding.constant(xp, bound, x))
-        y = x * folding.constant(xp, gain, x) / d
+        y = x / d * folding.constant(xp, gain, x)
         return y + folding.constant(xp, c.beta, x)
 
     return call
@@ -193,7 +188,7 @@ def _fold_b2(xp, c):
     def call(x):
         q = xp.sqrt(folding.mean_square(xp, x) + c.epsilon)
         d = xp.maximum(q - x, folding.constant(xp, c.batch_std, x))
-        y = x * folding.constant(xp, c.gamma, x) / d
+        y = x / d * folding.constant(xp, c.gamma, x)
         return y + folding.constant(xp, c.beta, x)
 
     return call

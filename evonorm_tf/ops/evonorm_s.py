@@ -77,21 +77,33 @@ S2 = _kernel(second_moment=moments.mean_square)
 # -- folded forms: x * sigmoid(v*x) * (gamma / group statistic) + beta ---------
 
 
+def silu(xp):
+    """z * sigmoid(z)."""
+    return lambda z: z * xp.sigmoid(z)
+
+
 def swish(xp, c):
     """z * sigmoid(v * z), without the product where every v is 1."""
     v = c.weights.get("v")
     if v is None or np.all(v == 1.0):
-        return lambda z: z * xp.sigmoid(z)
+        return silu(xp)
     return lambda z: z * xp.sigmoid(z * folding.constant(xp, v, z))
 
 
 def _fold_std(xp, c):
-    gate = swish(xp, c)
+    v = c.weights.get("v")
+    # v * x is computed first and takes the place of x: after a convolution it
+    # costs nothing, for converters multiply the kernel by v.
+    first = v is not None and bool(np.all(np.abs(v) >= folding.SMALL_V))
+    scale, gain = (v, c.gamma / v) if first else (None, c.gamma)
+    gate = silu(xp) if first else swish(xp, c)
 
     def call(x):
-        moment = folding.group_moments(xp, x, c.groups).variance
-        scale = folding.group_scale(xp, moment, c)
-        return gate(x) * scale + folding.constant(xp, c.beta, x)
+        if first:
+            x = x * folding.constant(xp, v, x)
+        moment = folding.group_moments(xp, x, c.groups, scale).variance
+        inverse = folding.group_scale(xp, moment, gain, c.epsilon)
+        return gate(x) * inverse + folding.constant(xp, c.beta, x)
 
     return call
 
@@ -101,8 +113,9 @@ def _fold_rms(xp, c):
 
     def call(x):
         square = folding.grouped(xp, folding.mean_square(xp, x), c.groups)
-        scale = folding.group_scale(xp, folding.group_mean(xp, square), c)
-        return gate(x) * scale + folding.constant(xp, c.beta, x)
+        moment = folding.group_mean(xp, square)
+        inverse = folding.group_scale(xp, moment, c.gamma, c.epsilon)
+        return gate(x) * inverse + folding.constant(xp, c.beta, x)
 
     return call
 

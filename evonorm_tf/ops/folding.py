@@ -20,6 +20,10 @@ from evonorm_tf.ops.moments import Moments
 Array = Any
 Function = Callable[[Array], Array]
 
+# v is not divided by below this: what is divided by v would leave sums without
+# digits of x long before float32 has none left, and half precision sooner.
+SMALL_V = 1e-2
+
 
 class Constants(NamedTuple):
     """The weights of a layer as float64 arrays, read before any tracing.
@@ -55,7 +59,8 @@ class Folded(NamedTuple):
 
     Attributes:
       make: (xp, Constants) -> a function of x [N, H, W, C], at least float32.
-      any_rank: whether that function takes x of any rank, channels last.
+      any_rank: whether that function takes x of any rank, channels last; it
+        then computes no statistics of x.
     """
 
     make: Callable[[Any, Constants], Function]
@@ -68,16 +73,14 @@ def constant(xp: Any, value: Any, like: Array) -> Array:
 
 
 def one_pixel(x: Array) -> bool:
-    """Whether every variance over space is 0 by the shape of x.
-
-    Exact zeros have no int8 range: TensorFlow Lite aborts on them, so they
-    are constants and never computed.
-    """
+    """Whether every variance over space is 0 by the shape of x."""
     return tuple(x.shape[1:3]) == (1, 1)
 
 
 def moments(xp: Any, x: Array) -> Moments:
     """Mean and biased variance of every (sample, channel), [N, 1, 1, C]."""
+    if one_pixel(x):
+        return Moments(x, constant(xp, np.zeros([1, 1, 1, x.shape[-1]]), x))
     mean = xp.mean(x, [1, 2], keepdims=True)
     difference = xp.squared_difference(x, mean)
     return Moments(mean, xp.mean(difference, [1, 2], keepdims=True))
@@ -85,8 +88,7 @@ def moments(xp: Any, x: Array) -> Moments:
 
 def mean_square(xp: Any, x: Array) -> Array:
     """E[x^2] of every (sample, channel), [N, 1, 1, C]."""
-    # A product: TensorFlow Lite has int8 kernels for it and none for Square.
-    return xp.mean(x * x, [1, 2], keepdims=True)
+    return xp.mean(xp.square(x), [1, 2], keepdims=True)
 
 
 def grouped(xp: Any, t: Array, groups: int) -> Array:
@@ -104,17 +106,26 @@ def group_mean(xp: Any, t: Array) -> Array:
     return xp.mean(t, -1, keepdims=True)
 
 
-def group_moments(xp: Any, x: Array, groups: int) -> Moments:
+def group_moments(
+    xp: Any, x: Array, groups: int, scale: np.ndarray | None = None
+) -> Moments:
     """Mean and biased variance of every (sample, group), [N, 1, G, 1].
 
     Group variance = mean over the channels of the group of their variance,
     plus the variance of their means.
+
+    Args:
+      xp: the array library.
+      x: [N, H, W, C].
+      groups: G.
+      scale: [C] that x was multiplied by, none of it 0: the moments are those
+        of x / scale. None for 1.
     """
-    if one_pixel(x):
-        mean = grouped(xp, x, groups)
-        variance = constant(xp, np.zeros([1, 1, groups, 1]), x)
-    else:
-        mean, variance = (grouped(xp, t, groups) for t in moments(xp, x))
+    mean, variance = moments(xp, x)
+    if scale is not None:
+        mean = mean * constant(xp, 1.0 / scale, x)
+        variance = variance * constant(xp, 1.0 / np.square(scale), x)
+    mean, variance = (grouped(xp, t, groups) for t in (mean, variance))
     if mean.shape[-1] == 1:  # There is no spread between channels either.
         return Moments(mean, variance)
     center = group_mean(xp, mean)
@@ -122,8 +133,10 @@ def group_moments(xp: Any, x: Array, groups: int) -> Moments:
     return Moments(center, group_mean(xp, variance + spread))
 
 
-def group_scale(xp: Any, second_moment: Array, c: Constants) -> Array:
-    """gamma / sqrt(second moment + epsilon), [N, 1, G, 1] -> [N, 1, 1, C]."""
-    inverse = xp.rsqrt(second_moment + c.epsilon)
-    gamma = c.gamma.reshape(1, 1, second_moment.shape[2], -1)
-    return per_channel(xp, inverse * constant(xp, gamma, inverse))
+def group_scale(
+    xp: Any, second_moment: Array, gain: np.ndarray, epsilon: float
+) -> Array:
+    """gain / sqrt(second moment + epsilon), [N, 1, G, 1] -> [N, 1, 1, C]."""
+    inverse = xp.rsqrt(second_moment + epsilon)
+    gain = gain.reshape(1, 1, second_moment.shape[2], -1)
+    return per_channel(xp, inverse * constant(xp, gain, inverse))

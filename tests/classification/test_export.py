@@ -53,7 +53,7 @@ def test_all_formats_agree_with_the_model(run, tmp_path, monkeypatch):
     assert labels == list("0123456789")
     # What stands there takes any number of images.
     for name in done:
-        path = tmp_path / "out" / f"{name}{formats.FORMATS[name].suffix}"
+        path = tmp_path / "out" / formats.FORMATS[name].file
         serve = formats.FORMATS[name].read(path)
         for count in (1, 3):
             found = serve(np.zeros([count, 8, 8, 1], np.uint8))
