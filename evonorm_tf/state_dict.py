@@ -6,13 +6,14 @@ PyTorch keeps a convolution's kernel as [C', C, k, k], a depthwise one's as
 """
 
 import os
+import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from evonorm_tf import torch_pickle
+from evonorm_tf import files, torch_pickle
 
 # Theirs transposed by these is ours.
 _KERNELS = {
@@ -42,25 +43,47 @@ def read(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load(path: str) -> Mapping[str, Any]:
-    if path.endswith(".npz"):
-        with np.load(path) as file:
-            return dict(file)
-    if path.endswith(".pth"):
-        return torch_pickle.load(path)
-    if not path.endswith(".safetensors"):
+    suffix = files.suffix(path)
+    if suffix not in (".npz", ".pth", ".safetensors"):
         raise ValueError(
             "A state dict is read from a .safetensors, .npz or .pth file; "
             "write others with safetensors.torch.save_file("
             f"model.state_dict(), path). Received: weights={path!r}"
         )
+    with files.local(path) as place:
+        if suffix == ".pth":
+            return torch_pickle.load(place)
+        return _safetensors(place) if suffix == ".safetensors" else _npz(place)
+
+
+def _npz(path: str) -> dict[str, np.ndarray]:
     try:
+        with np.load(path) as file:
+            return dict(file)
+    except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+def _safetensors(path: str) -> dict[str, np.ndarray]:
+    try:
+        import safetensors
         from safetensors.numpy import load_file
     except ImportError as error:
         raise ImportError(
             "A .safetensors file needs the package safetensors: "
             "pip install 'evonorm-tf[export]'"
         ) from error
-    return load_file(path)
+    try:
+        return load_file(path)
+    except safetensors.SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"The state dict cannot be read ({error}); copy it again. "
+        f"Received: weights={path!r}"
+    )
 
 
 class Noting:

@@ -225,6 +225,14 @@ def test_files(tmp_path):
     assert _error(model, images, want) < 5e-6
     with pytest.raises(ValueError, match=r"safetensors, \.npz or"):
         timm.load(tmp_path / "weights.h5")
+    for name in ("weights.safetensors", "weights.npz"):
+        found = state_dict.read(f"file://{tmp_path}/{name}")
+        assert found.keys() == state.keys()
+        whole = (tmp_path / name).read_bytes()
+        for content in (whole[:-99], whole[:50], b"", b"text"):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(ValueError, match=f"cannot be read.*{name}"):
+                state_dict.read(tmp_path / name)
 
 
 def test_wrong_entries_are_named():

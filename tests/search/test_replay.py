@@ -1,6 +1,7 @@
 """Replays on a table: the arms are real searches, the results looked up."""
 
 import json
+import os
 import re
 
 import pytest
@@ -170,6 +171,17 @@ def test_replay_prints_and_writes_its_bands(folder, capsys):
         assert re.search(
             rf"{re.escape(row['arm'])}.*{row['regret']:.4f}", printed
         )
+
+
+def test_an_output_may_be_a_url(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked = [f"--table={folder}/table.json", "--seeds=2", "--trials=4"]
+    output = f"--output=file://{tmp_path}/[new] out"
+    assert command.main(["replay", output, *asked]) == 0
+    assert os.listdir(tmp_path) == ["[new] out"]
+    made = sorted(os.listdir(tmp_path / "[new] out"))
+    assert made == ["replay.json", "replay.png"]
+    assert "replay.json" in capsys.readouterr().out
 
 
 def test_tables_of_what_is_no_table_are_refused(tmp_path, folder, capsys):

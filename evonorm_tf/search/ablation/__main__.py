@@ -10,12 +10,12 @@
 import argparse
 import dataclasses
 import json
-import os
 import sys
 
 from rich.console import Console
 from rich.table import Table
 
+from evonorm_tf import files
 from evonorm_tf.search import command_line, commands
 from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.ablation import arms, replay
@@ -30,7 +30,7 @@ def run_arms(chosen: argparse.Namespace) -> None:
             "of processor time for each. Received: cpu=0"
         )
     for arm in arms.ARMS:
-        folder = os.path.join(chosen.output, arms.folder(arm))
+        folder = files.join(chosen.output, arms.folder(arm))
         Console().print(f"\n{arm}: {folder}", highlight=False)
         commands.search(arms.settings_of(arm, settings), folder, chosen.ray)
         # The first arm's journal has them for all.
@@ -40,7 +40,7 @@ def run_arms(chosen: argparse.Namespace) -> None:
 
 def make_table(chosen: argparse.Namespace) -> None:
     """The table of an exhaustive search that has ended."""
-    path = os.path.join(chosen.output, replay.FILE)
+    path = files.join(chosen.output, replay.FILE)
     made = replay.collect(chosen.output)
     replay.write(made, path)
     passed = sum(fitness > 0 for fitness in made.fitness)
@@ -58,7 +58,7 @@ def run_replay(chosen: argparse.Namespace) -> None:
     from evonorm_tf import plots
     from evonorm_tf.search import charts
 
-    path = chosen.table or os.path.join(chosen.output, replay.FILE)
+    path = chosen.table or files.join(chosen.output, replay.FILE)
     made = replay.read(path)
     layers = [settings_lib.assignment(text) for text in chosen.set]
     made.settings = settings_lib.make(made.settings.identity(), *layers)
@@ -72,14 +72,11 @@ def run_replay(chosen: argparse.Namespace) -> None:
     }
     for row in rows["cpu"]:
         row["after"] = round(spent[0][row["after"] - 1], 1)
-    os.makedirs(chosen.output, exist_ok=True)
-    result = os.path.join(chosen.output, "replay.json")
+    result = files.join(chosen.output, "replay.json")
     about = {"seeds": chosen.seeds, "optimum": max(made.fitness)}
     about["layers"] = len(made.rows)
     about["settings"] = made.settings.identity()
-    with open(result, "w", encoding="utf-8") as file:
-        json.dump({**about, **rows}, file, indent=1)
-        file.write("\n")
+    files.write(result, json.dumps({**about, **rows}, indent=1) + "\n")
     panels = {
         "trials": (range(1, trials + 1), ended),
         "CPU seconds": spent,
