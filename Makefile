@@ -1,6 +1,6 @@
-# Everything runs in .venv, which the first target that needs it makes.
+# Everything runs in .venv, which the first target that needs it creates.
 
-# The first of these that can make an environment; PYTHON=... overrides it.
+# The first of these that can create an environment; PYTHON=... overrides it.
 CANDIDATES := $(foreach v,3.11 3.12 3.13,python$(v) \
   $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python))
 PYTHON = $(shell for p in $(CANDIDATES); do \
@@ -16,10 +16,10 @@ export NO_MKDOCS_2_WARNING := 1
 .PHONY: help setup demo test test-fast test-all test-versions lint format bench \
   docs docs-serve clean
 
-help:  ## this list
+help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
-setup: $(STAMP)  ## make .venv and install everything, pinned
+setup: $(STAMP)  ## create .venv and install everything, pinned
 
 $(STAMP): setup.py constraints.txt evonorm_tf/versions.py
 	@test -x $(BIN)/python || { python="$(PYTHON)"; \
@@ -37,35 +37,36 @@ $(STAMP): setup.py constraints.txt evonorm_tf/versions.py
 	  --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-# TensorFlow reports a missing GPU as an error; here it would only alarm.
+# TensorFlow reports a missing GPU as an error, which does not matter here.
 demo: export TF_CPP_MIN_LOG_LEVEL := 3
-demo: $(STAMP)  ## train EvoNorms beside BatchNorm on digits, 4 to 6 minutes
+demo: $(STAMP)  ## train EvoNorms and BatchNorm on digits, 4 to 6 minutes
 	@$(BIN)/python -m classification.demo
 
-test: $(STAMP)  ## what CI runs
+test: $(STAMP)  ## run the tests, as CI does
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --durations=15
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m 'not slow' tests/jax
 
-test-fast: $(STAMP)  ## layers, graphs, metrics: under 5 minutes
+test-fast: $(STAMP)  ## run tests of layers, graphs, metrics: 5 minutes
 	$(BIN)/python -m pytest -m 'not slow' tests/layers $(wildcard \
 	  tests/graphs tests/gan/test_metrics.py)
 
-test-all: $(STAMP)  ## with the slow ones
+test-all: $(STAMP)  ## run all tests, including slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=30
 	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/jax
 
-test-versions: $(STAMP)  ## the wheel with old and new Pythons and TensorFlows
+test-versions: $(STAMP)  ## test the wheel with old and new versions
 	@$(BIN)/python -m tests.versions
 
-lint: $(STAMP)  ## ruff, format and rules
+lint: $(STAMP)  ## check format, rules and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 
-format: $(STAMP)  ## let ruff fix what it can
+format: $(STAMP)  ## fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## time of every layer against BatchNorm + ReLU
+bench: $(STAMP)  ## time every layer against BatchNorm + ReLU
 	@$(BIN)/python -m benchmarks.layers
 
 docs: $(STAMP)  ## build the documentation site in build/site, strictly
@@ -74,5 +75,5 @@ docs: $(STAMP)  ## build the documentation site in build/site, strictly
 docs-serve: $(STAMP)  ## show the documentation site at http://127.0.0.1:8000
 	$(BIN)/mkdocs serve
 
-clean:  ## remove .venv and what runs left
+clean:  ## remove .venv and the output of runs
 	rm -rf $(VENV) runs build dist *.egg-info

@@ -1,10 +1,10 @@
-"""Accuracy of the variance, for every way to take it.
+"""Accuracy of the variance for each way of computing it.
 
     python -m benchmarks.accuracy [--json FILE]
 
-The largest relative error of a (sample, channel) variance in float32, against
-NumPy in float64 on the same float32 values, over maps of normal noise whose
-mean is a multiple of its standard deviation.
+Measures the largest relative error of a (sample, channel) variance in float32,
+compared with NumPy in float64 on the same float32 values, for maps of normal
+noise whose mean is a multiple of its standard deviation.
 """
 
 import argparse
@@ -28,7 +28,7 @@ FORMS = (
 
 
 def error(form: tuple[str, str], ratio: float, size: int = 28) -> float:
-    """Largest relative error of the variance of 32 x 64 maps.
+    """Returns the largest relative error of the variance of 32 x 64 maps.
 
     Args:
       form: (moments, reduction), names of `ops.settings`.
@@ -50,7 +50,7 @@ def error(form: tuple[str, str], ratio: float, size: int = 28) -> float:
 
 
 def main() -> None:
-    # One function a form is the point here, not an oversight.
+    # One function per form is intended here.
     tf.get_logger().setLevel("ERROR")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter

@@ -1,15 +1,15 @@
-"""What becomes of published architectures when they are converted.
+"""Conversion and fine-tuning of published architectures.
 
     python -m benchmarks.conversion [NAME ...] [--write docs/convert.md]
 
-Each architecture, from a package and in its package's own Keras, is trained
-on scikit-learn's digits for some steps of Adam, converted to each layer by
-`evonorm_tf.convert` with its defaults, and trained on with the optimizer that
-it was trained with; the unconverted network is trained on beside it. Each
-runs in a process of its own and leaves one JSON file in `--output`; those that
-are there already are not run again. With `--write` the table between the
-page's markers is renewed from all files. Packages that are not installed are
-named and left out: `pip install kecam keras-unet-collection`.
+Each architecture, from a package and in that package's Keras, is trained on
+scikit-learn's digits for some steps of Adam, converted to each layer by
+`evonorm_tf.convert` with its defaults, and trained further with the same
+optimizer, next to the unconverted network. Each runs in a separate process and
+writes one JSON file to `--output`; existing files are not computed again. With
+`--write` the table between the page's markers is updated from all files.
+Packages that are not installed are reported and skipped:
+`pip install kecam keras-unet-collection`.
 """
 
 import argparse
@@ -41,7 +41,7 @@ _END = "<!-- architectures: end -->"
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A network that somebody else wrote.
+    """A network of another package.
 
     Attributes:
       keras: "keras" or "tf_keras".
@@ -49,7 +49,7 @@ class Architecture:
       make: (package's module, side) -> a model of images [N, side, side, 3];
         its last output is pooled and classified.
       side: of the images, in pixels.
-      white: its value in an image; 255 where the network scales by itself.
+      white: value of white in an image; 255 if the network scales its input.
     """
 
     keras: str
@@ -84,7 +84,7 @@ def _kecam(family: str, name: str, **options: Any) -> Any:
 
 
 def _keras_cv(name: str, **options: Any) -> Callable[[Any, int], Any]:
-    # By its sizes: the name of a preset would download one.
+    # By its sizes, because the name of a preset would download one.
     def make(module, side):
         return getattr(module, name)(
             include_rescaling=True, input_shape=(side, side, 3), **options
@@ -167,7 +167,7 @@ ARCHITECTURES = {
 
 
 def digits(side: int, white: float) -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, side, side, 3] and labels, in a fixed order."""
+    """Returns images [N, side, side, 3] and labels, in a fixed order."""
     import tensorflow as tf
     from sklearn import datasets
 
@@ -179,7 +179,7 @@ def digits(side: int, white: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Training:
-    """A model and its steps, on the same batches in the same order."""
+    """A model and its training, on the same batches in the same order."""
 
     def __init__(self, model: Any, keras: Any, data: Any):
         import tensorflow as tf
@@ -200,7 +200,7 @@ class Training:
         self._step = tf.function(step, autograph=False)
 
     def run(self, first: int, last: int) -> list[float]:
-        """The losses at steps `first` to `last`, without the latter."""
+        """Returns the losses at steps `first` to `last` (exclusive)."""
         usable, losses = len(self._images) // BATCH, []
         for index in range(first, last):
             part = slice(*(BATCH * (index % usable + k) for k in (0, 1)))
@@ -208,10 +208,10 @@ class Training:
         return [float(loss) for loss in losses]
 
     def tune(self) -> dict[str, float]:
-        """The losses after some steps, each a mean over the next few.
+        """Returns the losses after some steps, means over the next few steps.
 
-        At once, of the first batch alone: the next one is computed with other
-        weights.
+        At step 0 it is the loss of the first batch alone, because the next
+        one is computed with other weights.
         """
         losses = self.run(TRAINED, TRAINED + max(TUNED) + AVERAGED)
         return {
@@ -223,7 +223,7 @@ class Training:
 
 
 def measure(name: str, train: bool = True) -> dict[str, Any]:
-    """One architecture: trained, converted, trained on; or converted alone."""
+    """Trains, converts and fine-tunes one architecture, or only converts."""
     from evonorm_tf import configure, convert
 
     one = ARCHITECTURES[name]
@@ -264,7 +264,7 @@ def measure(name: str, train: bool = True) -> dict[str, Any]:
 
 
 def became(made: Any) -> dict[str, int]:
-    """How many sites became what, by the report of a conversion."""
+    """Counts what the sites became, from the report of a conversion."""
     counts: dict[str, int] = {}
     for entry in made.entries:
         kind = entry.new or next(
@@ -285,7 +285,7 @@ def became(made: Any) -> dict[str, int]:
 
 
 def table(runs: pathlib.Path) -> str:
-    """The page's table, of all files in the order of ARCHITECTURES."""
+    """Returns the page's table, all files in the order of ARCHITECTURES."""
     lines = []
     for name in ARCHITECTURES:
         path = _path(runs, name)
@@ -341,11 +341,11 @@ def _done(runs: pathlib.Path, name: str, train: bool) -> bool:
 
 
 def run(name: str, runs: pathlib.Path, train: bool) -> None:
-    """Measures one architecture in a process of its own; prints its row."""
+    """Measures one architecture in a separate process and prints its row."""
     one = ARCHITECTURES[name]
     package = one.package.split(".")[0]
     if importlib.util.find_spec(package) is None:
-        print(f"{name}: left out, for {package} is not installed")
+        print(f"{name}: skipped, because {package} is not installed")
         return
     legacy = {"TF_USE_LEGACY_KERAS": str(int(one.keras == "tf_keras"))}
     done = subprocess.run(
@@ -373,7 +373,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", help="architectures (default: all)")
     parser.add_argument("--output", type=pathlib.Path, default=RUNS)
-    parser.add_argument("--write", type=pathlib.Path, help="page to renew")
+    parser.add_argument("--write", type=pathlib.Path, help="page to update")
     parser.add_argument(
         "--sites",
         action="store_true",

@@ -2,10 +2,9 @@
 
     python -m benchmarks.detection [--json FILE] [--rows evonorm_b0 ...]
 
-A step is that of `detection.train`: Mask R-CNN's forward pass, its losses,
-the gradient and the update, on one batch of digit scenes. A layer's detector
-and bn_relu's are timed in turn, round after round; see `benchmarks.networks`,
-which this is of whole detectors.
+A step is that of `detection.train`: Mask R-CNN's forward pass, its losses, the
+gradient and the update, on one batch of digit scenes. The detectors of a layer
+and of bn_relu are timed alternately, as in `benchmarks.networks`.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from training import config
 
 
 def parameters(args: argparse.Namespace) -> config.Experiment:
-    """The small detector of the digit scenes, at the size that is asked."""
+    """Returns the small detector of the digit scenes, at the given size."""
     params = config.parse("scenes_maskrcnn")
     one = params.task
     one.scenes.size = args.image_size
@@ -42,7 +41,7 @@ def parameters(args: argparse.Namespace) -> config.Experiment:
 
 
 class Training(networks.Training):
-    """A detector and one training step of it, timed as networks are.
+    """A detector and its training step, timed as networks are.
 
     Args:
       params: the experiment.
@@ -53,8 +52,8 @@ class Training(networks.Training):
     def __init__(self, params: config.Experiment, row: str, batch: tuple):
         copy: Task = params.task.replace()
         copy.model.norm_act.name = row
-        # At rate 0 all is computed, and no layer can diverge into other
-        # numbers than the rest.
+        # At rate 0 everything is computed, and no layer can diverge to values
+        # that are faster or slower to compute.
         sgd = {"optimizer": {"type": "sgd", "sgd": {"momentum": 0.9}}}
         rate = {"type": "constant", "constant": {"learning_rate": 0.0}}
         optimizer_config = type(params.trainer.optimizer_config)(
@@ -75,7 +74,7 @@ class Training(networks.Training):
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """All rows of the command line."""
+    """Measures all rows of the command line."""
     names = [catalog.get(name).name for name in args.rows]
     names = [networks.BASELINE, *(n for n in names if n != networks.BASELINE)]
     params = parameters(args)
@@ -87,7 +86,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     model = params.task.model
     print(
         f"\n{model.network}, width {model.width}, at most {model.max_depth} "
-        f"blocks a stage, images {shape} float32"
+        f"blocks per stage, images {shape} float32"
     )
     print(
         f"{'layer':34s}{'ratio':>7s}{'of rounds':>14s}{'ms':>9s}"
@@ -99,7 +98,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def flags() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

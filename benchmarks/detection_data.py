@@ -1,13 +1,13 @@
-"""Images a second of converting COCO to TFRecords, against the Model Garden.
+"""Images per second of converting COCO to TFRecords, vs. the Model Garden.
 
     python -m benchmarks.detection_data [--data_dir DIR] [--json FILE]
 
-DIR holds coco_mini (real COCO images with their annotations). Both convert
-the training images with masks to 4 files: the Model Garden's converter as
-its command runs it without its processes (they hold all examples until the
-last is made), ours with one thread and with one a core. Rounds are
-interleaved, the first is not counted, and a ratio is the median over rounds
-of the ratio within a round.
+DIR contains coco_mini (real COCO images with their annotations). Both convert
+the training images with masks to 4 files. The Model Garden's converter runs as
+in its command, but without its processes, which hold all examples until the
+last is finished; ours runs with one thread and with one per core. Rounds are
+interleaved, the first is not counted, and a ratio is the median over rounds of
+the ratio within a round.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def _ours(workers: int) -> Callable[[str, str, str], None]:
 
 
 def contenders() -> dict[str, Callable[[str, str, str], None]]:
-    """What converts, by name; the first is what the others are against."""
+    """Returns the converters by name; the first is the reference."""
     found = {"model_garden": _garden, "ours, 1 thread": _ours(1)}
     if (cores := os.cpu_count() or 1) > 1:
         found[f"ours, {cores} threads"] = _ours(cores)
@@ -64,7 +64,7 @@ def contenders() -> dict[str, Callable[[str, str, str], None]]:
 
 
 def measure(annotations: str, images: str, rounds: int) -> list[dict]:
-    """Seconds of each in each round; one row each."""
+    """Measures the seconds of each in each round; returns a row for each."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders()}
     sizes = {}
     for _ in range(rounds + 1):

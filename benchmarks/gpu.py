@@ -1,4 +1,4 @@
-"""What the layers cost, and what they reach, on a GPU: Keras on JAX.
+r"""Cost and accuracy of the layers on a GPU, with Keras on JAX.
 
     python -m benchmarks.gpu pack cifar10.npz --data=DIR    # needs TFDS's files
     KERAS_BACKEND=jax python -m benchmarks.gpu run --output=docs/runs/gpu \
@@ -6,13 +6,12 @@
     python -m benchmarks.gpu table docs/runs/gpu
 
 `run` needs JAX and Keras (PyTorch and timm for the part `torch`), and no
-TensorFlow. Every part is a process of its own with a limit in seconds, and
-writes its rows, PART.json, after each of them, so that what has finished
-counts.
+TensorFlow. Every part runs in a separate process with a limit in seconds, and
+writes its rows to PART.json after each of them, so that finished rows count.
 
-    layers    one layer, forward + backward, bf16, LAYERS of them in a row with
-              a barrier between, so that no two fuse; bytes over time against
-              plain copies
+    layers    one layer, forward + backward, bf16, LAYERS of them in a row,
+              separated by barriers so that no two are fused; bytes over time
+              compared with plain copies
     networks  a training step of ResNet-50, bf16: time, memory, and the batch
               at which the memory of the device is full
     torch     timm's EvoNorms and BatchNorm + ReLU in the same two settings,
@@ -79,8 +78,7 @@ class Rows:
 
 
 def pack(path: pathlib.Path, folder: str) -> None:
-    """Writes CIFAR-10 as one file of JPEG or PNG bytes, for a machine
-    without TensorFlow."""
+    """Writes CIFAR-10 as one file, for a machine without TensorFlow."""
     import numpy as np
     import tensorflow_datasets as tfds
 
@@ -102,7 +100,7 @@ def pack(path: pathlib.Path, folder: str) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Runs the parts one after another; the number of those that failed."""
+    """Runs the parts one after another; returns how many failed."""
     given.output.mkdir(parents=True, exist_ok=True)
     failed = 0
     for part in given.parts:
@@ -148,7 +146,7 @@ def part(given: argparse.Namespace) -> None:
 
 
 def table(folder: pathlib.Path) -> str:
-    """The rows of all parts as text."""
+    """Returns the rows of all parts as text."""
     lines = []
     for name in PARTS:
         path = folder / f"{name}.json"
@@ -164,25 +162,25 @@ def table(folder: pathlib.Path) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    packing = verbs.add_parser("pack", help="CIFAR-10 as one file")
+    packing = verbs.add_parser("pack", help="write CIFAR-10 as one file")
     packing.add_argument("file", type=pathlib.Path)
     packing.add_argument("--data", required=True, help="TFDS's data_dir")
-    running = verbs.add_parser("run", help="all parts, each in its limit")
+    running = verbs.add_parser("run", help="run all parts, each in its limit")
     running.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     running.add_argument("--limit", type=int, help="seconds for each part")
-    single = verbs.add_parser("part", help="one part, in this process")
+    single = verbs.add_parser("part", help="run one part, in this process")
     single.add_argument("part", choices=PARTS)
     single.add_argument("--seconds", type=float, default=1e9)
     for one in (running, single):
         one.add_argument("--output", type=pathlib.Path, required=True)
         one.add_argument("--cifar", type=pathlib.Path, help="file of `pack`")
         one.add_argument("--small", action="store_true", help="for a CPU")
-    tabled = verbs.add_parser("table", help="prints what a run wrote")
+    tabled = verbs.add_parser("table", help="print the results of a run")
     tabled.add_argument("folder", type=pathlib.Path)
     given = parser.parse_args()
     os.environ.setdefault("KERAS_BACKEND", "jax")

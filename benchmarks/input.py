@@ -1,18 +1,18 @@
-"""Images a second of the ImageNet training input, against the Model Garden's.
+"""Images per second of the ImageNet training input, vs. the Model Garden.
 
     python -m benchmarks.input [--data_dir DIR] [--json FILE]
 
-The real images of DIR (TFDS's layout) are read as they lie there, and from
-TFRecords written on the fly in the standard ImageNet layout; cropped, resized
-to 224, flipped, normalised and batched, with and without RandAugment. The
-Model Garden reads TFDS through decoding, encoding and decoding again. It
-resizes bilinearly and we bicubically, each its recipe's default.
+The images of DIR (TFDS's layout) are read from there, and from TFRecords
+written on the fly in the standard ImageNet layout; then cropped, resized to
+224, flipped, normalized and batched, with and without RandAugment. The Model
+Garden's reading of TFDS decodes, encodes and decodes again. It resizes
+bilinearly and we bicubically, each the default of its recipe.
 
-Then RandAugment, MixUp and CutMix alone: ours, the Model Garden's and
-keras-cv's.
+RandAugment, MixUp and CutMix are also measured alone: ours, the Model Garden's
+and keras-cv's.
 
-Rounds are interleaved, each pipeline starts afresh in each and none runs
-beside another; a ratio is the median over rounds of the ratio within a round.
+Rounds are interleaved, each pipeline is restarted in each round, and only one
+runs at a time. A ratio is the median over rounds of the ratio within a round.
 """
 
 import argparse
@@ -43,7 +43,7 @@ Pipeline = Callable[[], tf.data.Dataset]
 
 
 def write_tfrecords(root: str, source: Data, shards: int = 4) -> str:
-    """The images of `source` in the standard layout; returns their pattern."""
+    """Writes `source` in the standard layout; returns a pattern."""
     opened = data.open_source(source, CLASSES)
     writers = [
         tf.io.TFRecordWriter(f"{root}/train-{k:05d}-of-{shards:05d}")
@@ -65,13 +65,13 @@ def write_tfrecords(root: str, source: Data, shards: int = 4) -> str:
 
 
 def ours(config: Data) -> Pipeline:
-    """This project's pipeline."""
+    """Returns this project's pipeline."""
     source = data.open_source(config, CLASSES)
     return lambda: data.inputs(source, config)
 
 
 def model_gardens(layers: int, batch: int, **location: str) -> Pipeline:
-    """The Model Garden's, put together as its classification task does."""
+    """Returns the Model Garden's, built as in its classification task."""
     policy = None
     if layers:
         policy = vision_config.Augmentation(
@@ -108,7 +108,7 @@ def model_gardens(layers: int, batch: int, **location: str) -> Pipeline:
 def pipelines(
     data_dir: str, root: str, batch: int
 ) -> dict[tuple[str, str], Pipeline]:
-    """By (what is read and done, whose)."""
+    """Returns pipelines by (what is read and done, whose it is)."""
     tfds = Data(
         dataset="imagenet2012",
         tfds_data_dir=data_dir,
@@ -142,7 +142,7 @@ def pipelines(
 
 
 def augmenters(batch: int) -> dict[tuple[str, str], Pipeline]:
-    """RandAugment, MixUp and CutMix alone, of one batch over and over."""
+    """Returns RandAugment, MixUp and CutMix alone, on a repeated batch."""
     from keras_cv import layers as keras_cv
 
     pixels = tf.random.stateless_uniform(
@@ -201,14 +201,14 @@ def augmenters(batch: int) -> dict[tuple[str, str], Pipeline]:
 
 
 def images_per_second(make: Pipeline, batch: int, batches: int) -> float:
-    """Of a pipeline started afresh; its first batch is not counted."""
+    """Measures a restarted pipeline; its first batch is not counted."""
     iterator = iter(make())
     next(iterator)
     start = time.perf_counter()
     for _ in range(batches):
         next(iterator)
     seconds = time.perf_counter() - start
-    # Its threads would go on filling buffers beside the next pipeline.
+    # Otherwise its threads would fill buffers during the next pipeline.
     del iterator
     gc.collect()
     return batch * batches / seconds
@@ -220,7 +220,7 @@ def measure(
     batches: int,
     rounds: int,
 ) -> list[dict[str, str | float]]:
-    """One row a contender, with its ratio to the Model Garden's."""
+    """Returns one row per pipeline, with its ratio to the Model Garden's."""
     speeds: dict[tuple[str, str], list[float]] = {key: [] for key in contenders}
     for _ in range(rounds):
         for key, make in contenders.items():
@@ -243,7 +243,7 @@ def measure(
 
 
 def table(rows: list[dict[str, str | float]]) -> str:
-    """The rows as text."""
+    """Returns the rows as text."""
     lines = [f"{'case':26s}{'whose':14s}{'images/s':>9s}{'ratio':>7s}  range"]
     for row in rows:
         lines.append(
@@ -266,7 +266,7 @@ def main() -> None:
         "--data_dir", default=str(_HERE / "shared" / "data" / "tfds")
     )
     parser.add_argument("--json", type=pathlib.Path, help="write rows to FILE")
-    parser.add_argument("--cases", nargs="+", help="of the table's, not all")
+    parser.add_argument("--cases", nargs="+", help="cases (default: all)")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=7)

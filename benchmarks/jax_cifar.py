@@ -1,10 +1,10 @@
 """CIFAR-10 at full length on one accelerator: Keras on JAX.
 
-The recipe is that of configs/classification/cifar10_small_batch.yaml but for
+The recipe is that of configs/classification/cifar10_small_batch.yaml except for
 its length, the same for all layers: SGD with Nesterov momentum 0.9, rate 0.1
 for 128 images, a cosine after 0.2 epochs of warm-up, weight decay 1e-4 on all
-weights but those of norm-act layers, random crops of images padded by 4, and
-mirror images. All images stay on the device; an epoch is one compiled loop.
+weights except those of norm-act layers, random crops of images padded by 4, and
+flips. All images stay on the device; an epoch is one compiled loop.
 """
 
 import concurrent.futures
@@ -35,7 +35,7 @@ EVALUATED = 3  # epochs between evaluations
 
 
 def read(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images [N, 32, 32, 3], uint8, and labels of both splits."""
+    """Reads images [N, 32, 32, 3], uint8, and labels of both splits."""
     from PIL import Image
 
     stored, found = np.load(path), {}
@@ -54,7 +54,7 @@ def read(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def drawn(examples: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Noise with a learnable trace of its label, for a trial on a CPU."""
+    """Returns noise with a learnable trace of its label, for tests on a CPU."""
     rng = np.random.default_rng(0)
     found = {}
     for split in ("train", "test"):
@@ -66,7 +66,7 @@ def drawn(examples: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def augment(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Random crops of padded images, half of them mirrored, [N, H, W, C]."""
+    """Crops padded images randomly and flips half of them, [N, H, W, C]."""
     side = images.shape[1]
     padded = jnp.pad(images, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)))
     where, mirrored = jax.random.split(key)
@@ -191,7 +191,7 @@ class Training:
         return found
 
     def run(self, seed: int) -> dict[str, Any]:
-        """One run: its curve of (epoch, test accuracy in %, training loss)."""
+        """Trains once; returns (epoch, test accuracy in %, training loss)."""
         values, _, _ = self._make(seed)
         start, curve = time.time(), []
         epochs = self._sizes["epochs"]

@@ -21,7 +21,7 @@ from evonorm_tf import layers
 BASELINE = "keras BatchNormalization + ReLU"
 NAMES = ("bn_relu", "bn_silu", "gn_silu")
 NAMES += tuple(f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2"))
-# With `recompute`: only the input and the moments of a layer are saved.
+# With `recompute`, only the input and the moments of a layer are saved.
 RECOMPUTED = " recomputed"
 NAMES += ("evonorm_b0" + RECOMPUTED, "evonorm_s0" + RECOMPUTED)
 # Full-size arrays that the three-step form reads or writes: 2 and 1 forward,
@@ -43,7 +43,7 @@ class Normalized:
 
 
 def norm_act(name: str, **options: Any) -> Callable[..., Any]:
-    """What `create_model` takes for a layer of ours or the baseline."""
+    """Returns the `norm_act` of `create_model` for our layer or a baseline."""
     if name == BASELINE:
         return Normalized
 
@@ -55,7 +55,7 @@ def norm_act(name: str, **options: Any) -> Callable[..., Any]:
 
 
 def facts() -> dict[str, Any]:
-    """The device and the versions that a measurement is of."""
+    """Returns the device and the versions of a measurement."""
     device = jax.devices()[0]
     return {
         "device": f"{device.platform}: {device.device_kind}",
@@ -70,7 +70,7 @@ def facts() -> dict[str, Any]:
 
 
 def layer_row(name: str, shape: Sequence[int], count: int) -> Callable:
-    """A step (x, dy) -> gradients through a row of equal layers.
+    """Returns a step (x, dy) -> gradients through a row of equal layers.
 
     Args:
       name: a catalog name, BASELINE, or "copy".
@@ -112,7 +112,7 @@ def layer_row(name: str, shape: Sequence[int], count: int) -> Callable:
 def milliseconds(
     steps: dict[str, Callable[[], Any]], rounds: int
 ) -> dict[str, list[float]]:
-    """Times of steps, taken in turns, by name."""
+    """Times steps alternately, by name."""
     for step in steps.values():
         jax.block_until_ready(step())
     times: dict[str, list[float]] = {name: [] for name in steps}
@@ -165,14 +165,15 @@ def measure_layers(sizes: dict, rows: Any, deadline: float) -> None:
 
 
 def training_step(name: str, sizes: dict) -> tuple[Callable, list]:
-    """A training step in bf16: (weights, state, momenta, images, labels).
+    """Builds a training step in bf16.
 
     Args:
       name: a catalog name or BASELINE.
       sizes: see benchmarks/gpu.py.
 
     Returns:
-      The step, and the arrays of weights, state and optimizer.
+      The step (weights, state, momenta, images, labels), and the arrays of
+      weights, state and optimizer.
     """
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = evonorm_tf.create_model(
@@ -226,7 +227,7 @@ def _compile(step: Callable, arguments: Sequence[Any]) -> Any:
 
 
 def _memory(compiled: Any) -> int:
-    """Bytes on the device while a step runs, its arguments included."""
+    """Returns the bytes on the device during a step, including arguments."""
     found = compiled.memory_analysis()
     return (
         found.argument_size_in_bytes
@@ -243,8 +244,8 @@ def measure_networks(sizes: dict, rows: Any, deadline: float) -> None:
     made = {name: training_step(name, sizes) for name in (BASELINE, *NAMES)}
     start = time.time()
     lowered = {n: _compile(f, [*v, *batch]) for n, (f, v) in made.items()}
-    # The baseline first and alone: what it finds out about the convolutions
-    # is then known for all others.
+    # The baseline runs first and alone, so that the autotuning of convolutions
+    # is then cached for all others.
     compiled = {BASELINE: lowered.pop(BASELINE).compile()}
     with concurrent.futures.ThreadPoolExecutor(COMPILERS) as pool:
         jobs = {n: pool.submit(one.compile) for n, one in lowered.items()}
@@ -293,7 +294,7 @@ class _Running:
 
 
 def assert_finite(value: Any, what: str) -> float:
-    """The number, or an error that names it."""
+    """Returns the number, or raises an error that names it."""
     number = float(value)
     if not np.isfinite(number):
         raise FloatingPointError(

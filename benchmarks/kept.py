@@ -1,8 +1,8 @@
-"""Bytes that a layer keeps from its forward pass for its backward pass.
+"""Bytes that a layer saves in the forward pass for the backward pass.
 
-Read off the graph: the tensors that the forward half made (x among them) and
-the backward half reads, each buffer once. The layer's output is not counted:
-the next layer keeps its input anyway.
+These are read from the graph: the tensors that the forward part produces (x
+among them) and the backward part reads, each buffer once. The layer's output is
+not counted, because the next layer saves its input anyway.
 """
 
 import math
@@ -10,10 +10,10 @@ from typing import Any
 
 import tensorflow as tf
 
-# Operations whose output is their first input's buffer.
+# Operations whose output shares the buffer of their first input.
 _VIEWS = {"Identity", "IdentityN", "StopGradient", "Reshape", "ExpandDims"}
 _VIEWS |= {"PreventGradient", "Squeeze"}
-# Neither activations nor statistics: constants and weights.
+# Constants and weights, which are neither activations nor statistics.
 _FREE = {"Const", "ReadVariableOp", "Shape", "VarHandleOp"}
 
 
@@ -32,7 +32,7 @@ def _size(tensor: tf.Tensor) -> int:
 
 
 def kept_bytes(layer: Any, shape: tuple[int, ...]) -> int:
-    """Bytes between forward and backward.
+    """Returns the bytes saved for the backward pass.
 
     Args:
       layer: called with x [N, H, W, C]; has `weights`, a list of variables.

@@ -2,13 +2,12 @@
 
     python -m benchmarks.networks [--json FILE] [--rows evonorm_b0 ...]
 
-A step is the forward pass, the gradient of the cross-entropy and the update
-of SGD with momentum. A layer's network and bn_relu's are timed in turn, round
-after round, and the ratio is the median over rounds of the ratio within a
-round: what else the machine does weighs on both sides. The bn_relu row is
-bn_relu against a second copy of itself: how far it is from 1 is what a ratio
-of this table can be wrong by. `tf_keras BatchNormalization + ReLU` is the
-fused kernel in place of ours.
+A step is the forward pass, the gradient of the cross-entropy and the update of
+SGD with momentum. The networks of a layer and of bn_relu are timed alternately,
+and the ratio is the median over rounds of the ratio within a round, so that
+other load on the machine affects both. The row of bn_relu compares it with a
+second copy of itself; its difference from 1 is the error of a ratio.
+`tf_keras BatchNormalization + ReLU` uses the fused kernel instead of ours.
 """
 
 import argparse
@@ -36,7 +35,7 @@ NormAct = Callable[..., Any]
 
 
 def fused(activation: bool = True) -> NormAct:
-    """One site with tf_keras's own layers."""
+    """Applies tf_keras's own layers."""
     norm = tf_keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
     if not activation:
         return norm
@@ -45,12 +44,12 @@ def fused(activation: bool = True) -> NormAct:
 
 
 def norm_act(row: str) -> NormAct:
-    """What makes one site a call, for a row of the table."""
+    """Returns the function that creates one layer per call, for a row."""
     return fused if row == FUSED else functools.partial(legacy.norm_act, row)
 
 
 class Training:
-    """A network and one training step of it.
+    """A network and its training step.
 
     Args:
       network: a name of `evonorm_tf.nets`.
@@ -76,15 +75,15 @@ class Training:
         model = tf_keras.Model(
             inputs, nets.classifier(features, layers, CLASSES)
         )
-        # At rate 0 all is computed, and no layer can diverge into other
-        # numbers than the rest.
+        # At rate 0 everything is computed, and no layer can diverge to values
+        # that are faster or slower to compute.
         optimizer = tf_keras.optimizers.SGD(0.0, momentum=0.9, nesterov=True)
         optimizer.build(model.trainable_variables)
         self._data = images, labels
         self._step = _step(model, optimizer)
 
     def seconds(self, repeat: int) -> float:
-        """Time of one step, a mean over `repeat`."""
+        """Returns the time of one step, a mean over `repeat`."""
         start = time.perf_counter()
         for _ in range(repeat):
             loss = self._step(*self._data)
@@ -113,7 +112,7 @@ def compare(
     rounds: int,
     repeat: int,
 ) -> list[dict[str, Any]]:
-    """Times each row in turn with the baseline; prints as it goes."""
+    """Times each row alternately with the baseline, and prints it."""
     baseline = make(BASELINE)
     baseline.seconds(1)
     measured = []
@@ -124,7 +123,7 @@ def compare(
         first = time.perf_counter() - start
         pairs = []
         for index in range(rounds):
-            # Each goes first every other time.
+            # They take turns in going first.
             order = (baseline, other) if index % 2 else (other, baseline)
             took = {id(t): t.seconds(repeat) for t in order}
             pairs.append((took[id(other)], took[id(baseline)]))
@@ -156,7 +155,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """All networks with all rows of the command line."""
+    """Measures all networks with all rows of the command line."""
     names = [catalog.get(name).name for name in args.rows]
     names = [BASELINE, FUSED, *(n for n in names if n != BASELINE)]
     shape = (args.batch, args.image_size, args.image_size, 3)
@@ -179,7 +178,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def flags() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

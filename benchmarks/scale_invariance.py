@@ -1,24 +1,24 @@
-"""What scaling one convolution does to a network, for every layer.
+r"""Effect of scaling the weights of one convolution, for every layer.
 
     python -m benchmarks.scale_invariance \
         --output=docs/images/scale_invariance.png \
         --json=docs/runs/scale-invariance.json
 
-After the paper's analysis of scale invariance, in small and defined here. A
-convolution whose output goes into a norm-act layer and nowhere else has its
-weights W replaced by a*W. Measured on one fixed batch, in training mode (batch
-statistics), without weight decay:
+A small version of the paper's analysis of scale invariance. The weights W of a
+convolution whose output is read only by a norm-act layer are replaced by a*W.
+On one fixed batch, in training mode (batch statistics) and without weight
+decay, this measures
 
     loss change        L(a*W) - L(W)
     own gradient       |dL/dW at a*W| / |dL/dW at W|
     other gradients    the same ratio, of all other convolutions and the
                        classifier together
 
-If the layer's output does not change with the scale of its input, then the
-loss does not either, the other gradients have ratio 1, and its own 1/a: the
+If the layer's output does not depend on the scale of its input, the loss does
+not either, the ratio of the other gradients is 1, and that of its own 1/a: the
 chain rule gives dL(a*W)/dW = a * L'(a*W) = L'(W). Each such convolution is
-scaled alone; the figure and the table show the mean over them (of gradient
-ratios the geometric mean). `trained` is the same network after some hundred
+scaled alone; the figure and the table show the mean over them (the geometric
+mean for gradient ratios). `trained` is the same network after some hundred
 steps of the digits recipe (of CIFAR-10's with --tfds_data_dir).
 """
 
@@ -45,13 +45,13 @@ Evaluate = Callable[[], tuple[tf.Tensor, list[tf.Tensor]]]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of the whole analysis; equal for every layer.
+    """The settings of the analysis, equal for every layer.
 
     Attributes:
-      tfds_data_dir: where CIFAR-10 lies; the digits when empty.
+      tfds_data_dir: folder with CIFAR-10; empty for the digits.
       network: a name of `evonorm_tf.nets`.
       steps: of training.
-      batch: images that loss and gradients are measured on.
+      batch: number of images for loss and gradients.
       seed: of weights, order and augmentation.
       epsilon: inside the layers' square roots; the invariance is exact
         without it.
@@ -66,10 +66,10 @@ class Settings:
 
 
 def inner_convolutions(model: tf_keras.Model) -> list[tf_keras.layers.Layer]:
-    """Convolutions whose output goes into one norm-act layer alone.
+    """Returns the convolutions that are read only by a norm-act layer.
 
-    One that a residual sum reads too would change what it is added to, with
-    any layer.
+    If a residual sum reads a convolution too, scaling it would change the sum
+    with any layer.
     """
     found = []
     for layer in model.layers:
@@ -84,7 +84,7 @@ def inner_convolutions(model: tf_keras.Model) -> list[tf_keras.layers.Layer]:
 def evaluation(
     model: tf_keras.Model, images: tf.Tensor, labels: tf.Tensor
 ) -> Evaluate:
-    """A function of the model's present weights: loss and weight gradients.
+    """Returns a function of the current weights: loss and gradients.
 
     Args:
       model: [N, H, W, C] images to [N, classes] logits.
@@ -92,7 +92,7 @@ def evaluation(
       labels: [N]
 
     Returns:
-      The function; it gives the mean cross-entropy and one gradient for each
+      The function. It returns the mean cross-entropy and one gradient for each
       of `weights(model)`.
     """
     kernels = weights(model)
@@ -112,14 +112,14 @@ def evaluation(
 
 
 def weights(model: tf_keras.Model) -> list[tf.Variable]:
-    """The kernels of all convolutions and of the classifier."""
+    """Returns the kernels of all convolutions and of the classifier."""
     return [layer.kernel for layer in model.layers if hasattr(layer, "kernel")]
 
 
 def measure(
     model: tf_keras.Model, evaluate: Evaluate, convolution: Any
 ) -> list[dict[str, float]]:
-    """One row a factor, the convolution scaled by it and put back.
+    """Returns one row per factor, and restores the convolution.
 
     Returns:
       Rows of factor, loss_change, own_gradient and other_gradients.
@@ -157,7 +157,7 @@ def measure(
 
 
 def _ratio(value: float, unscaled: float) -> float:
-    """NaN where there was no gradient to begin with."""
+    """Returns the ratio; NaN if there was no gradient."""
     return value / unscaled if unscaled else math.nan
 
 
@@ -169,11 +169,11 @@ def analyse(layer: str, settings: Settings) -> dict[str, Any]:
       settings: of the analysis.
 
     Returns:
-      The layer's name, and for each of `scale_report.STATES` the loss on
-      the fixed batch and the rows of `measure`, the mean over convolutions.
+      The layer's name, and for each of `scale_report.STATES` the loss on the
+      fixed batch and the rows of `measure`, the mean over convolutions.
 
     Raises:
-      ValueError: an unknown network, or one without such a convolution.
+      ValueError: if the network is unknown or has no such convolution.
     """
     tf_keras.backend.clear_session()
     params = _experiment(layer, settings)
@@ -188,8 +188,8 @@ def analyse(layer: str, settings: Settings) -> dict[str, Any]:
     inner = inner_convolutions(model)
     if not inner:
         raise ValueError(
-            "This network has no convolution that a norm-act layer alone "
-            f"reads. Received: network={settings.network!r}"
+            "This network has no convolution that is read only by a norm-act "
+            f"layer. Received: network={settings.network!r}"
         )
     result: dict[str, Any] = {"layer": layer, "convolutions": len(inner)}
     for state in scale_report.STATES:
@@ -226,7 +226,7 @@ def _train(
     params: config.Experiment,
     steps: int,
 ) -> None:
-    """The recipe's own steps; a loss that is not finite stays so."""
+    """Trains with the recipe's own steps; a NaN loss is kept."""
     optimizer = task.create_optimizer(params.trainer.optimizer_config)
     step = tf.function(task.train_step, autograph=False)
     for batch in task.build_inputs(params.task.train_data).take(steps):

@@ -12,13 +12,13 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from evonorm_tf import plots
 
 STATES = ("untrained", "trained")
-# A layer counts as invariant if a gradient is never further than this from
-# what invariance demands: epsilon's share is 1e-5 over the variance, and the
+# A layer counts as invariant if no gradient deviates by more than this from
+# the invariant value. Epsilon contributes 1e-5 over the variance, and the
 # variance is near 1/64 where the convolution is scaled by 1/8.
 TOLERANCE = 0.05
 Row = dict[str, float]
 
-# What a panel shows: its axis, and the value of a row.
+# The panels: the label of the axis, and the value of a row.
 _PANELS: tuple[tuple[str, Callable[[Row], float], float], ...] = (
     ("loss change", lambda row: row["loss_change"], 0.0),
     (
@@ -35,7 +35,7 @@ _PANELS: tuple[tuple[str, Callable[[Row], float], float], ...] = (
 
 
 def mean_over(tables: list[list[Row]]) -> list[Row]:
-    """One table for all convolutions, factor by factor."""
+    """Averages the tables of all convolutions, factor by factor."""
     rows = []
     for same in zip(*tables):
         changes = [row["loss_change"] for row in same]
@@ -51,7 +51,7 @@ def mean_over(tables: list[list[Row]]) -> list[Row]:
 
 
 def _geometric(rows: tuple[Row, ...], name: str) -> float:
-    """Geometric mean; 0 where one is 0."""
+    """Returns the geometric mean; 0 if one is 0."""
     values = [row[name] for row in rows]
     if any(value == 0 for value in values):
         return 0.0
@@ -59,7 +59,7 @@ def _geometric(rows: tuple[Row, ...], name: str) -> float:
 
 
 def without_nan(tree: Any) -> Any:
-    """JSON has no NaN: what a network that broke down leaves is null."""
+    """Replaces NaN by null, because JSON has no NaN."""
     if isinstance(tree, dict):
         return {key: without_nan(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -70,11 +70,11 @@ def without_nan(tree: Any) -> Any:
 
 
 def deviation(rows: list[Row]) -> float:
-    """The largest factor between a gradient and what invariance demands.
+    """Returns the largest factor between a gradient and the invariant value.
 
     Returns:
-      At least 0; 0.1 if a gradient is 10 % too large or 9 % too small, NaN
-      where one is not finite, infinity where one has vanished.
+      At least 0; 0.1 if a gradient is 10 % too large or 9 % too small, NaN if
+      one is not finite, infinity if one has vanished.
     """
     ratios = [
         value
@@ -90,22 +90,22 @@ def deviation(rows: list[Row]) -> float:
 
 
 def invariant(result: dict[str, Any]) -> bool:
-    """Whether a layer's network was, untrained and trained."""
+    """Returns whether a layer's network is invariant, before and after."""
     return all(
         deviation(result[state]["rows"]) <= TOLERANCE for state in STATES
     )
 
 
 def header() -> str:
-    """The table's head: what `line` aligns with."""
+    """Returns the table's head, aligned with `line`."""
     groups = f"{'':14s}" + "".join(f"{state:>43s}" for state in STATES)
     each = f"{'loss':>9s}{'change':>10s}{'own x a':>15s}{'others':>9s}"
-    # Own and other gradients are given at both ends.
+    # The gradients' columns show both states.
     return f"{groups}\n{'layer':14s}{each}{each}   invariant"
 
 
 def line(result: dict[str, Any]) -> str:
-    """One layer's line: the loss, its largest change, the largest ratios."""
+    """Returns a layer's row: loss, its largest change, largest ratios."""
     text = f"{result['layer']:14s}"
     for state in STATES:
         rows = result[state]["rows"]
@@ -119,16 +119,16 @@ def line(result: dict[str, Any]) -> str:
 
 
 def _distance(ratio: float) -> float:
-    """How far from 1, a half as far as the double."""
+    """Returns the distance from 1, where 1/2 is as far as 2."""
     return abs(math.log(ratio)) if ratio > 0 else math.inf
 
 
 def figure(results: list[dict[str, Any]], note: str) -> Figure:
-    """Three panels untrained, three trained; one line a layer in each.
+    """Draws three panels untrained and three trained, a line per layer.
 
     Args:
       results: of `scale_invariance.analyse`.
-      note: network, data and steps, in words.
+      note: describes network, data and steps.
     """
     title = "One convolution's weights times a: loss and gradients"
     new = plots.figure(9.6, 9.0, title, note)
@@ -137,11 +137,11 @@ def figure(results: list[dict[str, Any]], note: str) -> Figure:
         left = new.add_subplot(cells[index, 0])
         right = new.add_subplot(cells[index, 1], sharex=left, sharey=left)
         for axes, state in zip((left, right), STATES):
-            # Before the lines, whose margins are taken on this scale.
+            # Before the lines, whose margins depend on this scale.
             if index:
                 axes.set_yscale("log", base=2)
             else:
-                # Changes have any sign and sizes from 1e-7 to 1.
+                # Changes have both signs and sizes from 1e-7 to 1.
                 axes.set_yscale("symlog", linthresh=1e-3)
             _panel(axes, results, state, value)
             axes.axhline(still, color=plots.INK, lw=0.8, alpha=0.5, zorder=1)
@@ -163,7 +163,7 @@ def _panel(
     state: str,
     value: Callable[[Row], float],
 ) -> None:
-    """One line a layer; the invariant ones coincide and lie below."""
+    """Draws one line per layer; invariant ones coincide and are below."""
     plots.plain(axes)
     order = plots.in_order({result["layer"] for result in results})
     by_name = {result["layer"]: result for result in results}
@@ -180,12 +180,12 @@ def _panel(
 
 
 def _factor(value: float, _: int) -> str:
-    """1/8, 1, 8"""
+    """Formats a factor, such as 1/8, 1 or 8."""
     return f"{value:g}" if value >= 1 else f"1/{1 / value:g}"
 
 
 def _legends(axes: Axes, results: list[dict[str, Any]]) -> None:
-    """Two groups, as measured, side by side."""
+    """Draws the legends of the two groups side by side."""
     axes.set_axis_off()
     layers = plots.in_order({result["layer"] for result in results})
     still = {result["layer"] for result in results if invariant(result)}
@@ -206,7 +206,7 @@ def _legends(axes: Axes, results: list[dict[str, Any]]) -> None:
                     label=layer,
                 )
             )
-        # A second legend would take the place of the first.
+        # A second legend would otherwise replace the first.
         if axes.get_legend():
             axes.add_artist(axes.get_legend())
         axes.legend(

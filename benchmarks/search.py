@@ -1,19 +1,20 @@
-"""The search's four speeds, each beside its goal.
+"""Four speeds of the search, compared with their goals.
 
     python -m benchmarks.search --data_dir=DIR [--json FILE]
     python -m benchmarks.search --dataset=digits
 
-    filters      random graphs a second through the cheap filters, one core;
+    filters      random graphs per second through the cheap filters, one core;
                  and with drawing, duplicates and fingerprints
-    candidates   an hour that pass the cheap filters and go through the
-                 100-step quality test, every anchor, one worker a core
-    journal      durable results a second: a transaction each, synced to disk
-    start        seconds of a training of one step: tracing, starting, and
-                 the validation images once, so an upper bound of what a
-                 candidate costs before it trains
+    candidates   per hour that pass the cheap filters and go through the
+                 100-step quality test, every anchor, one worker per core
+    journal      durable results per second: one transaction each, synced to
+                 disk
+    start        seconds of a training of one step: tracing, starting, and one
+                 validation, so an upper bound of what a candidate costs before
+                 it trains
 
 The last is the mean over random candidates on the first anchor. Run it on an
-idle machine; the processor time in the JSON is what a busy one lets compare.
+idle machine; on a busy one only the CPU time in the JSON can be compared.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def _row(name: str, value: float, goal: float, least: bool = True) -> Row:
 
 
 def filters_a_second(settings: Settings, count: int) -> list[Row]:
-    """Filters alone, and everything that drawing a new graph takes."""
+    """Measures filters alone, and everything for drawing a new graph."""
     rng = space.generator(settings.seed, 0)
     where = space.get(settings.space)
     drawn = [space.random_graph(rng, where) for _ in range(count)]
@@ -65,7 +66,7 @@ def filters_a_second(settings: Settings, count: int) -> list[Row]:
 
 
 def candidates_an_hour(settings: Settings, count: int) -> list[Row]:
-    """Random survivors of the cheap filters through the quality test."""
+    """Measures the quality test on random graphs that pass the filters."""
     pool, evolution = LocalPool(settings), Evolution(settings)
     quality = [n for n in stages.names(settings) if n.startswith("quality/")]
     try:
@@ -100,7 +101,7 @@ def candidates_an_hour(settings: Settings, count: int) -> list[Row]:
 
 
 def results_a_second(settings: Settings, folder: str, count: int) -> list[Row]:
-    """Transactions of a result each, in a folder on a real disk."""
+    """Measures transactions with one result each, in a folder on a disk."""
     result = {"accuracy": 0.5, "loss": 1.0, "steps": 100, "early": 1.5}
     with tempfile.TemporaryDirectory(dir=folder) as where:
         journal = Journal(where, settings.identity())
@@ -116,7 +117,7 @@ def results_a_second(settings: Settings, folder: str, count: int) -> list[Row]:
 
 
 def start_of_a_candidate(settings: Settings, count: int) -> list[Row]:
-    """The mean time of a training of one step, in this process."""
+    """Measures the mean time of a training of one step, in this process."""
     proxy.configure_process()
     task = proxy.Proxy(settings, data.load(settings))
     evolution, seconds, cpu = Evolution(settings), [], []
@@ -126,7 +127,7 @@ def start_of_a_candidate(settings: Settings, count: int) -> list[Row]:
         task.train(row, settings.anchors[0], 1)
         seconds.append(time.perf_counter() - start)
         cpu.append(time.process_time() - busy)
-    # The first also starts TensorFlow.
+    # The first training also starts TensorFlow.
     mean, cpu = (sum(part[1:]) / count for part in (seconds, cpu))
     row = _row("start of a candidate, s", mean, 1.0, least=False)
     return [{**row, "cpu_s": cpu}]
@@ -141,7 +142,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--candidates", type=int, default=200)
     parser.add_argument(
-        "--folder", default=".", help="whose disk the journal is timed on"
+        "--folder", default=".", help="folder on the disk to be measured"
     )
     args = parser.parse_args()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -154,7 +155,7 @@ def main() -> None:
     )
     rows = filters_a_second(settings, 20_000)
     rows += results_a_second(settings, args.folder, 500)
-    # Workers before this process makes TensorFlow's threads its own.
+    # Workers run before this process starts TensorFlow's threads.
     rows += candidates_an_hour(settings, args.candidates)
     rows += start_of_a_candidate(settings, 20)
     for row in rows:

@@ -1,7 +1,7 @@
 """PyTorch's BatchNorm + ReLU and timm's EvoNorms: part `torch` of gpu.py.
 
-Needs torch and timm, neither TensorFlow nor evonorm_tf. The sizes are those
-of the other parts: several layers in a row, forward and backward, and
+This needs torch and timm, but neither TensorFlow nor evonorm_tf. The sizes are
+those of the other parts: several layers in a row, forward and backward, and
 training steps of a network in bf16 autocast, channels last; each eager and
 compiled.
 """
@@ -18,7 +18,7 @@ MODES = ("eager", "compiled")
 
 
 def layer(name: str, channels: int) -> Any:
-    """One norm-act layer of timm, by our name."""
+    """Returns one norm-act layer of timm, by our name."""
     from timm.layers import get_norm_act_layer
 
     return get_norm_act_layer(NAMES[name], act_layer="relu")(channels)
@@ -27,7 +27,7 @@ def layer(name: str, channels: int) -> Any:
 def layers_step(
     name: str, sizes: dict[str, Any], device: str
 ) -> tuple[Any, Callable[[Any], None]]:
-    """Several equal layers, and their forward and backward pass.
+    """Builds several equal layers, and their forward and backward pass.
 
     Args:
       name: a key of NAMES.
@@ -58,7 +58,7 @@ def layers_step(
 def network_step(
     name: str, sizes: dict[str, Any], device: str
 ) -> tuple[Any, Callable[[Any], None]]:
-    """timm's pre-activation ResNet-50 and its training step.
+    """Builds timm's pre-activation ResNet-50 and its training step.
 
     Args:
       name: a key of NAMES.
@@ -99,7 +99,7 @@ KINDS = {"layers": layers_step, "network": network_step}
 def milliseconds(
     step: Callable[[Any], None], model: Any, device: str, rounds: int
 ) -> float:
-    """Median time of a step, after three that warm it up."""
+    """Returns the median time of a step, after three warm-up steps."""
     import torch
 
     def wait():
@@ -124,9 +124,9 @@ def measure(
 
     Args:
       sizes: shape, layers, batch, size and rounds of benchmarks/gpu.py.
-      make_rows: takes the facts of the measurement and returns what has
+      make_rows: takes the facts of the measurement and returns an object with
         `add(**row)`.
-      deadline: as of `time.time`; no further case starts after it.
+      deadline: as `time.time`; no further case starts after it.
     """
     import timm
     import torch

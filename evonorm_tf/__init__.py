@@ -1,13 +1,13 @@
-"""EvoNorm layers (arXiv:2004.02967), drop-in for any Keras model.
+"""EvoNorm layers (arXiv:2004.02967) for Keras models.
 
     import evonorm_tf
     x = evonorm_tf.NormAct("evonorm_s0")(x)    # Keras 3
     model = evonorm_tf.create_model("resnet50", norm_act="evonorm_s0")
 
-`evonorm_tf.legacy` has the same layers for tf_keras. What is asked for is
-imported then, not before: `import evonorm_tf` needs neither Keras. One that
-is there already gets to know its layers at once, since it can load a model
-only with classes that it knows.
+`evonorm_tf.legacy` has the same layers for tf_keras. Submodules are imported
+on first use, so `import evonorm_tf` needs neither Keras. If a Keras is already
+imported, its layers are registered immediately, because Keras can only load a
+saved model if the classes of its layers are registered.
 """
 
 import importlib

@@ -1,7 +1,7 @@
-"""Which layer for which training: `recommend`, with a source for each claim.
+"""`recommend`: which layer to use, with a source for each claim.
 
-docs/choosing.md says the same at length. Numbers are the paper's, printed
-beside ours in docs/results.md; a claim without a source is not made here.
+docs/choosing.md explains the recommendations in detail. The numbers are the
+paper's; docs/results.md compares them with ours.
 """
 
 import dataclasses
@@ -30,16 +30,16 @@ BY_BATCH = {
         4: (60.4, 73.8),
     },
 }
-# The smallest batch of table 3 at which BatchNorm, which stands there for
+# The smallest batch of table 3 at which BatchNorm, the only layer there with
 # batch statistics, is within 0.1 of its own 128-image value on both networks.
 _BATCH_STATISTICS = 64
-# Elements of a group on a one-pixel map below which S0's 1 / std scatters;
-# the table is in docs/choosing.md.
+# Minimum number of elements of a group on a one-pixel map; with fewer, the
+# factor 1 / std of S0 varies widely (table in docs/choosing.md).
 _LEAST_GROUP = 16
 
 
 class Reason(NamedTuple):
-    """A claim, and the table, equation or document that it rests on."""
+    """A claim, and the table, equation or document that supports it."""
 
     claim: str
     source: str
@@ -50,12 +50,13 @@ class Reason(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Recommendation:
-    """What to begin with; `print` shows it with its reasons.
+    """A recommended layer; `print` shows it with the reasons.
 
     Attributes:
       layer: the catalog name.
-      min_group_size: for `NormAct`, the fewest channels a group may have.
-      reasons: with their sources.
+      min_group_size: argument of `NormAct`, the minimum number of channels
+        per group.
+      reasons: the reasons, with their sources.
     """
 
     layer: str
@@ -63,7 +64,7 @@ class Recommendation:
     reasons: tuple[Reason, ...]
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `NormAct` and `convert` beside the name."""
+        """Returns arguments for `NormAct` and `convert` besides the name."""
         return {"min_group_size": self.min_group_size}
 
     def __str__(self) -> str:
@@ -77,26 +78,31 @@ def recommend(
     task: str = "classification",
     small_maps: bool = False,
 ) -> Recommendation:
-    """The layer to begin with.
+    """Recommends a layer to start with.
+
+    Example:
+
+        print(evonorm_tf.recommend(batch_per_replica=8, task="detection"))
 
     Args:
-      batch_per_replica: images that one replica normalizes together; with
-        `synchronized=True`, those of all replicas.
+      batch_per_replica: number of images that a replica normalizes together;
+        with `synchronized=True`, those of all replicas.
       task: "classification", "detection" or "gan".
-      small_maps: whether layers stand on maps of one or a few pixels.
+      small_maps: whether the model has layers on feature maps of one or a few
+        pixels.
 
     Returns:
-      A layer, its settings and why.
+      A layer, its settings and the reasons.
 
     Raises:
-      ValueError: for an unknown task or a batch that is not positive.
-      TypeError: for `small_maps` that is not a bool.
+      ValueError: if the task is unknown or the batch is not positive.
+      TypeError: if `small_maps` is not a bool.
     """
     batch = validation.count("batch_per_replica", batch_per_replica, False)
     if not isinstance(small_maps, bool):
         raise TypeError(
-            "`small_maps` must be True or False: whether layers stand on maps "
-            f"of one or a few pixels. Received: small_maps={small_maps!r}"
+            "`small_maps` must be True or False: whether layers are used on "
+            f"maps of one or a few pixels. Received: small_maps={small_maps!r}"
         )
     if task not in TASKS:
         raise ValueError(
@@ -117,7 +123,7 @@ def recommend(
 
 
 def _measured(batch: int) -> Reason:
-    """What the paper measured at the batch, or at the next smaller one."""
+    """Cites the paper's measurement at the batch or the next smaller one."""
     columns = BY_BATCH["ResNet-50"]
     column = max((b for b in columns if b <= batch), default=min(columns))
     measured = "; ".join(
@@ -136,8 +142,8 @@ _LARGE = Reason(
     f"{_PAPER} table 2",
 )
 _SMALL = Reason(
-    "B layers use batch statistics as BatchNorm does, and the paper has none "
-    "of them at small batches",
+    "B layers use batch statistics as BatchNorm does, and the paper does not "
+    "test them at small batches",
     f"arXiv:2004.02967 table 1; {_PAPER} table 3",
 )
 _BY_TASK = {
@@ -145,8 +151,8 @@ _BY_TASK = {
     "detection": (
         Reason(
             "Mask R-CNN, R-50-FPN, COCO box AP: evonorm_b0 44.0, evonorm_s0 "
-            "43.6, gn_relu 42.7, bn_relu 42.1; how many images a worker had "
-            "is not known here",
+            "43.6, gn_relu 42.7, bn_relu 42.1; the number of images per "
+            "worker is not known",
             f"{_PAPER} table 4",
         ),
     ),
@@ -160,13 +166,13 @@ _BY_TASK = {
     ),
 }
 _GROUPS = Reason(
-    "32 groups, lowered one by one until they divide the channels",
+    "32 groups, lowered one by one until the number divides the channels",
     "the authors' code; evonorm_tf.validation.resolve_groups",
 )
 _SMALL_GROUPS = Reason(
-    "On a map of one pixel a group of k channels has k elements: with one its "
-    "variance is 0 and S0 divides by sqrt(epsilon), with few its inverse "
-    f"scatters; so at least {_LEAST_GROUP} channels per group",
+    "On a map of one pixel a group of k channels has k elements. With one, its "
+    "variance is 0 and S0 divides by sqrt(epsilon); with few, its inverse "
+    f"varies widely. Use at least {_LEAST_GROUP} channels per group",
     "S0's formula, arXiv:2004.02967 table 1; docs/choosing.md",
 )
 _ONE_PIXEL = Reason(

@@ -1,9 +1,9 @@
-"""Reports what is installed here, what will not work, and how to fix it.
+"""Reports what is installed, what does not work, and how to fix it.
 
     python -m evonorm_tf.doctor
 
 Prints versions, devices and known conflicts between packages. The exit status
-is 1 if there is a conflict, else 0.
+is 1 if there is a conflict and otherwise 0.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from evonorm_tf.versions import (
     release,
 )
 
-# These write into one folder, site-packages/tensorflow.
+# These install into the same folder, site-packages/tensorflow.
 _TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu")
 _MODEL_GARDEN = "tf-models-official"
 PACKAGES = tuple(
@@ -53,13 +53,14 @@ _PROBE_SECONDS = 300
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What is examined.
+    """An installation to examine.
 
     Attributes:
       python: its version.
-      versions: of the installed packages of `PACKAGES`, by name.
+      versions: the installed versions of `PACKAGES`, by name.
       environment: the environment variables.
-      devices: how many of each kind TensorFlow sees; none if it is broken.
+      devices: number of devices of each kind that TensorFlow sees; empty if
+        TensorFlow is broken.
       failure: the last line printed by a TensorFlow that cannot be imported.
     """
 
@@ -80,7 +81,7 @@ class Conflict:
 
 
 def look() -> Machine:
-    """The machine this runs on; takes as long as importing TensorFlow."""
+    """Inspects this machine; takes as long as importing TensorFlow."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -93,9 +94,9 @@ def look() -> Machine:
 
 
 def _probe() -> tuple[dict[str, int], str]:
-    """The devices that TensorFlow sees, or how it failed.
+    """Returns the devices that TensorFlow sees, or how it failed.
 
-    In a process of its own: a broken TensorFlow may abort it.
+    Runs in a separate process, because a broken TensorFlow may abort it.
     """
     try:
         done = subprocess.run(
@@ -114,12 +115,12 @@ def _probe() -> tuple[dict[str, int], str]:
 
 
 def examine(machine: Machine) -> list[Conflict]:
-    """All conflicts of a machine, in the order to resolve them."""
+    """Returns all conflicts, in the order in which to resolve them."""
     return [*_ranges(machine), *_combinations(machine), *_settings(machine)]
 
 
 def _ranges(machine: Machine) -> Iterator[Conflict]:
-    """Versions outside what is tested."""
+    """Finds versions outside the tested ranges."""
     garden = _MODEL_GARDEN in machine.versions
     python = GARDEN_PYTHON if garden else PYTHON
     if machine.python not in python:
@@ -145,7 +146,7 @@ def _range(
 
 
 def _combinations(machine: Machine) -> Iterator[Conflict]:
-    """Packages that do not go together, or need one that is missing."""
+    """Finds packages that are incompatible, or that need a missing one."""
     versions = machine.versions
     found = [name for name in _TENSORFLOWS if name in versions]
     needed = "jax" if _backend(machine) == "jax" else "tensorflow"
@@ -158,7 +159,7 @@ def _combinations(machine: Machine) -> Iterator[Conflict]:
     if len(found) > 1:
         yield Conflict(
             " beside ".join(found),
-            "They overwrite each other's files: what is imported is a mixture.",
+            "They overwrite each other's files, so the import is a mixture.",
             f"pip uninstall -y {' '.join(found)}, then install the one you "
             "want.",
         )
@@ -168,14 +169,14 @@ def _combinations(machine: Machine) -> Iterator[Conflict]:
             yield Conflict(
                 f"tf_keras {versions['tf_keras']} with {found[0]} "
                 f"{versions[found[0]]}",
-                "Each tf_keras fits the TensorFlow of its own number, and a "
-                "newer one installs a newer TensorFlow.",
+                "Each tf_keras works with the TensorFlow of the same version; "
+                "a newer tf_keras installs a newer TensorFlow.",
                 f"pip install 'tf_keras=={'.'.join(map(str, minor))}.*'",
             )
     if "libtpu" in versions and "jax" not in versions:
         yield Conflict(
             "libtpu without jax",
-            "The preflight reaches the TPU's compiler through jax.",
+            "Preflight calls the TPU's compiler through jax.",
             "pip install 'evonorm-tf[tpu]'",
         )
     if found and machine.failure:
@@ -188,13 +189,13 @@ def _combinations(machine: Machine) -> Iterator[Conflict]:
 
 
 def _settings(machine: Machine) -> Iterator[Conflict]:
-    """Environment variables that the layers cannot work with."""
+    """Finds environment variables with which the layers do not work."""
     legacy = machine.environment.get("TF_USE_LEGACY_KERAS", "")
     if legacy in ("1", "True", "true"):
         yield Conflict(
             f"TF_USE_LEGACY_KERAS={legacy}",
-            "tf.keras is tf_keras then, and the layers of evonorm_tf.layers "
-            "are Keras 3's: they refuse its tensors.",
+            "It makes tf.keras an alias of tf_keras, whose tensors the layers "
+            "of evonorm_tf.layers (Keras 3) reject.",
             "Use the layers of evonorm_tf.legacy, or unset "
             "TF_USE_LEGACY_KERAS.",
         )
@@ -211,7 +212,7 @@ def _backend(machine: Machine) -> str:
 
 
 def report(machine: Machine, conflicts: list[Conflict]) -> str:
-    """Versions, devices and conflicts as text."""
+    """Returns versions, devices and conflicts as text."""
     lines = [f"{'python':24s}{machine.python}"]
     lines += [
         f"{name:24s}{machine.versions.get(name, '-')}" for name in PACKAGES
@@ -234,7 +235,7 @@ def report(machine: Machine, conflicts: list[Conflict]) -> str:
 
 
 def main() -> int:
-    """Prints the report; 1 if there is a conflict, else 0."""
+    """Prints the report; returns 1 if there is a conflict."""
     machine = look()
     conflicts = examine(machine)
     print(report(machine, conflicts))

@@ -18,7 +18,7 @@ from typing import Any
 from evonorm_tf import models, nets, state_dict
 from evonorm_tf.nets import mobile
 
-# As in the code that trained it.
+# The values of the code that trained it.
 _NORM = {"momentum": 0.99, "epsilon": 1e-3}
 LITE0 = nets.get("efficientnet_lite0").size
 _ENTRIES = {
@@ -38,23 +38,24 @@ def load(
     image_size: tuple[int | None, int | None] = (None, None),
     legacy: bool = False,
 ) -> Any:
-    """Builds EfficientNet-Lite0 and gives it its weights.
+    """Builds EfficientNet-Lite0 and loads its ImageNet weights.
 
     Args:
-      weights: the package's .pth file, or what else `state_dict.read` takes.
+      weights: the package's .pth file, or anything else that
+        `state_dict.read` accepts.
       size: the shape of the network, without squeeze-excitation.
-      num_classes: for a new, untrained classifier of so many classes; None
-        keeps the one in the weights.
+      num_classes: number of classes of a new, untrained classifier; None to
+        load the classifier of the weights.
       dropout: rate before the classifier.
-      image_size: (H, W); None is any.
-      legacy: return a tf_keras model instead of a Keras 3 one.
+      image_size: (H, W); None for any.
+      legacy: whether to return a tf_keras model instead of a Keras 3 model.
 
     Returns:
-      A functional model, images [N, H, W, 3] to logits [N, classes].
+      A functional model from images [N, H, W, 3] to logits [N, classes].
 
     Raises:
-      ValueError: an entry that is missing, not known or of another shape, by
-        name; a size with squeeze-excitation.
+      ValueError: if a weight is missing, unknown or of the wrong shape (the
+        message names it), or if the size has squeeze-excitation.
     """
     if size.excitation:
         raise ValueError(
@@ -76,7 +77,7 @@ def load(
     images = keras.Input((*image_size, 3))
     layers = state_dict.Noting(keras.layers, kernels)
     features = mobile.mobile(images, layers, site, size)
-    # Where it is missing, the classifier is named with what else is.
+    # The error for a missing classifier also names other missing weights.
     classes = num_classes or len(entries.get("_fc.weight", [0]))
     logits = nets.classifier(features, layers, classes, dropout)
     model = keras.Model(images, logits, name="efficientnet_lite")
@@ -94,7 +95,7 @@ def load(
 
 
 def _names(size: mobile.Size) -> Iterator[tuple[str, str]]:
-    """(kernel, norm after it) in the weights, as ours are made."""
+    """Yields the names (kernel, norm) in the weights, in our order."""
     yield "_conv_stem", "_bn0"
     expansions = [s.expansion for s in size.stages for _ in range(s.repeats)]
     for index, expansion in enumerate(expansions):

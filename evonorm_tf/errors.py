@@ -1,4 +1,4 @@
-"""What the messages of errors share."""
+"""Helpers for error messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,15 +6,15 @@ from typing import Any
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """The known names that are most like an unknown one, as a sentence.
+    """Suggests the known names that are most similar to an unknown one.
 
     Args:
-      word: what was received.
-      known: the names that would have been valid.
+      word: the unknown name.
+      known: the valid names.
 
     Returns:
-      "Did you mean evonorm_s0 or evonorm_s1? ", with a space at its end;
-      where nothing is near, the known names, at most 20 of them.
+      "Did you mean evonorm_s0 or evonorm_s1? ", with a trailing space, or the
+      known names, at most 20, if none is similar.
     """
     names = sorted(known)
     near = difflib.get_close_matches(str(word), names, n=3, cutoff=0.5)

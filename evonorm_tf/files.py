@@ -1,11 +1,11 @@
-"""Files wherever TensorFlow reaches them: local, file://, gs://, ram://.
+"""Files on any file system of TensorFlow: local, file://, gs://, ram://.
 
-A path is taken literally: "runs/lr=[0.1]" is a folder of that name. Only
-`match` reads wildcards, and there a name that exists wins over a pattern.
-"file://" paths are local ones; a local path may begin with "~".
+Paths are taken literally: "runs/lr=[0.1]" is a folder of that name. Only
+`match` expands wildcards, and there an existing name takes precedence over a
+pattern. "file://" paths are local; a local path may start with "~".
 
-Writing replaces a file at once where the file system can rename: a reader, or
-a process that is killed, finds the old content or the new one. Errors are
+Files are replaced atomically if the file system can rename: a reader, also
+after a process was killed, finds either the old or the new content. Errors are
 Python's own (FileNotFoundError, OSError) on every file system.
 """
 
@@ -22,91 +22,91 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 Path = str | os.PathLike
-# TensorFlow reads checkpoints and SavedModels through a search for files that
-# match, in which these characters of a path are not themselves.
+# TensorFlow finds checkpoints and SavedModels by matching patterns, in which
+# these characters have a special meaning.
 _SPECIAL = "*?[\\"
 _WILDCARDS = "*?["
-# As TensorFlow tells a file system's name: "a=gs://b" is a local path.
+# How TensorFlow finds the file system: "a=gs://b" is a local path.
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9.]*://")
 
 
 def normalize(path: Path) -> str:
-    """A path as a string: "file://" and a leading "~" are resolved."""
+    """Returns the path as a string, "file://" and a leading "~" resolved."""
     path = os.fspath(path)
     if path.startswith("file://"):
-        # As TensorFlow reads it: a host's name is ignored.
+        # As in TensorFlow, a host name is ignored.
         return "/" + path.removeprefix("file://").partition("/")[2]
     return path if _URL.match(path) else os.path.expanduser(path)
 
 
 def is_local(path: Path) -> bool:
-    """Whether Python's own functions can open the path."""
+    """Returns whether Python's own functions can open the path."""
     return not _URL.match(normalize(path))
 
 
 def absolute(path: Path) -> str:
-    """The path, independent of the working directory."""
+    """Returns the path, independent of the working directory."""
     path = normalize(path)
     return os.path.abspath(path) if is_local(path) else path.rstrip("/")
 
 
 def real(path: Path) -> str:
-    """The absolute path without links: one for each file."""
+    """Returns the absolute path without links, unique for each file."""
     path = absolute(path)
     return os.path.realpath(path) if is_local(path) else path
 
 
 def join(folder: Path, *names: str) -> str:
-    """The path of a name, or a path from there on, in a folder."""
+    """Joins a folder and a name or relative path."""
     return os.path.join(normalize(folder), *names)
 
 
 def parent(path: Path) -> str:
-    """The folder that holds a path; "." for a bare name."""
+    """Returns the folder of a path; "." for a bare name."""
     return os.path.dirname(normalize(path).rstrip("/")) or "."
 
 
 def name(path: Path) -> str:
-    """The last part of a path."""
+    """Returns the last part of a path."""
     return os.path.basename(normalize(path).rstrip("/"))
 
 
 def inside(folder: Path, path: Path) -> str:
-    """The path from a folder on that it lies in; "." for the folder."""
+    """Returns the path relative to a folder that contains it."""
     above = absolute(folder).rstrip("/") + "/"
     return absolute(path).removeprefix(above.rstrip("/")).lstrip("/") or "."
 
 
 def stem(path: Path) -> str:
-    """The last part of a path without its suffix."""
+    """Returns the last part of a path without its suffix."""
     return os.path.splitext(name(path))[0]
 
 
 def suffix(path: Path) -> str:
-    """A file's suffix with its dot, in lower case; "" for none."""
+    """Returns the suffix with its dot, in lower case; "" if there is none."""
     return os.path.splitext(normalize(path))[1].lower()
 
 
 def exists(path: Path) -> bool:
-    """Whether a file or folder is there."""
+    """Returns whether a file or folder exists."""
     return _call("exists", normalize(path))
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there."""
+    """Returns whether the path is an existing folder."""
     return _call("isdir", normalize(path))
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there."""
+    """Returns whether the path is an existing file."""
     return exists(path) and not is_folder(path)
 
 
 def size(path: Path) -> int:
-    """Bytes of a file.
+    """Returns the size of a file in bytes.
 
     Raises:
-      FileNotFoundError: it is not there.
+      FileNotFoundError: if it does not exist.
     """
     path = normalize(path)
     if is_local(path):
@@ -115,19 +115,19 @@ def size(path: Path) -> int:
 
 
 def names(folder: Path) -> list[str]:
-    """Names of what is in a folder, sorted; [] where there is no folder."""
+    """Lists the names in a folder, sorted; [] if the folder does not exist."""
     folder = normalize(folder)
     if not is_folder(folder):
         return []
-    # Object stores mark folders by a slash.
+    # Object stores mark folders with a trailing slash.
     found = {name.rstrip("/") for name in _call("listdir", folder)}
     return sorted(found - {""})
 
 
 def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As os.walk: (folder, names of folders, names of files), sorted.
+    """Yields (folder, folder names, file names), sorted, as os.walk does.
 
-    Linked folders are entered; a link back to a folder above is not.
+    Links to folders are followed, except to a parent folder.
     """
     folder = normalize(folder)
     yield from _walk(folder, (real(folder),))
@@ -144,12 +144,12 @@ def _walk(folder: str, above: tuple[str, ...]) -> Iterator[tuple]:
 
 
 def match(pattern: Path) -> list[str]:
-    """Files and folders whose paths match a pattern, sorted.
+    """Returns the files and folders whose paths match a pattern, sorted.
 
     `*`, `?` and `[...]` match within one part of the path. A part that exists
-    as it is written stands for itself, so that "data/[v1]/train-*" finds the
-    files of a folder "[v1]". Hidden names are matched by hidden patterns
-    alone.
+    exactly as written is taken literally, so "data/[v1]/train-*" finds the
+    files of a folder "[v1]". Hidden names are matched only by patterns that
+    start with a dot.
     """
     pattern = normalize(pattern)
     root, rest = _root(pattern)
@@ -164,7 +164,7 @@ def match(pattern: Path) -> list[str]:
 
 
 def _root(path: str) -> tuple[str, str]:
-    """A file system's root ("/", "gs://bucket/", "") and the rest."""
+    """Splits a path into its root ("/", "gs://bucket/", "") and the rest."""
     if not is_local(path):
         scheme, _, rest = path.partition("://")
         host, _, rest = rest.partition("/")
@@ -185,30 +185,30 @@ def _matching(folder: str, part: str) -> list[str]:
 
 
 def make_folder(folder: Path) -> str:
-    """Makes a folder and those above it, if need be; returns its path."""
+    """Creates a folder and its parents if needed; returns its path."""
     folder = normalize(folder)
     _call("makedirs", folder)
     return folder
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """A file's bytes, to be read from any place on.
+    """Opens a file for reading bytes from any position.
 
     Raises:
-      FileNotFoundError: it is not there.
+      FileNotFoundError: if it does not exist.
     """
     path = normalize(path)
     if is_local(path):
         return open(path, "rb")
-    size(path)  # GFile would notice at the first read alone.
+    size(path)  # GFile would only fail at the first read.
     return _call("GFile", path, "rb")
 
 
 def read(path: Path) -> bytes:
-    """A file's bytes.
+    """Returns the bytes of a file.
 
     Raises:
-      FileNotFoundError: it is not there.
+      FileNotFoundError: if it does not exist.
     """
     path = normalize(path)
     if is_local(path):
@@ -219,11 +219,11 @@ def read(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """A file's text, UTF-8.
+    """Returns the text of a UTF-8 file.
 
     Raises:
-      FileNotFoundError: it is not there.
-      ValueError: it is no UTF-8.
+      FileNotFoundError: if it does not exist.
+      ValueError: if it is not valid UTF-8.
     """
     try:
         return read(path).decode()
@@ -235,9 +235,9 @@ def read_text(path: Path) -> str:
 
 
 def write(path: Path, content: bytes | str) -> str:
-    """Writes a file at once, text as UTF-8; returns its path.
+    """Writes a file atomically, text as UTF-8; returns its path.
 
-    A process that is killed leaves the old file or the new one.
+    A process that is killed leaves either the old or the new file.
     """
     data = content.encode() if isinstance(content, str) else content
     with writing(path) as place, open(place, "wb") as file:
@@ -246,7 +246,7 @@ def write(path: Path, content: bytes | str) -> str:
 
 
 def append(path: Path, text: str) -> None:
-    """Adds text to the end of a file."""
+    """Appends text to a file."""
     path = normalize(path)
     if is_local(path):
         with open(path, "a", encoding="utf-8") as file:
@@ -258,14 +258,14 @@ def append(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[str]:
-    """A local path to write, for whatever writes files by itself.
+    """Provides a local path to write to, for libraries that write files.
 
-    What is written there, a file or a folder, takes the place of `path` when
-    the block ends without an error. The local path ends as `path` does, so
-    that a format is told by its suffix.
+    The file or folder that is written there replaces `path` when the block
+    ends without an error. The local path has the same suffix as `path`, from
+    which some libraries choose the format.
 
     Args:
-      path: where to; the folder above is made.
+      path: the destination; its folder is created.
     """
     path = normalize(path).rstrip("/")
     make_folder(parent(path))
@@ -287,15 +287,15 @@ def writing(path: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def staging(folder: Path, last: str = "") -> Iterator[str]:
-    """A local folder to fill, for files that belong together.
+    """Provides a local folder for several files that belong together.
 
-    What is in it goes to `folder`, in the place of what has the same names,
-    when the block ends without an error; what is refused never stands there.
+    When the block ends without an error, its files are moved to `folder` and
+    replace those of the same names. After an error nothing is moved.
 
     Args:
-      folder: where to; made if need be.
-      last: name of a file that speaks for the others: an old one goes first,
-        and the new one comes last.
+      folder: the destination; created if needed.
+      last: name of a file whose presence shows that the others are complete.
+        An old one is removed first, and the new one is moved last.
     """
     with tempfile.TemporaryDirectory() as aside:
         yield aside
@@ -307,14 +307,14 @@ def staging(folder: Path, last: str = "") -> Iterator[str]:
 
 
 def install(source: Path, path: Path) -> None:
-    """Copies a file or folder to where it replaces what is there.
+    """Copies a file or folder and replaces the destination.
 
-    At once, but for a folder that is not local: elsewhere a folder is no more
-    than its files' names, and cannot be renamed.
+    Atomically, except for a folder that is not local: on object stores a
+    folder is only a prefix of names and cannot be renamed.
 
     Args:
       source: what to copy.
-      path: the place that it takes.
+      path: the destination.
     """
     source, path = normalize(source), normalize(path).rstrip("/")
     make_folder(parent(path))
@@ -328,7 +328,7 @@ def install(source: Path, path: Path) -> None:
 
 
 def move(source: Path, path: Path) -> None:
-    """Moves a file or folder to where it replaces what is there."""
+    """Moves a file or folder and replaces the destination."""
     source, path = normalize(source).rstrip("/"), normalize(path).rstrip("/")
     if is_folder(source) and not (is_local(source) and is_local(path)):
         install(source, path)
@@ -338,10 +338,10 @@ def move(source: Path, path: Path) -> None:
 
 
 def move_if_absent(source: Path, path: Path) -> None:
-    """Moves a folder to where no other process put the same one meanwhile.
+    """Moves a folder unless another process has already put one there.
 
-    What is there stays as it is, for that process may be reading it, and the
-    source is removed.
+    An existing destination is not changed, because that process may be reading
+    it, and the source is removed.
     """
     source, path = normalize(source).rstrip("/"), normalize(path).rstrip("/")
     if not exists(path):
@@ -352,14 +352,14 @@ def move_if_absent(source: Path, path: Path) -> None:
                 install(source, path)
                 remove(source)
             return
-        except OSError:  # A folder that is not empty is not replaced.
+        except OSError:  # A folder that is not empty cannot be replaced.
             if not exists(path):
                 raise
     remove(source)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copies a file, or a folder with all that is in it."""
+    """Copies a file, or a folder with its content."""
     source, target = normalize(source), normalize(target)
     if not is_folder(source):
         _call("copy", source, target, overwrite=True)
@@ -370,7 +370,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder, if it is there."""
+    """Removes a file or folder if it exists."""
     path = normalize(path)
     if is_folder(path):
         _call("rmtree", path)
@@ -380,12 +380,13 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def local(path: Path) -> Iterator[str]:
-    """A local path to read a file or folder by, for whatever opens files.
+    """Provides a local path for reading a file or folder.
 
-    The path itself where it is local, else a copy that goes with the block.
+    This is the path itself if it is local, and otherwise a temporary copy that
+    is removed when the block ends.
 
     Raises:
-      FileNotFoundError: it is not there.
+      FileNotFoundError: if it does not exist.
     """
     path = normalize(path)
     if is_local(path):
@@ -398,15 +399,15 @@ def local(path: Path) -> Iterator[str]:
 
 
 def without_wildcards(path: Path) -> str:
-    """The same file, folder or checkpoint by a path without * ? [ and \\.
+    r"""Returns a path without * ? [ and \ for the same file or checkpoint.
 
-    TensorFlow looks checkpoints and SavedModels up by patterns, even where it
-    is given their very names. The path itself where it has none of these
-    characters; else a link, or a copy of what is not local, that lasts as
-    long as the process.
+    TensorFlow finds checkpoints and SavedModels by matching patterns, even if
+    it is given their exact names. A path without these characters is returned
+    unchanged. Otherwise a link is created, or a copy if the path is not local,
+    which lasts as long as the process.
 
     Args:
-      path: of a file or folder; of a checkpoint, without its suffixes.
+      path: of a file or folder, or of a checkpoint without its suffixes.
     """
     path = normalize(path).rstrip("/")
     if not any(character in path for character in _SPECIAL):
@@ -427,39 +428,39 @@ def without_wildcards(path: Path) -> str:
 
 @functools.cache
 def _aside() -> str:
-    """A folder that goes with the process."""
+    """Creates a folder that is removed when the process ends."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def _temporary(path: str) -> str:
-    """A name beside `path`, hidden, that no other process takes."""
+    """Returns a hidden, unique name in the folder of `path`."""
     folder, name = os.path.split(path)
     stem, suffix = os.path.splitext(name)
     return os.path.join(folder, f".{stem}.{uuid.uuid4().hex[:12]}.tmp{suffix}")
 
 
 def _sync(path: str) -> None:
-    """Has the disk hold a local file before it takes its name."""
+    """Flushes a local file to disk before it is renamed."""
     if os.path.isfile(path):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
 
 
 def _replace(temporary: str, path: str) -> None:
-    """Renames; a folder that is there is first removed."""
+    """Renames a file or folder; an existing folder is removed first."""
     if is_folder(path):
         remove(path)
     _call("rename", temporary, path, overwrite=True)
 
 
 def _call(operation: str, *arguments: Any, **settings: Any) -> Any:
-    """One of tf.io.gfile's functions, or Python's own for local paths."""
+    """Calls a function of tf.io.gfile, or Python's own for local paths."""
     paths = arguments[:2] if operation in ("copy", "rename") else arguments[:1]
     if all(map(is_local, paths)):
         return _LOCAL[operation](*arguments, **settings)
-    import tensorflow as tf  # Slow: not for who has local paths alone.
+    import tensorflow as tf  # Slow, and not needed for local paths.
 
     with _errors_of(arguments[0]):
         return getattr(tf.io.gfile, operation)(*arguments, **settings)
@@ -479,7 +480,7 @@ _LOCAL: dict[str, Callable[..., Any]] = {
 
 @contextlib.contextmanager
 def _errors_of(path: str) -> Iterator[None]:
-    """TensorFlow's errors inside as Python's own, with the path."""
+    """Converts TensorFlow's errors in the block to Python's, with the path."""
     import tensorflow as tf
 
     kinds = {

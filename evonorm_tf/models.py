@@ -1,9 +1,9 @@
-"""Whole classifiers by name.
+"""Classifiers by name.
 
     model = evonorm_tf.create_model("resnet50", norm_act="evonorm_s0")
     model = evonorm_tf.create_model("mobilenet_v2", "bn_relu", legacy=True)
 
-Neither Keras is imported before a model is asked for.
+Keras or tf_keras is imported when a model is created.
 """
 
 import functools
@@ -14,7 +14,7 @@ from evonorm_tf import nets
 
 
 def list_models() -> list[str]:
-    """The names that `create_model` takes."""
+    """Returns the names that `create_model` accepts."""
     return nets.names()
 
 
@@ -28,33 +28,40 @@ def create_model(
     max_depth: int = 0,
     legacy: bool = False,
 ) -> Any:
-    """An untrained classifier, images [N, H, W, 3] to logits.
+    """Creates an untrained classifier, from images [N, H, W, 3] to logits.
 
-    It has the dropout and the stochastic depth that the network is trained
-    with; for others build on `evonorm_tf.nets.backbone`.
+    The model includes the dropout and the stochastic depth with which the
+    network is usually trained. For other rates, use
+    `evonorm_tf.nets.backbone`.
+
+    Example:
+
+        model = evonorm_tf.create_model("resnet50", "evonorm_s0", 10)
+        layer = functools.partial(evonorm_tf.norm_act, "evonorm_s0", groups=8)
+        model = evonorm_tf.create_model("mobilenet_v2", layer, image_size=64)
 
     Args:
       name: one of `list_models()`.
-      norm_act: the layer at every site: a name of `evonorm_tf.names()` or
-        whatever else `NormAct` takes, or, for settings of its own, a
-        callable that makes one layer a call:
-        `functools.partial(evonorm_tf.norm_act, "evonorm_s0", groups=8)`
-        (with `legacy` that of `evonorm_tf.legacy`). A network that has sites
-        without an activation calls it with `activation=False`.
-      num_classes: how many to tell apart.
-      image_size: side in pixels, or (H, W) or (H, W, C), where None is any
-        height or width; None for the network's own, with 3 channels.
+      norm_act: the normalization-activation layer of the network: a name of
+        `evonorm_tf.names()` or anything else that `NormAct` accepts. To
+        change its settings, a callable that creates one layer per call, as in
+        the example (with `legacy`, use `evonorm_tf.legacy.norm_act`). Where
+        no activation follows, it is called with `activation=False`.
+      num_classes: number of classes.
+      image_size: side in pixels, or (H, W) or (H, W, C), where None means any
+        height or width; None for the network's default, with 3 channels.
       width: multiplier of the channels, above 0.
-      max_depth: at most so many blocks a stage; 0 keeps them all.
-      legacy: return a tf_keras model instead of a Keras 3 one.
+      max_depth: maximum number of blocks per stage; 0 for all.
+      legacy: whether to return a tf_keras model instead of a Keras 3 model.
 
     Returns:
-      A functional model whose output is logits [N, num_classes], float32 in
-      mixed precision as well.
+      A functional model whose output is logits [N, num_classes], in float32
+      even with mixed precision.
 
     Raises:
-      ValueError: for an unknown name, with the nearest ones, or a size or
-        layer that cannot be.
+      ValueError: if the name is unknown (the message suggests similar ones),
+        or if a size or the layer is invalid.
+      TypeError: if `num_classes` is not an integer.
     """
     network = nets.get(name)
     if image_size is None:
@@ -62,7 +69,7 @@ def create_model(
     shape = _image_shape(image_size)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int):
         raise TypeError(
-            "num_classes must be a whole number. "
+            "num_classes must be an integer. "
             f"Received: num_classes={num_classes!r}"
         )
     if num_classes < 1:
@@ -88,7 +95,7 @@ def create_model(
 
 
 def _image_shape(size: Any) -> tuple[int | None, ...]:
-    """[H, W, C] of an image."""
+    """Returns the shape [H, W, C] of an image."""
     shape = size if isinstance(size, (tuple, list)) else (size, size)
     shape = (*shape, 3) if len(shape) == 2 else tuple(shape)
     known = [side for side in shape if side is not None]
@@ -102,8 +109,8 @@ def _image_shape(size: Any) -> tuple[int | None, ...]:
 
 
 def _keras(legacy: bool) -> tuple[Any, Callable[..., Any]]:
-    """A Keras and the `norm_act` for it."""
-    # By way of our modules: they say what to do where a Keras is missing.
+    """Returns a Keras and its `norm_act`."""
+    # Imported through our modules, whose errors explain a missing Keras.
     if legacy:
         from evonorm_tf import legacy as ours
 

@@ -1,7 +1,7 @@
-"""How figures look: every layer has one colour and marker in all of them.
+"""The style of figures: each layer has the same colour and marker in all.
 
-Hues are those of Okabe and Ito's colour-blind safe set; a family of layers
-shares one, its members differ in lightness and marker.
+The hues are Okabe and Ito's colour-blind safe set. The layers of a family share
+a hue and differ in lightness and marker.
 """
 
 import zlib
@@ -26,45 +26,45 @@ _OTHERS = tuple(
 
 
 def style(layer: str) -> Style:
-    """The style of a layer; one from outside the catalog has a fixed one too.
+    """Returns the style of a layer; unknown layers have a fixed one too.
 
     Args:
-      layer: a catalog name, or what stands for another layer in a config.
+      layer: a catalog name, or the name of another layer in a config.
     """
     if layer in catalog.names():
         found = catalog.get(layer).style
         if found is not None:
             return found
-    # Not hash(): that differs from process to process.
+    # Not hash(), which differs between processes.
     return _OTHERS[zlib.crc32(layer.encode()) % len(_OTHERS)]
 
 
 def in_order(layers: Collection[str]) -> list[str]:
-    """`layers` in the order of every legend: baselines, EvoNorms, others."""
+    """Sorts layers for legends: baselines, EvoNorms, others."""
 
     def rank(name: str) -> int:
         if name.startswith("evonorm_"):
             return 1
         return 2 if catalog.get(name).reference == catalog.ABLATION else 0
 
-    # A stable sort: within each of the three, the order of the catalog.
+    # A stable sort: within each group, the order of the catalog.
     ordered = sorted(catalog.names(), key=rank)
     known = [layer for layer in ordered if layer in layers]
     return known + sorted(set(layers) - set(known))
 
 
 def figure(width: float, height: float, title: str, note: str) -> Figure:
-    """An empty figure on white, with a headline and a line under it.
+    """Returns an empty figure on white, with a title and a line below it.
 
     Args:
       width: in inches.
       height: in inches.
-      title: what it shows.
-      note: of what, in smaller type.
+      title: the headline.
+      note: the line below it, in smaller type.
     """
     new = Figure(figsize=(width, height), layout="constrained")
     new.get_layout_engine().set(w_pad=0.06, h_pad=0.05, hspace=0.06)
-    # The note as a suptitle, the headline above it: both are given room.
+    # constrained_layout makes room for a suptitle, so the note is one.
     new.suptitle(note, x=0.012, ha="left", fontsize=9.5, color=MUTED)
     new.text(
         0.012, 1.005, title, ha="left", va="bottom", fontsize=13, color=INK
@@ -73,7 +73,7 @@ def figure(width: float, height: float, title: str, note: str) -> Figure:
 
 
 def plain(axes: Axes) -> None:
-    """Two spines, a faint grid."""
+    """Draws only two spines and a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#000000", alpha=0.1, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -81,9 +81,9 @@ def plain(axes: Axes) -> None:
 
 
 def marks(axes: Axes, x: list[float], y: list[float], layer: str) -> None:
-    """A layer's points, without the line between them."""
+    """Draws the points of a layer without a line."""
     chosen = style(layer)
-    # A plus, a cross and a star have less ink than a disc of their size.
+    # Pluses, crosses and stars have less ink than discs of the same size.
     thin = chosen.marker in ("P", "X", "*") or isinstance(chosen.marker, tuple)
     axes.plot(
         x,
@@ -100,11 +100,11 @@ def marks(axes: Axes, x: list[float], y: list[float], layer: str) -> None:
 
 
 def save(new: Figure, path: str) -> None:
-    """Writes the figure, what stands outside its frame included.
+    """Saves the figure, including what is outside its frame.
 
     Args:
       new: the figure.
-      path: on any file system; the folder above is made.
+      path: on any file system; its folder is created.
     """
     with files.writing(path) as place:
         new.savefig(
@@ -117,14 +117,14 @@ def save(new: Figure, path: str) -> None:
 
 
 def name_lines(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Writes each line's name to the right of its end, pushed apart.
+    """Labels each line to the right of its end, without overlaps.
 
-    Call it last: the names keep the distances of the limits and the layout
-    that they meet.
+    Call it last, because the distances between the labels depend on the limits
+    and the layout.
 
     Args:
-      axes: where the lines are.
-      ends: x and y of each line's end, its name, its colour.
+      axes: the axes with the lines.
+      ends: x and y of the end of each line, its name and its colour.
     """
     if not ends:
         return
@@ -157,10 +157,10 @@ def name_lines(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
 
 
 def apart(values: list[float], room: float) -> list[float]:
-    """Ascending values moved as little as needed to be `room` apart.
+    """Moves ascending values as little as necessary to be `room` apart.
 
-    Values that would collide form a block around the mean of theirs; blocks
-    that come to touch are joined.
+    Values that would overlap form a block around their mean; blocks that touch
+    are merged.
     """
     blocks: list[list[float]] = []
     for value in values:

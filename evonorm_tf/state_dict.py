@@ -1,8 +1,8 @@
-"""State dicts of PyTorch: read from a file, and given to Keras layers.
+"""Reads state dicts of PyTorch and assigns them to Keras layers.
 
-PyTorch keeps a convolution's kernel as [C', C, k, k], a depthwise one's as
-[C, 1, k, k] and a linear layer's as [C', C]; Keras as [k, k, C, C'],
-[k, k, C, 1] and [C, C'].
+The kernels of PyTorch are [C', C, k, k] for a convolution, [C, 1, k, k] for a
+depthwise convolution and [C', C] for a linear layer. Those of Keras are
+[k, k, C, C'], [k, k, C, 1] and [C, C'].
 """
 
 import os
@@ -15,7 +15,7 @@ import numpy as np
 
 from evonorm_tf import files, torch_pickle
 
-# Theirs transposed by these is ours.
+# Permutations from PyTorch's axes to ours.
 _KERNELS = {
     "Conv2D": (2, 3, 1, 0),
     "DepthwiseConv2D": (2, 3, 0, 1),
@@ -25,17 +25,17 @@ _SHOWN = 5
 
 
 def read(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a state dict by name, as arrays.
+    """Returns the entries of a state dict by name, as arrays.
 
     Args:
       weights: a .safetensors, .npz or .pth file, or a mapping of names to
-        arrays. Of .pth files only those that PyTorch wrote before version
-        1.6 are read; see `torch_pickle`.
+        arrays. A .pth file must be from PyTorch before 1.6; see
+        `torch_pickle`.
 
     Raises:
-      ValueError: for another kind of file, or a .pth that is not a state
-        dict.
-      ImportError: for a .safetensors file without the package safetensors.
+      ValueError: if it is another kind of file, or a .pth file that is not a
+        state dict.
+      ImportError: if a .safetensors file needs the missing package.
     """
     if not isinstance(weights, Mapping):
         weights = _load(os.fspath(weights))
@@ -87,11 +87,11 @@ def _damaged(path: str, error: Exception) -> ValueError:
 
 
 class Noting:
-    """A Keras layers module that notes some layers as they are made.
+    """A Keras layers module that records some of the layers it creates.
 
     Args:
       layers: `keras.layers` or `tf_keras.layers`.
-      made: list that they are appended to.
+      made: list to which they are appended.
       kinds: their class names.
     """
 
@@ -121,18 +121,18 @@ def assign(
     entries: Mapping[str, np.ndarray],
     idle: Collection[str] = (),
 ) -> None:
-    """Gives layers their values; all of them or, after an error, none.
+    """Assigns values to layers: to all of them or, after an error, to none.
 
     Args:
-      layers: with kernels or without, by their names in the state dict.
-      others: for a layer without a kernel, by class name: the attribute of
+      layers: layers with or without kernels, by their names in the state dict.
+      others: for each class of layers without a kernel, the attribute for
         each of its entries.
       entries: the state dict.
-      idle: entries that may be there and are not read.
+      idle: entries that are allowed and ignored.
 
     Raises:
-      ValueError: an entry that is missing, not known or of another shape, by
-        name.
+      ValueError: if an entry is missing, unknown or of the wrong shape; the
+        message names it.
     """
     expected = {
         f"{name}.{part}": rest
@@ -143,14 +143,14 @@ def assign(
     unknown = [n for n in entries if n not in expected and n not in idle]
     if missing or unknown:
         raise ValueError(
-            "The weights are not of this network and layer. Missing: "
-            f"{_some(missing)}. Not known: {_some(unknown)}. Check `network` "
+            "The weights do not match the network and layer. Missing: "
+            f"{_some(missing)}. Unknown: {_some(unknown)}. Check `network` "
             "and `norm_act`."
         )
     values, wrong = {}, []
     for name, (weight, axes) in expected.items():
         value = entries[name]
-        # A linear layer's weight may be that of a 1x1 convolution.
+        # A linear layer's weight may be stored as that of a 1x1 convolution.
         if value.ndim == 4 and len(axes) == 2 and value.shape[2:] == (1, 1):
             value = value[:, :, 0, 0]
         shape = [0] * len(axes)
@@ -162,7 +162,7 @@ def assign(
             values[name] = value.transpose(axes)
     if wrong:
         raise ValueError(
-            f"Weights of other shapes than the network's: {_some(wrong)}. "
+            f"Weights have other shapes than the network's: {_some(wrong)}. "
             "Check `network`."
         )
     for name, (weight, _) in expected.items():
@@ -172,7 +172,7 @@ def assign(
 def _weights(
     layer: Any, others: Mapping[str, Mapping[str, str]]
 ) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
-    """(entry's last part, our weight, axes that transpose theirs to ours)."""
+    """Returns (suffix of the entry, our weight, permutation of its axes)."""
     kind = type(layer).__name__
     if kind not in _KERNELS:
         for theirs, ours in others[kind].items():
@@ -180,7 +180,7 @@ def _weights(
             if weight is not None:
                 yield theirs, weight, (0,)
         return
-    # tf_keras has another name for a depthwise kernel.
+    # tf_keras names a depthwise kernel differently.
     kernel = getattr(layer, "depthwise_kernel", None)
     yield "weight", layer.kernel if kernel is None else kernel, _KERNELS[kind]
     if layer.bias is not None:
@@ -188,7 +188,7 @@ def _weights(
 
 
 def _some(names: Any) -> str:
-    """The first names of many."""
+    """Lists the first few names."""
     names = list(names)
     more = len(names) - _SHOWN
     more = f" and {more} more" if more > 0 else ""

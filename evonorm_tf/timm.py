@@ -1,21 +1,21 @@
-"""ResNets with EvoNorms from timm's weights.
+"""ResNets with EvoNorms and weights from timm.
 
     model = evonorm_tf.timm.load("resnetv2_50d_evos.safetensors")
 
-timm (PyTorch Image Models) has two families of ResNets that take an EvoNorm;
-the names in a state dict tell which one it is of:
+timm (PyTorch Image Models) has two families of ResNets with EvoNorms. The
+names in a state dict tell them apart:
 
     resnetv2  `stem...`, `stages.0.blocks.0...`: pre-activation, or
-              post-activation with preact=False. Its EvoNorms stand as ours
-              do: an affine where no activation follows.
-    resnet    `conv1...`, `layer1.0...`: post-activation. It takes an EvoNorm
-              for a normalization without an activation: a ReLU follows it
-              still, and the last of a block and that of a shortcut activate
-              before the sum.
+              post-activation with preact=False. EvoNorms are placed as in our
+              networks: a plain affine where no activation follows.
+    resnet    `conv1...`, `layer1.0...`: post-activation. An EvoNorm replaces a
+              normalization without an activation: it is followed by a ReLU,
+              and the last layers of a block and of a shortcut activate before
+              the sum.
 
-Images are [N, H, W, 3], scaled as the weights were trained: those of
-resnetv2_50d_evos to x / 127.5 - 1. PyTorch pads symmetrically, and so does
-what is built here. Its kernels are [C', C, k, k]; ours are [k, k, C, C'].
+Images are [N, H, W, 3], scaled as in the original training, for
+resnetv2_50d_evos to x / 127.5 - 1. The padding is symmetric, as in PyTorch,
+whose kernels are [C', C, k, k]; ours are [k, k, C, C'].
 """
 
 import functools
@@ -31,7 +31,7 @@ from evonorm_tf.nets.resnet import Size, resnet
 _plain = functools.partial(Size, padding="symmetric")
 _deep = functools.partial(_plain, stem="deep", average_shortcut=True)
 _50, _101 = (3, 4, 6, 3), (3, 4, 23, 3)
-# By timm's names; the weights say which EvoNorm they are of.
+# By timm's names; the weights determine which EvoNorm is used.
 NETWORKS: dict[str, Size] = {
     "resnetv2_50": _plain(_50),
     "resnetv2_101": _plain(_101),
@@ -44,10 +44,10 @@ NETWORKS: dict[str, Size] = {
     "resnet50d": _deep(_50, preactivation=False),
     "resnet101d": _deep(_101, preactivation=False),
 }
-# timm's defaults; in the paper it is 1e-5 for all.
+# timm's defaults; the paper uses 1e-5 for all.
 _EPSILON = {"evonorm_b0": 1e-3}
 _LAYERS = tuple(n for n in catalog.names() if n.startswith("evonorm_"))
-# Our weight of a NormAct layer by timm's.
+# timm's names of the weights of a NormAct layer, and ours.
 _NORM = {"weight": "gamma", "bias": "beta", "v": "v"}
 _NORM |= {"running_var": "moving_variance"}
 
@@ -61,27 +61,27 @@ def load(
     image_size: tuple[int | None, int | None] = (None, None),
     legacy: bool = False,
 ) -> Any:
-    """Builds a network and gives it timm's weights.
+    """Builds a network and loads timm's weights.
 
     Args:
-      weights: a state dict, as `state_dict.read` takes it: a file, or a
-        mapping of its names to arrays.
-      network: a name of `NETWORKS`, or for others the shape, with
+      weights: a state dict, as a file or a mapping of names to arrays; see
+        `state_dict.read`.
+      network: a name of `NETWORKS`, or the shape of another network, with
         padding="symmetric".
-      norm_act: the EvoNorm at every site; None for evonorm_b0 where the
-        weights have a running variance and evonorm_s0 elsewhere.
+      norm_act: the EvoNorm of all layers; None for evonorm_b0 if the weights
+        have a running variance and otherwise evonorm_s0.
       epsilon: inside every square root; None for timm's default, 1e-3 for
-        evonorm_b0 and 1e-5 for the rest.
-      image_size: (H, W); None is any.
-      legacy: return a tf_keras model instead of a Keras 3 one.
+        evonorm_b0 and 1e-5 for the others.
+      image_size: (H, W); None for any.
+      legacy: whether to return a tf_keras model instead of a Keras 3 model.
 
     Returns:
-      A functional model, images [N, H, W, 3] to logits [N, classes].
+      A functional model from images [N, H, W, 3] to logits [N, classes].
 
     Raises:
-      ValueError: unknown network or layer; an entry that is missing, not
-        known or of another shape, by name.
-      ImportError: for a .safetensors file without the package safetensors.
+      ValueError: if the network or layer is unknown, or if a weight is
+        missing, unknown or of the wrong shape; the message names it.
+      ImportError: if a .safetensors file needs the missing package.
     """
     entries = state_dict.read(weights)
     size = _size(network)
@@ -104,7 +104,7 @@ def load(
     images = keras.Input((*image_size, 3))
     layers = state_dict.Noting(keras.layers, convs)
     features = resnet(images, layers, site, size)
-    # Where it is missing, the classifier is named with what else is.
+    # The error for a missing classifier also names other missing weights.
     classes = len(entries.get(f"{names[0][-1]}.weight", [0]))
     model = keras.Model(images, nets.classifier(features, layers, classes))
     named = dict(zip(names[0], convs, strict=True))
@@ -124,8 +124,8 @@ def _size(network: str | Size) -> Size:
         return NETWORKS[network]
     if network.padding != "symmetric":
         raise ValueError(
-            "timm's ResNets are padded as PyTorch pads: give a size with "
-            f"padding='symmetric'. Received: padding={network.padding!r}"
+            "timm's ResNets have symmetric padding, as in PyTorch: use a size "
+            f"with padding='symmetric'. Received: padding={network.padding!r}"
         )
     return network
 
@@ -136,13 +136,13 @@ def _layer(name: str | None, entries: Mapping[str, np.ndarray]) -> str:
         return "evonorm_b0" if batch else "evonorm_s0"
     if name not in _LAYERS:
         raise ValueError(
-            f"norm_act: expected one of {_LAYERS}. Received: {name=}"
+            f"norm_act must be one of {_LAYERS}. Received: {name=}"
         )
     return name
 
 
 def _blocks(size: Size) -> Iterator[tuple[int, int, bool]]:
-    """(stage, block, whether its shortcut projects), from 0."""
+    """Yields (stage, block, whether its shortcut projects), from 0."""
     before = size.stem_filters
     for stage, (depth, filters) in enumerate(zip(size.depths, size.filters)):
         after = filters * (4 if size.bottleneck else 1)
@@ -153,7 +153,7 @@ def _blocks(size: Size) -> Iterator[tuple[int, int, bool]]:
 
 
 def _v2_names(size: Size) -> tuple[list[str], list[str]]:
-    """Of convolutions and classifier, and of norms, as ours are made."""
+    """Returns timm's names of convolutions and classifier, and of norms."""
     pre, count = size.preactivation, 3 if size.bottleneck else 2
     numbers = ("1", "2", "3") if size.stem == "deep" else ("",)
     convs = [f"stem.conv{i}" for i in numbers]
@@ -170,10 +170,10 @@ def _v2_names(size: Size) -> tuple[list[str], list[str]]:
 
 
 def _v1_names(size: Size) -> tuple[list[str], list[str]]:
-    """As `_v2_names`."""
+    """Returns the same names for the other family; see `_v2_names`."""
     if size.preactivation:
         raise ValueError(
-            "Weights with entries layer1... are of a post-activation network. "
+            "Weights with entries layer1... belong to a post-activation net. "
             "Expected a size with preactivation=False, such as 'resnet50'. "
             f"Received: {size}"
         )
@@ -196,8 +196,8 @@ def _v1_names(size: Size) -> tuple[list[str], list[str]]:
 def _assign(
     layers: Mapping[str, Any], entries: Mapping[str, np.ndarray]
 ) -> None:
-    """Gives layers, by timm's names, their values."""
-    # timm's affine sites keep a statistic that nothing reads.
+    """Assigns the values to the layers, by timm's names."""
+    # timm's plain affine layers store a statistic that is never used.
     idle = {
         f"{name}.running_var"
         for name, layer in layers.items()

@@ -1,13 +1,13 @@
-"""State dicts in .pth files of PyTorch before 1.6, read without PyTorch.
+"""Reads state dicts from .pth files of PyTorch before 1.6, without PyTorch.
 
-Such a file is five pickles in a row: a magic number, the version of the
-protocol, facts about the machine, the state dict with a reference in the place
-of every tensor's storage, and the storages' keys; then each storage, its
-number of elements as int64 and its elements. (Later versions write a zip
-archive. `torch.load` and `safetensors.numpy.save_file` convert those.)
+Such a file contains five pickles: a magic number, the version of the protocol,
+facts about the machine, the state dict with a reference in place of each
+tensor's storage, and the keys of the storages. After them, each storage is
+stored as its number of elements (int64) and its elements. Later versions write
+a zip archive, which `torch.load` and `safetensors.numpy.save_file` convert.
 
-A pickle can run any code. Here only the names below are found; a file that
-needs another one is refused.
+Unpickling can execute arbitrary code. This reader resolves only the names
+listed below, and rejects files that need others.
 """
 
 import collections
@@ -31,7 +31,7 @@ _DTYPES = {
 
 
 class _Storage:
-    """Elements that are read after the tensors that view them are known."""
+    """The elements of a storage, which follow the tensors that view them."""
 
     def __init__(self, dtype: str, size: int):
         self.dtype, self.size = np.dtype(dtype), size
@@ -39,14 +39,14 @@ class _Storage:
 
 
 class _Tensor:
-    """A view of a storage, as `torch._utils._rebuild_tensor_v2` takes it."""
+    """A view of a storage: the arguments of `_rebuild_tensor_v2`."""
 
     def __init__(self, storage, offset, shape, strides, *_):
         self.storage, self.offset = storage, offset
         self.shape, self.strides = tuple(shape), tuple(strides)
 
     def array(self) -> np.ndarray:
-        """A copy of the elements, contiguous."""
+        """Returns a contiguous copy of the elements."""
         last = sum(
             (n - 1) * step
             for n, step in zip(self.shape, self.strides, strict=True)
@@ -54,7 +54,7 @@ class _Tensor:
         if min(self.offset, *self.strides, 0) < 0 or (
             0 not in self.shape and self.offset + last >= self.storage.size
         ):
-            raise ValueError("a tensor reaches beyond its storage")
+            raise ValueError("a tensor extends beyond its storage")
         flat = self.storage.elements[self.offset :]
         strides = [step * flat.itemsize for step in self.strides]
         view = np.lib.stride_tricks.as_strided(flat, self.shape, strides)
@@ -62,7 +62,7 @@ class _Tensor:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds the names that a state dict consists of, and no others."""
+    """Resolves only the names that occur in state dicts."""
 
     def __init__(self, file: BinaryIO, storages: dict[str, _Storage]):
         super().__init__(file)
@@ -74,29 +74,29 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _Tensor
         if module == "torch" and name in _DTYPES:
-            return lambda: name  # Never called: it stands for the type.
+            return lambda: name  # Never called; it only identifies the type.
         raise ValueError(
-            f"it needs {module}.{name}, which no state dict of numbers has"
+            f"it needs {module}.{name}, which does not occur in a state dict"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, storage, key, _, size, view = pid
         if kind != "storage" or view is not None:
-            raise ValueError("it refers to something that is no storage")
+            raise ValueError("it has a reference that is not a storage")
         dtype = _DTYPES[storage()]
         return self._storages.setdefault(key, _Storage(dtype, size))
 
 
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of a state dict by name.
+    """Returns the arrays of a state dict by name.
 
     Args:
       path: a .pth file, written by `torch.save(model.state_dict(), path)`
         before PyTorch 1.6 or with `_use_new_zipfile_serialization=False`.
 
     Raises:
-      ValueError: for another kind of file, one that is cut off, or one that
-        holds more than tensors by name.
+      ValueError: if it is a file of another kind, is truncated, or contains
+        anything but named tensors.
     """
     storages: dict[str, _Storage] = {}
     try:
@@ -110,7 +110,7 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
             file.seek(0)
             start = [_Unpickler(file, storages).load() for _ in range(2)]
             if start != [_MAGIC, _PROTOCOL]:
-                raise ValueError("it does not start as one")
+                raise ValueError("it does not start like one")
             _Unpickler(file, storages).load()  # Facts about the machine.
             entries = _Unpickler(file, storages).load()
             _read(file, _Unpickler(file, storages).load(), storages)
@@ -133,7 +133,7 @@ def _read(file: BinaryIO, keys: list, storages: dict[str, _Storage]) -> None:
         data = file.read(storage.dtype.itemsize * storage.size)
         storage.elements = np.frombuffer(data, storage.dtype)
         if size != storage.size or len(storage.elements) != size:
-            raise ValueError("it ends too early")
+            raise ValueError("it is truncated")
 
 
 def _check(entries: Any) -> None:
@@ -143,4 +143,4 @@ def _check(entries: Any) -> None:
         if not (isinstance(name, str) and isinstance(entry, _Tensor))
     ]
     if wrong:
-        raise ValueError("it holds more than tensors by name")
+        raise ValueError("it contains more than named tensors")

@@ -1,4 +1,4 @@
-"""Checks of the arguments and inputs of a layer, independent of any backend."""
+"""Validation of a layer's arguments and inputs, for any backend."""
 
 import numbers
 import sys
@@ -16,16 +16,17 @@ def resolve_groups(
     group_size: int | None = None,
     min_group_size: int = 1,
 ) -> int:
-    """The number of channel groups of a layer.
+    """Returns the number of channel groups of a layer.
 
     Args:
       channels: C.
-      groups: a number that must divide C; None for 32 lowered one by one
-        until it does, as the authors do.
+      groups: a divisor of C; None for 32, lowered one by one until it divides
+        C, as in the authors' code.
       group_size: channels per group, the alternative to `groups`.
-      min_group_size: with `groups=None`, lowers the number further until a
-        group has so many channels, or all of them: in a narrow layer 32
-        groups leave one channel each, and S0 becomes an instance norm.
+      min_group_size: with `groups=None`, the number is lowered further until
+        each group has at least this many channels, or all of them. In a narrow
+        layer 32 groups would have one channel each, which makes S0 an instance
+        norm.
 
     Raises:
       ValueError: if no such grouping exists.
@@ -46,7 +47,7 @@ def resolve_groups(
         if channels % groups:
             raise ValueError(
                 f"`groups` must divide the {channels} channels; groups=None "
-                f"finds a number that does. Received: groups={groups}"
+                f"chooses a number that does. Received: groups={groups}"
             )
         return groups
     largest = min(PAPER_GROUPS, max(channels // min_group_size, 1))
@@ -54,7 +55,7 @@ def resolve_groups(
 
 
 def count(name: str, value: Any, optional: bool = True) -> int | None:
-    """A positive integer, as a Python one; None where it may be left out."""
+    """Returns a positive integer as an int; None if it is optional."""
     if value is None and optional:
         return None
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -66,11 +67,11 @@ def count(name: str, value: Any, optional: bool = True) -> int | None:
 
 
 def open_interval(name: str, value: Any) -> float:
-    """A number between 0 and 1, as a Python one."""
+    """Returns a number between 0 and 1 as a float."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not 0.0 < value < 1.0:
         raise ValueError(
-            f"`{name}` must be a number between 0 and 1, both excluded. "
+            f"`{name}` must be a number between 0 and 1, both exclusive. "
             f"Received: {name}={value!r}"
         )
     return float(value)
@@ -79,16 +80,16 @@ def open_interval(name: str, value: Any) -> float:
 def check_flag(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise TypeError(
-            f"`{name}` is True or False (an activation comes with the layer's "
-            f"name). Received: {name}={value!r}"
+            f"`{name}` must be True or False (the layer's name selects the "
+            f"activation). Received: {name}={value!r}"
         )
 
 
 def check_axis(axis: Any) -> None:
     if axis not in (-1, 1) or isinstance(axis, bool):
         raise ValueError(
-            "`axis` is the channel axis: -1 (channels last) or 1 (channels "
-            f"first). Received: axis={axis!r}"
+            "`axis` must be the channel axis, -1 (channels last) or 1 "
+            f"(channels first). Received: axis={axis!r}"
         )
 
 
@@ -103,13 +104,13 @@ def check_rank(row: Row, rank: int | None) -> None:
 
 
 def dtype_name(x: Any) -> str | None:
-    """The name of the dtype of an array of any kind; None without a dtype."""
+    """Returns the dtype name of any array; None if it has no dtype."""
     dtype = getattr(x, "dtype", None)
     return None if dtype is None else str(getattr(dtype, "name", dtype))
 
 
 def check_dtype(x: Any) -> None:
-    """Checks an array of any kind; a symbolic one would be cast silently."""
+    """Checks the dtype; symbolic inputs would otherwise be cast silently."""
     name = dtype_name(x)
     if name is not None and not name.startswith(("float", "bfloat")):
         raise TypeError(
@@ -119,10 +120,10 @@ def check_dtype(x: Any) -> None:
 
 
 def check_channels(x: Any, axis: int, channels: int) -> None:
-    """Checks an array of any kind: weights [1] would broadcast silently."""
+    """Checks the channels; weights of shape [1] would broadcast silently."""
     shape = getattr(x, "shape", None)
     if shape is None or len(shape) <= abs(axis):
-        return  # An input without that axis is refused for its rank.
+        return  # The check of the rank rejects an input without that axis.
     if shape[axis] not in (None, channels):
         raise ValueError(
             f"This layer was built for {channels} channels on axis {axis}. "
@@ -131,10 +132,10 @@ def check_channels(x: Any, axis: int, channels: int) -> None:
 
 
 def check_shape(row: Row, x: Any) -> None:
-    """Checks the rank of an array, and that it has pixels and channels."""
+    """Checks the rank of an array, and that it is not empty."""
     try:
         shape = tuple(x.shape)
-    except ValueError:  # A TensorFlow tensor of unknown rank has no tuple.
+    except ValueError:  # A TensorFlow tensor of unknown rank.
         shape = None
     check_rank(row, None if shape is None else len(shape))
     if 0 in shape[1:]:
@@ -145,7 +146,7 @@ def check_shape(row: Row, x: Any) -> None:
 
 
 def check_no_conditional(given: Mapping[str, Any]) -> None:
-    """Refuses gamma and beta given to a layer that has its own."""
+    """Rejects gamma and beta for a layer that has its own."""
     if given:
         found = ", ".join(f"{name}={value!r}" for name, value in given.items())
         raise ValueError(
@@ -157,7 +158,7 @@ def check_no_conditional(given: Mapping[str, Any]) -> None:
 def check_conditional(
     name: str, value: Any, shape: tuple[int | None, int]
 ) -> None:
-    """Checks gamma or beta [N, C] given at call time."""
+    """Checks gamma or beta [N, C] that are passed to `call`."""
     received = tuple(value.shape)
     known = len(received) == 2 and all(
         None in (size, expected) or size == expected
@@ -171,11 +172,11 @@ def check_conditional(
 
 
 def check_home(layer: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-    """Refuses a call from the other Keras: its models would track no weight.
+    """Rejects a call from the other Keras, which would not track the weights.
 
     Args:
-      layer: has `_foreign`, the root module of the other Keras, and
-        `_remedy`.
+      layer: has the attributes `_foreign`, the root module of the other
+        Keras, and `_remedy`.
       args: positional arguments of the call.
       kwargs: keyword arguments of the call.
     """
@@ -195,10 +196,10 @@ def check_home(layer: Any, args: tuple, kwargs: dict[str, Any]) -> None:
 
 
 def _in_call(keras: str) -> bool:
-    """Whether a layer or model of that Keras ("keras", "tf_keras") is called.
+    """Returns whether a layer or model of "keras" or "tf_keras" is called.
 
-    Eager tensors look alike in both; only the caller tells them apart. Asks
-    what is imported and imports nothing.
+    Eager tensors of both look alike; only the caller distinguishes them. This
+    inspects imported modules and imports none.
     """
     if keras == "tf_keras":
         utils = sys.modules.get("tf_keras.src.engine.base_layer_utils")

@@ -1,9 +1,9 @@
-"""Which versions of other packages this one is tested with.
+"""The versions of other packages that this package is tested with.
 
-The one definition: setup.py executes this file, which therefore imports
-nothing of the package; importing the layers checks the minimum of Keras by
-it, the doctor compares a machine with it, and `make test-versions` tests its
-corners.
+This is the only definition of these versions. setup.py executes this file, so
+it must not import the package. Importing the layers checks the minimum version
+of Keras, the doctor compares an installation with it, and
+`make test-versions` tests the oldest and newest versions.
 """
 
 import dataclasses
@@ -11,14 +11,14 @@ import re
 
 
 def release(version: str) -> tuple[int, ...]:
-    """A version's leading numbers: (2, 20, 1) for "2.20.1.dev3"."""
+    """Returns a version's leading numbers: (2, 20, 1) for "2.20.1.dev3"."""
     numbers = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, numbers.group().split("."))) if numbers else ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Versions from `first` on ("" for any), and before `end`."""
+    """Versions from `first` (inclusive, "" for any) to `end` (exclusive)."""
 
     first: str
     end: str
@@ -36,8 +36,8 @@ TESTED = {
     "keras": Range("3.7", "3.16"),
     "tf_keras": Range("2.16", "2.22"),
 }
-# The heads (classification, detection, gan) run with the Model Garden, which
-# fixes TensorFlow's version, and with what its modules still work with.
+# The heads (classification, detection, gan) need the Model Garden, which
+# requires one version of TensorFlow and limits those of other packages.
 GARDEN_PYTHON = Range("3.11", "3.14")
 GARDEN = {
     "tensorflow": (Range("2.20", "2.21"), "The Model Garden 2.20 pins it."),
@@ -45,11 +45,11 @@ GARDEN = {
     "numpy": (
         Range("", "2.4"),
         "Some of the Model Garden's modules call reshape(newshape=...), which "
-        "2.4 no longer has.",
+        "2.4 removed.",
     ),
     "pillow": (
         Range("", "13"),
-        "The Model Garden writes masks in a way that 13 refuses.",
+        "The way the Model Garden writes masks is not supported by 13.",
     ),
     "opencv-python-headless": (
         Range("", "5"),
@@ -65,11 +65,11 @@ GARDEN = {
 
 
 def missing(user: str, error: ModuleNotFoundError) -> ImportError:
-    """The error of a module that needs a package that is not installed.
+    """Returns the error for a module that needs a missing package.
 
     Args:
       user: the module.
-      error: of importing the package.
+      error: the error from importing the package.
     """
     package = (error.name or str(error)).split(".")[0]
     return ImportError(
@@ -79,14 +79,14 @@ def missing(user: str, error: ModuleNotFoundError) -> ImportError:
 
 
 def check_minimum(name: str, version: str) -> None:
-    """Refuses a version older than all tested ones.
+    """Rejects a version that is older than all tested ones.
 
     Args:
-      name: of a package in `TESTED`.
+      name: a package in `TESTED`.
       version: the installed version.
 
     Raises:
-      ImportError: it is too old.
+      ImportError: if it is too old.
     """
     least = TESTED[name].first
     if release(version) < release(least):

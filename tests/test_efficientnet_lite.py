@@ -286,16 +286,16 @@ def test_other_files_are_refused(tmp_path):
     _write(path, {"w": np.zeros(5, np.float32)})
     whole = path.read_bytes()
     for content, message in (
-        (whole[:-4], "ends too early"),
+        (whole[:-4], "truncated"),
         (b"PK\x03\x04", "zip archive"),
-        (pickle.dumps(3, 2) * 2, "does not start as one"),
+        (pickle.dumps(3, 2) * 2, "does not start like one"),
         (b"", "Received: path"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message):
             torch_pickle.load(path)
     _write(path, {}, {"w": 3})
-    with pytest.raises(ValueError, match="more than tensors"):
+    with pytest.raises(ValueError, match="more than named tensors"):
         torch_pickle.load(path)
 
 

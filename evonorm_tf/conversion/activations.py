@@ -1,9 +1,9 @@
-"""Activations in a model's graph, single layers or several operations.
+"""Finds activations in a model's graph: single layers or several operations.
 
-`ReLU()` is known by its name. `x * sigmoid(x)`, `x * relu6(x + 3) / 6` or
-`where(x > 0, x, a * x)` are several calls: what lies between a tensor and a
-later one is an activation if it is element-wise and has the values of a known
-one, which is tried at points on both sides of zero.
+`ReLU()` is recognized by its name. `x * sigmoid(x)`, `x * relu6(x + 3) / 6` or
+`where(x > 0, x, a * x)` consist of several calls: the operations between a
+tensor and a later one are an activation if they are element-wise and have the
+values of a known activation at points on both sides of zero.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Activations that a norm-act layer stands for, by name without case and "_".
-# Bounded ones (sigmoid, tanh, softmax) do another thing and stay.
+# Activations that a norm-act layer can replace, by name without case and "_".
+# Bounded ones (sigmoid, tanh, softmax) have a different purpose and stay.
 _TAKEN = names(
     """relu relu6 leakyrelu thresholdedrelu prelu elu selu celu gelu softplus
     silu swish hardsilu hardswish mish"""
@@ -30,7 +30,7 @@ _STAYING = names(
     """sigmoid hardsigmoid logsigmoid tanh hardtanh softmax logsoftmax
     sparsemax softsign tanhshrink"""
 )
-# What computes every element from the same elements of its inputs.
+# Operations that compute every element from the same elements of the inputs.
 _ELEMENT_WISE = names(
     """add subtract multiply divide truediv truedivide maximum minimum negative
     where wherev2 greater greaterequal less lessequal abs absolute square pow
@@ -38,8 +38,8 @@ _ELEMENT_WISE = names(
     leakyrelu elu selu softplus sigmoid hardsigmoid tanh silu swish
     gelu"""
 )
-# Operations between a tensor and the activation's output, at most; Mish has
-# three, GELU as a tanh eight.
+# Maximum number of operations of an activation; Mish has three, GELU by tanh
+# eight.
 _MOST_CALLS = 12
 _POINTS = np.array(
     [-9, -7, -5, -3.5, -3, -2, -1, -0.5, -0.25]
@@ -49,18 +49,18 @@ _POINTS = np.array(
 
 @dataclasses.dataclass(frozen=True)
 class Follower:
-    """An activation after a normalization: "act (ReLU)", and its calls."""
+    """An activation after a normalization, "act (ReLU)", and its calls."""
 
     label: str
     calls: tuple[graph.Call, ...]
 
 
 def named(call: graph.Call) -> str:
-    """The name of the activation that a single call is; empty if it is none.
+    """Returns the name of the activation that a call is, or an empty string.
 
-    Layers (`ReLU`, `Activation("silu")`), Keras 3 operations (`ops.relu`),
-    TensorFlow functions in tf_keras models (`tf.nn.relu`), and the maximum of
-    a tensor and 0 by either.
+    Recognizes layers (`ReLU`, `Activation("silu")`), Keras 3 operations
+    (`ops.relu`), TensorFlow functions in tf_keras models (`tf.nn.relu`), and
+    the maximum of a tensor and 0 by either.
     """
     name = function_name(call.layer)
     if plain(name) == "maximum" and _values(call, (call,)) == "relu":
@@ -70,38 +70,38 @@ def named(call: graph.Call) -> str:
 
 
 def own_weights(layer: Any) -> bool:
-    """Whether somebody's own activation layer has weights: a slope, say."""
+    """Returns whether a custom activation layer has weights, e.g. a slope."""
     return bool(getattr(layer, "weights", [])) and not _of_keras(type(layer))
 
 
 def staying(call: graph.Call) -> tuple[str, str]:
-    """(name, why it stays) of an activation that is not taken; or ("", "")."""
+    """Returns (name, reason) of an activation that stays, or ("", "")."""
     name = function_name(call.layer)
     if named(call) or is_identity(call):
         return "", ""
     if plain(name) in _TAKEN:
-        return name, "a layer with weights of its own, which would be lost"
+        return name, "a layer with its own weights, which would be lost"
     known = plain(name) in _STAYING
     if known or type(call.layer).__name__ == "Activation":
-        return name, "no norm-act layer stands for it"
+        return name, "no norm-act layer can replace it"
     return "", ""
 
 
 def of_argument(layer: Any) -> str:
-    """The name of an `activation=` argument: Conv2D, Dense, ...; or empty."""
+    """Returns the name of a layer's `activation=` argument, if it has one."""
     function = getattr(layer, "activation", None)
     name = _function(function) if callable(function) else ""
     return name if plain(name) in _TAKEN else ""
 
 
 def is_identity(call: graph.Call) -> bool:
-    """Whether a call returns its input."""
+    """Returns whether a call returns its input."""
     layer = call.layer
     if len(call.inputs) != 1:
         return False
     if type(layer).__name__ != "Activation":
         return function_name(layer).lower() == "identity"
-    # Of either Keras: a function of somebody else's may have that name.
+    # A custom function may have the name of one of Keras's.
     linear = _function(layer.activation) == "linear"
     return linear and _of_keras(layer.activation)
 
@@ -109,16 +109,16 @@ def is_identity(call: graph.Call) -> bool:
 def followers(
     tensor: Any, readers: graph.Readers
 ) -> tuple[Follower, ...] | None:
-    """The activations that together are all that reads a tensor.
+    """Returns the activations that are the only readers of a tensor.
 
     Looks through identities, which stay.
 
     Args:
       tensor: the output of a normalization.
-      readers: of its model.
+      readers: those of its model.
 
     Returns:
-      None if something else reads the tensor, or nothing does.
+      The activations; None if anything else reads the tensor, or nothing does.
     """
     found = list({call.key: call for call in readers.of(tensor)}.values())
     if not found or readers.as_output(tensor):
@@ -137,7 +137,7 @@ def followers(
 def _cover(
     calls: list[graph.Call], candidates: list[Follower]
 ) -> tuple[Follower, ...] | None:
-    """Candidates that share no call and have all of `calls` among theirs."""
+    """Returns candidates that share no call and together cover `calls`."""
     if not calls:
         return ()
     for one in candidates:
@@ -156,8 +156,8 @@ def _cover(
 
 
 def _candidates(tensor: Any, readers: graph.Readers) -> list[Follower]:
-    """All activations of a tensor, those of fewer calls first."""
-    # Of each tensor that is computed from this one alone, by which calls.
+    """Returns all activations of a tensor, those with fewer calls first."""
+    # For each tensor that depends on this one alone, the calls in between.
     cones: dict[int, tuple[graph.Call, ...]] = {id(tensor): ()}
     found: dict[int, graph.Call] = {}
     queue = [tensor]
@@ -188,7 +188,7 @@ def _candidates(tensor: Any, readers: graph.Readers) -> list[Follower]:
 def _closed(
     cone: tuple[graph.Call, ...], last: graph.Call, readers: graph.Readers
 ) -> bool:
-    """Whether nothing outside reads what is computed on the way to `last`."""
+    """Returns whether nothing else reads the intermediate results of `last`."""
     return all(
         reader in cone
         for call in cone
@@ -219,10 +219,10 @@ def _element_wise(call: graph.Call) -> bool:
 
 
 def compute(follower: Follower, x: Any) -> Any:
-    """What an activation makes of a tensor.
+    """Applies an activation to a tensor.
 
-    One with weights, a PReLU, is taken for a ReLU: its slopes have the size
-    of its own maps.
+    A PReLU is treated as a ReLU, because its slopes have the shape of its own
+    inputs.
     """
     if any(getattr(call.layer, "weights", []) for call in follower.calls):
         return structures.relu(x)
@@ -230,7 +230,7 @@ def compute(follower: Follower, x: Any) -> Any:
 
 
 def _compute(cone: tuple[graph.Call, ...], x: Any) -> Any:
-    """The output of the last of some calls, from one tensor on."""
+    """Returns the output of the last call, computed from one tensor."""
     tensors = {id(_start(cone)): x}
     for call in cone:
         args, kwargs = structures.map_structure(
@@ -242,7 +242,7 @@ def _compute(cone: tuple[graph.Call, ...], x: Any) -> Any:
 
 
 def _start(cone: tuple[graph.Call, ...]) -> Any:
-    """The one tensor that calls begin with; None if there are several."""
+    """Returns the single input of some calls; None if there are several."""
     made = {id(tensor) for call in cone for tensor in call.outputs}
     start = {
         id(tensor): tensor
@@ -254,10 +254,10 @@ def _start(cone: tuple[graph.Call, ...]) -> Any:
 
 
 def _values(last: graph.Call, cone: tuple[graph.Call, ...]) -> str:
-    """The activation whose values `last` has; empty if it is none.
+    """Returns the activation with the values of `last`, or an empty string.
 
     Args:
-      last: the call whose output it is.
+      last: the call whose output is compared.
       cone: the element-wise calls from one tensor to it, in order.
     """
     if not all(_element_wise(call) for call in cone) or cone[-1] is not last:
@@ -285,7 +285,7 @@ def _values(last: graph.Call, cone: tuple[graph.Call, ...]) -> str:
 
 
 def _known() -> dict[str, np.ndarray]:
-    """The values of activations at the points, by name or formula."""
+    """Returns the values of activations at the points, by name or formula."""
     x = _POINTS
     softplus = np.log1p(np.exp(x))
     erf = np.array([math.erf(value / math.sqrt(2.0)) for value in x])
@@ -312,7 +312,7 @@ _KNOWN = _known()
 
 
 def function_name(layer: Any) -> str:
-    """The function that a layer is, or else its class."""
+    """Returns the name of a layer's function, or else of its class."""
     kind = type(layer).__name__
     if kind == "Activation":
         return _function(layer.activation)
@@ -322,21 +322,21 @@ def function_name(layer: Any) -> str:
 
 
 def plain(name: str) -> str:
-    """Without case and "_"."""
+    """Returns a name in lower case and without "_"."""
     return name.lower().replace("_", "")
 
 
 def stays_by_name(name: str) -> bool:
-    """Whether a plain name is that of a bounded activation."""
+    """Returns whether a plain name is that of a bounded activation."""
     return name in _STAYING
 
 
 def _function(function: Any) -> str:
-    # A layer can be an activation as well: Activation(ReLU()).
+    # An activation can also be a layer: Activation(ReLU()).
     return getattr(function, "__name__", type(function).__name__)
 
 
 def _of_keras(thing: Any) -> bool:
-    """Whether a class, function or object is of TensorFlow or a Keras."""
+    """Returns whether an object or class belongs to TensorFlow or a Keras."""
     home = getattr(thing, "__module__", None) or type(thing).__module__
     return home.split(".")[0] in ("keras", "tf_keras", "tensorflow")

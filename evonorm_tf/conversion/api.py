@@ -1,4 +1,4 @@
-"""`convert`: another normalization for a model that exists."""
+"""`convert`: replaces the normalization of an existing model."""
 
 import functools
 import warnings
@@ -19,12 +19,12 @@ _CHOICES = {
     "without_activation": ("normalize", "replace", "leave"),
     "unreplaceable": ("raise", "leave"),
 }
-# Of the layer, and the same at all sites.
+# Settings of the layer that are the same for all.
 _SETTINGS = (
     *("groups", "group_size", "min_group_size", "momentum", "epsilon"),
     *("synchronized", "xla"),
 )
-# What a class derived from a model may have for its training.
+# Methods that a subclass of a model may override for training.
 _STEPS = (
     *("train_step", "test_step", "predict_step", "compute_loss"),
     *("compute_metrics", "compile", "fit", "evaluate", "predict"),
@@ -42,55 +42,66 @@ def convert(
     return_report: bool = False,
     **settings: Any,
 ) -> Any:
-    """A new model with norm-act layers where the old one normalizes.
+    """Returns a copy of a model with norm-act layers as its normalization.
 
-    Replaced are BatchNormalization, GroupNormalization, LayerNormalization
-    and SyncBatchNormalization over channels, and layers of this library,
-    each with the activations that alone read its output. The new layer has
-    the old one's name. A normalization that no activation follows stays if
-    the new layer would normalize nothing there, and so does one on maps of
+    Replaces BatchNormalization, GroupNormalization, LayerNormalization and
+    SyncBatchNormalization over channels, and layers of this library, together
+    with the activations that are the only readers of their output. The new
+    layer has the old one's name. A normalization without an activation stays
+    if the new layer would normalize nothing there, and so does one on maps of
     one pixel if the new layer needs larger maps. All other layers are copied
     with their weights, names, dtype policies and `trainable`; shared layers
-    stay shared. The old model is left as it is.
+    stay shared. The old model is not changed.
+
+    Example:
+
+        model = keras.applications.ResNet50()
+        new, report = evonorm_tf.convert(
+            model, "evonorm_s0", return_report=True
+        )
+        print(report)
 
     Args:
-      model: a functional or sequential model of Keras 3 or tf_keras, built;
-        models in it are converted too.
-      norm_act: a name of `evonorm_tf.names()` or whatever else `NormAct`
-        takes, or, for layers that differ by site, a callable that makes one a
-        call, with `evonorm_tf.norm_act` (for tf_keras that of
-        `evonorm_tf.legacy`). It is called with `activation`, `axis`, `name`,
-        `dtype` and, where the old layer was, `synchronized`.
-      sites: which to replace: a regular expression that is found in a site's
-        name, or a function from a `Site` to bool; None for all.
-      keep_stem: leave the first normalization, right after a convolution.
-      without_activation: what becomes of normalization layers that no
-        activation follows. "normalize" leaves them where the new layer would
-        be a plain affine, as EvoNorms are, and replaces them where it
-        normalizes without its activation, as baselines do; "replace" replaces
-        all (an affine as in the authors' code); "leave" leaves all.
-      unreplaceable: "raise" an error that names all sites that cannot be
-        replaced, or "leave" them; the report says why.
-      return_report: return (model, `Report`).
+      model: a built functional or sequential model of Keras 3 or tf_keras;
+        nested models are converted too.
+      norm_act: a name of `evonorm_tf.names()` or anything else that `NormAct`
+        accepts. For layers that differ by site, a callable that creates one
+        layer per call with `evonorm_tf.norm_act` (for tf_keras,
+        `evonorm_tf.legacy.norm_act`). It is called with `activation`, `axis`,
+        `name`, `dtype` and, if the old layer was, `synchronized`.
+      sites: which layers to replace: a regular expression to search in their
+        names, or a function from a `Site` to bool; None for all.
+      keep_stem: whether to leave the first normalization, if it directly
+        follows a convolution.
+      without_activation: what to do with normalizations that no activation
+        follows. "normalize" leaves them if the new layer would be a plain
+        affine, as EvoNorms are, and replaces them if it normalizes without
+        its activation, as baselines do. "replace" replaces all (by an affine
+        as in the authors' code), and "leave" leaves all.
+      unreplaceable: "raise" raises an error that names all layers that cannot
+        be replaced; "leave" leaves them, and the report says why.
+      return_report: whether to return (model, `Report`).
       **settings: of every new layer, see `NormAct`: `groups`, `group_size`,
-        `min_group_size`, `momentum`, `epsilon`, `synchronized`, `xla`; with a
-        name only, a callable has its own.
+        `min_group_size`, `momentum`, `epsilon`, `synchronized`, `xla`. Not
+        with a callable, which has its own.
 
     Returns:
       A model of the same Keras, sequential or functional as the old one, not
-      compiled. Classes derived from these are lost; the report says so.
+      compiled. Subclasses of these are not preserved; the report says so.
 
     Warns:
       UserWarning: if a trained normalization became a plain affine, or more
-        sites did than got the layer; if layers with batch statistics stay
-        beside a layer that has none; if the model's class has a `train_step`
-        or the like, which the new model has not.
+        layers did than were replaced otherwise; if layers with batch
+        statistics remain although the new layer has none; if the model's class
+        overrides a training method such as `train_step`, which the new model
+        does not have.
 
     Raises:
-      TypeError: for what is no model of either Keras, a callable that makes
-        other layers, or unknown settings.
-      ValueError: for a subclassed or unbuilt model, for sites that cannot be
-        replaced, all of them by name, or if there is none to replace.
+      TypeError: if the model is not of either Keras, a callable creates other
+        layers, or a setting is unknown.
+      ValueError: if the model is subclassed or not built, if layers cannot be
+        replaced (the message names all of them), or if there is nothing to
+        replace.
     """
     kit = graph.kit_of(model)
     _check(model, kit)
@@ -124,27 +135,27 @@ def convert(
 
 
 def _maker(norm_act: Any, settings: dict[str, Any], kit: graph.Kit) -> Any:
-    """What makes the layers: a name with its settings, or a callable."""
+    """Returns what creates the layers: a name with settings, or a callable."""
     unknown = sorted(settings.keys() - set(_SETTINGS))
     if unknown:
         raise TypeError(
             f"Unknown setting of the layer. Expected some of {_SETTINGS}; for "
-            "others, `norm_act` can be a callable that makes the layer. "
+            "others, `norm_act` can be a callable that creates the layer. "
             f"Received: {', '.join(unknown)}"
         )
     if callable(norm_act):
         if settings:
             raise TypeError(
-                "A callable makes layers with settings of its own: give them "
-                "to it, functools.partial(norm_act, min_group_size=4), or "
-                f"name the layer. Received: norm_act={norm_act!r} and "
+                "A callable cannot be combined with settings. Pass them to it, "
+                "functools.partial(norm_act, min_group_size=4), or use the "
+                f"name of a layer. Received: norm_act={norm_act!r} and "
                 f"{', '.join(settings)}"
             )
         return norm_act
     make = functools.partial(
         kit.ours.norm_act, catalog.get(norm_act), **settings
     )
-    # Here: one error for a wrong name or value, not one a site.
+    # Checked here, so a wrong name or value is one error, not one per layer.
     make(name="settings")
     return make
 
@@ -159,7 +170,7 @@ def _check_choices(**given: str) -> None:
 
 
 def _affine(planned: plan.Plan) -> str:
-    """What to say if sites that normalized do so no more; or empty."""
+    """Warns if layers that normalized no longer do; or returns ""."""
     pairs = planned.new.values()
     affine = [site for site, layer in pairs if plan.is_affine(layer)]
     trained = [site for site in affine if transfer.is_trained(site.layer)]
@@ -170,17 +181,17 @@ def _affine(planned: plan.Plan) -> str:
     what = ", trained ones among them," if trained else ""
     return (
         f"{len(affine)} of {replaced}{what} became a plain affine, x * gamma "
-        "+ beta, which normalizes nothing. Training on may diverge, or need "
-        f"a lower learning rate. The first is {first.name}: {first.why}. To "
-        "keep the old layers there: without_activation='normalize', the "
-        "default. Where the activation stands before the normalization, as "
-        "an argument of the convolution for one, move it right behind the "
-        "normalization; return_report=True lists all."
+        "+ beta, which normalizes nothing. Further training may diverge, or "
+        f"need a lower learning rate. The first is {first.name}: {first.why}. "
+        "To keep the old layers there, use without_activation='normalize', "
+        "the default. If the activation precedes the normalization, for "
+        "example as an argument of the convolution, move it directly after "
+        "the normalization. return_report=True lists all layers."
     )
 
 
 def _mixed(planned: plan.Plan) -> str:
-    """What to say if batch statistics stay beside layers without; or empty."""
+    """Warns if layers with batch statistics remain beside others; or ""."""
     new = [layer for _, layer in planned.new.values()]
     left = [s for s in planned.left if recalibration.statistics(s.layer)]
     if not left or any(recalibration.statistics(layer) for layer in new):
@@ -189,16 +200,16 @@ def _mixed(planned: plan.Plan) -> str:
     kinds = sorted({site.kind for site in left})
     return (
         f"{count} with batch statistics stayed, from {left[0].name} on, so "
-        "that the new model still depends on the batch, though "
-        f"{new[0].row.name} does not. Without: convert(new, 'gn_relu', "
-        f"sites=lambda site: site.kind in {kinds}) makes them GroupNorm, or "
-        "without_activation='replace' a plain affine; a trained model may "
-        "need a lower learning rate with either."
+        "the new model still depends on the batch, although "
+        f"{new[0].row.name} does not. To avoid this: convert(new, 'gn_relu', "
+        f"sites=lambda site: site.kind in {kinds}) makes them GroupNorm, and "
+        "without_activation='replace' a plain affine; with either, a trained "
+        "model may need a lower learning rate."
     )
 
 
 def _lost(old: Any, new: Any) -> list[str]:
-    """The training methods that a model's class had of its own."""
+    """Returns the training methods that a model's class overrides."""
     kinds = type(old), type(new)
     return [
         name
@@ -214,21 +225,21 @@ def _became(old: Any, new: Any) -> str:
 
 
 def _lost_steps(old: Any, new: Any) -> str:
-    """What to say if the new model does not train as the old one; or empty."""
+    """Warns if the new model trains differently from the old; or returns ""."""
     if not _lost(old, new):
         return ""
     parts = "new.input, new.output"
     if type(new).__name__ == "Sequential":
         parts = "new.layers"
     return (
-        f"{_became(old, new)}: it does not train as the old one did. Way out: "
-        f"make one of the class from the new model, "
+        f"{_became(old, new)}: it does not train as the old one did. How to "
+        f"fix it: create a model of the class from the new one, "
         f"{type(old).__name__}({parts})"
     )
 
 
 def _check(model: Any, kit: graph.Kit) -> None:
-    """Refuses models without a graph, by name."""
+    """Rejects models without a graph and names their layers."""
     if kit.is_graph(model):
         return
     if isinstance(model, kit.keras.Sequential):
@@ -244,10 +255,10 @@ def _check(model: Any, kit: graph.Kit) -> None:
     ]
     raise ValueError(
         "A subclassed model has no graph to convert. By hand: where its class "
-        "makes a normalization layer, make "
-        f"{kit.ours.__name__}.norm_act(NAME) instead and drop the activation "
-        "after it from `call`; where none follows, "
+        "creates a normalization layer, create "
+        f"{kit.ours.__name__}.norm_act(NAME) instead and remove the activation "
+        "after it from `call`; where no activation follows, use "
         "norm_act(NAME, activation=False). "
         f"Received: {model.name!r}, a {type(model).__name__}, with "
-        f"{', '.join(found) or 'no normalization layer made yet'}"
+        f"{', '.join(found) or 'no normalization layer created yet'}"
     )

@@ -8,13 +8,13 @@ from typing import Any
 
 from evonorm_tf.conversion import structures
 
-# Methods of a layer's class that do not change what it computes.
+# Methods of a layer's class that do not affect its computation.
 _DESCRIBING = ("build", "compute_output_shape", "from_config", "get_config")
 
 
 @dataclasses.dataclass(frozen=True)
 class Kit:
-    """One of the two Kerases, and our layers for it.
+    """One of the two Kerases, with our layers for it.
 
     Attributes:
       keras: the module, `keras` or `tf_keras`.
@@ -26,7 +26,7 @@ class Kit:
 
     @property
     def normalizations(self) -> tuple[type, ...]:
-        """The classes that are replaced."""
+        """Returns the classes that are replaced."""
         layers = self.keras.layers
         found = [
             layers.BatchNormalization,
@@ -39,18 +39,18 @@ class Kit:
         return tuple(found)
 
     def is_normalization(self, layer: Any) -> bool:
-        """Whether this is of one of the classes, or computes as one does.
+        """Returns whether a layer is, or computes the same as, one of them.
 
-        A subclass that only sets arguments does; one with a `call` or another
+        A subclass that only sets arguments does. One with a `call` or another
         method of its own may compute anything.
         """
         known = isinstance(layer, self.normalizations)
         return known and not self.own_methods(layer)
 
     def own_methods(self, layer: Any) -> list[str]:
-        """The methods that a layer's class overrides of those of its library.
+        """Returns the methods of Keras that a layer's class overrides.
 
-        Left out are those that only make or describe the layer.
+        Methods that only create or describe the layer are not included.
         """
         known = (self.keras.__name__.split(".")[0], "evonorm_tf")
         family = type(layer).__mro__
@@ -67,7 +67,7 @@ class Kit:
         )
 
     def is_graph(self, layer: Any) -> bool:
-        """Whether this is a model that is its graph: no `call` of its own."""
+        """Returns whether a model is defined by its graph, without a `call`."""
         homes = [
             one
             for one in type(layer).__mro__
@@ -79,12 +79,12 @@ class Kit:
 
 
 def kit_of(model: Any) -> Kit:
-    """The Keras that a model is of.
+    """Returns the Keras of a model.
 
     Raises:
-      TypeError: for what is no model of either.
+      TypeError: if it is not a model of either Keras.
     """
-    # Of modules that are imported already: a model's own Keras is.
+    # Looks only at imported modules, which include the model's Keras.
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(model, keras.Model):
         from evonorm_tf import layers
@@ -102,19 +102,19 @@ def kit_of(model: Any) -> Kit:
 
 
 def graph_of(model: Any) -> Any:
-    """Where the nodes are: Keras 3's Sequential keeps a model inside."""
+    """Returns the model with the nodes; Keras 3's Sequential wraps it."""
     return getattr(model, "_functional", None) or model
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
-    """One use of a layer in a model's graph.
+    """One call of a layer in a model's graph.
 
     Attributes:
-      key: one number for one call, as long as the model lives.
-      layer: the layer, or a Keras 3 operation that is none.
+      key: a number that identifies the call as long as the model lives.
+      layer: the layer, or a Keras 3 operation.
       arguments: (args, kwargs) of the call.
-      inputs: symbolic tensors among them.
+      inputs: the symbolic tensors among them.
       outputs: symbolic tensors.
     """
 
@@ -126,7 +126,7 @@ class Call:
 
 
 def calls(model: Any) -> list[Call]:
-    """The calls of a model's graph, each after those that it needs."""
+    """Returns the calls of a model's graph in topological order."""
     nodes = graph_of(model)._nodes_by_depth
     return [
         _call(node) for depth in sorted(nodes)[::-1] for node in nodes[depth]
@@ -145,15 +145,15 @@ def _call(node: Any) -> Call:
 
 
 class Readers:
-    """Who makes and who reads the tensors of one model's graph.
+    """Producers and consumers of the tensors of a model's graph.
 
     Attributes:
-      calls: of the graph, each after those that it needs.
+      calls: those of the graph, in topological order.
       name: the model's.
     """
 
     def __init__(self, model: Any):
-        # Kept, for an id is a tensor's only while the tensor lives.
+        # References keep the tensors alive, so their ids stay unique.
         self.calls = calls(model)
         self.name = model.name
         self._readers: dict[int, list[Call]] = {}
@@ -166,19 +166,19 @@ class Readers:
         self._outputs = list(graph_of(model).outputs)
 
     def maker(self, tensor: Any) -> Call:
-        """The call whose output a tensor is."""
+        """Returns the call that produces a tensor."""
         return self._makers[id(tensor)]
 
     def of(self, tensor: Any) -> list[Call]:
-        """The calls that read a tensor, once for each time they do."""
+        """Returns the calls that read a tensor, once per occurrence."""
         return self._readers.get(id(tensor), [])
 
     def as_output(self, tensor: Any) -> int:
-        """How many times a tensor is an output of the model."""
+        """Returns how many times a tensor is an output of the model."""
         return sum(output is tensor for output in self._outputs)
 
     def alone(self, tensor: Any) -> Call | None:
-        """The call that is all that reads a tensor; None if none is."""
+        """Returns the only call that reads a tensor, or None."""
         found = self.of(tensor)
         return (
             found[0] if len(found) == 1 and not self.as_output(tensor) else None
@@ -186,7 +186,7 @@ class Readers:
 
 
 def structure(model: Any) -> tuple[Any, Any]:
-    """(inputs, outputs) of a model, in the structure it was made with."""
+    """Returns (inputs, outputs) of a model in their original structure."""
     graph = graph_of(model)
     if hasattr(graph, "_inputs_struct"):  # Keras 3
         return graph._inputs_struct, graph._outputs_struct
@@ -194,7 +194,7 @@ def structure(model: Any) -> tuple[Any, Any]:
 
 
 def inner_layers(layer: Any) -> Iterator[Any]:
-    """The layers inside of a layer, at any depth, without itself."""
+    """Returns the layers inside a layer, at any depth, without itself."""
     if not hasattr(layer, "_flatten_layers"):  # A Keras 3 operation.
         return iter(())
     return iter(layer._flatten_layers(include_self=False))

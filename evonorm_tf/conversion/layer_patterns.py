@@ -1,17 +1,17 @@
-"""What a layer is, and what stands around it: by class, name, attributes."""
+"""What a layer is, and what surrounds it: by class, name and attributes."""
 
 from collections import Counter
 from typing import Any
 
 from evonorm_tf.conversion import activations, graph
 
-# Layers whose output has its channels on the axis where the input has them.
+# Layers whose output has its channels on the same axis as the input.
 _KEEP_LAYOUT = activations.names(
     """add subtract multiply average maximum minimum concatenate identity
     gaussiannoise rescaling dropout gaussiandropout alphadropout
     normalization"""
 )
-# "norm" in their names, and yet they normalize no activations.
+# Layers with "norm" in their names that do not normalize activations.
 _NO_NORMALIZATION = frozenset(
     ["normalization", "spectralnormalization", "norm"]
 )
@@ -20,10 +20,11 @@ _NO_NORMALIZATION = frozenset(
 def follower(
     call: graph.Call, readers: graph.Readers
 ) -> tuple[tuple[activations.Follower, ...], str]:
-    """The activations that alone read a call's output, or what does instead.
+    """Returns the activations that are the only readers of a call's output.
 
-    Several where each reader of the output is one: a norm-act layer stands
-    for all of them.
+    There are several if each reader of the output is an activation; a norm-act
+    layer replaces all of them. If there is none, returns what reads the output
+    instead.
     """
     (tensor,) = call.outputs
     found = activations.followers(tensor, readers)
@@ -37,7 +38,7 @@ def follower(
 
 
 def has_activation(layer: Any, kit: graph.Kit) -> bool:
-    """Whether a normalization layer activates: one of our own layers."""
+    """Returns whether a layer of this library has an activation."""
     return isinstance(layer, kit.ours.NormAct) and layer.activation
 
 
@@ -46,27 +47,27 @@ def is_convolution(layer: Any) -> bool:
 
 
 def unknown_normalization(layer: Any, kit: graph.Kit) -> str:
-    """Why a layer that normalizes is not replaced; empty if it does not.
+    """Returns why a normalization is not replaced; empty for other layers.
 
-    By its class: one that no rule of conversion knows, or one of somebody's
-    own that computes otherwise than the class it is derived from.
+    This is decided by the class: one that conversion does not know, or a
+    custom class whose computation differs from that of its base class.
     """
     if kit.is_normalization(layer):
         return ""
     if isinstance(layer, kit.normalizations):
         return (
-            "a class with computations of its own, "
-            f"{', '.join(kit.own_methods(layer))}: what a norm-act layer "
-            "computes may differ from it"
+            "a class with its own computation, "
+            f"{', '.join(kit.own_methods(layer))}: a norm-act layer may "
+            "compute something different"
         )
     name = activations.plain(activations.function_name(layer))
     if "norm" in name and name not in _NO_NORMALIZATION:
-        return "a normalization that conversion does not know"
+        return "a normalization that convert does not know"
     return ""
 
 
 def channel_axis(layer: Any, rank: int) -> tuple[int, str]:
-    """(-1 or 1, what is wrong with it) of a normalization layer's channels."""
+    """Returns the channel axis of a layer (-1 or 1), and what is wrong."""
     axes = layer.axis if hasattr(layer.axis, "__len__") else [layer.axis]
     positive = sorted(axis % rank for axis in axes)
     if positive == list(range(1, rank)) or positive == [rank - 1]:
@@ -82,9 +83,9 @@ def channel_axis(layer: Any, rank: int) -> tuple[int, str]:
 def layout(
     tensor: Any, readers: graph.Readers, kit: graph.Kit
 ) -> tuple[str, str]:
-    """(layer, data_format) of the nearest layer before that has one.
+    """Returns (layer, data_format) of the nearest preceding layer with one.
 
-    Empty where none has, or where what lies between may move the channels.
+    Empty if there is none, or if a layer in between may move the channels.
     """
     rank, seen, queue = len(tensor.shape), set(), [tensor]
     while queue:
@@ -106,7 +107,7 @@ def layout(
 
 
 def composite(layer: Any, kit: graph.Kit) -> str:
-    """What a layer hides that ought to be replaced; empty if nothing."""
+    """Describes hidden normalization in a layer; empty if there is none."""
     inside = [
         one.name
         for one in graph.inner_layers(layer)
@@ -116,11 +117,11 @@ def composite(layer: Any, kit: graph.Kit) -> str:
         return ""
     model = isinstance(layer, kit.keras.Model)
     what = "subclassed model" if model else "layer"
-    return f"a {what} with normalization out of reach: {', '.join(inside)}"
+    return f"a {what} with inaccessible normalization: {', '.join(inside)}"
 
 
 def activated(call: graph.Call) -> str:
-    """What a call is if its output comes from an activation; or empty."""
+    """Describes a call whose output comes from an activation; or ""."""
     name, own = call.layer.name, activations.of_argument(call.layer)
     if activations.named(call):
         return f"{name} ({activations.named(call)})"
@@ -128,7 +129,7 @@ def activated(call: graph.Call) -> str:
 
 
 def described(call: graph.Call) -> str:
-    """A layer by name, with its class unless the name says it."""
+    """Names a layer, with its class unless the name contains it."""
     name, kind = call.layer.name, type(call.layer).__name__
     function = activations.function_name(call.layer)
     if kind == "Activation":
@@ -138,7 +139,7 @@ def described(call: graph.Call) -> str:
 
 
 def _read_by(tensor: Any, readers: graph.Readers) -> str:
-    """What reads a tensor, and an activation that comes only later."""
+    """Describes what reads a tensor, and an activation that comes later."""
     names = [described(call) for call in readers.of(tensor)]
     names += [f"the output of {readers.name}"] * readers.as_output(tensor)
     listed = [

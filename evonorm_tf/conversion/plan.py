@@ -1,8 +1,8 @@
-"""Which sites are replaced, and by what: all problems at once, by name.
+"""Decides which layers are replaced, and by what; reports all problems at once.
 
 Where no activation follows, an EvoNorm is a plain affine, which normalizes
-nothing. By default the old normalization stays at such sites: a trained
-post-activation ResNet whose residual branches lose it does not train on
+nothing. By default the old normalization stays there: a trained
+post-activation ResNet cannot be fine-tuned if its residual branches lose it
 (docs/convert.md has the figures).
 """
 
@@ -18,7 +18,7 @@ from evonorm_tf.conversion.sites import Found, Site
 Choice = str | re.Pattern | Callable[[Site], bool] | None
 
 
-# How many names an error lists.
+# Maximum number of names in an error message.
 _LISTED = 5
 
 
@@ -35,13 +35,13 @@ class Request:
 
 @dataclasses.dataclass
 class Plan:
-    """What becomes of a model's layers.
+    """What happens to the layers of a model.
 
     Attributes:
-      new: of a layer, by id, its site and the layer that takes its place.
-      absorbed: keys of the calls that become superfluous.
-      followers: of a layer, by id, the activation after it.
-      left: sites where the old layer serves better than the new one.
+      new: the site and the new layer of each replaced layer, by its id.
+      absorbed: keys of the calls that are no longer needed.
+      followers: the activation after each replaced layer, by its id.
+      left: sites where the old layer is better than the new one.
       entries: of the report.
     """
 
@@ -55,12 +55,12 @@ class Plan:
 
 
 def make(found: Found, request: Request, kit: graph.Kit) -> Plan:
-    """Decides on every site.
+    """Decides what happens at every site.
 
     Raises:
-      ValueError: for sites that were to be replaced and cannot be, all of
-        them by name, or if there is nothing to replace.
-      TypeError: if `request.make` makes something else than a `NormAct`.
+      ValueError: if requested sites cannot be replaced (the message names all
+        of them), or if there is nothing to replace.
+      TypeError: if `request.make` does not create a `NormAct`.
     """
     _check_stem(found, request)
     plan, problems = Plan(followers=found.followers), {}
@@ -93,7 +93,7 @@ def make(found: Found, request: Request, kit: graph.Kit) -> Plan:
 
 
 def _left(site: Site, request: Request) -> str:
-    """Why a site is left as it is; empty if it is to be replaced."""
+    """Returns why a site is left in place; empty if it is replaced."""
     if not _chosen(site, request.sites):
         return "not among `sites`"
     if site.stem and request.keep_stem:
@@ -104,7 +104,7 @@ def _left(site: Site, request: Request) -> str:
 
 
 def _unfit(site: Site, layer: Any, request: Request) -> str:
-    """Why the old layer is better left than replaced by a new one; or empty."""
+    """Returns why the old layer is better than a new one; or ""."""
     old = site.layer
     already = isinstance(old, type(layer)) and is_affine(old)
     keep = request.without_activation == "normalize" and not already
@@ -115,8 +115,8 @@ def _unfit(site: Site, layer: Any, request: Request) -> str:
         )
     if _one_pixel(site) and _needs_map(layer):
         return (
-            "a map of one pixel: a statistic that the new layer takes over "
-            "each map has one element, and the variance of it is 0"
+            "a map of one pixel: a statistic of the new layer over each map "
+            "would have one element, whose variance is 0"
         )
     return ""
 
@@ -127,10 +127,10 @@ def _one_pixel(site: Site) -> bool:
 
 
 def _needs_map(layer: Any) -> bool:
-    """Whether a statistic is of a sample's channel: of one element, then.
+    """Returns whether a statistic would have one element on a one-pixel map.
 
-    Trained at such sites, B layers diverge (MobileNetV3Small at 32 px: losses
-    of 3, 28, 1.6e5, NaN), for nothing in them subtracts a mean.
+    B layers diverge when they are trained there (MobileNetV3Small at 32
+    pixels: losses of 3, 28, 1.6e5, NaN), because they do not subtract a mean.
     """
     formula = active(layer).formula
     alone = layer._groups == layer._channels
@@ -146,12 +146,12 @@ def _chosen(site: Site, choice: Choice) -> bool:
 
 
 def _layer(site: Site, request: Request, kit: graph.Kit) -> Any:
-    """The built layer for a site; ValueError if there can be none."""
+    """Returns the built layer for a site; ValueError if it is impossible."""
     if site.obstacle:
         raise ValueError(site.obstacle)
     old = site.layer
     options = {}
-    # A setting of the caller's wins; a partial shows its own.
+    # A setting of the user takes precedence, also one of a partial.
     given = getattr(request.make, "keywords", {})
     if _is_synchronized(old) and "synchronized" not in given:
         options["synchronized"] = True
@@ -164,7 +164,7 @@ def _layer(site: Site, request: Request, kit: graph.Kit) -> Any:
     )
     if not isinstance(layer, kit.ours.NormAct):
         raise TypeError(
-            f"For this model `norm_act` must make {kit.ours.__name__}.NormAct "
+            f"Here `norm_act` must create {kit.ours.__name__}.NormAct "
             f"layers. Received: {layer!r} of type {type(layer)}"
         )
     layer.build(site.shape)
@@ -181,14 +181,14 @@ def _check_stem(found: Found, request: Request) -> None:
     if request.keep_stem and not any(site.stem for site in found.sites):
         first = found.sites[0].name if found.sites else "none"
         raise ValueError(
-            "keep_stem=True, but no normalization layer follows right after a "
-            "convolution with none before it: there is no stem to keep. Leave "
-            f"keep_stem out, or use `sites`. The first layer found: {first}"
+            "keep_stem=True, but no convolution is directly followed by the "
+            "first normalization layer, so there is no stem to keep. Omit "
+            f"keep_stem, or use `sites`. The first layer found: {first}"
         )
 
 
 def _nothing(found: Found, plan: Plan, request: Request) -> str:
-    """The error for a model of which nothing is to be replaced."""
+    """Returns the error for a model without anything to replace."""
     count = counted(len(found.sites), "normalization layer")
     said = f"There is nothing to replace: the model has {count}"
     if plan.entries:
@@ -217,11 +217,11 @@ def _refuse(problems: dict[str, str], kit: graph.Kit) -> None:
     raise ValueError(
         f"{counted(len(problems), 'normalization layer')} cannot be "
         f"replaced:\n{listed}\n"
-        "To leave them as they are, and replace the others: "
-        f"unreplaceable='leave', or, for these alone, "
-        f"sites=lambda site: site.name not in {{{names}}}. By hand: where the "
-        f"model is written, make {kit.ours.__name__}.norm_act(NAME) instead "
-        "of the normalization and of the activation after it."
+        "To leave them in place and replace the others, use "
+        f"unreplaceable='leave' or "
+        f"sites=lambda site: site.name not in {{{names}}}. By hand: in the "
+        f"code of the model, create {kit.ours.__name__}.norm_act(NAME) instead "
+        "of the normalization and the activation after it."
     )
 
 
@@ -239,14 +239,14 @@ def _replaced(site: Site, layer: Any) -> Entry:
     if groups and _one_pixel(site):
         size = site.channels // groups
         notes.append(
-            f"a map of one pixel: {size} elements in a group; "
-            "min_group_size raises it"
+            f"a map of one pixel: {size} elements in a group; use "
+            "min_group_size for more"
         )
     asked = layer.groups is not None or layer.group_size is not None
     if groups == site.channels:
-        notes.append("one channel per group; min_group_size raises it")
+        notes.append("one channel per group; min_group_size makes it more")
     elif groups == 1 and not asked:
-        notes.append("one group of all channels: 32, lowered until it divides")
+        notes.append("one group: 32, lowered until it divides the channels")
     lost = [
         name
         for name in ("gamma", "beta")
@@ -259,16 +259,16 @@ def _replaced(site: Site, layer: Any) -> Entry:
             "per channel"
         )
     if not layer.trainable:
-        notes.append("frozen (trainable=False), as the old one: learns nothing")
+        notes.append("frozen (trainable=False) like the old layer")
     return _entry(site, new=row.name, groups=groups, note="; ".join(notes))
 
 
 def is_affine(layer: Any) -> bool:
-    """Whether a NormAct layer is x * gamma + beta, without its activation."""
+    """Returns whether a NormAct layer is only x * gamma + beta."""
     return not layer.activation and active(layer).name == "affine"
 
 
 def active(layer: Any) -> Any:
-    """The catalog entry that a layer computes, with its activation or not."""
+    """Returns the catalog entry that a layer computes."""
     row = layer.row
     return row if layer.activation else row.without_activation or row

@@ -1,4 +1,4 @@
-"""The new model: the old one's calls once more, with other layers."""
+"""Rebuilds a model: repeats the calls of the old one with other layers."""
 
 import warnings
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from evonorm_tf.conversion import graph, structures
 from evonorm_tf.conversion.plan import Plan
 
-# tf_keras makes such layers of `model.add_loss(tensor)`; a graph made anew
-# would lose them without a word.
+# tf_keras creates such layers for `model.add_loss(tensor)`; a rebuilt graph
+# would silently lose them.
 _LOST = ("AddLoss", "AddMetric")
 
 
 class Rebuilder:
-    """Makes models anew, each layer once: what was shared stays shared.
+    """Rebuilds models, each layer once, so that shared layers stay shared.
 
     Attributes:
-      models: (old, new) models, inner ones before those around them.
-      layers: (old, new) layers that were copied; sites are not among them.
+      models: (old, new) models, inner ones first.
+      layers: (old, new) layers that were copied, not those of sites.
     """
 
     def __init__(self, plan: Plan, kit: graph.Kit):
@@ -27,7 +27,7 @@ class Rebuilder:
         self._made: dict[int, Any] = {}
 
     def model(self, old: Any) -> Any:
-        """The new model for an old one."""
+        """Returns the new model for an old one."""
         calls = graph.calls(old)
         if isinstance(old, self._kit.keras.Sequential):
             kept = [c for c in calls if c.key not in self._plan.absorbed]
@@ -46,14 +46,14 @@ class Rebuilder:
         return new
 
     def _call(self, call: graph.Call, tensors: dict[int, Any]) -> None:
-        """Repeats one call; `tensors`: the new ones by the old one's id."""
+        """Repeats a call; `tensors` has the new tensors by the old one's id."""
         if call.key in self._plan.absorbed:
-            # Of x * sigmoid(x), both inputs have become the site's output.
+            # For x * sigmoid(x), both inputs have become the site's output.
             (old,) = call.outputs
             tensors[id(old)] = tensors[id(call.inputs[0])]
             return
         layer = self._layer(call.layer)
-        if not call.inputs:  # An input layer: it has its tensor already.
+        if not call.inputs:  # An input layer, whose tensor exists already.
             outputs = layer.output
         else:
             args, kwargs = structures.map_structure(
@@ -66,7 +66,7 @@ class Rebuilder:
             tensors[id(old)] = new
 
     def _layer(self, old: Any) -> Any:
-        """The new layer for an old one, the same at every call."""
+        """Returns the new layer for an old one, the same at every call."""
         if id(old) not in self._made:
             self._made[id(old)] = self._make(old)
         return self._made[id(old)]
@@ -86,8 +86,8 @@ def _copy(old: Any, kit: graph.Kit) -> Any:
     of_keras = type(old).__module__.split(".")[0] == kit.keras.__name__
     if kind in _LOST:
         raise ValueError(
-            "A loss or metric that was added to the model with add_loss or "
-            "add_metric would be lost. Convert the model before it is added. "
+            "A loss or metric added to the model with add_loss or add_metric "
+            "would be lost. Convert the model before you add it. "
             f"Received: {old.name!r}, {kind}"
         )
     if type(old) is kit.keras.layers.Activation and _is_function(
@@ -98,7 +98,7 @@ def _copy(old: Any, kit: graph.Kit) -> Any:
         return _copy_lambda(old)
     try:
         with warnings.catch_warnings():
-            # Of saving and loading, which is not what is done here.
+            # Warnings about saving and loading do not apply here.
             warnings.filterwarnings("ignore", "(?s).*includes a `lambda`")
             config = old.get_config()
         if of_keras:
@@ -119,11 +119,11 @@ def _copy(old: Any, kit: graph.Kit) -> Any:
 
 
 def _copy_lambda(old: Any) -> Any:
-    """A Lambda layer of the same function, which no configuration keeps."""
+    """Copies a Lambda layer with its function, which get_config lacks."""
     new = type(old)(
         old.function,
         output_shape=old._output_shape,
-        # tf_keras sets it as a method where one was given.
+        # tf_keras sets this as a method if the user passed one.
         mask=getattr(old, "mask", None) or vars(old).get("compute_mask"),
         arguments=dict(old.arguments or {}),
         name=old.name,
@@ -134,10 +134,10 @@ def _copy_lambda(old: Any) -> Any:
 
 
 def _functions(old: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """The activations of a layer that are functions, as they are.
+    """Returns the activations of a layer that are functions, unchanged.
 
-    Of a function a configuration keeps the name, which leads to none or to
-    another one, or, of a lambda, the code, which is not read again.
+    For a function, get_config stores only the name, which may be unknown or
+    refer to another function, or the code of a lambda, which is not restored.
     """
     found = {
         name: getattr(old, name, None)
@@ -152,5 +152,5 @@ def _functions(old: Any, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_function(value: Any) -> bool:
-    """A function, and not a layer or another object of Keras's."""
+    """Returns whether an object is a function and not an object of Keras."""
     return callable(value) and not hasattr(value, "get_config")

@@ -1,4 +1,4 @@
-"""Moving statistics from data, after weights changed without training."""
+"""Sets moving statistics from data, after weights changed without training."""
 
 import contextlib
 import inspect
@@ -17,35 +17,41 @@ from evonorm_tf.conversion import structures
 def recalibrate(
     model: Any, dataset: Iterable[Any], steps: int | None = None
 ) -> int:
-    """Sets moving statistics to their means over batches of a data set.
+    """Sets moving statistics to their means over batches of a dataset.
 
-    After a conversion the moving statistics are those of other activations.
-    Each batch goes through the model as in training (dropout too), layer
-    after layer on its own statistics; a layer's moving ones then are the means
-    of the batches', each with the weight of its samples ("standing
-    statistics", arXiv:1809.11096; update_bn of stochastic weight averaging,
-    arXiv:1803.05407, does the same). In a batch, a layer that is used several
-    times has the mean of its uses. Whatever the statistics were before, NaN
-    included, does not matter. No other weight changes. Frozen layers
-    (`trainable=False`) keep theirs, and so do those that a model's own graph
-    calls with `training=False`; models without batch statistics need no data:
-    nothing is read. After an error all statistics are as they were.
+    After a conversion, moving statistics no longer fit the activations. Each
+    batch passes through the model in training mode (including dropout), so
+    every layer uses the statistics of the batch. The moving statistics of a
+    layer become the means over the batches, weighted by their numbers of
+    samples ("standing statistics", arXiv:1809.11096; update_bn of stochastic
+    weight averaging, arXiv:1803.05407, does the same). A layer that is used
+    several times contributes the mean over its uses. Previous values, even
+    NaN, have no influence, and no other weights change. Frozen layers
+    (`trainable=False`) keep their statistics, and so do layers that the graph
+    of a model calls with `training=False`. For a model without batch
+    statistics no data are read. After an error all statistics have their
+    previous values.
+
+    Example:
+
+        evonorm_tf.recalibrate(model, dataset, steps=100)
 
     Args:
       model: a model of Keras 3 or tf_keras, on one device.
       dataset: batches as for `fit`: x, (x, y) or (x, y, weights), also as a
-        list; x is a tensor or whatever else the model takes. If the model has
-        several inputs and x does not, the members of a batch are the inputs.
-      steps: batches to take; None for all.
+        list. x is a tensor or any other input of the model. If the model has
+        several inputs and x is a single one, the members of a batch are the
+        inputs.
+      steps: number of batches; None for all.
 
     Returns:
-      How many statistics, [C] each, were set.
+      The number of statistics, [C] each, that were set.
 
     Raises:
-      ValueError: if there are fewer batches than `steps`, none, or if
-        `steps` is missing for a data set without an end; if a batch does not
-        fit the model's inputs; if statistics are not finite.
-      TypeError: for a bare array, which has no batches.
+      ValueError: if there are no batches or fewer than `steps`; if `steps` is
+        missing for an infinite dataset; if a batch does not match the model's
+        inputs; if statistics are not finite.
+      TypeError: if `dataset` is an array, which has no batches.
     """
     found = {id(layer): layer for layer in model._flatten_layers()}.values()
     targets = {
@@ -64,7 +70,7 @@ def recalibrate(
         with _averaging(targets) as uses:
 
             def step(x):
-                uses.clear()  # Counted anew in each trace.
+                uses.clear()  # Counted again in each trace.
                 model(x, training=True)
 
             run = _traced(step)
@@ -78,8 +84,8 @@ def recalibrate(
                     sums[k] += count * structures.value(weight)
         if not total or (steps is not None and taken < steps):
             raise ValueError(
-                "The data set ended too early; the moving statistics are as "
-                f"they were. Expected {steps or 'some'} batches. "
+                "The dataset ended too early; the moving statistics are "
+                f"unchanged. Expected {steps or 'some'} batches. "
                 f"Received: {taken}"
             )
         used = [
@@ -90,24 +96,24 @@ def recalibrate(
             for value, old, fresh in zip(sums, before, used)
         ]
     finally:
-        # Nor does what a failed batch left stay.
+        # This also discards what a failed batch left behind.
         for value, weight in zip(means, flat):
             weight.assign(value)
     return sum(used)
 
 
 def statistics(layer: Any) -> list[Any]:
-    """The moving statistics of a layer: variables [C].
+    """Returns the moving statistics of a layer: variables [C].
 
     Args:
-      layer: any layer of either Keras. A NormAct layer is asked for its own;
-        of others, BatchNormalization for one, they are the weights that
-        training does not learn and that are named as Keras names them.
+      layer: any layer of either Keras. For a NormAct layer, its own
+        statistics. For other layers, such as BatchNormalization, the
+        non-trainable weights with the names that Keras gives to statistics.
     """
     row = getattr(layer, "row", None)
     if isinstance(row, catalog.Row):
         names = [name for name, _ in row.kernel.statistics]
-        # Without its activation a layer may have none of them.
+        # Without its activation a layer may have no statistics.
         return [getattr(layer, n) for n in names if hasattr(layer, n)]
     momentum = getattr(layer, "momentum", None)
     if not isinstance(momentum, numbers.Real) or not layer.trainable:
@@ -121,15 +127,16 @@ def statistics(layer: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def _averaging(targets: dict[Any, list[Any]]) -> Iterator[dict[int, int]]:
-    """Within it, a batch's moving statistics are the means over its uses.
+    """Averages a batch's moving statistics over the uses of each layer.
 
-    With a momentum of i / (i + 1) at the i-th use of a layer, what it moves
-    to is the mean of all uses. The first one starts from 0, for 0 times what
-    stood there would still be NaN where that is not finite. The momentum is a
-    Python number, read when a layer is called: in a trace, once for all runs.
+    With a momentum of i / (i + 1) at the i-th use of a layer, the moving
+    statistics become the mean of all uses. The first use starts from 0,
+    because 0 times a previous value would still be NaN if that is not finite.
+    The momentum is a Python number that is read when a layer is called: in a
+    trace, once for all executions.
 
     Yields:
-      How many uses in training each layer had, by its id.
+      The number of uses of each layer in training, by its id.
     """
     uses: dict[int, int] = {}
     momenta = [layer.momentum for layer in targets]
@@ -166,7 +173,7 @@ def _counted(
 
 
 def _traced(step: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The step as one graph on TensorFlow; on JAX operation by operation."""
+    """Returns the step, as one graph on TensorFlow and eager on JAX."""
     tf = structures.tensorflow()
     keras = sys.modules.get("keras")
     if tf is None or (keras and keras.backend.backend() == "jax"):
@@ -175,7 +182,7 @@ def _traced(step: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _inputs(model: Any, batch: Any) -> Any:
-    """What of a batch the model takes; refuses what does not fit."""
+    """Returns the model's inputs from a batch; rejects mismatches."""
     wanted = [tuple(one.shape) for one in getattr(model, "inputs", None) or []]
     x = batch
     if isinstance(batch, (tuple, list)) and batch:
@@ -212,9 +219,9 @@ def _check_finite(
             if id(layer) in uses and not np.isfinite(value).all():
                 raise ValueError(
                     "The statistics of a batch are not finite; the moving "
-                    "statistics are as they were. Look for NaN or infinity in "
-                    "the batch and in the weights of the layers before, or "
-                    "for activations that overflow. Received: batch number "
+                    "statistics are unchanged. Look for NaN or infinity in "
+                    "the batch and in the weights of earlier layers, and for "
+                    "activations that overflow. Received: batch number "
                     f"{taken} (from 0), layer {layer.name!r}"
                 )
 
@@ -222,8 +229,8 @@ def _check_finite(
 def _check_data(dataset: Any, steps: int | None) -> None:
     if structures.is_constant(dataset):
         raise TypeError(
-            "Expected batches, and an array has none. Pass [array] for one "
-            "batch of all, or tf.data.Dataset.from_tensor_slices(array)"
+            "Expected batches, not an array. Pass [array] for a single batch "
+            "with all samples, or tf.data.Dataset.from_tensor_slices(array)"
             ".batch(32). Received: an array of shape "
             f"{tuple(dataset.shape)}"
         )
@@ -246,6 +253,6 @@ def _check_data(dataset: Any, steps: int | None) -> None:
         and dataset.cardinality() == tf.data.INFINITE_CARDINALITY
     ):
         raise ValueError(
-            "The data set repeats without an end: say how many batches to "
-            "take. Received: steps=None"
+            "The dataset is infinite: set `steps`, the number of batches. "
+            "Received: steps=None"
         )

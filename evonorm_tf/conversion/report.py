@@ -1,4 +1,4 @@
-"""What a conversion did, as a table."""
+"""The result of a conversion as a table."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ _HEADS = ("layer", "old", "new", "channels", "groups", "note")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One line.
+    """One row of the report.
 
     Attributes:
-      layer: the name, after those of the models it is nested in.
-      old: what it was, with its activation.
-      new: the catalog name of what it is now; empty for what was left.
-      channels: C; None where unknown or of no concern.
-      groups: channel groups; None for layers without.
-      note: why it was left, or what to know of it.
+      layer: the name, preceded by those of the enclosing models.
+      old: the old layer, with its activation.
+      new: catalog name of the new layer; empty if the old one was left.
+      channels: C; None if unknown or irrelevant.
+      groups: channel groups; None for layers without groups.
+      note: why the layer was left, or a remark.
     """
 
     layer: str
@@ -29,18 +29,18 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `evonorm_tf.convert` did; `print(report)` shows the table.
+    """The result of `evonorm_tf.convert`; `print(report)` shows a table.
 
     Attributes:
-      entries: normalization layers, then activations outside of all sites.
-      notes: what holds for the whole model.
+      entries: normalization layers, then activations that belong to none.
+      notes: remarks on the whole model.
     """
 
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
-        """How many layers are new, by catalog name, and how many were left."""
+        """Counts the new layers by catalog name, and the layers left."""
         found: dict[str, int] = {}
         for entry in self.entries:
             key = entry.new or "left"

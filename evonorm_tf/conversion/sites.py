@@ -1,9 +1,9 @@
-"""What a model has to replace: its normalization layers, and what follows.
+"""Finds the normalization layers of a model, and what follows them.
 
-A normalization and an activation are a pair where the activation is all that
-reads the normalization's output. A layer can be used more than once, so pairs
-are of calls; one layer makes one site, with the activation only if every use
-has one.
+A normalization and an activation belong together if the activation is the only
+reader of the normalization's output. Because a layer can be used more than
+once, pairs consist of calls. A layer is one site, which includes the activation
+only if every use has one.
 """
 
 import dataclasses
@@ -14,22 +14,22 @@ from evonorm_tf.conversion import activations, graph, layer_patterns
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """A layer that normalizes.
+    """A normalization layer in a model.
 
     Attributes:
-      name: the layer's, after those of the models it is nested in:
+      name: the layer's name, preceded by those of the enclosing models:
         "backbone/conv1_bn".
       kind: the layer's class, "BatchNormalization".
       layer: the layer.
-      shape: of its input, [N, H, W, C] or what it has, with None.
+      shape: shape of its input, such as [N, H, W, C], with None if unknown.
       axis: the channel axis, -1 or 1.
-      channels: C; None where unknown.
-      activation: the activations taken with it, without repeats:
-        "conv1_relu (relu)"; empty for a site without one.
-      why: where there is none, what reads the site instead.
-      stem: whether it is the first: right after a convolution, with no
-        normalization before it.
-      obstacle: why it cannot be replaced; empty if nothing is known.
+      channels: C; None if unknown.
+      activation: the activations that belong to it, without repetitions:
+        "conv1_relu (relu)"; empty if there are none.
+      why: if there is no activation, what reads the output instead.
+      stem: whether it is the first normalization and directly follows a
+        convolution.
+      obstacle: why it cannot be replaced; empty if it can.
     """
 
     name: str
@@ -46,15 +46,16 @@ class Site:
 
 @dataclasses.dataclass
 class Found:
-    """What was found in a model and in those nested in it.
+    """The sites of a model and of its nested models.
 
     Attributes:
-      sites: layers in the order of the graph, then composite ones.
-      absorbed: of a site's layer, by id, the keys of the calls that its
-        replacement makes superfluous.
-      followers: of a site's layer, by id, the activation after its first use.
-      activations: (name, what, why) of those outside of all sites.
-      unknown: (name, what, why) of normalizations that are not touched.
+      sites: layers in the order of the graph, then composite layers.
+      absorbed: for each site's layer, by id, the keys of the calls that its
+        replacement makes unnecessary.
+      followers: for each site's layer, by id, the activation after its first
+        use.
+      activations: (name, what, why) of activations that belong to no site.
+      unknown: (name, what, why) of normalizations that are not replaced.
     """
 
     sites: list[Site] = dataclasses.field(default_factory=list)
@@ -74,7 +75,7 @@ class Found:
 class _Use:
     """One call of a normalization layer, and the activations after it.
 
-    `layout`: (layer, data_format) of the nearest layer before with one.
+    `layout` is (layer, data_format) of the nearest preceding layer with one.
     """
 
     name: str
@@ -93,7 +94,7 @@ def find(model: Any, kit: graph.Kit) -> Found:
       kit: its Keras.
 
     Returns:
-      The sites, also those that cannot be replaced.
+      The sites, including those that cannot be replaced.
     """
     walk = _Walk(kit)
     walk.visit(model, "", True)
@@ -118,7 +119,7 @@ def find(model: Any, kit: graph.Kit) -> Found:
 
 
 class _Walk:
-    """Goes through a model and those nested in it, each of them once."""
+    """Traverses a model and its nested models, each of them once."""
 
     def __init__(self, kit: graph.Kit):
         self.uses: dict[int, list[_Use]] = {}
@@ -129,11 +130,11 @@ class _Walk:
         self._normalizes: dict[int, bool] = {}
 
     def visit(self, model: Any, prefix: str, first: bool) -> bool:
-        """Whether the model normalizes; `first`: nothing before it does."""
+        """Returns whether the model normalizes; `first`: none precedes it."""
         if id(model) in self._normalizes:
             return self._normalizes[id(model)]
         readers = graph.Readers(model)
-        after: set[int] = set()  # Tensors that a normalization had a part in.
+        after: set[int] = set()  # Tensors that depend on a normalization.
         normalizes = False
         for call in readers.calls:
             fresh = first and after.isdisjoint(id(t) for t in call.inputs)
@@ -145,7 +146,7 @@ class _Walk:
         return normalizes
 
     def _take(self, call, prefix, fresh, readers) -> bool:
-        """Notes one call; whether it normalizes."""
+        """Records a call; returns whether it normalizes."""
         layer, kit, name = call.layer, self._kit, prefix + call.layer.name
         if kit.is_normalization(layer):
             use = self._use(call, name, fresh, readers)
@@ -164,7 +165,7 @@ class _Walk:
         return bool(obstacle)
 
     def _note_unknown(self, layer: Any, name: str) -> bool:
-        """Notes a normalization that is not touched, also inside a layer."""
+        """Records a normalization that stays, also inside a layer."""
         known = layer_patterns.composite(layer, self._kit)
         inner = [] if known else graph.inner_layers(layer)
         for one in (layer, *inner):
@@ -178,7 +179,7 @@ class _Walk:
     def _note_activation(
         self, call: graph.Call, name: str, readers: graph.Readers
     ) -> None:
-        """Notes an activation, in case no site takes it."""
+        """Records an activation, in case it belongs to no site."""
         layer = call.layer
         maker = readers.maker(call.inputs[0]).layer if call.inputs else None
         kind, own = activations.named(call), activations.of_argument(layer)
@@ -194,7 +195,7 @@ class _Walk:
             self.loose.append((call.key, name, what, why))
 
     def _use(self, call, name, fresh, readers) -> _Use:
-        """One call of a normalization layer."""
+        """Returns a use for one call of a normalization layer."""
         (before,) = (readers.maker(tensor) for tensor in call.inputs[:1])
         followers, why = (), ""
         if not layer_patterns.has_activation(call.layer, self._kit):
@@ -242,7 +243,7 @@ def _site(uses: list[_Use], kit: graph.Kit) -> Site:
 
 
 def _misplaced(uses: list[_Use], axis: int, rank: int) -> str:
-    """What is wrong if a layer before has its channels on another axis."""
+    """Describes a preceding layer with its channels on another axis; or ""."""
     if rank < 3:
         return ""
     wanted = "channels_last" if axis == -1 else "channels_first"

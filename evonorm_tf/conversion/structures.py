@@ -1,4 +1,4 @@
-"""Nested arguments and values of weights, in either Keras on any backend."""
+"""Nested arguments and values of weights, for either Keras and any backend."""
 
 import sys
 from collections.abc import Callable
@@ -9,17 +9,17 @@ import numpy as np
 
 
 def tensorflow() -> ModuleType | None:
-    """TensorFlow, where it was imported: a model on it has done so."""
+    """Returns TensorFlow if it is imported, as it is for its models."""
     return sys.modules.get("tensorflow")
 
 
 def flatten(structure: Any) -> list[Any]:
-    """The leaves of nested lists, tuples and dictionaries."""
+    """Returns the leaves of nested lists, tuples and dictionaries."""
     return _tree().flatten(structure)
 
 
 def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
-    """The structure with `function` of each leaf in its place."""
+    """Applies `function` to each leaf of a structure."""
     return _tree().map_structure(function, structure)
 
 
@@ -29,7 +29,7 @@ def _tree() -> Any:
 
 
 def value(weight: Any) -> np.ndarray:
-    """The value of a variable of either Keras."""
+    """Returns the value of a variable of either Keras."""
     found = tensorflow()
     if found is not None and not hasattr(weight, "__array__"):
         weight = found.convert_to_tensor(weight)
@@ -37,13 +37,13 @@ def value(weight: Any) -> np.ndarray:
 
 
 def is_constant(leaf: Any) -> bool:
-    """Whether a leaf of arguments is an array with values."""
+    """Returns whether a leaf of arguments is an array with values."""
     symbolic = type(leaf).__name__ == "KerasTensor"
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not symbolic
 
 
 def constant_like(values: np.ndarray, symbol: Any) -> Any:
-    """An array that layers can be called on in place of a symbolic tensor."""
+    """Returns an array to call layers on instead of a symbolic tensor."""
     dtype = dtype_name(symbol)
     if type(symbol).__module__.split(".")[0] == "keras":
         return sys.modules["keras"].ops.convert_to_tensor(values, dtype)
@@ -51,10 +51,10 @@ def constant_like(values: np.ndarray, symbol: Any) -> Any:
 
 
 def relu(x: Any) -> Any:
-    """max(x, 0) of an array."""
+    """Returns max(x, 0)."""
     return np.maximum(np.asarray(x), 0)
 
 
 def dtype_name(array: Any) -> str:
-    """The name of the dtype of an array or symbolic tensor."""
+    """Returns the dtype name of an array or symbolic tensor."""
     return str(getattr(array.dtype, "name", array.dtype))

@@ -1,4 +1,4 @@
-"""What the new model takes over from the old one: weights and flags."""
+"""Transfers weights and flags from the old model to the new one."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from evonorm_tf.conversion.rebuild import Rebuilder
 
 
 def flags(planned: plan.Plan, made: Rebuilder) -> None:
-    """Copies `trainable`, which a model sets on all that is inside of it."""
+    """Copies `trainable`, which a model sets on everything inside it."""
     for old, new in made.models[::-1]:
         if new.trainable != old.trainable:
             new.trainable = old.trainable
@@ -24,7 +24,7 @@ def flags(planned: plan.Plan, made: Rebuilder) -> None:
 
 
 def weights(planned: plan.Plan, made: Rebuilder) -> None:
-    """Copies by value all weights of layers that stay; then the sites'."""
+    """Copies the weights of layers that stay, then those of the sites."""
     for old, new in made.layers:
         for one, other in _parts(old, new):
             store: dict[str, Any] = {}
@@ -36,7 +36,7 @@ def weights(planned: plan.Plan, made: Rebuilder) -> None:
         values = _inherited(site.layer, new)
         if matching.applies(site, new):
             follower = planned.followers.get(key)
-            # Statistics that both layers have are the old one's.
+            # Statistics that both layers have are copied.
             values = matching.matched(site, new, follower) | {
                 name: value
                 for name, value in values.items()
@@ -47,26 +47,26 @@ def weights(planned: plan.Plan, made: Rebuilder) -> None:
 
 
 def is_trained(layer: Any) -> bool:
-    """Whether a normalization layer's weights are no longer initial ones.
+    """Returns whether a normalization layer's weights have been trained.
 
-    Those are equal in all channels.
+    Initial weights are equal in all channels.
     """
     return any(np.ptp(_value(weight)) > 0 for weight in layer.weights)
 
 
 def _parts(old: Any, new: Any) -> list[tuple[Any, Any]]:
-    """(old, new) of a layer and of all inside of it."""
+    """Yields (old, new) for a layer and everything inside it."""
     if not hasattr(old, "_flatten_layers"):
         return []
     return list(zip(old._flatten_layers(), new._flatten_layers()))
 
 
 def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:
-    """What a site starts from, by the name of the new layer's weight.
+    """Returns the initial values of a site, by the new weight's name.
 
-    Gain, offset and moving statistics move by name, unless `matching` finds
-    better ones. An affine site that was a BatchNorm gets what that did at
-    inference: without statistics nothing else would keep its scale.
+    Gain, offset and moving statistics are copied by name, unless `matching`
+    finds better values. A plain affine that was a BatchNorm gets what that did
+    at inference, because without statistics its scale would be lost.
     """
     has = {
         name: _value(weight)
@@ -81,14 +81,14 @@ def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:
     return {
         name: value
         for name, value in has.items()
-        # LayerNorm over more than the channels has no gain for each of them.
+        # LayerNorm over several axes has no gain per channel.
         if getattr(new, name, None) is not None
         and value.shape == (new._channels,)
     }
 
 
 def _comparable(old: Any, new: Any) -> list[str]:
-    """Names of weights that mean the same in both layers."""
+    """Returns names of weights with the same meaning in both layers."""
     if getattr(old, "row", None) is new.row:
         return [
             "gamma",
@@ -97,7 +97,7 @@ def _comparable(old: Any, new: Any) -> list[str]:
             *_moving(new.row),
         ]
     names = ["gamma", "beta"]
-    # A graph numbers its statistics by node: another graph's differ.
+    # A graph numbers its statistics by node, so those of graphs differ.
     if new.row.name in catalog.names():
         names += _moving(getattr(old, "row", catalog.get("bn_relu")))
     return names

@@ -4,9 +4,9 @@
     graph = graphs.parse("n12=sigmoid(x); n13=mul(x,n12)")
     layer = evonorm_tf.NormAct(graphs.row(graph))
 
-`primitives` and `graph` say what a graph is, `canonical` tells graphs apart,
-`formula` prints them, `picture` draws them, `compile` makes a catalog row of
-one. Importing this package lets `catalog.get` resolve graphs.
+`primitives` and `graph` define graphs, `canonical` compares them, `formula`
+prints them, `picture` draws them, and `compile` turns them into catalog
+entries. Importing this package lets `catalog.get` resolve graphs.
 """
 
 import importlib
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def _recognizes(spec: Any) -> bool:
-    """Whether a layer's spec is a graph, or the path of a file with one."""
+    """Returns whether a spec is a graph, or the path of a file with one."""
     return isinstance(spec, Mapping) or str(spec).endswith(".json")
 
 

@@ -1,13 +1,13 @@
-"""One form for all ways to write the same expression.
+"""A canonical form for equivalent expressions.
 
-Dead nodes go, equal subexpressions merge, inputs of add, mul and max are
-sorted, and nodes are numbered by depth and content, so that the order they
-were found in is forgotten. The value is kept to the last bit but for the
-order of a sum; at exact ties of max the gradient may take the other side
+Dead nodes are removed, equal subexpressions are merged, the inputs of add, mul
+and max are sorted, and nodes are numbered by depth and content, independently
+of their original order. The value is preserved to the last bit, except for the
+order of a sum. At exact ties of max the gradient may take the other side
 (`zero` is put first: max(zero, x) is relu with slope 0 at 0).
 
-The search mutates graphs as they are, dead nodes and all: those are the
-reserve of neutral changes. This form is for telling graphs apart.
+The search mutates graphs without this, including dead nodes, which are the
+reserve for neutral mutations. The form only serves to compare graphs.
 """
 
 import functools
@@ -26,8 +26,8 @@ from evonorm_tf.graphs.primitives import PRIMITIVES
 
 
 def canonical(graph: Graph) -> Graph:
-    """The canonical form, filled up in front; canonical is idempotent."""
-    # An expression is its printed form; equal ones collapse in the dict.
+    """Returns the canonical form, padded in front; it is idempotent."""
+    # An expression is identified by its text; equal ones merge in the dict.
     text = dict(enumerate(INITIAL))
     depth = dict.fromkeys(range(FIRST), 0)
     found: dict[str, tuple[int, str, list[str]]] = {}
@@ -58,6 +58,6 @@ def _digest(text: str) -> str:
 
 @functools.lru_cache(maxsize=65536)
 def key(graph: Graph) -> str:
-    """32 hex digits, equal for graphs that are written differently alone."""
+    """Returns 32 hex digits, equal for equivalent expressions."""
     text = canonical(graph).text().encode()
     return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -1,7 +1,7 @@
-"""Runs a graph, node by node, on arrays [N, S, C] of any array module.
+"""Evaluates a graph, node by node, on arrays [N, S, C] of any array module.
 
-A node's value is kept as small as it is: what is constant over an axis has
-size 1 there, and broadcasts where it is used.
+Values are not broadcast before they are used: an axis over which a value is
+constant has size 1.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from evonorm_tf.graphs.graph import OUTPUT, Graph
 from evonorm_tf.graphs.primitives import NUMPY, PRIMITIVES, Primitive
 
 Array = Any
-# (node number, primitive, input) -> the moment, before any square root.
+# Maps (node number, primitive, input) to the moment, before a square root.
 Moment = Callable[[int, Primitive, Array], Array]
 
 
@@ -24,14 +24,14 @@ def evaluate(
     xp: Any,
     epsilon: float,
 ) -> Array:
-    """The value of the output node, broadcastable to x.
+    """Returns the value of the output node, broadcastable to x.
 
     Args:
       graph: the layer.
-      initial: x [N, S, C], zero, v0 and v1, each of rank 3; what the graph
-        does not use may be None.
-      moment: takes the mean, mean square or variance of an aggregation.
-      xp: the array module's functions, as `primitives.NUMPY`.
+      initial: x [N, S, C], zero, v0 and v1, each of rank 3; None for those
+        that the graph does not use.
+      moment: computes the mean, mean square or variance of an aggregation.
+      xp: the functions of the array module, like `primitives.NUMPY`.
       epsilon: inside the square root of rms and std.
     """
     values = dict(enumerate(initial))
@@ -55,7 +55,7 @@ def evaluate_numpy(
     groups: int = 1,
     epsilon: float = 1e-5,
 ) -> np.ndarray:
-    """The value with this batch's statistics, in NumPy.
+    """Returns the value with the statistics of this batch, in NumPy.
 
     Args:
       graph: the layer.
@@ -79,7 +79,7 @@ def evaluate_numpy(
 def _over(*axes: int) -> Callable[[np.ndarray, int], np.ndarray]:
     def average(p: np.ndarray, groups: int) -> np.ndarray:
         del groups
-        # Summing and dividing is what mean does, without its overhead.
+        # Summing and dividing is what mean does, with less overhead.
         count = 1
         for axis in axes:
             count *= p.shape[axis]
@@ -90,7 +90,7 @@ def _over(*axes: int) -> Callable[[np.ndarray, int], np.ndarray]:
 
 def _by_group(p: np.ndarray, groups: int) -> np.ndarray:
     n, s, c = p.shape
-    if c == 1:  # Constant over channels: so is the mean of every group.
+    if c == 1:  # Constant over channels, and so is the mean of every group.
         return _AVERAGES["wh"](p, groups)
     split = p.reshape(n, s, groups, c // groups)
     value = np.add.reduce(split, (1, 3)) / (s * (c // groups))

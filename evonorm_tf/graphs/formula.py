@@ -1,11 +1,11 @@
-"""A graph as a formula: ASCII as in the catalog, and LaTeX.
+"""Formulas of graphs: ASCII as in the catalog, and LaTeX.
 
 A value that is used more than once is named and written once:
 
     max(x / a, a), a = sqrt(var_hw(x))
 
-signed_log(p) is sign(p)*log(abs(p)), signed_sqrt(p) likewise; v is the
-paper's v1. The guards of division, log and sqrt are left out.
+signed_log(p) is sign(p)*log(abs(p)), and signed_sqrt(p) likewise; v is the
+paper's v1. The guards of division, log and sqrt are omitted.
 """
 
 import collections
@@ -14,18 +14,19 @@ from typing import NamedTuple
 from evonorm_tf.graphs.graph import FIRST, OUTPUT, Graph
 from evonorm_tf.graphs.primitives import PRIMITIVES
 
-# How tightly a piece of a formula holds together.
+# Precedence of a piece of a formula.
 _SUM, _PRODUCT, _SIGN, _ATOM = range(4)
 _Piece = tuple[str, int]
 _LETTERS = "abcdefghij"
 
 
 class _Style(NamedTuple):
-    """How one language writes a formula.
+    """The syntax of formulas in one language.
 
     Attributes:
       initial: the initial nodes.
-      elementwise: by operation, (format, least hold of the inputs, own hold).
+      elementwise: by operation, (format, minimum precedence of the inputs,
+        own precedence).
       axes: names of the axes.
       statistic: by kind, a format with {axes} and {0}.
       comma: between the formula and the values it shares.
@@ -93,12 +94,12 @@ _LATEX = _Style(
 
 
 def formula(graph: Graph) -> str:
-    """The ASCII formula, before the affine."""
+    """Returns the ASCII formula, before the affine."""
     return _write(graph, _TEXT)
 
 
 def latex(graph: Graph) -> str:
-    """The formula in LaTeX's maths mode, before the affine."""
+    """Returns the formula for LaTeX's math mode, before the affine."""
     return _write(graph, _LATEX)
 
 
@@ -136,5 +137,5 @@ def _piece(
             (pieces[i] for i in node.inputs), least, strict=True
         )
     ]
-    # What neg is written on is one piece: a + -b is a - b.
+    # The operand of neg is one piece: a + -b is a - b.
     return template.format(*inner).replace("+ -", "- "), own

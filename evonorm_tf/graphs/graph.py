@@ -3,12 +3,12 @@
     node   0   1      2    3    4 ... 12       13
            x   zero   v0   v1   intermediate   output
 
-v0 starts at 0 and v1 at 1, per channel; a node's inputs are earlier nodes;
-nodes that nothing uses are allowed, and inherited (Section 3.1 and Figure 2,
-arXiv:2004.02967). The affine gamma and beta stands outside the graph.
+v0 starts at 0 and v1 at 1, per channel. The inputs of a node are earlier nodes.
+Unused nodes are allowed and inherited (Section 3.1 and Figure 2,
+arXiv:2004.02967). The affine gamma and beta is outside the graph.
 
-Text form, round trip by `text` and `parse` (nodes before the first that is
-written are filled with neg(zero)):
+`text` and `parse` convert to and from a text form (nodes before the first one
+that is given are filled with neg(zero)):
 
     n9=mul(x,v1); n10=std_whg(x); n11=sigmoid(n9); n12=mul(x,n11); n13=div(n12,n10)
 """  # noqa: E501
@@ -35,7 +35,7 @@ _INDEX = {name: i for i, name in enumerate(_NAMES)}
 
 
 class Node(NamedTuple):
-    """A primitive's name and the numbers of the nodes it is applied to."""
+    """A primitive's name and the numbers of its input nodes."""
 
     op: str
     inputs: tuple[int, ...]
@@ -46,14 +46,14 @@ PADDING = Node("neg", (ZERO,))
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """The ten computing nodes of a layer, in order; checked when made.
+    """The ten computing nodes of a layer, in order; validated on creation.
 
     Attributes:
       nodes: node i of the graph is nodes[i - 4].
 
     Raises:
-      ValueError: for a graph that is none: says which node is wrong.
-      TypeError: for nodes that are not (op, inputs).
+      ValueError: if the graph is invalid; the message names the node.
+      TypeError: if the nodes are not (op, inputs).
     """
 
     nodes: tuple[Node, ...]
@@ -63,7 +63,7 @@ class Graph:
             nodes = tuple(self.nodes)
         except TypeError:
             raise TypeError(
-                "A graph's nodes are a sequence of (op, inputs). "
+                "A graph's nodes must be a sequence of (op, inputs). "
                 f"Received: nodes={shown(self.nodes)}"
             ) from None
         _check_count(len(nodes))
@@ -71,11 +71,11 @@ class Graph:
         object.__setattr__(self, "nodes", nodes)
 
     def __getitem__(self, number: int) -> Node:
-        """Node n4 to n13 by its number."""
+        """Returns node n4 to n13 by its number."""
         return self.nodes[number - FIRST]
 
     def live(self) -> list[int]:
-        """The computing nodes that the output depends on, ascending."""
+        """Returns the computing nodes that the output uses, ascending."""
         needed = [False] * SIZE
         needed[OUTPUT] = True
         for number in range(OUTPUT, FIRST - 1, -1):
@@ -85,18 +85,18 @@ class Graph:
         return [i for i in range(FIRST, SIZE) if needed[i]]
 
     def uses(self) -> set[int]:
-        """All nodes that the output depends on, initial ones included."""
+        """Returns all nodes that the output uses, including initial ones."""
         return {OUTPUT}.union(*(self[i].inputs for i in self.live()))
 
     def text(self) -> str:
-        """The text form, dead nodes included."""
+        """Returns the text form, including dead nodes."""
         return "; ".join(
             f"n{i}={node.op}({','.join(_NAMES[k] for k in node.inputs)})"
             for i, node in enumerate(self.nodes, FIRST)
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON form: lists, strings and numbers alone."""
+        """Returns the JSON form: only lists, strings and numbers."""
         return {
             "version": JSON_VERSION,
             "nodes": [
@@ -107,13 +107,13 @@ class Graph:
 
 class _Short(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
-        # Python refuses to print what has more than 4,300 digits.
+        # Python refuses to print numbers with more than 4,300 digits.
         bits = x.bit_length()
         return repr(x) if bits < 100 else f"<a number of {bits} bits>"
 
 
 def shown(value: Any) -> str:
-    """A value in an error: its beginning, however large or nested it is."""
+    """Returns the beginning of a value for an error message."""
     short = _Short()
     short.maxlevel, short.maxstring, short.maxother = 3, 80, 80
     return short.repr(value)
@@ -122,7 +122,7 @@ def shown(value: Any) -> str:
 def _check_count(count: int) -> None:
     if count != SIZE - FIRST:
         raise ValueError(
-            f"A graph has {SIZE - FIRST} computing nodes, n{FIRST} to "
+            f"A graph must have {SIZE - FIRST} computing nodes, n{FIRST} to "
             f"n{OUTPUT}. Received: {count} nodes"
         )
 
@@ -157,16 +157,16 @@ def _node(number: int, node: Any) -> Node:
 
 
 def padded(nodes: list[Node]) -> Graph:
-    """A graph whose last nodes are `nodes`, already numbered for that."""
+    """Returns a graph whose last nodes are `nodes`, with final numbers."""
     return Graph((PADDING,) * (SIZE - FIRST - len(nodes)) + tuple(nodes))
 
 
 def parse(text: str) -> Graph:
-    """The graph of a text form.
+    """Returns the graph of a text form.
 
     Raises:
-      ValueError: for a text that is none: says which part is wrong.
-      TypeError: for what is no text.
+      ValueError: if the text is invalid; the message names the part.
+      TypeError: if it is not a string.
     """
     if not isinstance(text, str):
         raise TypeError(
@@ -176,8 +176,8 @@ def parse(text: str) -> Graph:
     parts = [part.strip() for part in text.split(";") if part.strip()]
     if not 1 <= len(parts) <= SIZE - FIRST:
         raise ValueError(
-            f"A text form has 1 to {SIZE - FIRST} computing nodes, the last "
-            f"one being n{OUTPUT}. Received: {len(parts)} nodes in "
+            f"A text form must have 1 to {SIZE - FIRST} computing nodes, the "
+            f"last being n{OUTPUT}. Received: {len(parts)} nodes in "
             f"{shown(text)}"
         )
     first = SIZE - len(parts)
@@ -198,8 +198,8 @@ def _inputs(number: int, text: str) -> tuple[int, ...]:
     unknown = [name for name in names if name not in _INDEX]
     if unknown:
         raise ValueError(
-            f"Node n{number}: an input is one of {', '.join(INITIAL)} or an "
-            f"earlier node n{FIRST} to n{number - 1}. "
+            f"Node n{number}: an input must be one of {', '.join(INITIAL)} or "
+            f"an earlier node n{FIRST} to n{number - 1}. "
             f"Received: {shown(unknown)}"
         )
     return tuple(_INDEX[name] for name in names)
@@ -209,16 +209,15 @@ _JSON_KEYS = ("version", "nodes", "name", "about")
 
 
 def from_json(data: Mapping[str, Any]) -> Graph:
-    """The graph of a JSON form.
+    """Returns the graph of a JSON form.
 
     Args:
-      data: `version` and `nodes`; `name` and `about` may stand beside them
-        and say nothing about the graph.
+      data: a mapping with `version` and `nodes`; `name` and `about` are
+        allowed and ignored.
 
     Raises:
-      ValueError: for another version, a missing or an unknown key, or a
-        malformed graph.
-      TypeError: for what is no mapping.
+      ValueError: if the version, a key or the graph is invalid.
+      TypeError: if it is not a mapping.
     """
     if not isinstance(data, Mapping):
         raise TypeError(
@@ -228,8 +227,8 @@ def from_json(data: Mapping[str, Any]) -> Graph:
     unknown = [key for key in data if key not in _JSON_KEYS]
     if unknown or "nodes" not in data:
         raise ValueError(
-            f"A graph has the keys {', '.join(_JSON_KEYS)}, the first two "
-            f"required. Received: {shown(sorted(map(str, data)))}"
+            f"A graph must have only the keys {', '.join(_JSON_KEYS)}, the "
+            f"first two required. Received: {shown(sorted(map(str, data)))}"
         )
     version = data.get("version")
     if type(version) is not int or version != JSON_VERSION:

@@ -1,8 +1,8 @@
 """Known layers as graphs: for tests, reference lines and warm starts.
 
-BatchNorm and GroupNorm have their scale and shift inside the graph, as v1 and
-v0, where the activation needs them; the layer's own gamma and beta, outside,
-comes on top. The 1 of B1 is exp(zero).
+If the activation needs them, BatchNorm and GroupNorm have their scale and shift
+inside the graph, as v1 and v0, in addition to the gamma and beta of the layer
+outside. The 1 of B1 is exp(zero).
 """
 
 from evonorm_tf.graphs.graph import Graph, parse

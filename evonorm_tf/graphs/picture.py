@@ -1,4 +1,4 @@
-"""A graph as a picture: Graphviz text, and PNG where `dot` is installed."""
+"""Pictures of graphs: Graphviz text, and PNG if `dot` is installed."""
 
 import shutil
 import subprocess
@@ -12,10 +12,10 @@ _OUTPUT = "#f5d9c8"
 
 
 def dot(graph: Graph) -> str:
-    """The live nodes in Graphviz's language; numbers are those of `text`.
+    """Returns the live nodes as Graphviz text, numbered as in `text`.
 
-    Aggregations are blue, the output is orange; where the order of the inputs
-    counts, the edges of a division are numbered.
+    Aggregations are blue and the output is orange. Where the order of the
+    inputs matters, in divisions, edges are numbered.
     """
     live = graph.live()
     used = graph.uses()
@@ -49,13 +49,13 @@ def png(graph: Graph, path: str) -> None:
     """Writes the picture as a PNG file.
 
     Raises:
-      RuntimeError: Graphviz's `dot` is not installed, or fails.
+      RuntimeError: if Graphviz's `dot` is not installed or fails.
     """
     if shutil.which("dot") is None:
         raise RuntimeError(
-            "A PNG picture needs Graphviz's `dot`, which is not installed; "
-            "the text form (`graphs.dot`) does not, and any Graphviz viewer "
-            f"reads it. Received: path={path!r}"
+            "A PNG picture needs Graphviz's `dot`, which is not installed. "
+            "The text form (`graphs.dot`) does not need it, and any Graphviz "
+            f"viewer reads it. Received: path={path!r}"
         )
     done = subprocess.run(
         ["dot", "-Tpng", "-o", path],
@@ -70,7 +70,7 @@ def png(graph: Graph, path: str) -> None:
 
 
 def depths(graph: Graph) -> dict[int, int]:
-    """The live nodes and what they use, with their distance from the inputs."""
+    """Returns the live nodes and their inputs, with their depths."""
     found = {i: 0 for i in graph.uses() if i < FIRST}
     for number in graph.live():
         found[number] = 1 + max(found[i] for i in graph[number].inputs)

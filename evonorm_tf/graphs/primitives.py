@@ -1,17 +1,17 @@
-"""The 24 primitives of the search space, each with its guard, written once.
+"""The 24 primitives of the search space, with guards.
 
 Twelve are element-wise and twelve are aggregations: mean, root mean square
 and standard deviation, each over four sets of axes (Section 3.1,
-arXiv:2004.02967). A primitive computes with whatever array module `xp` it is
-handed, so NumPy (filters) and the backends (training) share the guards below.
+arXiv:2004.02967). A primitive computes with any array module `xp`, so NumPy
+(filters) and the backends (training) share the guards below.
 
 Guards, with GUARD = 1e-5; away from zero each is exact, so that a known layer
 written as a graph equals the layer written by hand:
 
-    div   p / q          q is held at least GUARD away from zero
-    log   sign(p) ln|p|  |p| is held at least GUARD
-    sqrt  sign(p) |p|^.5 |p| is held at least GUARD
-    rms, std             epsilon stands inside the square root, as in layers
+    div   p / q          q is kept at least GUARD away from zero
+    log   sign(p) ln|p|  |p| is at least GUARD
+    sqrt  sign(p) |p|^.5 |p| is at least GUARD
+    rms, std             epsilon is inside the square root, as in layers
 
 The paper divides by y + eps * sign(y) instead; the two differ by eps / y.
 """
@@ -31,9 +31,9 @@ class Primitive(NamedTuple):
     """One operation of a graph.
 
     Attributes:
-      name: as it stands in the text form.
+      name: its name in the text form.
       arity: number of inputs, 1 or 2.
-      commutative: whether the order of the inputs is without meaning.
+      commutative: whether the order of the inputs does not matter.
       value: (xp, *inputs) -> output, for element-wise primitives.
       statistic: "mean", "mean_square" or "variance", for aggregations.
       axes: "bwh", "whc", "wh" or "whg", likewise.

@@ -1,4 +1,4 @@
-"""A graph's file, as somebody else may have written, cut or replaced it."""
+"""Reads graph files, which may be truncated or written by other programs."""
 
 import json
 import os
@@ -6,29 +6,29 @@ from typing import Any
 
 from evonorm_tf import files
 
-# Of a file, in bytes: a graph takes 1 kB, and what a search says of it a few.
+# Maximum size in bytes: a graph takes 1 kB, and its metadata a few.
 _MOST = 10**7
 _MOST_DIGITS = 20
 
 
 def read(path: str | os.PathLike) -> Any:
-    """What a JSON file holds; `graph.from_json` says whether it is a graph.
+    """Returns the content of a JSON file; `graph.from_json` validates it.
 
     Raises:
-      ValueError: for a file that cannot be read, is empty or no JSON in
-        UTF-8, is nested too deeply, has a key twice or a number without end.
+      ValueError: if the file cannot be read, is empty, is not JSON in UTF-8,
+        is nested too deeply, has a duplicate key or an infinite number.
     """
     try:
         with files.open_binary(path) as file:
             content = file.read(_MOST + 1)
     except OSError as error:
         raise ValueError(
-            "A layer named *.json is a file that holds a graph, and this one "
+            "A layer named *.json must be a file with a graph, but this file "
             f"cannot be read: {error.strerror or error}. Received: {path!r}"
         ) from error
     if len(content) > _MOST:
         raise ValueError(
-            f"The file is larger than {_MOST} bytes; a graph takes some "
+            f"The file is larger than {_MOST} bytes; a graph takes a few "
             f"thousand. Received: {path!r}"
         )
     try:
@@ -42,7 +42,7 @@ def read(path: str | os.PathLike) -> Any:
             f"Received: {path!r}"
         ) from error
     except RecursionError:
-        # Its own traceback is a thousand lines and says nothing.
+        # The original traceback is a thousand lines without information.
         raise ValueError(
             "The file is not a graph: it is nested too deeply. "
             f"Received: {path!r}"

@@ -1,9 +1,9 @@
 """Backbones as functions: `f(inputs, layers, norm_act, size)`.
 
-`layers` is a Keras layers module (`keras.layers` or `tf_keras.layers`) and
-`norm_act` makes one normalization-activation layer a call. This package
-imports neither Keras nor another part of `evonorm_tf` than `errors`, so that
-one source serves both Kerases and any normalization.
+`layers` is a Keras layers module (`keras.layers` or `tf_keras.layers`), and
+`norm_act` creates one normalization-activation layer per call. The package
+imports neither Keras nor any part of `evonorm_tf` except `errors`, so the same
+code works with both Kerases and any normalization.
 
     features = nets.backbone("mobilenet_v2", images, layers, norm_act)
     logits = nets.classifier(features, layers, 1000, dropout=0.2)
@@ -22,7 +22,7 @@ Size = resnet.Size | mobile.Size
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network and what it is trained with by default.
+    """A network and its default training settings.
 
     Attributes:
       size: its shape.
@@ -36,12 +36,12 @@ class Network:
 
     @property
     def stochastic_depth(self) -> float:
-        """Share of the samples that skip the last block in training."""
+        """Fraction of the samples that skip the last block in training."""
         return self.size.stochastic_depth
 
 
-# Image sizes and dropout of the authors' code; 0.2 for MobileNetV2 and
-# MnasNet as well.
+# Image sizes and dropout from the authors' code; 0.2 also for MobileNetV2 and
+# MnasNet.
 _DEFAULTS: dict[str, tuple[int, float]] = {
     "mobilenet_v2": (224, 0.2),
     "mnasnet_b1": (224, 0.2),
@@ -63,15 +63,15 @@ NETWORKS: dict[str, Network] = {
 
 
 def names() -> list[str]:
-    """The names of all networks."""
+    """Returns the names of all networks."""
     return list(NETWORKS)
 
 
 def get(name: str) -> Network:
-    """The network of that name.
+    """Returns the network with a name.
 
     Raises:
-      ValueError: for an unknown name, with the nearest ones.
+      ValueError: if the name is unknown; the message suggests similar ones.
     """
     if name not in NETWORKS:
         raise ValueError(
@@ -88,14 +88,14 @@ def scaled(
     max_depth: int = 0,
     stochastic_depth: float | None = None,
 ) -> Size:
-    """A network's shape at another size; see `backbone`."""
+    """Returns a network's shape at another size; see `backbone`."""
     size = get(name).size
     rate = size.stochastic_depth
     if stochastic_depth is not None:
         rate = stochastic_depth
     if not 0 <= rate < 1:
         raise ValueError(
-            "stochastic_depth is a share of the samples, in [0, 1). "
+            "stochastic_depth must be a fraction of the samples, in [0, 1). "
             f"Received: stochastic_depth={stochastic_depth}"
         )
     family = resnet if isinstance(size, resnet.Size) else mobile
@@ -113,24 +113,24 @@ def backbone(
     max_depth: int = 0,
     stochastic_depth: float | None = None,
 ) -> Any:
-    """A whole backbone: the features a classifier pools.
+    """Builds a backbone, up to the features that a classifier pools.
 
     Args:
       name: one of `names()`.
-      inputs: images [N, H, W, C], a symbolic or an eager tensor.
+      inputs: images [N, H, W, C], a symbolic or eager tensor.
       layers: the Keras layers module to build with.
-      norm_act: makes one normalization-activation layer a call; sites
-        without an activation call `norm_act(activation=False)`.
-      width: width multiplier, above 0.
-      max_depth: at most so many blocks a stage; 0 keeps them all.
-      stochastic_depth: share of the samples that skip the last block in
-        training; None for the network's own, 0 for none.
+      norm_act: creates one normalization-activation layer per call. Where no
+        activation follows, it is called as `norm_act(activation=False)`.
+      width: multiplier of the channels, above 0.
+      max_depth: maximum number of blocks per stage; 0 for all.
+      stochastic_depth: fraction of the samples that skip the last block in
+        training; None for the network's default, 0 for none.
 
     Returns:
       Features [N, H', W', C'].
 
     Raises:
-      ValueError: for an unknown name or a size that cannot be.
+      ValueError: if the name is unknown or a size is invalid.
     """
     size = scaled(name, width, max_depth, stochastic_depth)
     return build(size, inputs, layers, norm_act)
@@ -139,14 +139,14 @@ def backbone(
 def build(
     size: Size, inputs: Any, layers: ModuleType, norm_act: NormAct
 ) -> Any:
-    """The backbone of a shape; arguments and result as in `backbone`."""
+    """Builds the backbone with a shape; see `backbone`."""
     if isinstance(size, resnet.Size):
         return resnet.resnet(inputs, layers, norm_act, size)
     return mobile.mobile(inputs, layers, norm_act, size)
 
 
 def sites(size: Size) -> int:
-    """How many norm_act layers a network of this shape has."""
+    """Returns the number of norm_act layers of a network with this shape."""
     family = resnet if isinstance(size, resnet.Size) else mobile
     return family.sites(size)
 
@@ -157,16 +157,16 @@ def classifier(
     classes: int,
     dropout: float = 0.0,
 ) -> Any:
-    """Global average pooling, dropout and a linear layer.
+    """Applies global average pooling, dropout and a linear layer.
 
     Args:
       features: [N, H, W, C].
       layers: the Keras layers module to build with.
-      classes: how many to tell apart.
+      classes: number of classes.
       dropout: rate before the linear layer; 0 for none.
 
     Returns:
-      Logits [N, classes], float32 in mixed precision as well.
+      Logits [N, classes], in float32 even with mixed precision.
     """
     x = layers.GlobalAveragePooling2D()(features)
     if dropout:

@@ -3,14 +3,14 @@
     stem 3x3 convolution, norm_act
     every block:   h = norm_act(1x1 convolution of x), more channels
                    h = norm_act(depthwise convolution of h)
-                   h = squeeze-excitation of h, where the network has it
+                   h = squeeze-excitation of h, if the network has it
                    h = norm(1x1 convolution of h)
-                   y = h + x, where the shapes agree
+                   y = h + x, if the shapes agree
     head 1x1 convolution, norm_act, then global average pooling
 
-where norm is norm_act(activation=False), for an EvoNorm a plain affine: none
-follows a last 1x1 convolution (Section 4.1, arXiv:2004.02967). A block of
-expansion 1 has no first convolution.
+where norm is norm_act(activation=False), for an EvoNorm a plain affine, as no
+activation follows a last 1x1 convolution (Section 4.1, arXiv:2004.02967). A
+block with expansion 1 has no first convolution.
 
 "MobileNetV2", arXiv:1801.04381; "MnasNet", arXiv:1807.11626; "EfficientNet",
 arXiv:1905.11946.
@@ -34,14 +34,14 @@ from evonorm_tf.nets.parts import (
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Blocks of one shape.
+    """Blocks of the same shape.
 
     Attributes:
-      repeats: blocks.
+      repeats: number of blocks.
       kernel: side of the depthwise convolution.
       stride: of the first block.
-      expansion: channels inside a block over channels that enter it.
-      filters: channels that leave a block.
+      expansion: ratio of the channels inside a block to its input channels.
+      filters: output channels of a block.
     """
 
     repeats: int
@@ -53,19 +53,19 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What tells one network from another.
+    """The shape of a network.
 
     Attributes:
       stages: the blocks.
       stem_filters: channels of the stem.
       stem_stride: its stride.
       head_filters: channels of the head's convolution.
-      head_scaling: what a width multiplier does to them: "none", "up" (only
-        a multiplier above 1 counts) or "all".
-      excitation: channels in the middle of squeeze-excitation over channels
-        that enter the block; 0 for none.
-      stochastic_depth: share of the samples that skip the last block; it
-        grows linearly with depth.
+      head_scaling: how a width multiplier changes them: "none", "up" (only
+        by a multiplier above 1) or "all".
+      excitation: ratio of the channels inside squeeze-excitation to the
+        input channels of the block; 0 for none.
+      stochastic_depth: fraction of the samples that skip the last block; it
+        increases linearly with depth.
     """
 
     stages: tuple[Stage, ...]
@@ -91,12 +91,12 @@ def scaled(
 
     Args:
       size: the network to start from.
-      width: width multiplier, above 0; channels stay multiples of 8.
-      max_depth: at most so many blocks a stage; 0 keeps them all.
-      depth: multiplier of the blocks of a stage, rounded up.
+      width: multiplier of the channels, above 0; they stay multiples of 8.
+      max_depth: maximum number of blocks per stage; 0 for all.
+      depth: multiplier of the blocks per stage, rounded up.
 
     Raises:
-      ValueError: `width` is not positive, or `max_depth` negative.
+      ValueError: if `width` is not positive or `max_depth` is negative.
     """
     check_scale(width, max_depth)
     head = {"none": 1.0, "up": max(1.0, width), "all": width}
@@ -166,7 +166,7 @@ _EFFICIENTNET_B0 = Size(
 
 
 def _for_cifar(size: Size) -> Size:
-    """The first two down-samplings, one of them the stem's, at stride 1."""
+    """Sets the strides of the stem and the first down-sampling stage to 1."""
     first = next(i for i, s in enumerate(size.stages) if s.stride == 2)
     stages = list(size.stages)
     stages[first] = dataclasses.replace(stages[first], stride=1)
@@ -191,7 +191,7 @@ SIZES: dict[str, Size] = {
 
 
 def _excite(x: Any, layers: ModuleType, squeezed: int) -> Any:
-    """Squeeze-excitation, arXiv:1709.01507, with the swish of EfficientNet."""
+    """Squeeze-excitation, arXiv:1709.01507, with EfficientNet's swish."""
     scale = layers.GlobalAveragePooling2D(keepdims=True)(x)
     scale = conv(layers, squeezed, 1, use_bias=True)(scale)
     scale = layers.Activation("swish")(scale)
@@ -227,13 +227,13 @@ def _block(
 def mobile(
     inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size
 ) -> Any:
-    """A whole backbone: the features a classifier pools.
+    """Builds a backbone, up to the features that a classifier pools.
 
     Args:
-      inputs: images [N, H, W, C], a symbolic or an eager tensor.
+      inputs: images [N, H, W, C], a symbolic or eager tensor.
       layers: the Keras layers module to build with.
-      norm_act: makes one normalization-activation layer a call.
-      size: which network.
+      norm_act: creates one normalization-activation layer per call.
+      size: the shape of the network.
 
     Returns:
       Features [N, H', W', C'], after the head's convolution and norm_act.
@@ -252,6 +252,6 @@ def mobile(
 
 
 def sites(size: Size) -> int:
-    """How many norm_act layers a network has, affine ones included."""
+    """Returns the number of norm_act layers, including plain affines."""
     inside = (s.repeats * (2 + (s.expansion != 1)) for s in size.stages)
     return 2 + sum(inside)

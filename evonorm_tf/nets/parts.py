@@ -1,9 +1,8 @@
-"""What all networks are made of.
+"""Building blocks of all networks.
 
-Initial weights: He et al. (arXiv:1502.01852) by the fan-out of a kernel, for
-every convolution. So have it the reference code of MnasNet and EfficientNet
-and torchvision's ResNet and MobileNetV2. A depthwise kernel's fan-out is its
-k * k.
+Convolutions are initialized as by He et al. (arXiv:1502.01852) with the fan-out
+of the kernel, as in the reference code of MnasNet and EfficientNet and in
+torchvision's ResNet and MobileNetV2. A depthwise kernel has a fan-out of k * k.
 """
 
 import math
@@ -13,7 +12,7 @@ from typing import Any
 
 NormAct = Callable[..., Any]
 
-# As a dictionary: each Keras accepts only its own initializer objects.
+# A dictionary, because each Keras accepts only its own initializer objects.
 _HE = {
     "class_name": "VarianceScaling",
     "config": {
@@ -32,9 +31,9 @@ def conv(
     use_bias: bool = False,
     padding: str = "same",
 ) -> Any:
-    """A convolution layer, [N, H, W, C] to [N, H/stride, W/stride, filters].
+    """Convolution, [N, H, W, C] to [N, H/stride, W/stride, filters].
 
-    With `padding` "valid" a side is (H - kernel) // stride + 1.
+    With `padding` "valid" a side becomes (H - kernel) // stride + 1.
     """
     return layers.Conv2D(
         filters,
@@ -47,7 +46,7 @@ def conv(
 
 
 def depthwise(layers: ModuleType, kernel: int, stride: int = 1) -> Any:
-    """A depthwise convolution layer without a bias."""
+    """Depthwise convolution without a bias."""
     return layers.DepthwiseConv2D(
         kernel,
         strides=stride,
@@ -60,9 +59,9 @@ def depthwise(layers: ModuleType, kernel: int, stride: int = 1) -> Any:
 def upsample(layers: ModuleType, x: Any, times: int) -> Any:
     """Nearest neighbours, [N, H, W, C] to [N, times * H, times * W, C].
 
-    By copies and reshapes: the gradient of Keras's UpSampling2D is an
-    operation that no TPU has. Where H or W is not known it is used all the
-    same, for a TPU runs no such model.
+    Uses copies and reshapes, because TPUs lack the gradient of Keras's
+    UpSampling2D. If H or W is unknown, UpSampling2D is used anyway, as TPUs do
+    not run such models.
     """
     _, height, width, count = x.shape
     if height is None or width is None:
@@ -76,10 +75,10 @@ def upsample(layers: ModuleType, x: Any, times: int) -> Any:
 def residual(
     layers: ModuleType, branch: Any, shortcut: Any, rate: float
 ) -> Any:
-    """branch + shortcut, the branch left out for `rate` of the samples.
+    """Adds a branch to its shortcut, dropping it for `rate` of the samples.
 
-    Stochastic depth, arXiv:1603.09382: in training a sample's branch is 0
-    with probability `rate` and divided by 1 - rate otherwise.
+    Stochastic depth, arXiv:1603.09382: in training, a sample's branch is 0
+    with probability `rate` and is divided by 1 - rate otherwise.
     """
     if rate:
         drop = layers.Dropout(rate, noise_shape=(None, 1, 1, 1))
@@ -88,18 +87,18 @@ def residual(
 
 
 def drop_rate(rate: float, index: int, blocks: int) -> float:
-    """Stochastic depth of block `index`, from 0, of `blocks`.
+    """Returns the rate of stochastic depth of block `index`, from 0.
 
-    Grows linearly with depth, from 0 at the first block, as in EfficientNet's
-    code (arXiv:1603.09382 counts the blocks from 1).
+    It increases linearly with depth, from 0 at the first block, as in
+    EfficientNet's code (arXiv:1603.09382 counts the blocks from 1).
     """
     return rate * index / blocks
 
 
 def channels(count: int, width: float) -> int:
-    """count * width to the nearest multiple of 8, at least 8.
+    """Rounds count * width to the nearest multiple of 8, at least 8.
 
-    Never below 90 % of count * width: the rule of the MobileNet family.
+    The result is never below 90 % of count * width, as in the MobileNets.
     """
     if width == 1.0:
         return count
@@ -109,13 +108,13 @@ def channels(count: int, width: float) -> int:
 
 
 def check_scale(width: float, max_depth: int) -> None:
-    """Raises ValueError unless a network can be scaled so."""
+    """Raises ValueError if the arguments of a scaling are invalid."""
     if not (width > 0 and math.isfinite(width)):
         raise ValueError(
             f"The width multiplier must be positive. Received: width={width}"
         )
     if max_depth < 0:
         raise ValueError(
-            "max_depth is the number of blocks to keep in a stage, or 0 for "
-            f"all. Received: max_depth={max_depth}"
+            "max_depth must be the maximum number of blocks per stage, or 0 "
+            f"for all. Received: max_depth={max_depth}"
         )

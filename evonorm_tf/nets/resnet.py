@@ -21,7 +21,7 @@ Post-activation, for BatchNorm baselines and for weights from elsewhere:
 
 where norm is norm_act(activation=False). "Deep Residual Learning",
 arXiv:1512.03385, with the stride in a bottleneck's 3x3 convolution. The ReLU
-after the sum belongs to no norm: it is one whatever norm_act is.
+after the sum does not depend on norm_act.
 """
 
 import dataclasses
@@ -45,26 +45,28 @@ _CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What tells one ResNet from another.
+    """The shape of a ResNet.
 
     Attributes:
-      depths: blocks of each stage.
+      depths: number of blocks of each stage.
       filters: channels of each stage before `expansion`.
       strides: stride of each stage's first block.
-      bottleneck: 1x1, 3x3, 1x1 blocks with four times the output channels,
-        rather than two 3x3.
+      bottleneck: whether blocks have 1x1, 3x3 and 1x1 convolutions and four
+        times the output channels, instead of two 3x3 convolutions.
       stem: "imagenet" (7x7 stride 2, then 3x3 max pooling stride 2), "deep"
-        (arXiv:1812.01187, C: three 3x3, the first at stride 2, the first two
-        of half the channels and with a norm_act; then that pooling) or
+        (arXiv:1812.01187, C: three 3x3, the first with stride 2, the first two
+        with half the channels and a norm_act; then the same pooling) or
         "cifar" (3x3 stride 1).
       stem_filters: channels of the stem.
-      preactivation: a norm_act before each convolution, rather than after.
-      stochastic_depth: share of the samples that skip the last block; it
-        grows linearly with depth.
-      average_shortcut: 2x2 average pooling stride 2 and a 1x1 convolution
-        (arXiv:1812.01187, D) for a shortcut's 1x1 convolution stride 2.
-      padding: "same", TensorFlow's, which at stride 2 pads an even side at
-        its end alone; or "symmetric", PyTorch's (kernel - 1) / 2 on each.
+      preactivation: whether a norm_act precedes each convolution instead of
+        following it.
+      stochastic_depth: fraction of the samples that skip the last block; it
+        increases linearly with depth.
+      average_shortcut: whether a shortcut has 2x2 average pooling with stride
+        2 and a 1x1 convolution (arXiv:1812.01187, D) instead of a 1x1
+        convolution with stride 2.
+      padding: "same", TensorFlow's, which at stride 2 pads an even side only
+        at its end; or "symmetric", PyTorch's (kernel - 1) / 2 on each side.
     """
 
     depths: tuple[int, ...]
@@ -81,7 +83,7 @@ class Size:
     def __post_init__(self) -> None:
         if not len(self.depths) == len(self.filters) == len(self.strides):
             raise ValueError(
-                "depths, filters and strides must have one entry a stage. "
+                "depths, filters and strides must have one entry per stage. "
                 f"Received: depths={self.depths}, filters={self.filters}, "
                 f"strides={self.strides}"
             )
@@ -111,7 +113,7 @@ SIZES: dict[str, Size] = {
     "resnet101": Size((3, 4, 23, 3)),
     "resnet50_postact": Size((3, 4, 6, 3), preactivation=False),
     "resnet101_postact": Size((3, 4, 23, 3), preactivation=False),
-    # The search's CIFAR anchor: the first two down-samplings at stride 1.
+    # The search's CIFAR anchor: stride 1 in the first two down-samplings.
     "resnet50_cifar": Size((3, 4, 6, 3), stem="cifar"),
     "resnet8_cifar": _cifar(1),
     "resnet20_cifar": _cifar(3),
@@ -124,11 +126,11 @@ def scaled(size: Size, width: float = 1.0, max_depth: int = 0) -> Size:
 
     Args:
       size: the network to start from.
-      width: width multiplier, above 0.
-      max_depth: at most so many blocks a stage; 0 keeps them all.
+      width: multiplier of the channels, above 0.
+      max_depth: maximum number of blocks per stage; 0 for all.
 
     Raises:
-      ValueError: `width` is not positive, or `max_depth` negative.
+      ValueError: if `width` is not positive or `max_depth` is negative.
     """
     check_scale(width, max_depth)
     limit = max_depth or max(size.depths)
@@ -141,16 +143,16 @@ def scaled(size: Size, width: float = 1.0, max_depth: int = 0) -> Size:
 
 
 def convolutions(bottleneck: bool, filters: int, stride: int) -> list[tuple]:
-    """(channels, kernel, stride) of a block's convolutions."""
+    """Returns (channels, kernel, stride) of a block's convolutions."""
     if bottleneck:
         return [(filters, 1, 1), (filters, 3, stride), (4 * filters, 1, 1)]
     return [(filters, 3, stride), (filters, 3, 1)]
 
 
 def _convolve(x: Any, layers: ModuleType, size: Size | None, settings) -> Any:
-    """A convolution (channels, kernel, stride), padded as the size says."""
+    """Applies a convolution (channels, kernel, stride) with padding."""
     count, kernel, stride = settings
-    # With an odd kernel at stride 1, and with 1x1, the two are one.
+    # With an odd kernel at stride 1, both paddings are the same.
     symmetric = size is not None and size.padding == "symmetric"
     if symmetric and stride > 1 and kernel > 1:
         x = layers.ZeroPadding2D(kernel // 2)(x)
@@ -161,9 +163,9 @@ def _convolve(x: Any, layers: ModuleType, size: Size | None, settings) -> Any:
 def _project(
     x: Any, layers: ModuleType, size: Size | None, filters: int, stride: int
 ) -> Any:
-    """The shortcut where shapes change."""
+    """Applies the shortcut of a block that changes the shape."""
     if size is not None and size.average_shortcut and stride > 1:
-        # An odd side's last window is of one pixel, and its mean of one.
+        # The last window of an odd side has one pixel, which is its mean.
         x = layers.AveragePooling2D(2, strides=stride, padding="same")(x)
         stride = 1
     return _convolve(x, layers, size, (filters, 1, stride))
@@ -203,13 +205,13 @@ def postactivation(
     """One residual block: [N, H, W, C] to [N, H/stride, W/stride, C'].
 
     Args:
-      x: what enters the block.
+      x: the input of the block.
       layers: the Keras layers module to build with.
-      norm_act: makes one normalization-activation layer a call.
-      convs: as of `convolutions`.
+      norm_act: creates one normalization-activation layer per call.
+      convs: as returned by `convolutions`.
       stride: of the shortcut.
-      rate: share of the samples that skip the block in training.
-      size: whose padding and shortcuts the block has; None for the usual.
+      rate: fraction of the samples that skip the block in training.
+      size: defines padding and shortcuts of the block; None for the default.
     """
     filters = convs[-1][0]
     shortcut = x
@@ -238,8 +240,8 @@ def _stem(inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size):
         return x
     if size.padding == "same":
         return layers.MaxPooling2D(3, strides=2, padding="same")(x)
-    # Windows centred at every other pixel: taken at stride 1, where both
-    # paddings are one, and thinned out. Zeros around x would pass for values.
+    # Windows centered at every other pixel: computed at stride 1, where both
+    # paddings are the same, and subsampled. Padded zeros would be averaged.
     x = layers.MaxPooling2D(3, strides=1, padding="same")(x)
     return layers.MaxPooling2D(1, strides=2)(x)
 
@@ -247,13 +249,13 @@ def _stem(inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size):
 def stages(
     inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size
 ) -> list[Any]:
-    """Each stage's output [N, H', W', C'], before any closing norm_act.
+    """Yields the output [N, H', W', C'] of each stage, before a norm_act.
 
     Args:
-      inputs: images [N, H, W, C], a symbolic or an eager tensor.
+      inputs: images [N, H, W, C], a symbolic or eager tensor.
       layers: the Keras layers module to build with.
-      norm_act: makes one normalization-activation layer a call.
-      size: which ResNet.
+      norm_act: creates one normalization-activation layer per call.
+      size: the shape of the network.
     """
     x = _stem(inputs, layers, norm_act, size)
     block = _preactivation if size.preactivation else postactivation
@@ -274,15 +276,15 @@ def stages(
 def resnet(
     inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size
 ) -> Any:
-    """Features [N, H', W', C'] after the closing norm_act; see `stages`."""
+    """Returns features [N, H', W', C'] after the last norm_act."""
     x = stages(inputs, layers, norm_act, size)[-1]
     return norm_act()(x) if size.preactivation else x
 
 
 def sites(size: Size) -> int:
-    """How many norm_act layers a network of this size has.
+    """Returns the number of norm_act layers of a network.
 
-    Post-activation: those without an activation included.
+    Post-activation networks include those without an activation.
     """
     convolutions = sum(size.depths) * (3 if size.bottleneck else 2)
     deep = 2 if size.stem == "deep" else 0

@@ -1,10 +1,10 @@
-"""SpineNet: a backbone whose resolution goes down and up again.
+"""SpineNet: a backbone whose resolution decreases and increases again.
 
     stem:   7x7 convolution of stride 2, norm_act, 3x3 max pooling of stride
             2, two groups of bottlenecks at level 2 (stride 4)
     every block of the table below:
             y = group of residual blocks(relu(sum of its resampled parents))
-    every level asked for: norm_act(1x1 convolution of its block's output)
+    every requested level: norm_act(1x1 convolution of its block's output)
 
 A parent is resampled to its child's level and channels by
 
@@ -14,13 +14,12 @@ A parent is resampled to its child's level and channels by
     y = norm(1x1 convolution of h)
 
 where norm is norm_act(activation=False). The residual blocks are the
-post-activation ones of `resnet`. The ReLUs after sums belong to no norm: they
-are ReLUs whatever norm_act is.
+post-activation ones of `resnet`. The ReLUs after sums do not depend on
+norm_act.
 
 "SpineNet: Learning Scale-Permuted Backbone for Recognition and
-Localization", arXiv:1912.05027. It is a backbone for detection, whose outputs
-are levels and not one map, so it is not among the classifiers of
-`nets.names()`.
+Localization", arXiv:1912.05027. It is a backbone for detection that returns
+several levels, so it is not one of the classifiers of `nets.names()`.
 """
 
 import dataclasses
@@ -45,10 +44,10 @@ class Block:
 
     Attributes:
       level: its stride is 2^level.
-      bottleneck: bottlenecks, rather than two 3x3 convolutions.
+      bottleneck: whether it has bottlenecks instead of two 3x3 convolutions.
       parents: two earlier nodes; 0 and 1 are the stem's groups.
-      output: an endpoint; also sums the nodes of its level and channels that
-        no other has read.
+      output: whether it is an endpoint, which also sums the nodes of its level
+        and channels that no other node has read.
     """
 
     level: int
@@ -57,8 +56,8 @@ class Block:
     output: bool = False
 
 
-# Node 2 and those after it, one network for all sizes. As the Model Garden has
-# it; tests/nets/test_spinenet.py compares the outputs.
+# Node 2 and later ones, the same for all sizes, as in the Model Garden;
+# tests/nets/test_spinenet.py compares the outputs.
 BLOCKS = (
     Block(2, True, (0, 1)),
     Block(4, False, (0, 1)),
@@ -83,16 +82,16 @@ _STEM = Block(2, True, (0, 0))
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What tells one SpineNet from another.
+    """The size of a SpineNet.
 
     Attributes:
-      endpoint_filters: channels of every level that comes out.
-      filter_scale: multiplier of all other channels but the stem's.
-      resample_alpha: channels inside a resampling over those of the parent,
-        before a bottleneck's expansion.
-      repeats: residual blocks a node.
-      stochastic_depth: share of the samples that skip the last block; it
-        grows linearly with depth.
+      endpoint_filters: channels of every returned level.
+      filter_scale: multiplier of all other channels except the stem's.
+      resample_alpha: ratio of the channels inside a resampling to those of the
+        parent, before a bottleneck's expansion.
+      repeats: residual blocks per node.
+      stochastic_depth: fraction of the samples that skip the last block; it
+        increases linearly with depth.
     """
 
     endpoint_filters: int = 256
@@ -102,7 +101,7 @@ class Size:
     stochastic_depth: float = 0.0
 
     def filters(self, level: int) -> int:
-        """Channels of a block at a level, before a bottleneck's expansion."""
+        """Returns the channels of a level, before a bottleneck's expansion."""
         return max(1, int(_FILTERS[level] * self.filter_scale))
 
 
@@ -121,11 +120,11 @@ def scaled(size: Size, width: float = 1.0, max_depth: int = 0) -> Size:
 
     Args:
       size: the network to start from.
-      width: width multiplier, above 0.
-      max_depth: at most so many residual blocks a node; 0 keeps them all.
+      width: multiplier of the channels, above 0.
+      max_depth: maximum number of residual blocks per node; 0 for all.
 
     Raises:
-      ValueError: `width` is not positive, or `max_depth` negative.
+      ValueError: if `width` is not positive or `max_depth` is negative.
     """
     check_scale(width, max_depth)
     return dataclasses.replace(
@@ -138,7 +137,7 @@ def scaled(size: Size, width: float = 1.0, max_depth: int = 0) -> Size:
 
 @dataclasses.dataclass
 class _Node:
-    """A node that is built: its features and how many have read them."""
+    """A node that is built: its features, and how often they were read."""
 
     block: Block
     features: Any
@@ -153,7 +152,7 @@ def _group(
     block: Block,
     rate: float = 0.0,
 ) -> Any:
-    """A node's residual blocks, at the level of `x`."""
+    """Applies a node's residual blocks, at the level of `x`."""
     filters = size.filters(block.level)
     convs = resnet.convolutions(block.bottleneck, filters, 1)
     for _ in range(size.repeats):
@@ -168,7 +167,7 @@ def _resample(
     size: Size,
     block: Block,
 ) -> Any:
-    """A node's features at the level and with the channels of `block`."""
+    """Resamples a node's features to the level and channels of `block`."""
     entering = parent.features.shape[-1]
     if parent.block.bottleneck:
         entering //= 4
@@ -188,7 +187,7 @@ def _resample(
 def _stem(
     inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size
 ) -> list[_Node]:
-    """The two nodes at level 2 that all others come from."""
+    """Builds the two nodes at level 2 from which all others derive."""
     x = norm_act()(conv(layers, 64, 7, 2)(inputs))
     x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
     nodes = []
@@ -205,7 +204,7 @@ def _add_node(
     norm_act: NormAct,
     size: Size,
 ) -> None:
-    """Builds `block` on its parents, as the last of `nodes`."""
+    """Builds `block` from its parents and appends it to `nodes`."""
     summed = []
     for index in block.parents:
         nodes[index].read += 1
@@ -234,22 +233,22 @@ def spinenet(
     size: Size,
     levels: range = range(3, COARSEST + 1),
 ) -> dict[str, Any]:
-    """The whole backbone.
+    """Builds the backbone.
 
     Args:
-      inputs: images [N, H, W, C], a symbolic or an eager tensor; H and W are
+      inputs: images [N, H, W, C], a symbolic or eager tensor. H and W are
         multiples of 128, the stride of level 7, whatever `levels` are.
       layers: the Keras layers module to build with.
-      norm_act: makes one normalization-activation layer a call.
-      size: which SpineNet.
-      levels: to return, of 2 to 7.
+      norm_act: creates one normalization-activation layer per call.
+      size: the size of the SpineNet.
+      levels: the levels to return, from 2 to 7.
 
     Returns:
-      {level: [N, H / 2^level, W / 2^level, endpoint_filters]}, the keys as
-      text.
+      {level: [N, H / 2^level, W / 2^level, endpoint_filters]}, with strings as
+      keys.
 
     Raises:
-      ValueError: levels that it has not, or images that do not divide.
+      ValueError: if levels do not exist or images have invalid sizes.
     """
     if not levels or levels[0] < 2 or levels[-1] > COARSEST:
         raise ValueError(

@@ -1,17 +1,18 @@
-"""Will it compile on a TPU, will it fit, how fast will it be: without one.
+"""Predicts whether a training step compiles and fits on a TPU, without a TPU.
 
-    module.py     a training step in StableHLO
-    keras_jax.py  that of a compiled Keras 3 model on JAX
-    steps.py      that of a compiled tf_keras model, as a function
-    lowering.py   a function of TensorFlow as StableHLO
-    tpu.py        StableHLO through libtpu's compiler, in a process of its own
-    report.py     with the layer, with the baseline, with neither; largest batch
+    module.py     a training step as StableHLO
+    keras_jax.py  the step of a compiled Keras 3 model on JAX
+    steps.py      the step of a compiled tf_keras model, as a function
+    lowering.py   lowers a TensorFlow function to StableHLO
+    tpu.py        compiles StableHLO with libtpu, in a separate process
+    report.py     compares layer, baseline and neither; finds the largest batch
 
 On JAX, where TensorFlow need not be installed:
 
     report = preflight.keras_report(model, images, labels, topology="v5e:2x2")
 
-On TensorFlow a head builds its step and calls this, never the reverse:
+On TensorFlow, a head builds its step and calls this package, never the
+reverse:
 
     step = preflight.keras_step(model)
     module, _ = preflight.lower(step, images, labels)

@@ -16,14 +16,14 @@ def _compile(given: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m evonorm_tf.preflight",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True)
-    one = commands.add_parser("compile", help="StableHLO for a TPU")
+    one = commands.add_parser("compile", help="compile StableHLO for a TPU")
     one.add_argument("module")
     one.add_argument("--topology", default=tpu.EXAMPLES[1])
     one.set_defaults(run=_compile)

@@ -1,7 +1,7 @@
 """The training step of a Keras 3 model on JAX; imports no TensorFlow.
 
-Keras's own step, as `fit` compiles it, is lowered for a TPU from shapes alone:
-no batch is allocated and nothing runs.
+The step of Keras's `fit` is lowered for a TPU from shapes alone: no batch is
+allocated and nothing is executed.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,19 @@ _MODEL = "model"
 
 
 def keras_module(model: Any, *data: Any) -> Module:
-    """One step of `model.fit` on a batch, as StableHLO for a TPU.
+    """Lowers one step of `model.fit` to StableHLO for a TPU.
 
     Args:
-      model: a Keras 3 model on JAX after `compile`.
-      *data: what `fit` gets as x, y and sample_weight: each an array, a
+      model: a compiled Keras 3 model on JAX.
+      *data: the x, y and sample_weight of `fit`: each an array, a
         `jax.ShapeDtypeStruct`, or a structure of them, [N, ...].
 
     Returns:
       The module.
 
     Raises:
-      TypeError: not a Keras 3 model on JAX.
-      ValueError: the model was not compiled, or the step cannot be lowered
+      TypeError: if it is not a Keras 3 model on JAX.
+      ValueError: if the model is not compiled or the step cannot be lowered
         for a TPU.
     """
     _check(model)
@@ -51,7 +51,7 @@ def keras_module(model: Any, *data: Any) -> Module:
     def step(data, state):
         return model.train_step(state, data)
 
-    # What is traced here is for another device: see lowering.lower.
+    # The step is traced for another device: see lowering.lower.
     with settings.using(reduction="sum", moments="one_pass"):
         compiled = jax.jit(step, donate_argnums=1, keep_unused=True)
         traced = compiled.trace(data, state)
@@ -77,7 +77,9 @@ def keras_report(
     largest: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """What the TPU's compiler says of a Keras 3 model on JAX.
+    """Compiles the step of a Keras 3 model on JAX for a TPU and reports it.
+
+    Example:
 
         report = preflight.keras_report(model, images, labels,
                                         topology="v5e:2x2")
@@ -87,16 +89,18 @@ def keras_report(
       model: see `keras_module`.
       *data: see `keras_module`; N is the batch of one chip.
       topology: as libtpu names it, "v5e:2x2".
-      largest: whether to look for the largest batch that fits as well.
-      say: told what is being done; a large network compiles for minutes.
+      largest: whether to find the largest batch that fits.
+      say: called with progress messages; a large network compiles for
+        minutes.
 
     Returns:
-      A JSON object, of which `as_text` makes a table: under "steps" and
-      "model" the figures of `compile_text`; with `largest`, "largest_batch".
+      A JSON object, which `as_text` formats as a table. "steps" and "model"
+      have the figures of `compile_text`; with `largest`, "largest_batch" is
+      included.
 
     Raises:
-      TypeError, ValueError: see `keras_module`; an unknown topology.
-      CompilerError: the compiler refused the step.
+      TypeError, ValueError: see `keras_module`; the topology is unknown.
+      CompilerError: if the compiler rejects the step.
     """
     batch = jax.tree.leaves(data)[0].shape[0]
 
@@ -125,7 +129,7 @@ def _check(model: Any) -> None:
         )
     if getattr(model, "optimizer", None) is None:
         raise ValueError(
-            "A training step has an optimizer: call model.compile first. "
+            "A training step needs an optimizer: call model.compile first. "
             f"Received: model={model.name!r}, optimizer=None"
         )
 

@@ -1,14 +1,14 @@
-"""A train step of TensorFlow as one StableHLO module.
+"""Lowers a training step of TensorFlow to one StableHLO module.
 
-`lower` traces a function, has TensorFlow's XLA bridge write it as StableHLO
-and works out what its parameters and results are: the inputs in order, then
-what the function captures (variables above all); the returned values, then
-the variables that it changed. That order is TensorFlow's; the updates are
-read off the module's input-output aliasing.
+`lower` traces a function, lowers it with TensorFlow's XLA bridge, and
+determines its parameters and results. Parameters are the inputs, followed by
+what the function captures (mainly variables); results are the returned values,
+followed by the variables that it changed. TensorFlow defines this order; the
+updates are read from the module's input-output aliasing.
 
-What is traced here is for another device, so sums are plain reductions and
-moments take one pass (docs/design.md): a product with ones would run in
-reduced precision on a TPU.
+The step is traced for another device, so sums are plain reductions and moments
+take one pass (docs/design.md): a product with ones would run in reduced
+precision on a TPU.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ _OPERATION = re.compile(r"No registered '(\w+)'")
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """Something outside a function that it reads: a variable or a tensor.
+    """A variable or tensor that a function captures.
 
     Attributes:
       value: its name, shape and dtype.
       tensor: the tensor, or the variable's handle. Two steps that share a
-        variable hold the same object.
+        variable have the same object.
     """
 
     value: Value
@@ -49,22 +49,22 @@ class Held:
 def lower(
     function: Callable[..., Any], *inputs: Any
 ) -> tuple[Module, list[Held]]:
-    """Writes a step as StableHLO.
+    """Lowers a step to StableHLO.
 
     Args:
-      function: takes `inputs`, returns tensors, may read and change
-        variables; a Python function or a `tf.function`.
-      *inputs: tensors, arrays or `tf.TensorSpec`s, every dimension known.
+      function: a Python function or `tf.function` of `inputs` that returns
+        tensors and may read and change variables.
+      *inputs: tensors, arrays or `tf.TensorSpec`s with static shapes.
 
     Returns:
-      The module, and what is behind its `state`.
+      The module, and the captured objects of its `state`.
 
     Raises:
-      ValueError: a shape that is not known, or an operation that XLA lacks;
-        the message names it.
+      ValueError: if a shape is not static, or if XLA lacks an operation; the
+        message names it.
     """
     specs = [_spec(value) for value in inputs]
-    # A tf.function that was traced before keeps the form of that time.
+    # A tf.function that was traced before keeps its settings.
     function = getattr(function, "python_function", function)
     compiled = tf.function(function, jit_compile=True, autograph=False)
     with settings.using(reduction="sum", moments="one_pass"):
@@ -93,13 +93,13 @@ def lower(
 
 
 def clean(text: str) -> str:
-    """StableHLO without locations and counters, as other compilers read it.
+    """Removes locations and counters from StableHLO, for other compilers.
 
     The XLA bridge leaves `mhlo.copy` behind, which no other parser knows; an
-    optimization barrier is the same promise. Large boolean constants it packs
-    eight to a byte, where others read a byte each. Functions are named in
-    their order, for TensorFlow names them after layers that it counts. What
-    remains is equal for equal programs, whatever was traced before.
+    optimization barrier has the same effect. It packs large boolean constants
+    eight to a byte, whereas others read one per byte. Functions are renamed in
+    their order, because TensorFlow names them after layers that it counts.
+    The result is equal for equal programs, whatever was traced before.
     """
     lines = [
         _strip_location(line)
@@ -120,7 +120,7 @@ def clean(text: str) -> str:
 
 
 def _unpack(match: re.Match) -> str:
-    """A boolean constant with a byte an element, if it has a bit each."""
+    """Unpacks a boolean constant from one bit per element to one byte."""
     count = math.prod(int(size) for size in match[2].split("x")[:-1])
     packed = np.frombuffer(bytes.fromhex(match[1]), np.uint8)
     if packed.size == count:
@@ -131,7 +131,7 @@ def _unpack(match: re.Match) -> str:
 
 
 def _strip_location(line: str) -> str:
-    """Removes every `loc(...)`, whose parentheses may nest."""
+    """Removes every `loc(...)`, with nested parentheses."""
     parts, rest = [], line
     while (start := rest.find(" loc(")) >= 0:
         depth, quoted, end = 0, False, start + 4
@@ -152,19 +152,19 @@ def _spec(value: Any) -> tf.TensorSpec:
         value = tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
     if not value.shape.is_fully_defined():
         raise ValueError(
-            "Every dimension of an input must be known: one program is "
+            "Every dimension of an input must be static, because a program is "
             f"compiled for one size. Received: {value.name}={value.shape}"
         )
     return value
 
 
 def _captured(concrete: Any) -> list[Held]:
-    """What a function captured, in the order of its parameters."""
+    """Returns what a function captured, in the order of its parameters."""
     names = {id(v.handle): v.name for v in concrete.variables}
     held = []
     for index, tensor in enumerate(concrete.captured_inputs):
-        # An optimizer's fused kernels take a slot by its handle, unseen by
-        # what counts a function's variables.
+        # An optimizer's fused kernels capture a slot by its handle, which a
+        # function's list of variables does not include.
         name = names.get(id(tensor), f"state_{index}").removesuffix(":0")
         held.append(Held(_described(name, tensor), tensor))
     return held
@@ -184,7 +184,7 @@ def _value(name: str, tensor: Any) -> Value:
 
 
 def _updates(text: str, inputs: int, outputs: int) -> tuple[int, ...]:
-    """State renewed by each result after the outputs, from the aliasing."""
+    """Returns the state that each further result updates, by the aliasing."""
     renewed = {
         int(result or 0): int(parameter) - inputs
         for parameter, result in _ALIAS.findall(text)
@@ -194,21 +194,21 @@ def _updates(text: str, inputs: int, outputs: int) -> tuple[int, ...]:
     if indices != expected:
         raise ValueError(
             "The module's aliasing does not follow its outputs, so its "
-            f"updates cannot be told. Received: aliased results={indices}, "
+            f"updates are unknown. Received: aliased results={indices}, "
             f"expected {expected}"
         )
     return tuple(renewed[index] for index in indices)
 
 
 def _check_signature(module: Module) -> None:
-    """The parameters of @main must be what was worked out."""
+    """Checks that the parameters of @main are the expected ones."""
     signature = _MAIN.search(module.text)
     found = signature.group(1).count("%arg") if signature else 0
     expected = len(module.inputs) + len(module.state)
     if found != expected:
         raise ValueError(
-            "The StableHLO module takes other parameters than the function "
-            f"has. Received: {found} parameters, expected {expected} "
+            "The parameters of the StableHLO module differ from those of the "
+            f"function. Received: {found} parameters, expected {expected} "
             f"({len(module.inputs)} inputs, {len(module.state)} captured)"
         )
 
@@ -217,11 +217,11 @@ def _explain(error: Exception) -> str:
     message = str(error)
     operations = sorted(set(_OPERATION.findall(message)))
     if not operations:
-        return f"The step cannot be written as StableHLO: {message}"
+        return f"The step cannot be lowered to StableHLO: {message}"
     created = re.search(r"The op is created at:\s*\n(.*?)\n\t", message, re.S)
     where = created.group(1).strip().splitlines()[-1] if created else "unknown"
     return (
         "The step uses operations that XLA cannot compile, so no TPU can run "
-        f"it. Take them out of the step, into the input pipeline for example. "
+        f"it. Move them elsewhere, into the input pipeline for example. "
         f"Received: operations={operations}, created at {where.strip()}"
     )

@@ -1,4 +1,4 @@
-"""A training step in StableHLO, whichever framework it comes from."""
+"""A training step as StableHLO, from any framework."""
 
 import dataclasses
 import hashlib
@@ -13,9 +13,9 @@ class Value:
     """A parameter or result.
 
     Attributes:
-      name: a variable's name, or what the function calls it.
-      shape: [...], all known.
-      dtype: as NumPy spells it ("bfloat16" included).
+      name: name of the variable or argument.
+      shape: [...], static.
+      dtype: NumPy's name of the dtype ("bfloat16" included).
     """
 
     name: str
@@ -24,21 +24,20 @@ class Value:
 
     @property
     def bytes(self) -> int:
-        """Size without padding."""
+        """Returns the size without padding."""
         return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A step in StableHLO, and what its parameters and results are.
+    """A step as StableHLO, with its parameters and results.
 
     Attributes:
       text: the module, without source locations.
-      inputs: the batch, the first parameters.
-      state: weights, statistics and the optimizer's variables, the
-        parameters after them.
-      outputs: what the step returns, the first results.
-      updates: for each result after those, the index of the state it renews.
+      inputs: the batch, which comes first in the parameters.
+      state: weights, statistics and the optimizer's variables, which follow.
+      outputs: what the step returns, which comes first in the results.
+      updates: for each further result, the index of the state it updates.
     """
 
     text: str
@@ -49,5 +48,5 @@ class Module:
 
     @property
     def key(self) -> str:
-        """A hash of the program, equal for equal programs."""
+        """Returns a hash of the program, equal for equal programs."""
         return hashlib.sha256(self.text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a preflight finds out about a train step, as data and as text."""
+"""The result of a preflight, as data and as text."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,31 +8,31 @@ from evonorm_tf.preflight import tpu
 from evonorm_tf.preflight.module import Module
 
 GIB = 2**30
-# What XLA keeps back of a chip's memory: it offers 15.75 GiB of a v5e's 16.
+# XLA reserves part of a chip's memory: it offers 15.75 of a v5e's 16 GiB.
 _RESERVED = 0.25 * GIB
 _STEP = 8  # batches are multiples of it
-_FULL = 0.97  # of the memory that a largest batch must take
-_CLOSE = 1.02  # a batch that does not fit, over the largest that does
-_TRIALS = 10  # compiles of the search for it, at most
+_FULL = 0.97  # fraction of the memory that a largest batch must use
+_CLOSE = 1.02  # ratio of a batch that does not fit to the largest that does
+_TRIALS = 10  # maximum number of compilations to find it
 _NONE = "no norm_act"
 
-# (layer or None for the network without its norm_act layers, batch of a
-# chip) to the step's module.
+# Maps (layer, batch per chip) to the module of the step; the layer is None for
+# the network without norm_act layers.
 Build = Callable[[str | None, int], Module]
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What to look at.
+    """A requested preflight.
 
     Attributes:
-      build: makes the step's module.
-      layer: the catalog name in question.
-      batch: examples a step on one chip.
+      build: creates the module of the step.
+      layer: the catalog name of the layer.
+      batch: examples per step on one chip.
       topology: as libtpu names it, "v5e:2x2".
-      baseline: the layer to compare with, and the network without its
-        norm_act layers; None for the step alone.
-      largest: whether to look for the largest batch that fits as well.
+      baseline: a layer for comparison; the network without norm_act layers is
+        compiled too. None for the step alone.
+      largest: whether to find the largest batch that fits.
     """
 
     build: Build
@@ -46,18 +46,19 @@ class Request:
 def run(
     request: Request, say: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
-    """Compiles the step, with a baseline that and the bare network as well.
+    """Compiles the step and, with a baseline, that and the bare network.
 
     Args:
-      request: what to look at.
-      say: told what is being done; a large network compiles for minutes.
+      request: what to compile.
+      say: called with progress messages; a large network compiles for
+        minutes.
 
     Returns:
-      The report: a JSON object, of which `as_text` makes a table.
+      The report: a JSON object, which `as_text` formats as a table.
 
     Raises:
-      ValueError: a topology or a step that cannot be.
-      CompilerError: the compiler refused the step.
+      ValueError: if the topology or the step is invalid.
+      CompilerError: if the compiler rejects the step.
     """
     tpu.chip(request.topology)
     others = [] if request.baseline is None else [request.baseline, None]
@@ -102,20 +103,21 @@ def largest_batch(
     rows: dict[str, dict[str, Any]],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The largest batch of the layer that fits one chip.
+    """Finds the largest batch of the layer that fits one chip.
 
-    Memory is nearly a line in the batch: two compiles give it, and another
-    confirms what it says. Where that leaves over 3 % of the chip empty, the
-    line is drawn anew through it, for the compiler saves where it must; where
-    it does not fit, halving leads down, until less than 2 % is open.
+    Memory is almost linear in the batch: two compilations determine the line,
+    and a third confirms its prediction. If that leaves more than 3 % of the
+    chip unused, the line is fitted again through the new point, because the
+    compiler saves memory when it must. If it does not fit, bisection follows
+    until less than 2 % is undecided.
 
     Args:
-      request: what to look at.
+      request: what to compile.
       rows: what was compiled already.
-      say: told what is being done.
+      say: called with progress messages.
 
     Returns:
-      batch and total_bytes of the largest that was seen to fit.
+      batch and total_bytes of the largest batch that compiled and fits.
     """
     memory = tpu.CHIP_MEMORY[tpu.chip(request.topology)] * GIB - _RESERVED
     used = {request.batch: rows[request.layer]["total_bytes"]}
@@ -139,7 +141,7 @@ def largest_batch(
             low, high = sorted(used)[-2:]
             slope = max((used[high] - used[low]) / (high - low), 1.0)
             batch = high + int((memory - used[high]) / slope)
-        # At most half way to what did not fit.
+        # At most half way to a batch that did not fit.
         batch = _multiple(min(batch, (best + refused) // 2))
         if batch in used or batch >= refused:
             break
@@ -151,12 +153,12 @@ def _multiple(batch: int) -> int:
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """Formats the report as text."""
     memory = report["chip_memory_bytes"] / GIB
     lines = [
         f"Preflight for {report['topology']}: {report['chips']} chips of "
-        f"{memory:.0f} GiB, {report['batch']} examples a step on each. One "
-        "chip's step is compiled; the sum of gradients over chips is not in "
+        f"{memory:.0f} GiB, {report['batch']} examples per step on each. One "
+        "chip's step is compiled; the all-reduce over chips is not in "
         "it.",
         "",
         f"{'':18}{'compiles':>9}{'total':>10}{'state':>10}{'temporary':>11}"
@@ -176,11 +178,11 @@ def as_text(report: dict[str, Any]) -> str:
                 ("seconds_estimate", "the estimated time"),
             )
         ]
-        lines += ["", f"Around {report['layer']}: {', '.join(shares)}."]
+        lines += ["", f"Caused by {report['layer']}: {', '.join(shares)}."]
     if "largest_batch" in report:
         found = report["largest_batch"]
         lines += [
-            f"Largest batch of a chip: {found['batch']} "
+            f"Largest batch per chip: {found['batch']} "
             f"({found['total_bytes'] / GIB:.2f} GiB)."
         ]
     lines += [
@@ -215,7 +217,7 @@ def _line(name: str, figures: dict | None, ratios: dict | None = None) -> str:
 
 
 def _ratios(report: dict[str, Any]) -> dict[str, float]:
-    """The layer's figures over the baseline's."""
+    """Formats ratios of the layer's figures to the baseline's."""
     layer = report["steps"][report["layer"]]
     baseline = report["steps"][report["baseline"]]
     return {

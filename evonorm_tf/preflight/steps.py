@@ -1,4 +1,4 @@
-"""The train step of a user's own model, for `lower`."""
+"""The training step of a tf_keras model, for `lower`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,17 +7,18 @@ import tensorflow as tf
 
 
 def keras_step(model: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """One step of `model.fit` as a function of a batch.
+    """Returns one step of `model.fit` as a function of a batch.
 
     Args:
-      model: a tf_keras model after `compile`, with its weights built.
+      model: a compiled and built tf_keras model.
 
     Returns:
       f(inputs, targets) -> the loss; it changes the model's weights.
 
     Raises:
-      TypeError: no tf_keras model (Keras 3 keeps its own train loop).
-      ValueError: it has no weights yet, or was not compiled.
+      TypeError: if it is not a tf_keras model (Keras 3 has its own training
+        loop).
+      ValueError: if the model is not built or not compiled.
     """
     if not hasattr(model, "compiled_loss") or not hasattr(model, "optimizer"):
         raise TypeError(
@@ -30,9 +31,9 @@ def keras_step(model: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
             "Build the model (call it once) and compile it first. Received: "
             f"built={model.built}, optimizer={model.optimizer}"
         )
-    # Slots made inside the traced step would be its own, new each time.
+    # Slots created inside the traced step would be new in each call.
     model.optimizer.build(model.trainable_variables)
-    # Metrics are no part of what the step costs, and theirs are made late.
+    # Metrics are excluded from the cost; they are also created too late.
     model.compile(optimizer=model.optimizer, loss=model.loss)
 
     def step(inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:

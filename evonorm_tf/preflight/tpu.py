@@ -1,10 +1,11 @@
-"""StableHLO through the TPU's own compiler, on a machine without a TPU.
+"""Compiles StableHLO with the TPU's compiler, on a machine without a TPU.
 
     python -m evonorm_tf.preflight.tpu step.mlir --topology=v5e:2x2
 
-libtpu holds the compiler and jaxlib the way to it (the `tpu` extra). The
-compiler runs in a process of its own: a crash in it is an error here, its
-logs stay out of the way, and TensorFlow never meets libtpu.
+libtpu contains the compiler, and jaxlib gives access to it (the `tpu` extra).
+The compiler runs in a separate process, so that a crash in it becomes an error
+here, its logs are separate, and TensorFlow and libtpu are never loaded
+together.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from typing import Any
 # Memory of one chip in GiB, from Google Cloud's page of each TPU version.
 CHIP_MEMORY = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
 EXAMPLES = ("v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2")
-# No TPU is looked for, neither by libtpu nor by JAX, so none is locked either.
+# Neither libtpu nor JAX looks for a TPU, so none is locked.
 _WITHOUT_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "JAX_PLATFORMS": "cpu",
@@ -43,19 +44,19 @@ _FIGURES = (
 
 
 class CompilerError(RuntimeError):
-    """The TPU compiler refused a module or broke down; says what it said."""
+    """The TPU compiler rejected a module or failed; has its message."""
 
 
 def chip(topology: str) -> str:
-    """The chip's version in a topology's name, "v5e" in "v5e:2x2".
+    """Returns the chip's version in a topology's name, "v5e" in "v5e:2x2".
 
     Raises:
-      ValueError: no such version, or no layout of chips.
+      ValueError: if the version or layout is invalid.
     """
     version, _, layout = topology.partition(":")
     if version not in CHIP_MEMORY or not re.fullmatch(r"\d+(x\d+)+", layout):
         raise ValueError(
-            "A topology is VERSION:LAYOUT with a version of "
+            "A topology must be VERSION:LAYOUT with a version of "
             f"{sorted(CHIP_MEMORY)}, for example {', '.join(EXAMPLES)}. "
             f"Received: topology={topology!r}"
         )
@@ -63,7 +64,7 @@ def chip(topology: str) -> str:
 
 
 def chips(topology: str) -> int:
-    """How many chips a topology has."""
+    """Returns the number of chips of a topology."""
     chip(topology)
     count = 1
     for side in topology.partition(":")[2].split("x"):
@@ -72,22 +73,22 @@ def chips(topology: str) -> int:
 
 
 def compile_text(text: str, topology: str) -> dict[str, Any]:
-    """Compiles a module for one chip of a topology, or reads what is cached.
+    """Compiles a module for one chip of a topology; results are cached.
 
     Args:
-      text: StableHLO, as `lowering.clean` leaves it.
+      text: StableHLO, as returned by `lowering.clean`.
       topology: such as "v5e:2x2".
 
     Returns:
-      `fits`, and where it does: flops, bytes_accessed, seconds_estimate (the
-      compiler's own), argument_bytes, output_bytes, alias_bytes (outputs
-      that take the place of arguments), temporary_bytes, program_bytes,
-      compile_seconds. Where it does not fit: `message`, the compiler's.
+      `fits` and, if it is true: flops, bytes_accessed, seconds_estimate (the
+      compiler's estimate), argument_bytes, output_bytes, alias_bytes (outputs
+      that reuse the memory of arguments), temporary_bytes, program_bytes and
+      compile_seconds. Otherwise `message`, from the compiler.
 
     Raises:
-      CompilerError: it does not compile for another reason than memory.
-      ValueError: an unknown topology.
-      ModuleNotFoundError: the `tpu` extra is not installed.
+      CompilerError: if compiling fails for another reason than memory.
+      ValueError: if the topology is unknown.
+      ModuleNotFoundError: if the `tpu` extra is not installed.
     """
     chip(topology)
     path = _cache_path(text, topology)
@@ -118,12 +119,12 @@ def _cache_path(text: str, topology: str) -> pathlib.Path:
 
 
 def _compile_apart(text: str, topology: str) -> dict[str, Any]:
-    """`main` in a process of its own."""
+    """Runs `main` in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         source = os.path.join(folder, "step.mlir")
         answer = os.path.join(folder, "answer.json")
         pathlib.Path(source).write_text(text, encoding="utf-8")
-        # By its path, for the package would bring TensorFlow with it.
+        # By its path, because importing the package would load TensorFlow.
         command = [sys.executable, "-P", __file__, source]
         command += [f"--topology={topology}", f"--output={answer}"]
         done = subprocess.run(
@@ -180,8 +181,8 @@ def _figures(program: Any) -> dict[str, float]:
     values = (
         cost["flops"],
         cost["bytes accessed"],
-        # -1 s stands for each operation that the compiler cannot cost, and
-        # a step takes less than a second: whole seconds are added back.
+        # -1 s stands for each operation without a cost estimate, and a step
+        # takes less than a second, so whole seconds are added back.
         estimate + max(0, math.ceil(-estimate)),
         memory.argument_size_in_bytes,
         memory.output_size_in_bytes,
@@ -199,7 +200,7 @@ def main() -> None:
     )
     parser.add_argument("module", help="a StableHLO text file")
     parser.add_argument("--topology", default="v5e:2x2")
-    parser.add_argument("--output", help="JSON file; standard output if none")
+    parser.add_argument("--output", help="JSON file (default: standard output)")
     given = parser.parse_args()
     os.environ |= _WITHOUT_TPU
     text = pathlib.Path(given.module).read_text(encoding="utf-8")

@@ -6,8 +6,8 @@
     python -m evonorm_tf.search show 17 --output=runs/search
     python -m evonorm_tf.search export 17 --output=runs/search
 
-Without a command it searches. A search that was stopped or killed resumes
-when it is started again with the same settings.
+Without a command it searches. Run the same command again to resume a search
+that was stopped or killed.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(given: list[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     given = sys.argv[1:] if given is None else given
-    # Flags without a command are those of a search.
+    # Flags without a command belong to a search.
     if given and given[0].startswith("-") and given[0] not in ("-h", "--help"):
         given = ["run", *given]
     return command_line.main(_parser(), given)

@@ -15,12 +15,12 @@ from evonorm_tf.graphs.primitives import PRIMITIVES
 from evonorm_tf.search.history import Point, Ranked
 
 Panel = tuple[Sequence[float], Mapping[str, Sequence[Sequence[float]]]]
-# Okabe and Ito's set; an arm keeps its colour in every figure.
+# Okabe and Ito's set; an arm has the same colour in every figure.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 
 
 def inline(figure: Figure) -> str:
-    """A figure as the source of an HTML image: the page needs no files."""
+    """Returns a figure as the source of an inline HTML image."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, facecolor="white")
     text = base64.b64encode(buffer.getvalue()).decode()
@@ -39,11 +39,11 @@ def best(
     arms: Mapping[str, Sequence[Point]],
     references: Mapping[str, float] = MappingProxyType({}),
 ) -> Figure:
-    """Best mean accuracy so far, against trainings and CPU seconds.
+    """Plots the best mean accuracy against trainings and CPU seconds.
 
     Args:
-      arms: a curve each, by name.
-      references: mean accuracy of known layers, a dashed line each.
+      arms: curves by name.
+      references: mean accuracies of known layers, drawn as dashed lines.
     """
     figure, axes = _figure(10, 3.6, 2)
     spent = max((p.cpu for points in arms.values() for p in points), default=0)
@@ -78,7 +78,7 @@ def best(
 
 
 def funnel(rows: Sequence[tuple[str, int, int]]) -> Figure:
-    """What was left after every filter and stage, on a logarithmic scale."""
+    """Plots what remains after every filter and stage, on a log scale."""
     figure, (axes,) = _figure(8, 0.27 * len(rows) + 0.8, 1)
     names = [row[0] for row in rows][::-1]
     left = [row[2] for row in rows][::-1]
@@ -96,7 +96,7 @@ def fronts(
     members: set[int],
     references: Mapping[str, Mapping[str, float]],
 ) -> Figure | None:
-    """Accepted layers on every pair of anchors, the front marked.
+    """Plots accepted layers on every pair of anchors, with the front marked.
 
     Args:
       rows: the layers.
@@ -145,7 +145,7 @@ def fronts(
 
 
 def lineages(arms: Mapping[str, Sequence[Point]]) -> Figure:
-    """Diversity: the share of the population with founders of their own."""
+    """Plots the number of distinct founders relative to the population."""
     figure, (axes,) = _figure(6, 3, 1)
     for colour, (name, points) in zip(_COLOURS, arms.items()):
         x = [p.trainings for p in points]
@@ -158,10 +158,10 @@ def lineages(arms: Mapping[str, Sequence[Point]]) -> Figure:
 
 
 def bands(panels: Mapping[str, Panel], ylabel: str) -> Figure:
-    """Median over seeds with the middle half, a panel a kind of cost.
+    """Plots the median and the middle half over seeds, one panel per cost.
 
     Args:
-      panels: by label of x: its values, and by arm [seed][place].
+      panels: by label of x: its values, and the results by arm [seed][place].
       ylabel: of all panels.
     """
     figure, axes = _figure(5 * len(panels), 3.6, len(panels))
@@ -183,7 +183,7 @@ def _quartiles(values: Sequence[float]) -> list[float]:
 
 
 def picture(graph: Graph) -> Figure:
-    """The live nodes by depth, inputs at the top; needs no Graphviz."""
+    """Draws the live nodes by depth, inputs at the top, without Graphviz."""
     depth = depths(graph)
     rows: dict[int, list[int]] = {}
     for node in sorted(depth):
@@ -200,7 +200,7 @@ def picture(graph: Graph) -> Figure:
     axes.set_ylim(-len(rows) + 0.5, 0.5)
     for node in graph.live():
         for source in set(graph[node].inputs):
-            # Past the nodes between, which may stand on the straight line.
+            # Curve around nodes in between, which may be on the straight line.
             bend = 0.3 if depth[node] - depth[source] > 1 else 0.0
             arrow = {"arrowstyle": "->", "shrinkA": 9, "shrinkB": 9}
             arrow["connectionstyle"] = f"arc3,rad={bend}"

@@ -1,4 +1,4 @@
-"""What the command lines of the search and of its ablation share."""
+"""Flags and error handling of the search's and the ablation's commands."""
 
 import argparse
 import os
@@ -22,18 +22,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     add_set(parser)
     parser.add_argument(
-        "--debug", action="store_true", help="digits, under three minutes"
+        "--debug", action="store_true", help="use digits, under three minutes"
     )
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
-    """Adds --set alone."""
+    """Adds --set."""
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting by name, over those of the config; repeat it",
+        help="a setting by name, overriding the config; may be repeated",
     )
 
 
@@ -52,7 +52,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
-    """The settings that the flags give."""
+    """Returns the settings from the flags."""
     layers = []
     if chosen.config:
         layers.append(settings_lib.read(chosen.config))
@@ -65,10 +65,10 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
 
 
 def count(text: str) -> int:
-    """A positive integer, as the `type` of a flag."""
+    """Parses a positive integer, as the `type` of a flag."""
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"at least 1. Received: {text}")
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
     return number
 
 
@@ -79,15 +79,15 @@ def main(parser: argparse.ArgumentParser, given: list[str] | None) -> int:
     try:
         chosen.run(chosen)
         sys.stdout.flush()
-    except BrokenPipeError:  # The reader, `head` perhaps, has seen enough.
+    except BrokenPipeError:  # The reader, such as `head`, has stopped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        print("\nStopped; the same command resumes from here.", file=sys.stderr)
+        print("\nStopped; the same command resumes it.", file=sys.stderr)
         return 130
     except sqlite3.OperationalError as error:
         print(
-            f"The journal cannot be used: {error}. Everything finished is "
-            "kept. How to fix it: make room on the disk, make the folder "
+            f"The journal cannot be used: {error}. All finished stages are "
+            "saved. How to fix it: free disk space, make the folder "
             f"writable, and start again. {received}",
             file=sys.stderr,
         )
@@ -103,7 +103,7 @@ def main(parser: argparse.ArgumentParser, given: list[str] | None) -> int:
     except OSError as error:
         print(
             f"A file cannot be read or written: {error}. Everything in the "
-            f"journal is kept. {received}",
+            f"journal is saved. {received}",
             file=sys.stderr,
         )
         return 1

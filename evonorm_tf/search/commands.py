@@ -1,4 +1,4 @@
-"""What the commands of the search do; `__main__` reads their flags."""
+"""The commands of the search; `__main__` reads their flags."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from evonorm_tf.search.worker import LocalPool
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """A search, begun or resumed, and its status at the end."""
+    """Starts or resumes a search and prints its status at the end."""
     search(command_line.settings_of(chosen), chosen.output, chosen.ray)
 
 
@@ -27,7 +27,7 @@ def search(settings: Settings, folder: str, ray: str | None) -> None:
       folder: of its journal.
       ray: address of a Ray cluster; None for this machine.
     """
-    # Without a cluster there is no run, and no folder either.
+    # Without a cluster nothing is run, and no folder is created.
     pool = RayPool(settings, ray) if ray else None
     journal = Journal(folder, settings.identity())
     try:
@@ -56,18 +56,18 @@ def _print_status(journal: Journal, settings: Settings) -> None:
 
 
 def opened(folder: str) -> tuple[Journal, Settings]:
-    """The journal in a folder, to read, and its settings."""
+    """Opens the journal in a folder for reading; returns it with settings."""
     journal = Journal(folder, None)
     return journal, journal.settings()
 
 
 def status(chosen: argparse.Namespace) -> None:
-    """The funnel and the best layers."""
+    """Prints the funnel and the best layers."""
     _print_status(*opened(chosen.output))
 
 
 def write_report(chosen: argparse.Namespace) -> None:
-    """report.html and CSV."""
+    """Writes report.html and CSV files."""
     for path in report.write(chosen.output):
         print(path)
 
@@ -81,12 +81,12 @@ def _trial(chosen: argparse.Namespace) -> tuple[Trial, Settings]:
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Everything about one layer."""
+    """Prints everything about one layer."""
     print(console.show(*_trial(chosen)))
 
 
 def export(chosen: argparse.Namespace) -> None:
-    """A layer's file and its picture."""
+    """Writes a layer's file and its picture."""
     trial, settings = _trial(chosen)
     path = export_layer(trial, settings, chosen.output)
     graph = graphs.parse(trial.graph)
@@ -101,7 +101,7 @@ def export(chosen: argparse.Namespace) -> None:
 
 
 def export_layer(trial: Trial, settings: Settings, folder: str) -> str:
-    """Writes a layer's file, a norm_act wherever a layer is named.
+    """Writes a layer's file, which can be used wherever a layer is named.
 
     Returns:
       Its path.

@@ -1,4 +1,4 @@
-"""A search on the console: its funnel and its best layers."""
+"""Console output of a search: its funnel and its best layers."""
 
 import time
 
@@ -12,7 +12,7 @@ from evonorm_tf.search.settings import Settings
 
 
 def show_funnel(journal: Journal, settings: Settings) -> table.Table:
-    """The funnel as a table; what is under way is in no row."""
+    """Prints the funnel as a table, without unfinished trials."""
     shown = table.Table(title="Funnel", title_justify="left")
     for name in ("stage", "rejected", "left"):
         shown.add_column(name, justify="left" if name == "stage" else "right")
@@ -25,7 +25,7 @@ def show_funnel(journal: Journal, settings: Settings) -> table.Table:
 def show_best(
     journal: Journal, settings: Settings, count: int = 10
 ) -> table.Table:
-    """The best accepted layers; * marks the Pareto front of all of them."""
+    """Prints the best accepted layers; * marks the Pareto front of all."""
     shown = table.Table(
         title=f"Best layers, {settings.dataset}: a proxy of small networks, "
         "not a benchmark",
@@ -45,9 +45,9 @@ def show_best(
 
 
 class Watch:
-    """Follows the run: in place on a terminal, else a line now and then.
+    """Shows progress: in place on a terminal, otherwise occasional lines.
 
-    Use as a context manager; call after every change.
+    Use it as a context manager, and call it after every change.
     """
 
     def __init__(self, journal: Journal, settings: Settings):
@@ -75,8 +75,8 @@ class Watch:
         if now < self._next:
             return
         self._show(self._line(now - self._start))
-        # Of a hundred thousand trials all are read for it: the workers must
-        # not wait for the console.
+        # This reads all trials, which may be a hundred thousand; the workers
+        # must not wait for it.
         took = time.monotonic() - now
         self._next = now + max(self._pause, 20.0 * took)
 
@@ -111,7 +111,7 @@ class Watch:
 
 
 def show(trial: Trial, settings: Settings) -> str:
-    """Everything about one trial, as text."""
+    """Returns everything about one trial, as text."""
     graph = graphs.parse(trial.graph)
     lines = [
         f"id        {trial.number}",

@@ -1,7 +1,7 @@
-"""The proxy task's images: training ones, part of them for validation.
+"""The images of the proxy task: training images, some held out for validation.
 
-The test images are never opened here: what the search selects by must not be
-what its result is judged by.
+The test images are never read here: the search must not select by the images
+on which its result is evaluated.
 """
 
 from typing import NamedTuple
@@ -22,10 +22,10 @@ class Images(NamedTuple):
 
 
 def load(settings: Settings) -> Images:
-    """The images of a search, the same at each call.
+    """Loads the images of a search, the same in each call.
 
     Raises:
-      ValueError: there are none, or too few.
+      ValueError: if there are none or too few.
     """
     if settings.dataset == "digits":
         images, labels = _digits()
@@ -51,7 +51,7 @@ def load(settings: Settings) -> Images:
 
 
 def batches(settings: Settings, examples: int, steps: int) -> np.ndarray:
-    """Rows of every batch, and where it is cropped: [steps, batch, 3]."""
+    """Returns indices and crop positions of every batch: [steps, batch, 3]."""
     rng = np.random.default_rng(settings.seed)
     count = steps * settings.batch
     epochs = -(-count // examples)
@@ -63,32 +63,32 @@ def batches(settings: Settings, examples: int, steps: int) -> np.ndarray:
 
 
 def _averaged(images: np.ndarray, size: int) -> np.ndarray:
-    """Images [N, H, W, C], each block of pixels averaged into one."""
+    """Averages blocks of pixels of images [N, H, W, C]."""
     n, height, width, channels = images.shape
     if height % size or width % size:
         raise ValueError(
-            f"Images of {height}x{width} can be averaged down to a divisor "
-            f"of that. Received: image_size={size}"
+            f"image_size must divide the sides of the {height}x{width} images "
+            f"that are averaged. Received: image_size={size}"
         )
     blocks = (n, size, height // size, size, width // size, channels)
     return images.reshape(blocks).mean((2, 4))
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """The scans inside scikit-learn, less the head's test quarter."""
-    from sklearn import datasets  # Only this data set needs scikit-learn.
+    """Returns scikit-learn's digits without the head's test quarter."""
+    from sklearn import datasets  # Needed only for this dataset.
 
     digits = datasets.load_digits()
     test = np.zeros(len(digits.target), bool)
-    for label in range(10):  # As classification/data.py splits them.
+    for label in range(10):  # The split of classification/data.py.
         test[np.flatnonzero(digits.target == label)[3::4]] = True
     images = digits.images[~test][..., np.newaxis]
     return images, digits.target[~test].astype(np.int32)
 
 
 def _cifar10(root: str) -> tuple[np.ndarray, np.ndarray]:
-    """The 50,000 training images."""
-    import tensorflow_datasets as tfds  # Only this data set needs it.
+    """Returns the 50,000 training images."""
+    import tensorflow_datasets as tfds  # Needed only for this dataset.
 
     home = files.join(root, "cifar10")
     found = [
@@ -98,9 +98,9 @@ def _cifar10(root: str) -> tuple[np.ndarray, np.ndarray]:
     ]
     if not found:
         raise ValueError(
-            "There is no cifar10 in that folder. Prepare it with "
-            f"`tfds build cifar10 --data_dir={root}`, or name the folder "
-            f"that holds cifar10/ as data_dir. Received: data_dir={root!r}"
+            "The folder does not contain cifar10. Prepare it with "
+            f"`tfds build cifar10 --data_dir={root}`, or set data_dir to the "
+            f"folder that contains cifar10/. Received: data_dir={root!r}"
         )
     builder = tfds.builder_from_directory(found[-1])
     dataset = builder.as_dataset("train", batch_size=-1)

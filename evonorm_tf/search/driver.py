@@ -1,4 +1,4 @@
-"""The driver: proposes trials, hands out stages, writes what comes back."""
+"""The driver: proposes trials, distributes stages and records the results."""
 
 import math
 import time
@@ -13,14 +13,14 @@ from evonorm_tf.search.stages import Outcome, Task
 
 
 class Driver:
-    """A search under way; the state follows from the journal alone.
+    """A running search, whose state is determined by the journal.
 
     Args:
       settings: of the search.
-      journal: an empty one, or that of a search to resume.
+      journal: an empty journal, or that of a search to resume.
 
     Raises:
-      ValueError: a trial of the journal is not a graph.
+      ValueError: if a trial of the journal is not a graph.
     """
 
     def __init__(self, settings: Settings, journal: Journal):
@@ -36,10 +36,10 @@ class Driver:
         self._replay()
 
     def _replay(self) -> None:
-        """Brings the state to where the journal ends."""
+        """Restores the state from the journal."""
         trials = self._journal.trials()
-        # Claims in the order that they were made in, accepted layers in the
-        # order that they were accepted in.
+        # Claims are replayed in their original order, and accepted layers in
+        # the order in which they were accepted.
         for trial in sorted(trials):
             graph = _graph(trial)
             self.evolution.claim(trial.number, graph)
@@ -53,12 +53,11 @@ class Driver:
         self._cpu = sum(stage.cpu for stage in self._journal.stages())
 
     def run(self, pool, watch: Callable[[], None] = lambda: None) -> None:
-        """Goes on until `trials` are done or `seconds` or `cpu` have passed.
+        """Runs until `trials` are done or `seconds` or `cpu` have passed.
 
         Args:
           pool: the workers: `free`, `submit(task)`, `wait(seconds)`.
-          watch: called after everything that changed something, and about
-            every second.
+          watch: called after every change, and about every second.
         """
         end = time.monotonic() + (self._settings.seconds or math.inf)
         most = self._settings.cpu or math.inf
@@ -69,7 +68,7 @@ class Driver:
             while pool.free > 0 and not late and self._begin(pool):
                 pass
             if not self._graphs or late:
-                # Stages under way at the time limit are run by the next start.
+                # Unfinished stages are repeated when the search is resumed.
                 return
             for outcome in pool.wait(1.0):
                 self._take(outcome, pool)
@@ -80,7 +79,7 @@ class Driver:
             return False
         number = self.trials
         proposal = self.evolution.ask(number)
-        if proposal is None:  # The space has no more.
+        if proposal is None:  # The space is exhausted.
             return False
         self._journal.propose(number, proposal)
         self.trials += 1
@@ -90,7 +89,7 @@ class Driver:
         return True
 
     def _next(self, trial: int) -> Task:
-        """A trial's first stage without a result."""
+        """Returns a trial's first stage without a result."""
         done = self._results[trial]
         stage = next(name for name in self._stages if name not in done)
         return Task(trial, stage, self._graphs[trial].text())
@@ -101,10 +100,10 @@ class Driver:
         self._results[trial][stage] = outcome.result
         last = stage == self._stages[-1]
         if stage == self._required[-1] and not (reason or last):
-            # Only what would be the best is trained with further seeds.
+            # Only a layer that would be the best gets further seeds.
             last = self._mean(self._results[trial]) <= self._best
         if self._settings.algorithm == "exhaustive":
-            # A table has all results; what rejects a layer stands in them.
+            # A table has all results, including those of rejected layers.
             last, reason = last or bool(outcome.error), outcome.error
         self._journal.record(outcome, reason, last)
         self._cpu += outcome.cpu

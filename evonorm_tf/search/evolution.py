@@ -1,15 +1,15 @@
-"""What to try next: ageing tournaments, random search, or every graph.
+"""Proposes trials: aging tournaments, random search, or every graph.
 
-Ask and tell. What `ask` proposes follows from the seed, the trial's number,
-the graphs that earlier trials claimed and the order in which layers were
-accepted: all of it is in the journal, so a search that was killed resumes
-unchanged.
+The interface is ask and tell. Proposals depend only on the seed, the trial's
+number, the graphs that earlier trials claimed and the order in which layers
+were accepted. All of this is in the journal, so a search that was killed
+resumes without a difference.
 
 A parent is the winner of a tournament among the newest accepted layers
-(Section 3.4, arXiv:2004.02967). A graph whose expression, function or
-training was tried before (`fingerprint`) is drawn again: it is not trained
-twice, and it does not enter the population a second time, which would soon
-hold little else.
+(Section 3.4, arXiv:2004.02967). If the expression, function or training of a
+graph was tried before (`fingerprint`), another graph is drawn. It is not
+trained twice and does not enter the population a second time; otherwise the
+population would soon consist of duplicates.
 """
 
 import collections
@@ -23,8 +23,8 @@ from evonorm_tf.search import filters, fingerprint, space
 from evonorm_tf.search.settings import Settings
 
 _MOST_DRAWS = 200_000
-# After so many draws in vain another parent is taken: all that lies around
-# this one may have been tried.
+# After this many unsuccessful draws another parent is selected, because all
+# mutations of this one may have been tried.
 _DRAWS_A_PARENT = 500
 
 
@@ -33,9 +33,9 @@ class Proposal(NamedTuple):
 
     Attributes:
       graph: the graph.
-      parent: the trial it is a child of; None for a random one.
-      rejected: how many graphs were drawn in vain, by reason; drawing them
-        again from the seed would give the same.
+      parent: the trial whose graph was mutated; None for a random graph.
+      rejected: number of graphs that were drawn and rejected before it, by
+        reason; the seed reproduces them.
     """
 
     graph: Graph
@@ -52,14 +52,14 @@ class Member(NamedTuple):
 
 
 def mean(member: Member) -> float:
-    """The mean accuracy over the anchors."""
+    """Returns the mean accuracy over the anchors."""
     return sum(member.scores) / len(member.scores)
 
 
 def front(members: list[Member]) -> list[Member]:
-    """Those that no other member beats: the Pareto front of the scores."""
-    # In descending order what beats a member comes before it, and so does
-    # one of the front: thousands of members are held against dozens.
+    """Returns the Pareto front: members that no other member dominates."""
+    # In descending order a member that dominates another comes before it, so
+    # each member is compared only with the front, dozens instead of thousands.
     best: set[tuple[float, ...]] = set()
     for scores in sorted({m.scores for m in members}, reverse=True):
         if not any(all(a >= b for a, b in zip(o, scores)) for o in best):
@@ -85,10 +85,10 @@ class Evolution:
         )
 
     def ask(self, trial: int) -> Proposal | None:
-        """The graph of that trial; claims it. None: the space has no more.
+        """Proposes and claims a graph for a trial; None if none are left.
 
         Raises:
-          RuntimeError: if nothing new is found in 200,000 draws.
+          RuntimeError: if 200,000 draws find nothing new.
         """
         rng = space.generator(self._settings.seed, trial)
         rejected: collections.Counter[str] = collections.Counter()
@@ -102,19 +102,19 @@ class Evolution:
             return None
         raise RuntimeError(
             f"No new graph in {_MOST_DRAWS} draws: the space around the "
-            "population is used up. Start a run with another seed, a larger "
+            "population is exhausted. Start a run with another seed, a larger "
             f"population or a higher `fresh`. Received: trial={trial}, "
             f"rejected={dict(rejected)}"
         )
 
     def claim(self, trial: int, graph: Graph) -> None:
-        """Remembers that `graph` was proposed, by a driver that ended."""
-        # Goes on behind it: what it was drawn after is counted already.
+        """Records that `graph` was proposed in an earlier run."""
+        # Continues after it: the rejected draws are already counted.
         every = self._every
         if every is not None and all(other != graph for other in every):
             raise ValueError(
                 "The journal has a graph that this search would not propose "
-                "there; give the run a folder of its own. "
+                "there; use a separate folder for each run. "
                 f"Received: trial={trial}, graph={graph.text()!r}"
             )
         self._remember(trial, graph)
@@ -131,7 +131,7 @@ class Evolution:
                 known.add(values, str(trial))
 
     def tell(self, trial: int, graph: Graph, scores: Mapping[str, float]):
-        """An accepted layer, to be a parent from now on.
+        """Adds an accepted layer to the population.
 
         Args:
           trial: its trial.
@@ -143,7 +143,7 @@ class Evolution:
 
     def _parent(self, rng: random.Random) -> Member | None:
         settings = self._settings
-        # Drawn first and always: a trial's numbers depend on nothing else.
+        # Always drawn first, so a trial's random numbers are independent.
         fresh, members = rng.random(), list(self.population)
         if settings.algorithm != "evolution" or fresh < settings.fresh:
             return None
@@ -158,7 +158,7 @@ class Evolution:
     def _draws(
         self, rng: random.Random
     ) -> Iterator[tuple[Graph, Member | None]]:
-        """Graphs to consider, each with its parent."""
+        """Yields graphs to consider, each with its parent."""
         if self._every is not None:
             yield from ((graph, None) for graph in self._every)
             return

@@ -1,8 +1,8 @@
-"""Cheap rejection, before any training: structure first, then two probes.
+"""Cheap rejection before any training: by structure, then on two probes.
 
-Each filter is a flag; all are off in the strict replica of the paper, which
-trains whatever is drawn. They run in this order, cheapest and most selective
-first, and the first that objects gives the reason:
+Each filter is a flag. All are off in the strict replica of the paper, which
+trains every graph. They run in this order, the cheapest and most selective
+first, and the first one that rejects a graph is the reason:
 
     ancestor   the output does not depend on x
     axes       by its structure the output cannot vary over the batch, over
@@ -11,11 +11,11 @@ first, and the first that objects gives the reason:
     large      |y| above 1e6 on a probe
     constant   one value over a whole probe
     spatial    constant over space on a probe
-    gradient   y does not follow x: a central difference along a random
-               direction is zero, or not finite
+    gradient   a central difference along a random direction is zero or not
+               finite
 
-`axes` and `spatial` are policy: a layer that keeps no image could still pass
-the quality test.
+`axes` and `spatial` are a choice: a layer that discards the image could still
+pass the quality test.
 """
 
 import dataclasses
@@ -28,11 +28,11 @@ from evonorm_tf.graphs.graph import OUTPUT, Graph, X
 from evonorm_tf.graphs.primitives import PRIMITIVES
 
 GROUPS = 4
-# Of a probe: images, pixels, channels.
+# Shape of a probe: images, pixels, channels.
 SHAPE = (4, 16, 8)
 _BATCH, _SPACE, _CHANNEL = 1, 2, 4
 _ALL = _BATCH | _SPACE | _CHANNEL
-# What an aggregation makes constant; channels differ between groups.
+# Axes over which an aggregation is constant; channels differ between groups.
 _REMOVED = {
     "bwh": _BATCH | _SPACE,
     "whc": _SPACE | _CHANNEL,
@@ -51,7 +51,7 @@ _NO_SLOPE = 1e-8
 
 @dataclasses.dataclass(frozen=True)
 class Filters:
-    """Which of the filters run; see this module."""
+    """The filters to run; see the module's description."""
 
     ancestor: bool = True
     axes: bool = True
@@ -63,7 +63,7 @@ class Filters:
 
     @classmethod
     def none(cls) -> "Filters":
-        """The strict replica of the paper."""
+        """Returns the filters of the strict replica of the paper: none."""
         return cls(*(False for _ in dataclasses.fields(cls)))
 
     @property
@@ -78,15 +78,15 @@ class Filters:
 
 
 def structural(graph: Graph, flags: Filters) -> str | None:
-    """The structural filter that rejects `graph`, None if none does."""
+    """Returns the structural filter that rejects `graph`, or None."""
     if not (flags.ancestor or flags.axes):
         return None
     live = graph.live()
     if not any(X in graph[i].inputs for i in live):
-        # Without x nothing varies over the batch either.
+        # Without x the output does not vary over the batch either.
         return "ancestor" if flags.ancestor else "axes"
     if flags.axes:
-        # Bits of the axes that each node varies over.
+        # Bit mask of the axes over which each node varies.
         varies = [_ALL, 0, _CHANNEL, _CHANNEL] + [0] * (OUTPUT - 3)
         for i in live:
             op, inputs = graph[i]
@@ -100,7 +100,7 @@ def structural(graph: Graph, flags: Filters) -> str | None:
 
 
 def _probe(seed: int, scale: float, tails: float) -> list[np.ndarray]:
-    """x [4, 16, 8], zero, v0 and v1: unlike channels, images and signs."""
+    """Returns x [4, 16, 8], zero, v0 and v1, all with varied values."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(SHAPE)
     x = x * np.abs(x) ** tails * np.exp(0.5 * rng.standard_normal((4, 1, 1)))
@@ -115,20 +115,19 @@ PROBES = (_probe(1, 1.0, 0.0), _probe(2, 3.0, 0.5))
 _DIRECTIONS = [
     np.random.default_rng(3 + i).standard_normal(SHAPE) for i in range(2)
 ]
-# Outputs that tell functions apart: 48 of each probe's 512.
+# Outputs that identify a function: 48 of the 512 values of each probe.
 SAMPLE = np.random.default_rng(5).permutation(512)[:48]
 
 
-@functools.lru_cache(maxsize=8192)  # A replay asks for the same ones again.
+@functools.lru_cache(maxsize=8192)  # A replay repeats graphs.
 def numeric(
     graph: Graph, flags: Filters
 ) -> tuple[str | None, np.ndarray | None]:
-    """Runs the probes.
+    """Evaluates the probes.
 
     Returns:
-      The filter that rejects the graph, or None; and 96 of its outputs, by
-      which its function is known, or None if they are not finite. Not to be
-      written to.
+      The filter that rejects the graph, or None; and 96 of its outputs, which
+      identify its function, or None if they are not finite. Read-only.
     """
     outputs = []
     with np.errstate(all="ignore"):

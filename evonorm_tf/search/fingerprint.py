@@ -1,15 +1,14 @@
-"""What was tried before under another expression is not trained again.
+"""Finds layers that were tried before under another expression.
 
-Two questions, in this order:
+There are two tests, in this order:
 
-    same function   equal outputs on the filters' probes, v0 and v1 being
-                    random there
-    same training   equal outputs from where a training begins, v0 = 0 and
-                    v1 = 1, and after each of two steps along the gradient in
-                    v0 and v1. max(x, v0^2) is another function than relu,
-                    but from v0 = 0 its gradient is 0, and it trains as relu.
+    same function   equal outputs on the filters' probes, with random v0 and v1
+    same training   equal outputs at the start of training, v0 = 0 and v1 = 1,
+                    and after each of two steps along the gradient in v0 and
+                    v1. max(x, v0^2) is a different function than relu, but at
+                    v0 = 0 its gradient is 0, so it trains as relu.
 
-Equal means: up to 1e-3 of the size of the outputs.
+Equal means up to 1e-3 relative to the outputs.
 """
 
 import functools
@@ -28,8 +27,8 @@ _WEIGHTS = np.random.default_rng(7).standard_normal(filters.SHAPE)
 class Functions:
     """Finds outputs that were seen before.
 
-    Candidates are found in buckets of two random projections; a neighbour
-    may have fallen over the border.
+    Candidates are found in buckets of two random projections; neighboring
+    buckets are searched too.
     """
 
     _CELL = 0.02
@@ -48,7 +47,7 @@ class Functions:
         return size, (int(cells[0] // 1), int(cells[1] // 1))
 
     def find(self, values: np.ndarray) -> str | None:
-        """The name under which these outputs were added, or None."""
+        """Returns the name under which these outputs were added, or None."""
         size, (row, column) = self._place(values)
         for i in (row - 1, row, row + 1):
             for j in (column - 1, column, column + 1):
@@ -59,33 +58,33 @@ class Functions:
         return None
 
     def add(self, values: np.ndarray, name: str) -> None:
-        """Remembers outputs, all of one length, under a name."""
+        """Adds outputs, all of one length, under a name."""
         _, place = self._place(values)
         self._buckets.setdefault(place, []).append((values, name))
 
 
 def function(graph: Graph) -> np.ndarray | None:
-    """Outputs [96] that tell functions apart; None if not finite."""
+    """Returns outputs [96] that identify a function; None if not finite."""
     return filters.numeric(graph, filters.Filters.none())[1]
 
 
-@functools.lru_cache(maxsize=8192)  # A replay asks for the same ones again.
+@functools.lru_cache(maxsize=8192)  # A replay repeats graphs.
 def training(graph: Graph) -> np.ndarray | None:
-    """Outputs [288] that tell trainings apart.
+    """Returns outputs [288] that identify a training.
 
-    The gradient in v0 and v1 is a central difference of one random linear
-    function of the output, for each channel by itself: a step along it moves
-    what a training would move, and leaves what a training would leave.
+    The gradient in v0 and v1 is a central difference of a random linear
+    function of the output, for each channel separately. A step along it changes
+    what a training would change and nothing else.
 
     Returns:
-      The outputs, or None if they are not finite. Not to be written to.
+      The outputs, or None if they are not finite. Read-only.
     """
     used = graph.uses() & {V0, V1}
     vectors = {V0: np.zeros((1, 1, 8)), V1: np.ones((1, 1, 8))}
     found = []
     with np.errstate(all="ignore"):
         for step in range(3):
-            if step and not used:  # Nothing moves.
+            if step and not used:  # Nothing changes.
                 found += found[:2]
                 continue
             if step:
@@ -103,12 +102,12 @@ def training(graph: Graph) -> np.ndarray | None:
 
 
 def _gradient(graph: Graph, vectors, which: int) -> np.ndarray:
-    """The slope along one vector, channel by channel, of length at most 1.
+    """Returns the slope along a vector per channel, of length at most 1.
 
-    All channels move at once; where an output depends on another channel's
-    value, its share falls to its own channel. That is not the gradient, but
-    as far as telling trainings apart goes it is as good: equal functions of
-    (x, v0, v1) have equal slopes, and a vector without slope stays.
+    All channels change at once, so if an output depends on the value of another
+    channel, that effect is attributed to its own channel. This is not the
+    gradient, but it serves to distinguish trainings: equal functions of
+    (x, v0, v1) have equal slopes, and a vector without slope does not change.
     """
     outputs = []
     for move in (_STEP, -_STEP):
@@ -118,5 +117,5 @@ def _gradient(graph: Graph, vectors, which: int) -> np.ndarray:
     slope = (outputs[0] - outputs[1]) / (2.0 * _STEP)
     slope = np.broadcast_to(slope, filters.SHAPE)
     total = (slope * _WEIGHTS).sum((0, 1), keepdims=True)
-    # A slope of millions would leave the probe's range: the sign is enough.
+    # Slopes of millions would leave the range of the probe; use the sign.
     return np.tanh(total)

@@ -1,4 +1,4 @@
-"""What a journal tells of a search: for the screen, the report and tables."""
+"""The history of a search from its journal, for console, report and tables."""
 
 import collections
 from typing import NamedTuple
@@ -22,15 +22,16 @@ class Ranked(NamedTuple):
 
 
 class Point(NamedTuple):
-    """The best so far, after so many trials were trained.
+    """The best result after a number of trials.
 
     Attributes:
-      trainings: trials that ended, accepted or not.
-      cpu: seconds of processor time that their stages took.
-      best: mean accuracy of the best accepted one, of those that pass
-        (see `references`); 0 before the first.
-      lineages: share of the population, the newest accepted layers, that
-        goes back to different random graphs; 0 before the first.
+      trainings: number of finished trials, accepted or not.
+      cpu: CPU seconds of their stages.
+      best: mean accuracy of the best accepted trial that passes (see
+        `references`); 0 before the first.
+      lineages: number of different random graphs from which the population,
+        the newest accepted layers, descends, relative to its size; 0 before
+        the first.
     """
 
     trainings: int
@@ -42,7 +43,7 @@ class Point(NamedTuple):
 def accepted(
     journal: Journal, trials: list[Trial], settings: Settings
 ) -> list[Ranked]:
-    """The accepted trials, the best first, less those judged to fail."""
+    """Returns the accepted trials, best first, without those that failed."""
     rows, judged = [], journal.uncharged()
     for trial in trials:
         accepted_ = trial.verdict == "accepted"
@@ -53,7 +54,7 @@ def accepted(
 
 
 def front(rows: list[Ranked]) -> set[int]:
-    """Numbers of the trials that no other of `rows` beats on all anchors."""
+    """Returns the numbers of the trials on the Pareto front of `rows`."""
     members = [
         evolution.Member(row.trial.number, None, tuple(row.scores.values()))
         for row in rows
@@ -64,7 +65,7 @@ def front(rows: list[Ranked]) -> set[int]:
 def funnel(
     journal: Journal, trials: list[Trial], settings: Settings
 ) -> list[tuple[str, int, int]]:
-    """(stage, how many it rejected, how many were left), in order."""
+    """Returns (stage, number rejected, number remaining), in order."""
     drawn = collections.Counter()
     for trial in trials:
         drawn.update(trial.rejected)
@@ -84,7 +85,7 @@ def funnel(
 def progress(
     journal: Journal, trials: list[Trial], settings: Settings
 ) -> list[Point]:
-    """A point for every trial that ended, in the order of their endings."""
+    """Returns a point for every finished trial, in the order of their ends."""
     spent = collections.Counter()
     for stage in journal.stages():
         spent[stage.trial] += stage.cpu
@@ -106,7 +107,7 @@ def progress(
 
 
 def founders(trials: list[Trial]) -> dict[int, int]:
-    """The random graph that every trial goes back to."""
+    """Returns the random graph from which every trial descends."""
     found = {}
     for trial in sorted(trials):  # A parent has a smaller number.
         parent = trial.parent
@@ -115,7 +116,7 @@ def founders(trials: list[Trial]) -> dict[int, int]:
 
 
 def genealogy(trials: list[Trial], number: int) -> list[Trial]:
-    """A trial and those it goes back to, the oldest first."""
+    """Returns a trial and its ancestors, the oldest first."""
     by_number = {trial.number: trial for trial in trials}
     line = [by_number[number]]
     while line[-1].parent is not None:

@@ -1,9 +1,9 @@
-"""All that a search knows, in one SQLite file that its driver alone writes.
+"""The state of a search, in one SQLite file that only its driver writes.
 
-One transaction per stage: what a worker finished is committed before anything
-depends on it, and a driver that is killed resumes from there. A trial's
-`finished` is its place in the order of endings, which the population's age
-goes by.
+There is one transaction per stage: what a worker finished is committed before
+anything depends on it, and a driver that was killed resumes from there.
+`finished` numbers the trials in the order in which they ended, which defines
+age in the population.
 """
 
 import fcntl
@@ -20,8 +20,8 @@ from evonorm_tf.search.evolution import Proposal
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome
 
-# Of what a graph, a move, a filter and a stage mean: another version's
-# trials are not comparable.
+# Version of the meaning of graphs, mutations, filters and stages. Trials of
+# different versions are not comparable.
 VERSION = 4
 FILE = "journal.sqlite"
 
@@ -60,11 +60,11 @@ class Trial(NamedTuple):
     Attributes:
       number: of the trial.
       graph: text form.
-      parent: number of the trial it is a child of, or None.
-      rejected: graphs drawn in vain before it, by reason.
-      verdict: "accepted", "rejected", or None while it is under way.
+      parent: number of the parent trial, or None.
+      rejected: number of graphs that were rejected before it, by reason.
+      verdict: "accepted", "rejected", or None for an unfinished trial.
       reason: of a rejection: the stage and what was found.
-      results: by stage, what was measured.
+      results: measurements by stage.
     """
 
     number: int
@@ -96,13 +96,13 @@ class Journal:
     """The open journal of a run.
 
     Args:
-      folder: of the run; made if it is not there.
-      identity: the settings that a journal belongs to; None to read only.
+      folder: of the run; created if it does not exist.
+      identity: the settings that a journal belongs to; None to only read it.
 
     Raises:
-      ValueError: for a journal of other settings or another version, or one
-        that is not there to be read.
-      RuntimeError: while another driver has it open.
+      ValueError: if the journal has other settings or another version, or does
+        not exist when it is to be read.
+      RuntimeError: if another driver has it open.
     """
 
     def __init__(self, folder: str, identity: Mapping[str, Any] | None):
@@ -115,7 +115,7 @@ class Journal:
                     "There is no search in that folder. "
                     f"Received: output={folder!r}"
                 )
-            # A URL, in which a path's ? and # are not themselves.
+            # In a URL, ? and # of the path must be quoted.
             url = f"file:{urllib.parse.quote(path)}?mode=ro"
             self._db = sqlite3.connect(url, uri=True)
             self._check_version(folder)
@@ -145,7 +145,7 @@ class Journal:
             self.close()
             raise ValueError(
                 "The folder contains a search with other settings: "
-                f"{'; '.join(other)}. Give those, or another --output. "
+                f"{'; '.join(other)}. Use those, or another --output. "
                 f"Received: output={folder!r}"
             )
 
@@ -154,24 +154,24 @@ class Journal:
         if version != VERSION:
             self.close()
             raise ValueError(
-                f"The folder contains a search of version {version}, this is "
-                f"version {VERSION}: read it with the code that made it. "
+                f"The folder contains a search of version {version}, but this "
+                f"is version {VERSION}: read it with the code that wrote it. "
                 f"Received: output={folder!r}"
             )
 
     def settings(self) -> Settings:
-        """The settings that the journal belongs to."""
+        """Returns the settings that the journal belongs to."""
         identity = self.identity()
         identity.pop("version")
         return settings_lib.make(identity)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that the journal belongs to, and its version."""
+        """Returns the journal's settings and its version."""
         rows = self._db.execute("SELECT name, value FROM run")
         return {name: json.loads(value) for name, value in rows}
 
     def propose(self, trial: int, proposal: Proposal) -> None:
-        """Writes that a trial begins."""
+        """Records that a trial begins."""
         graph, parent, rejected = proposal
         with self._db:
             self._db.execute(
@@ -181,7 +181,7 @@ class Journal:
             )
 
     def record(self, outcome: Outcome, reason: str, last: bool) -> None:
-        """Writes a finished stage, and the verdict if it decides one.
+        """Records a finished stage, and the verdict if it decides one.
 
         Args:
           outcome: of the stage.
@@ -208,7 +208,7 @@ class Journal:
                 )
 
     def record_uncharged(self, outcome: Outcome, reason: str) -> None:
-        """Writes what was measured outside the search; see `references`."""
+        """Records a measurement outside the search; see `references`."""
         _, stage, graph = outcome.task
         with self._db:
             self._db.execute(
@@ -217,7 +217,7 @@ class Journal:
             )
 
     def uncharged(self) -> dict[str, dict[str, Uncharged]]:
-        """What was measured outside the search, by graph and stage."""
+        """Returns measurements outside the search, by graph and stage."""
         found: dict[str, dict[str, Uncharged]] = {}
         for graph, name, result, reason in self._db.execute(
             "SELECT graph, name, result, reason FROM uncharged ORDER BY rowid"
@@ -227,7 +227,7 @@ class Journal:
         return found
 
     def trials(self) -> list[Trial]:
-        """All trials: the finished ones by their ending, then the others."""
+        """Returns all trials: finished ones in order, then the others."""
         results: dict[int, dict[str, Any]] = {}
         for number, name, result in self._db.execute(
             "SELECT trial, name, result FROM stage"
@@ -251,33 +251,33 @@ class Journal:
         ]
 
     def stages(self) -> list[Stage]:
-        """Every finished stage, in the order of their endings."""
+        """Returns every finished stage, in the order of their ends."""
         rows = self._db.execute(
             "SELECT trial, name, reason, cpu FROM stage ORDER BY rowid"
         )
         return [Stage(*row) for row in rows]
 
     def close(self) -> None:
-        """Closes the file and lets another driver have it."""
+        """Closes the file and releases the lock."""
         self._db.close()
         if self._lock is not None:
             os.close(self._lock)
 
 
 def _local(folder: str) -> str:
-    """The folder as a path that SQLite can open."""
+    """Returns the folder as a path that SQLite can open."""
     folder = files.normalize(folder)
     if not files.is_local(folder):
         raise ValueError(
             "A search's journal is a database that is locked while it is "
-            "written, so its folder must be on a local file system; copy the "
-            f"folder when the search has ended. Received: output={folder!r}"
+            "written, so its folder must be on a local file system. Copy the "
+            f"folder after the search. Received: output={folder!r}"
         )
     return folder
 
 
 def _locked(path: str, folder: str) -> int:
-    # The lock goes with the process, however it ends.
+    # The lock is released when the process ends, however that happens.
     handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

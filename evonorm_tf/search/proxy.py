@@ -1,17 +1,18 @@
-"""The proxy task: what a candidate is rejected and ranked by.
+"""The proxy task, by which candidates are rejected and ranked.
 
-Quality   a short training of an anchor; below 20 % validation accuracy after
-          100 steps the candidate goes (Section 3.3, arXiv:2004.02967)
-Fitness   a longer one; its accuracy is what tournaments compare
+Quality   a short training of an anchor; candidates below 20 % validation
+          accuracy after 100 steps are rejected (Section 3.3,
+          arXiv:2004.02967)
+Fitness   a longer training, whose accuracy tournaments compare
 Stability gradient ascent on the weights, towards the largest norm of the
-          loss's gradient; above 1e8 the candidate goes
+          loss's gradient; candidates above 1e8 are rejected
 
-One training is one TensorFlow function with one loop inside, traced for one
-candidate and dropped: neither XLA nor the graph optimiser earns its time
-back in a hundred steps on a CPU. Most candidates diverge or are given up
-within 40 steps, so what counts is the size of that function: the layer is a
-function of its own that all sites call, the weights are one vector, and the
-validation is traced for those that get there.
+A training is one TensorFlow function with a loop inside. It is traced for one
+candidate and discarded: neither XLA nor the graph optimizer pays off within a
+hundred steps on a CPU. Most candidates diverge or are rejected within 40 steps,
+so the size of the function determines the cost. The layer is therefore a
+function that is called everywhere, the weights are one vector, and validation
+is traced only for candidates that reach it.
 """
 
 import dataclasses
@@ -37,19 +38,19 @@ from evonorm_tf.search.proxy_loop import (
 from evonorm_tf.search.settings import Settings
 
 Tensor = tf.Tensor
-# Up to so many steps the layer is one function for all sites. Its shapes are
-# found at run time then, in every step: starts sooner, and goes slower.
+# Up to this many steps the layer is one shared function. Its shapes are
+# resolved at run time in every step, so it starts faster and runs slower.
 SHORT = 100
 
 
 class Training(NamedTuple):
-    """What a training came to.
+    """The result of a training.
 
     Attributes:
       accuracy: on the validation images, with moving statistics.
-      loss: of the last batch; not finite where the training broke off.
-      steps: taken.
-      early: mean loss over the steps EARLY; 0 if it did not get there.
+      loss: of the last batch; not finite if the training diverged.
+      steps: number of steps taken.
+      early: mean loss over the steps EARLY; 0 if these were not reached.
     """
 
     accuracy: float
@@ -59,14 +60,14 @@ class Training(NamedTuple):
 
 
 class Stability(NamedTuple):
-    """The largest gradient norm found, and after how many steps."""
+    """The largest gradient norm, and the number of steps to reach it."""
 
     norm: float
     steps: int
 
 
 def configure_process() -> None:
-    """One thread and no graph optimiser: for a process of its own."""
+    """Sets one thread and no graph optimizer; for a separate process."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.optimizer.set_experimental_options(
@@ -83,15 +84,15 @@ class Proxy:
     """
 
     def __init__(self, settings: Settings, images: Images):
-        # Tensors from here on: a copy for every candidate would take longer
-        # than some of their trainings.
+        # Kept as tensors, because copying them for every candidate would
+        # take longer than some trainings.
         self._settings = settings
         self._images = Images(*(tf.constant(part) for part in images))
 
     def train(
         self, row: Row, anchor: str, steps: int, seed: int | None = None
     ) -> Training:
-        """Trains an anchor from its seeded start, and validates it.
+        """Trains an anchor from its seeded initialization and validates it.
 
         Args:
           row: the layer.
@@ -113,7 +114,7 @@ class Proxy:
         step, loss, early, *after = _once(functools.partial(loop, train), *data)
         step, loss = int(step), float(loss)
         early = float(early) if step >= EARLY[1] else 0.0
-        # Most candidates break off; there is nothing to validate then.
+        # Most candidates diverge; then there is nothing to validate.
         accuracy = 0.0
         if math.isfinite(loss) and step == steps:
             held = images.validation, images.validation_labels
@@ -121,9 +122,9 @@ class Proxy:
         return Training(accuracy, loss, step, early)
 
     def stability(self, row: Row) -> Stability:
-        """Climbs to the largest gradient norm, on the first anchor.
+        """Finds the largest gradient norm, on the first anchor.
 
-        Each step moves all weights by `stability_rate` of their norm, along
+        Each step changes all weights by `stability_rate` of their norm, along
         the exact gradient of log ||dL/dw|| (second derivatives of L). The
         paper gives neither the rate nor the batch of its ascent.
         """
@@ -143,7 +144,7 @@ class Proxy:
                 size = tf.linalg.global_norm(weights)
                 scale = settings.stability_rate * size / length
                 weights = [w + scale * d for w, d in zip(weights, uphill)]
-                # NaN compares false, and must not pass for a small norm.
+                # Comparisons with NaN are false; it must not pass as small.
                 norm = tf.where(tf.math.is_finite(norm), norm, math.inf)
                 return step + 1, tf.maximum(largest, norm), weights
 
@@ -177,7 +178,7 @@ class Proxy:
 def climb(
     loss_of: Callable[[list[Tensor]], Tensor], weights: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """The norm of a loss's gradient, and the gradient of that norm's log."""
+    """Returns the norm of a loss's gradient, and the gradient of its log."""
     with tf.GradientTape() as outer:
         outer.watch(weights)
         with tf.GradientTape() as inner:
@@ -189,9 +190,9 @@ def climb(
 
 
 def _once(function: Callable[..., Any], *inputs: Any) -> Any:
-    """Traces a function, runs it once and forgets it."""
+    """Traces a function, runs it once and discards it."""
     inputs = tf.nest.map_structure(tf.constant, inputs)
     traced = tf.function(function, autograph=False)
-    # Called through its one trace: a new function for every candidate is
-    # what TensorFlow warns of, and what is meant here.
+    # Called through its concrete function, because TensorFlow warns about a
+    # new function for every candidate, which is intended here.
     return traced.get_concrete_function(*inputs)(*inputs)

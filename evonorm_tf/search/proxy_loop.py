@@ -1,8 +1,8 @@
-"""The training of the proxy task: all its steps as one loop.
+"""The training loop of the proxy task.
 
-A candidate costs the operations in its graph before it costs steps: weights,
-velocities and moving statistics are a vector each, which the loop carries and
-updates as one.
+The cost of a candidate depends more on the operations in its graph than on its
+steps. Weights, velocities and moving statistics are therefore one vector each,
+which the loop carries and updates at once.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from evonorm_tf.search.stages import GUESS
 Tensor = tf.Tensor
 _MOMENTUM = 0.9
 _MOVING_DECAY = 0.9
-# A training whose mean loss over these steps is no better than a guess is
-# given up after them, where `early_exit` says so.
+# With `early_exit`, a training whose mean loss over these steps is no better
+# than guessing is ended after them.
 EARLY = (20, 40)
 
 
@@ -37,7 +37,7 @@ def gradient(tape: tf.GradientTape, target: Tensor, sources: Any):
 
 
 def crop(pixels: Tensor, corners: Tensor, size: int) -> Tensor:
-    """A square of each image [N, H, W, C], at corners [N, 2] in [0, 1)."""
+    """Crops a square of each image [N, H, W, C] at corners [N, 2] in [0, 1)."""
     room = tf.constant([pixels.shape[1] - size + 1] * 2, tf.float32)
     starts = tf.cast(corners * room, tf.int32)
     for axis in (1, 2):
@@ -53,10 +53,10 @@ def crop(pixels: Tensor, corners: Tensor, size: int) -> Tensor:
 
 
 class Flat:
-    """Tensors as one vector: a loop has one state then, and few operations.
+    """Stores tensors in one vector, so that a loop has one state.
 
     Args:
-      like: arrays of the shapes to come.
+      like: arrays with the shapes of the tensors.
     """
 
     def __init__(self, like: Sequence[np.ndarray]):
@@ -64,13 +64,13 @@ class Flat:
         self._sizes = [part.size for part in like]
 
     def pack(self, parts: Sequence[Tensor]) -> Tensor:
-        """The vector of the tensors."""
+        """Returns the vector of the tensors."""
         if not self._shapes:
             return tf.zeros([0])
         return tf.concat([tf.reshape(part, [-1]) for part in parts], 0)
 
     def unpack(self, vector: Tensor) -> list[Tensor]:
-        """The tensors of the vector."""
+        """Returns the tensors of the vector."""
         if not self._shapes:
             return []
         parts = tf.split(vector, self._sizes)
@@ -84,8 +84,8 @@ class Step:
     """One step of SGD with Nesterov momentum.
 
     Args:
-      network: what is trained.
-      drawn: its start, as `Network.draw` gives it.
+      network: the network to train.
+      drawn: its initial weights, from `Network.draw`.
       settings: of the search.
     """
 
@@ -105,7 +105,7 @@ class Step:
         )
 
     def __call__(self, batch, rate, vector, velocity, moving):
-        """Returns the loss before the step and everything after it."""
+        """Returns the loss before the step and the new state."""
         images, labels = batch
         weights = self._weights.unpack(vector)
         with tf.GradientTape() as tape:
@@ -120,7 +120,7 @@ class Step:
         return loss, vector, velocity, moving + moved
 
     def validate(self, images, labels, vector, velocity, moving):
-        """The share of images that are right, with moving statistics."""
+        """Returns the accuracy with moving statistics."""
         del velocity
         weights = self._weights.unpack(vector)
         moving = self._moving.unpack(moving)
@@ -139,11 +139,11 @@ class Step:
 
 
 def loop(train: Step, pixels, labels, batches, rates):
-    """All steps, or those up to where it is hopeless.
+    """Runs all steps, or stops early if the training fails.
 
     Returns:
-      Steps taken, the last loss, the mean loss over EARLY (once they are
-      over), and the state after them, as `train.start`.
+      The number of steps, the last loss, the mean loss over EARLY (once they
+      are over), and the state after them, as `train.start`.
     """
     first, last = EARLY
 

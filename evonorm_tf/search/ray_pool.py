@@ -1,13 +1,13 @@
 """Workers on a Ray cluster: the same stages, run as Ray tasks.
 
-`pip install evonorm-tf[search]` brings Ray; every machine of the cluster
+`pip install evonorm-tf[search]` installs Ray. Every machine of the cluster
 needs this package and the images at `data_dir`. The journal stays with the
-driver: what a lost machine was at is tried once more elsewhere.
+driver; the stage of a lost machine is retried on another one.
 
-A Ray task minds a `LocalPool` of one, so that a candidate which hangs, dies
-or takes all memory meets what it meets on one machine, timed from where it
-began and not from where Ray queued it. It also ends in time where the driver
-is gone and nobody is left to ask for that.
+A Ray task supervises a `LocalPool` with one process, so that a candidate that
+hangs, dies or exhausts memory is handled as on one machine, and is timed from
+its own start and not from when Ray queued it. The task also ends in time if
+the driver is gone.
 """
 
 import collections
@@ -24,22 +24,22 @@ from evonorm_tf.search import worker
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome, Task
 
-# Of this process, when it is one of Ray's: one, made at its first stage.
+# The pool of this Ray process, created at its first stage.
 _pools: dict[tuple[Settings, Callable], worker.LocalPool] = {}
 
-_PATIENCE = 10.0  # Seconds within which an address must answer.
+_PATIENCE = 10.0  # Seconds within which an address must respond.
 
 
 def stage(task: Task, settings: Settings, main: Callable) -> Outcome:
-    """One stage, in a child of one of Ray's processes, which both stay.
+    """Runs one stage in a child of a Ray process; both are reused.
 
     Raises:
-      NoProxyError: the machine cannot do any stage.
+      NoProxyError: if the machine cannot run any stage.
     """
     settings = dataclasses.replace(settings, workers=1)
     key = settings, main
     if key not in _pools:
-        _end_children()  # Another search's: its images take memory.
+        _end_children()  # Those of another search use memory for images.
         _pools[key] = worker.LocalPool(settings, main)
     pool = _pools[key]
     pool.submit(task)
@@ -58,14 +58,14 @@ def _end_children() -> None:
 
 
 def connect(address: str) -> Any:
-    """Ray, connected to a running cluster.
+    """Returns Ray, connected to a running cluster.
 
     Args:
-      address: "auto" for the one that runs on this machine, or HOST:PORT, or
+      address: "auto" for the cluster on this machine, HOST:PORT, or
         ray://HOST:PORT for Ray's client.
 
     Raises:
-      ValueError: Ray is not installed, or there is no cluster.
+      ValueError: if Ray is not installed or there is no cluster.
     """
     try:
         ray = importlib.import_module("ray")
@@ -89,19 +89,19 @@ def connect(address: str) -> Any:
 
 
 def _check_reachable(address: str) -> None:
-    """Checks that a gRPC server, as all of Ray's are, answers in seconds.
+    """Checks that a gRPC server, which all of Ray's are, responds in seconds.
 
-    Ray itself would try for minutes, and then abort the process.
+    Ray itself would try for minutes and then abort the process.
     """
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-        return  # This connection is without.
+        return  # This check does not use TLS.
     channel = grpc.insecure_channel(address.removeprefix("ray://"))
     try:
         grpc.channel_ready_future(channel).result(_PATIENCE)
     except grpc.FutureTimeoutError:
         raise ValueError(
-            f"No Ray cluster answers there within {_PATIENCE:g} s. Check that "
-            "`ray start --head` runs on that machine, and give the port that "
+            f"No Ray cluster responds there within {_PATIENCE:g} s. Check that "
+            "`ray start --head` runs on that machine, and use the port that "
             "it prints, 6379 by default, or with ray:// that of Ray's client, "
             f"10001; 8265 is the dashboard's. Received: ray={address!r}"
         ) from None
@@ -110,10 +110,11 @@ def _check_reachable(address: str) -> None:
 
 
 class RayPool:
-    """As `worker.LocalPool`, with Ray's processes.
+    """A pool like `worker.LocalPool`, with Ray's processes.
 
     Args:
-      settings: `workers` tasks at a time (0: one a CPU of the cluster).
+      settings: `workers` is the number of concurrent tasks (0: one per CPU of
+        the cluster).
       address: of the cluster; see `connect`.
       main: what a worker runs, with its connection and the settings.
     """
@@ -128,7 +129,7 @@ class RayPool:
         self._settings, self._main = settings, main
         cpus = int(self._ray.cluster_resources().get("CPU", 1))
         self._slots = settings.workers or max(1, cpus)
-        # Ray would retry without an end what it kills to save memory.
+        # Ray would retry indefinitely what it kills to save memory.
         self._remote = self._ray.remote(num_cpus=1, max_retries=0)(stage)
         self._running: dict[Any, tuple[Task, float]] = {}
         self._waiting: list[Task] = []
@@ -137,18 +138,18 @@ class RayPool:
 
     @property
     def free(self) -> int:
-        """How many tasks could begin now."""
+        """Returns how many tasks could start now."""
         return self._slots - len(self._running) - len(self._waiting)
 
     def submit(self, task: Task) -> None:
-        """Hands out a task, or keeps it for the next slot that is free."""
+        """Submits a task, or queues it for the next free slot."""
         if not self._running:
             self._heard = time.monotonic()
         self._waiting.append(task)
         self._hand_out()
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """What was finished, after at most so many seconds of waiting."""
+        """Returns finished outcomes, waiting at most this many seconds."""
         if not self._running:
             time.sleep(min(seconds, 0.1))
             return []
@@ -163,15 +164,15 @@ class RayPool:
         if silence > limit:
             raise worker.NoProxyError(
                 f"The cluster has finished no stage for {limit:g} s: it has "
-                "no free CPU (`ray status` tells), or a machine of it hangs. "
-                f"Received: workers={self._slots}, under way: "
+                "no free CPU (see `ray status`), or one of its machines "
+                f"hangs. Received: workers={self._slots}, running: "
                 f"{len(self._running)}"
             )
         self._hand_out()
         return outcomes
 
     def close(self) -> None:
-        """Ends what is under way; the cluster stays up."""
+        """Ends running tasks; the cluster stays up."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running = {}
@@ -191,7 +192,7 @@ class RayPool:
             took = time.monotonic() - since
             outcome = Outcome(task, {}, reason, took)
         except errors.RayError as error:
-            # A candidate's own errors are outcomes: this is the machine's.
+            # A candidate's own errors are outcomes; this is the machine's.
             cause = getattr(error, "cause", None) or error
             raise worker.NoProxyError(str(cause)) from error
         self._attempts.pop(task, None)

@@ -1,13 +1,14 @@
-"""What is measured outside a search, and does not count in it.
+"""Measurements outside a search, which do not affect it.
 
 References  known layers that go through all stages before the search begins,
             for comparison.
-Judgement   of a search without rejection: layers that were ever its best go
-            through quality and stability after its end, so that arms with
-            and without rejection are judged alike.
+Judgement   for a search without rejection: after its end, all layers that
+            were its best at some time go through quality and stability, so
+            that arms with and without rejection are compared fairly.
 
-Neither is a trial, is charged CPU seconds or enters the population. Both are
-measured once, and recorded in the journal with one transaction per stage.
+Neither counts as a trial, is charged CPU seconds or enters the population.
+Both are measured once and recorded in the journal, with one transaction per
+stage.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from evonorm_tf.search.journal import Journal, Trial, Uncharged
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Task
 
-# The trial number of what is not a trial.
+# The trial number of measurements outside the search.
 _NO_TRIAL = -1
 
 
@@ -32,7 +33,7 @@ class Reference(NamedTuple):
       scores: accuracy by anchor, the mean over the seeds.
       seeds: mean accuracy over the anchors, by seed.
       norm: the largest gradient norm of its ascent.
-      reason: why it would be rejected; "" if it would not.
+      reason: why it would be rejected; "" if it passes.
     """
 
     name: str
@@ -47,13 +48,13 @@ class Reference(NamedTuple):
 
 
 def measure(journal: Journal, settings: Settings, pool) -> None:
-    """Puts the settings' references through all stages."""
+    """Runs all stages for the references of the settings."""
     layers = [NAMED[name].text() for name in settings.references]
     _measure(journal, settings, pool, layers, stages.names(_strict(settings)))
 
 
 def read(journal: Journal, settings: Settings) -> list[Reference]:
-    """The known layers that went through all stages in this journal."""
+    """Returns the known layers with results of all stages in the journal."""
     strict, measured = _strict(settings), journal.uncharged()
     names = stages.names(strict)
     found = []
@@ -90,9 +91,9 @@ def passes(
     settings: Settings,
     measured: Mapping[str, Mapping[str, Uncharged]],
 ) -> bool:
-    """Whether a trial's layer passes the tests of a search with rejection.
+    """Returns whether a trial's layer passes the tests of rejection.
 
-    A layer that was not judged passes; `judge` leaves none above the best.
+    A layer without a judgement passes; `judge` tests all that were the best.
 
     Args:
       trial: an accepted one.
@@ -117,7 +118,7 @@ def _strict(settings: Settings) -> Settings:
 
 
 def _tests(settings: Settings) -> list[str]:
-    """The stages that can reject."""
+    """Returns the stages that can reject."""
     return stages.rejecting(_strict(settings))
 
 
@@ -128,7 +129,7 @@ def _measure(
     layers: Iterable[str],
     names: Iterable[str],
 ) -> None:
-    """Runs the stages that the journal does not have, whatever they find."""
+    """Runs the stages missing in the journal, whatever their results."""
     known, strict = journal.uncharged(), _strict(settings)
     todo = [
         Task(_NO_TRIAL, name, layer)
@@ -140,8 +141,8 @@ def _measure(
         pool.submit(task)
     while todo:
         for outcome in pool.wait(1.0):
-            # Stages that a search left under way at its time limit may end
-            # now.
+            # Stages that a search left unfinished at its time limit may still
+            # end now.
             if outcome.task in todo:
                 todo.remove(outcome.task)
                 reason = stages.objection(outcome, strict)

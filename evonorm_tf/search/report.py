@@ -1,10 +1,10 @@
-"""A search's report: one HTML page that needs no other file, and CSV.
+"""The report of a search: a self-contained HTML page, and CSV files.
 
     python -m evonorm_tf.search report --output=runs/search
     python -m evonorm_tf.search report --output=runs/arms
 
-A folder whose subfolders are searches, as `arms` leaves it, is reported as
-one page with the arms in common figures.
+A folder whose subfolders are searches, as written by `arms`, is reported on one
+page with the arms in common figures.
 """
 
 import csv
@@ -29,7 +29,7 @@ _STYLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A search as its journal tells it."""
+    """A search from its journal."""
 
     name: str
     settings: Settings
@@ -41,12 +41,12 @@ class Run:
 
     @property
     def accepted(self) -> int:
-        """How many were, those included that a later judgement took out."""
+        """Returns how many were accepted, including those that failed later."""
         return sum(trial.verdict == "accepted" for trial in self.trials)
 
 
 def read(folder: str, name: str) -> Run:
-    """The run in a folder."""
+    """Reads the run in a folder."""
     journal = Journal(folder, None)
     try:
         settings, trials = journal.settings(), journal.trials()
@@ -64,10 +64,10 @@ def read(folder: str, name: str) -> Run:
 
 
 def find(folder: str) -> list[Run]:
-    """The run in a folder, or those in its subfolders.
+    """Reads the run in a folder, or those in its subfolders.
 
     Raises:
-      ValueError: there is none.
+      ValueError: if there is none.
     """
     if files.is_file(files.join(folder, FILE)):
         return [read(folder, files.name(files.absolute(folder)))]
@@ -84,13 +84,13 @@ def find(folder: str) -> list[Run]:
 
 
 def _sophistication(settings: Settings) -> tuple[bool, bool, str]:
-    """Random search first, without rejection before with it."""
+    """Sorts random search first, and without rejection before with it."""
     evolves = settings.algorithm == "evolution"
     return evolves, settings.rejection, settings.criterion
 
 
 def write(folder: str) -> list[str]:
-    """Writes report.html and a CSV a run; returns their paths."""
+    """Writes report.html and one CSV per run; returns their paths."""
     runs = find(folder)
     paths = [files.write(files.join(folder, "report.html"), _page(runs))]
     for run in runs:
@@ -107,14 +107,14 @@ def _page(runs: list[Run]) -> str:
         "<p>Accuracies are of small networks on held-out training images: a "
         "proxy, not a benchmark. Candidates are compared with one seed "
         f"({_confirmed(runs[0].settings)}), and on "
-        f"{runs[0].settings.validation:,} images: of two layers that are "
-        "equally good one is often a point ahead.</p>",
+        f"{runs[0].settings.validation:,} images, so two equally good layers "
+        "often differ by a point.</p>",
         "<h2>Best so far</h2>",
         _image(charts.best(points, {r.name: r.mean for r in known.values()})),
         _summary(runs),
         *_references(list(known.values()), runs[0]),
-        "<h2>Diversity</h2><p>Share of the population that goes back to "
-        "different random graphs.</p>",
+        "<h2>Diversity</h2><p>Number of different random graphs from which "
+        "the population descends, relative to its size.</p>",
         _image(charts.lineages(points)),
     ]
     for run in runs:
@@ -135,7 +135,7 @@ def _confirmed(settings: Settings) -> str:
 
 
 def _summary(runs: list[Run]) -> str:
-    """A line for every run."""
+    """Returns a table with one row per run."""
     rows = []
     for run in runs:
         row = [run.name, f"{len(run.trials):,}", f"{len(run.points):,}"]
@@ -148,9 +148,9 @@ def _summary(runs: list[Run]) -> str:
         rows.append(row)
     heads = ["run", "trials", "ended", "accepted", "CPU s", "best", "id"]
     note = (
-        "<p>Where rejection was off, what was ever the best went through "
-        "quality and stability afterwards, uncharged; what failed there is "
-        "not counted as a best.</p>"
+        "<p>Without rejection, every layer that was the best at some time was "
+        "tested for quality and stability afterwards, uncharged; layers that "
+        "failed do not count as the best.</p>"
         if not all(run.settings.rejection for run in runs)
         else ""
     )
@@ -158,7 +158,7 @@ def _summary(runs: list[Run]) -> str:
 
 
 def _references(known: list[Reference], run: Run) -> list[str]:
-    """The known layers on the same proxy task."""
+    """Returns a table of known layers on the same proxy task."""
     if not known:
         return []
     rows = [
@@ -198,7 +198,7 @@ def _section(run: Run, known: dict[str, Reference]) -> list[str]:
     parts += [
         f"<h3>The best, trial {winner.number}</h3>",
         _image(charts.picture(graphs.parse(winner.graph))),
-        "<p>Its genealogy, from the random graph it goes back to:</p>",
+        "<p>Its genealogy, starting with a random graph:</p>",
         _genealogy(run, winner),
     ]
     return parts
@@ -242,7 +242,7 @@ def _genealogy(run: Run, winner: Trial) -> str:
 
 
 def _write_csv(run: Run, path: str) -> None:
-    """A line for every trial, in the order of their endings."""
+    """Writes one line per trial, in the order of their ends."""
     names = stages.names(run.settings)
     columns = [(n, k) for n in names for k in _measures(n)]
     with (

@@ -1,7 +1,7 @@
-"""What a search is run with: one flat record, from YAML, checked.
+"""The settings of a search: one flat record, read from YAML and validated.
 
-They are recorded in the journal, and a search is resumed only with the settings
-it was started with, except those that change how and not what is computed
+They are recorded in the journal. A search is resumed only with the settings it
+was started with, except for those that change how it is computed but not what
 (RUNTIME).
 """
 
@@ -44,53 +44,53 @@ class Settings:
       space: "b" or "s".
       seed: of everything random.
       nodes: computing nodes to draw; the nodes before them are constant.
-      algorithm: "evolution", "random", or "exhaustive": every graph of the
-        space in turn, through all stages whatever they find.
-      criterion: what wins a tournament: "average" of the anchors'
-        accuracies, or a random member of their "pareto" front.
-      rejection: reject by quality and stability; False is the ablation's
-        random search without it.
-      filters: run the cheap filters; False is the strict replica.
-      dedup: skip a graph whose expression or function was tried before.
-      population: the newest accepted layers that parents come from.
-      tournament: the share of the population in one tournament.
+      algorithm: "evolution", "random", or "exhaustive", which evaluates every
+        graph of the space in all stages, whatever their results.
+      criterion: how a tournament is decided: by the "average" of the anchors'
+        accuracies, or by a random member of their "pareto" front.
+      rejection: whether to reject by quality and stability; False for the
+        ablation's random search without rejection.
+      filters: whether to run the cheap filters; False in the strict replica.
+      dedup: whether to skip graphs whose expression or function was tried.
+      population: number of newest accepted layers that can be parents.
+      tournament: fraction of the population in one tournament.
       fresh: probability of a random graph instead of a child.
       mutations: number of mutations of a winner.
       dataset: "digits" or "cifar10".
-      image_size: images are averaged down to this; 0 keeps them.
+      image_size: images are averaged down to this size; 0 for the original.
       crop: size of random training crops; 0 for whole images.
-      examples: training images to use; 0 for all.
+      examples: number of training images to use; 0 for all.
       anchors: networks, the most selective first.
       width: channels of an anchor's stem.
       groups: channel groups.
       batch: images per step.
-      validation: training images held out for validation.
+      validation: number of training images held out for validation.
       rate: learning rate of SGD with Nesterov momentum 0.9.
-      cosine: let the rate fall to 0 by a cosine in the fitness stage.
+      cosine: whether the fitness stage uses a cosine schedule that ends at 0.
       decay: weight decay of convolutions.
       quality_steps: steps before the quality test.
-      quality: least validation accuracy there, on every anchor.
-      fitness_steps: steps before the accuracy that a layer is ranked by;
-        when equal to quality_steps, the quality test's accuracy is that.
-      confirmations: further seeds that a layer whose accuracy is above that
-        of the best so far is trained with before it is the best: its accuracy
-        is then the mean over all seeds. References are trained with all.
-      early_exit: end a training whose loss is still that of a guess after
-        40 steps; False in the strict replica.
+      quality: minimum validation accuracy there, on every anchor.
+      fitness_steps: steps before the accuracy by which layers are ranked; if
+        equal to quality_steps, the accuracy of the quality test is used.
+      confirmations: number of further seeds with which a layer is trained if
+        its accuracy exceeds the best so far; its accuracy is then the mean
+        over all seeds. References are trained with all of them.
+      early_exit: whether to end a training whose loss is no better than a
+        guess after 40 steps; False in the strict replica.
       stability_steps: steps of gradient ascent on the weights.
-      stability_batch: images of it.
-      stability_rate: a step's length, relative to the weights'.
-      stability: largest norm of the gradient that is accepted.
+      stability_batch: number of images for it.
+      stability_rate: length of a step, relative to the weights.
+      stability: maximum norm of the gradient.
       trials: number of trials after which the search ends.
       seconds: time after which no trial is started; 0 for no limit.
-      cpu: seconds of processor time, of all workers since the start of the
-        journal, after which no trial is started; 0 for no limit.
-      workers: processes; 0 for one per core.
+      cpu: CPU seconds of all workers since the start of the journal after
+        which no trial is started; 0 for no limit.
+      workers: number of processes; 0 for one per core.
       timeout: seconds per stage.
       memory: gigabytes that a worker may allocate; 0 for no limit.
-      data_dir: folder of TFDS that contains cifar10/.
-      references: known layers, by name in `graphs.NAMED`, that go through
-        all stages before the search begins, as lines in its report.
+      data_dir: TFDS folder that contains cifar10/.
+      references: known layers, by name in `graphs.NAMED`, that go through all
+        stages before the search begins and appear as lines in its report.
     """
 
     space: str = "b"
@@ -163,8 +163,9 @@ class Settings:
                 )
         if not self.anchors or self.fresh > 1 or self.tournament > 1:
             raise ValueError(
-                "There must be an anchor, and `fresh` and `tournament` are "
-                f"shares, at most 1. Received: anchors={list(self.anchors)}, "
+                "At least one anchor is required, and `fresh` and `tournament` "
+                "must be at most 1. "
+                f"Received: anchors={list(self.anchors)}, "
                 f"fresh={self.fresh}, tournament={self.tournament}"
             )
 
@@ -173,16 +174,16 @@ class Settings:
         return Filters() if self.filters else Filters.none()
 
     def identity(self) -> dict[str, Any]:
-        """The settings that must not change when a search is resumed."""
+        """Returns the settings that must not change on resuming."""
         fields = dataclasses.asdict(self)
         fields["anchors"] = list(self.anchors)
         if not self.confirmations:
-            # Journals that were begun before the setting was there go on.
+            # Journals from before this setting existed can be resumed.
             del fields["confirmations"]
         return {k: v for k, v in fields.items() if k not in RUNTIME}
 
 
-# Digits, and two minutes: everything happens, and nothing is claimed by it.
+# Digits in two minutes: exercises everything, and its results mean nothing.
 DEBUG: dict[str, Any] = {
     "dataset": "digits",
     "image_size": 0,
@@ -206,11 +207,12 @@ def _choice(settings: Settings, name: str, choices: tuple[str, ...]) -> None:
 
 
 def make(*layers: dict[str, Any]) -> Settings:
-    """Settings from mappings, the later over the earlier.
+    """Creates settings from mappings, later ones overriding earlier ones.
 
     Raises:
-      ValueError: for an unknown key, with the nearest, or a bad value.
-      TypeError: for a value of the wrong type.
+      ValueError: if a key is unknown (the message suggests similar ones) or a
+        value is invalid.
+      TypeError: if a value has the wrong type.
     """
     types = {f.name: f.type for f in dataclasses.fields(Settings)}
     chosen = {}
@@ -242,19 +244,19 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def configs() -> dict[str, pathlib.Path]:
-    """The configs that come with the package, by name."""
+    """Returns the configs of the package, by name."""
     folder = pathlib.Path(__file__).parent / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def read(config: str) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Reads the mapping of a YAML file.
 
     Args:
       config: a name of `configs()`, or the path of a file.
 
     Raises:
-      ValueError: there is no such file, or it is not a YAML mapping.
+      ValueError: if the file does not exist or is not a YAML mapping.
     """
     path = configs().get(config, config)
     if not files.is_file(path):
@@ -272,10 +274,10 @@ def read(config: str) -> dict[str, Any]:
 
 
 def assignment(text: str) -> dict[str, Any]:
-    """NAME=VALUE as a mapping; the value is read as YAML.
+    """Parses NAME=VALUE to a mapping; the value is YAML.
 
     Raises:
-      ValueError: for a text without `=`, or with a value that is not YAML.
+      ValueError: if the `=` is missing or the value is not YAML.
     """
     name, equals, value = text.partition("=")
     if not equals:
@@ -288,7 +290,7 @@ def _parsed(text: str | bytes, received: str) -> Any:
         return yaml.safe_load(text)
     except RecursionError:
         reason = "nested too deeply"
-    # The last: bytes that are no UTF-8, and dates that cannot be.
+    # The last two: invalid UTF-8, and invalid dates.
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
     raise ValueError(f"This is not YAML: {reason}. Received: {received}")

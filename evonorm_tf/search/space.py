@@ -1,10 +1,10 @@
 """The two search spaces, random graphs and mutation.
 
-Series B has all 24 primitives; series S leaves out those over the batch.
-A random graph: every node draws an operation and then its inputs among the
-earlier nodes, uniformly. A mutation changes one node, in three steps (Section
-3.4, arXiv:2004.02967): which node, which operation, which inputs, each drawn
-uniformly; so a mutation may change nothing, and often changes no value.
+Series B has all 24 primitives; series S excludes those over the batch. In a
+random graph, every node draws an operation and then its inputs among the
+earlier nodes, uniformly. A mutation changes one node in three steps (Section
+3.4, arXiv:2004.02967): it draws the node, its operation and its inputs, each
+uniformly. A mutation may therefore change nothing, and often changes no value.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from evonorm_tf.graphs.primitives import PRIMITIVES, Primitive
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """What a graph may be made of, and how many nodes of it are drawn."""
+    """The primitives of a space, and how many nodes are drawn."""
 
     name: str
     primitives: tuple[Primitive, ...]
@@ -34,11 +34,11 @@ class Space:
 
     @property
     def places(self) -> range:
-        """The nodes that are drawn: the last ones."""
+        """Returns the numbers of the nodes that are drawn: the last ones."""
         return range(SIZE - self.nodes, SIZE)
 
     def sources(self, number: int) -> list[int]:
-        """What a node may be applied to."""
+        """Returns the possible inputs of a node."""
         return [*range(FIRST), *range(self.places[0], number)]
 
 
@@ -49,10 +49,10 @@ SPACES = {
 
 
 def get(name: str, nodes: int = SIZE - FIRST) -> Space:
-    """The space of that name, with so many nodes.
+    """Returns a space by name, with this number of nodes.
 
     Raises:
-      ValueError: for an unknown name, or another number of nodes.
+      ValueError: if the name is unknown or the number of nodes is invalid.
     """
     if name not in SPACES:
         raise ValueError(
@@ -63,13 +63,13 @@ def get(name: str, nodes: int = SIZE - FIRST) -> Space:
 
 
 def generator(seed: int, trial: int) -> random.Random:
-    """The random numbers of one trial, independent of all others'."""
+    """Returns a random generator for one trial, independent of others."""
     digest = hashlib.blake2b(f"{seed}/{trial}".encode(), digest_size=16)
     return random.Random(int.from_bytes(digest.digest(), "big"))
 
 
 def _below(rng: random.Random, count: int) -> int:
-    # random() is the one method whose sequence Python promises to keep.
+    # random() is the only method whose sequence Python guarantees.
     return int(rng.random() * count)
 
 
@@ -83,12 +83,12 @@ def _draw(rng: random.Random, space: Space, number: int) -> Node:
 
 
 def random_graph(rng: random.Random, space: Space) -> Graph:
-    """A graph whose nodes are drawn in order."""
+    """Draws the nodes of a random graph in order."""
     return padded([_draw(rng, space, i) for i in space.places])
 
 
 def mutate(rng: random.Random, graph: Graph, space: Space) -> Graph:
-    """`graph` with one node, uniformly chosen, drawn anew."""
+    """Draws one node of `graph`, chosen uniformly, anew."""
     number = space.places[_below(rng, space.nodes)]
     nodes = list(graph.nodes)
     nodes[number - FIRST] = _draw(rng, space, number)
@@ -96,7 +96,7 @@ def mutate(rng: random.Random, graph: Graph, space: Space) -> Graph:
 
 
 def every_graph(space: Space) -> Iterator[Graph]:
-    """All graphs of a space, in a fixed order; for few nodes only."""
+    """Yields all graphs of a space in a fixed order; for few nodes only."""
 
     def fill(number: int, nodes: list[Node]) -> Iterator[Graph]:
         if number == SIZE:

@@ -1,9 +1,9 @@
-"""What a trial goes through, in order, and what each stage decides.
+"""The stages of a trial, in order, and how each decides.
 
-The cheapest and most selective first: the quality test on the first anchor,
-stability (which rejects most un-normalised layers within five steps), the
-other anchors, then the longer trainings. A trial ends at its first failure.
-Trainings with further seeds are for those alone that lead with the first.
+The cheapest and most selective stages come first: the quality test on the
+first anchor, stability (which rejects most layers without normalization within
+five steps), the other anchors, then the longer trainings. A trial ends at its
+first failure. Only trials that lead with the first seed get further seeds.
 """
 
 import math
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 from evonorm_tf.search.settings import Settings
 
-# Loss of a guess among the ten classes.
+# Loss of guessing among the ten classes.
 GUESS = math.log(10)
 
 Results = Mapping[str, Mapping[str, Any]]
 
 
 class Task(NamedTuple):
-    """One stage of one trial: what a worker is given."""
+    """One stage of one trial: the input of a worker."""
 
     trial: int
     stage: str
@@ -27,13 +27,13 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a worker found.
+    """The result of a worker.
 
     Attributes:
-      task: what it was given.
-      result: numbers by name; empty where there are none.
-      error: why there are none, "" otherwise.
-      cpu: seconds of processor time.
+      task: its input.
+      result: numbers by name; empty if the stage failed.
+      error: why it failed, "" otherwise.
+      cpu: CPU seconds.
     """
 
     task: Task
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
 
 def names(settings: Settings) -> list[str]:
-    """The stages of a trial that leads, in order; see `required`."""
+    """Returns the stages of a trial that leads, in order; see `required`."""
     return required(settings) + [
         f"confirm{number}/{anchor}"
         for number in range(1, settings.confirmations + 1)
@@ -52,7 +52,7 @@ def names(settings: Settings) -> list[str]:
 
 
 def required(settings: Settings) -> list[str]:
-    """The stages that every trial must pass to be accepted."""
+    """Returns the stages that a trial must pass to be accepted."""
     first, *others = settings.anchors
     stages = []
     if settings.rejection:
@@ -64,13 +64,13 @@ def required(settings: Settings) -> list[str]:
 
 
 def _score(settings: Settings) -> str:
-    """The kind of stage that a layer is ranked by."""
+    """Returns the kind of stage by which layers are ranked."""
     same = settings.fitness_steps == settings.quality_steps
     return "quality" if same and settings.rejection else "fitness"
 
 
 def rejecting(settings: Settings) -> list[str]:
-    """The stages that object by what they find: quality and stability."""
+    """Returns the stages that reject by their results."""
     return [
         name
         for name in required(settings)
@@ -79,14 +79,14 @@ def rejecting(settings: Settings) -> list[str]:
 
 
 def steps(stage: str, settings: Settings) -> int:
-    """The length of a training stage."""
+    """Returns the number of steps of a training stage."""
     if stage.startswith("quality/"):
         return settings.quality_steps
     return settings.fitness_steps
 
 
 def seed(stage: str, settings: Settings) -> int:
-    """The seed of a training stage: the search's, or a further one."""
+    """Returns the seed of a training stage: the search's or a further one."""
     kind = stage.partition("/")[0]
     if not kind.startswith("confirm"):
         return settings.seed
@@ -94,7 +94,7 @@ def seed(stage: str, settings: Settings) -> int:
 
 
 def objection(outcome: Outcome, settings: Settings) -> str:
-    """Why a trial ends with this outcome; "" if it continues."""
+    """Returns why a trial ends with this outcome; "" if it continues."""
     if outcome.error:
         return outcome.error
     stage, result = outcome.task.stage, outcome.result
@@ -113,9 +113,9 @@ def objection(outcome: Outcome, settings: Settings) -> str:
 
 
 def scores(results: Results, settings: Settings) -> dict[str, float]:
-    """Accuracy by anchor, of a trial that passed all of its stages.
+    """Returns accuracies by anchor for a trial that passed all its stages.
 
-    The mean over the seeds that it was trained with on every anchor.
+    They are means over the seeds with which every anchor was trained.
     """
     by_seed = seeds(results, settings)
     return {
@@ -125,7 +125,7 @@ def scores(results: Results, settings: Settings) -> dict[str, float]:
 
 
 def seeds(results: Results, settings: Settings) -> list[dict[str, float]]:
-    """Accuracy by anchor, for every seed that has one on all of them."""
+    """Returns accuracies by anchor for every seed that has all anchors."""
     further = range(1, settings.confirmations + 1)
     found = []
     for kind in (_score(settings), *(f"confirm{k}" for k in further)):

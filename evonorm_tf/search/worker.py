@@ -1,9 +1,9 @@
-"""Worker processes: each takes one stage of one trial at a time.
+"""Worker processes: each runs one stage of one trial at a time.
 
-A worker keeps no state that matters. One that dies, hangs or runs out of
-memory costs the stage it was in, which is tried once more; after that it is
-the candidate's fault, and a verdict. Before a worker has said that it is
-ready, no candidate is at fault. Workers end with their driver.
+Workers have no important state. If one dies, hangs or runs out of memory, its
+stage is retried once; after that, it counts against the candidate. Until a
+worker has reported that it is ready, no candidate is charged. Workers end with
+their driver.
 """
 
 import collections
@@ -21,21 +21,21 @@ from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome, Task, seed, steps
 
 ATTEMPTS = 2
-# TensorFlow keeps something of each function; a new process keeps nothing.
+# TensorFlow keeps data of each function; a new process starts without them.
 STAGES_A_PROCESS = 100
-# Seconds that a worker may take to import TensorFlow and read the images: 14
-# on an idle core, many times that on a machine that is busy otherwise.
+# Seconds for importing TensorFlow and reading the images: 14 on an idle core,
+# many times that on a busy machine.
 STARTUP = 900.0
 # What a worker sends before its first outcome.
 READY = "ready"
 
 
 class NoProxyError(RuntimeError):
-    """Workers cannot do their task: not the fault of any candidate."""
+    """Workers cannot run their tasks; not charged to any candidate."""
 
 
 def run(task: Task, proxy, settings: Settings) -> Outcome:
-    """One stage, with whatever the candidate raises made a verdict."""
+    """Runs one stage; an exception of the candidate becomes a verdict."""
     from evonorm_tf import graphs
 
     start = time.process_time()
@@ -56,14 +56,14 @@ def run(task: Task, proxy, settings: Settings) -> Outcome:
 
 
 def prepare(settings: Settings):
-    """The proxy task of a process that runs stages and nothing else.
+    """Returns the proxy task for a process that only runs stages.
 
     Raises:
-      NoProxyError: there are no images.
+      NoProxyError: if there are no images.
     """
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # After the variables, which are read when TensorFlow is imported.
+    # Imported after setting the variables that TensorFlow reads on import.
     from evonorm_tf.search import data
     from evonorm_tf.search.proxy import Proxy, configure_process
 
@@ -78,10 +78,10 @@ def prepare(settings: Settings):
 
 
 def limit_memory(gigabytes: float) -> None:
-    """What a process allocates beyond that fails: a verdict, no full machine.
+    """Limits the memory of a process, so an excess fails as a verdict.
 
     Args:
-      gigabytes: on top of what the process has by now.
+      gigabytes: in addition to what the process already uses.
     """
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[5])  # Data and stack.
@@ -91,7 +91,7 @@ def limit_memory(gigabytes: float) -> None:
 
 
 def work(connection, settings: Settings) -> None:
-    """A worker's life: takes tasks until the driver is gone."""
+    """Runs tasks until the driver is gone."""
     end_with_parent()
     try:
         proxy = prepare(settings)
@@ -108,7 +108,7 @@ def work(connection, settings: Settings) -> None:
 
 
 def end_with_parent() -> None:
-    """From now on this process ends when the one that started it does."""
+    """Ends this process when its parent ends."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -127,7 +127,7 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.ready = False
-        # When it began what it is at: starting, or its task.
+        # When it began its current activity: starting, or a task.
         self.since = time.monotonic()
         self.task: Task | None = None
         self.stages = 0
@@ -156,22 +156,22 @@ class LocalPool:
         count = settings.workers or os.cpu_count() or 1
         self._workers = [self._start() for _ in range(count)]
         self._attempts: collections.Counter[Task] = collections.Counter()
-        self._failures = 0  # Workers in a row that ended before READY.
+        self._failures = 0  # Consecutive workers that ended before READY.
         self._waiting: list[Task] = []
 
     @property
     def free(self) -> int:
-        """How many tasks could begin now."""
+        """Returns how many tasks could start now."""
         busy = sum(w.task is not None for w in self._workers)
         return len(self._workers) - busy - len(self._waiting)
 
     def submit(self, task: Task) -> None:
-        """Hands out a task, or keeps it for the next worker that is free."""
+        """Submits a task, or queues it for the next free worker."""
         self._waiting.append(task)
         self._hand_out()
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """What was finished, after at most so many seconds of waiting."""
+        """Returns finished outcomes, waiting at most this many seconds."""
         watched = {}
         for worker in self._workers:
             watched[worker.connection] = worker
@@ -184,8 +184,8 @@ class LocalPool:
             took = time.monotonic() - worker.since
             if not worker.ready and took > STARTUP:
                 raise NoProxyError(
-                    f"A worker was not ready to begin after {STARTUP:g} s: "
-                    "the machine is too busy, or reading the images hangs. "
+                    f"A worker was not ready after {STARTUP:g} s: the machine "
+                    "is too busy, or reading the images hangs. "
                     f"Received: data_dir={self._settings.data_dir!r}"
                 )
             if worker.ready and worker.task and took > self._settings.timeout:
@@ -195,7 +195,7 @@ class LocalPool:
         return outcomes
 
     def close(self) -> None:
-        """Ends all workers; what they were at is lost."""
+        """Ends all workers; their running tasks are lost."""
         for worker in self._workers:
             worker.end()
         self._workers = []
@@ -234,14 +234,14 @@ class LocalPool:
     def _lose(
         self, worker: _Worker, reason: str, attempts: int
     ) -> list[Outcome]:
-        """A worker is gone; its task is tried again, or given up."""
+        """Handles a lost worker: retries its task or gives it up."""
         task, took = worker.task, time.monotonic() - worker.since
         if not worker.ready:
             self._failures += 1
             if self._failures > ATTEMPTS * len(self._workers):
                 raise NoProxyError(
-                    f"Workers end before they have begun: {reason}. What "
-                    "they printed is above; perhaps `memory` is too small. "
+                    f"Workers end before they are ready: {reason}. Their "
+                    "output is above; `memory` may be too small. "
                     f"Received: memory={self._settings.memory:g}"
                 )
         self._replace(worker)
@@ -252,8 +252,8 @@ class LocalPool:
             self._waiting.insert(0, task)
             return []
         del self._attempts[task]
-        # Its processor time is lost with it. The time that passed is no
-        # less, where a worker has one thread: a hang is not for free.
+        # Its CPU time is lost with it. With one thread the elapsed time is an
+        # upper bound, so a hang is charged.
         return [Outcome(task, {}, reason, took)]
 
     def _hand_out(self) -> None:
@@ -263,7 +263,7 @@ class LocalPool:
                 worker.task = task
                 if worker.ready:
                     worker.since = time.monotonic()
-                # One that died is found, and its task kept, by `wait`.
+                # If it died, `wait` notices and retries its task.
                 dead = BrokenPipeError, ConnectionResetError
                 with contextlib.suppress(*dead):
                     worker.connection.send(task)

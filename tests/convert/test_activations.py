@@ -166,5 +166,5 @@ def test_somebodys_activation_with_a_weight_stays(kit_name):
     found = {one.layer: one for one in report.entries}
     assert found["norm"].new == "affine" and "act" in found["norm"].note
     assert found["act"].old == "Swish" and not found["act"].new
-    assert "weights of its own" in found["act"].note
+    assert "its own weights" in found["act"].note
     assert new.get_layer("act").weights

@@ -134,7 +134,7 @@ def test_notes_on_groups_and_frozen_sites(kit_name):
     act = keras.layers.ReLU(name="act")
     model = _model(keras, _norm(keras), act, shape=(6, 6, 97))
     note = _entries(model)[1]["norm"].note
-    assert note.startswith("one group of all channels")
+    assert note.startswith("one group: 32")
     assert not _entries(model, groups=1)[1]["norm"].note
     model = _model(keras, _norm(keras, trainable=False), act, shape=(2, 2, 64))
     new, entries = _entries(model)

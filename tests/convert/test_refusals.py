@@ -139,7 +139,7 @@ def test_layers_out_of_reach_are_all_named(kit_name):
     )
     said = _refused(ValueError, model)
     assert said.startswith("3 normalization layers cannot be replaced")
-    assert "hiding: a layer with normalization out of reach: inside" in said
+    assert "hiding: a layer with inaccessible normalization: inside" in said
     assert "across: " in said and "axis" in said
     assert "flat: evonorm_s0 is defined for inputs of rank 3" in said
     assert "ordinary" not in said
@@ -159,7 +159,7 @@ def test_layers_out_of_reach_are_all_named(kit_name):
     notes = {one.layer: one.note for one in report.entries}
     assert notes["flat"].startswith("cannot be replaced: evonorm_s0 is defined")
     assert notes["across"].startswith("cannot be replaced: it normalizes along")
-    assert "out of reach: inside" in notes["hiding"]
+    assert "inaccessible normalization: inside" in notes["hiding"]
     assert new(small.draw(2, 6, 6, 3)).shape == (2, 4)
     small.assert_kept(model, new)
 

@@ -83,7 +83,7 @@ def test_unknown_normalizations_are_listed(kit_name):
     for name, kind in wanted.items():
         assert found[name].old == kind and not found[name].new
         own = (
-            "computations of its own, call" if name == "halved" else "not know"
+            "its own computation, call" if name == "halved" else "not know"
         )
         assert own in found[name].note
     assert found["act"].note == "reads unit" and found["last"].new == ""
@@ -106,7 +106,7 @@ def test_nothing_but_unknown_ones(kit_name):
         evonorm_tf.convert(model, "evonorm_s0")
     said = str(caught.value)
     assert "nothing to replace" in said and "halved" in said
-    assert "computations of its own, call" in said
+    assert "its own computation, call" in said
 
 
 @cases.both_kerases
@@ -117,6 +117,6 @@ def test_inside_a_layer_it_is_out_of_reach(kit_name):
     each = keras.layers.TimeDistributed(inner, name="each")
     inputs = keras.Input((2, 6, 6, 4))
     model = keras.Model(inputs, each(inputs))
-    with pytest.raises(ValueError, match="out of reach: halved"):
+    with pytest.raises(ValueError, match="inaccessible normalization: halved"):
         evonorm_tf.convert(model, "evonorm_s0")
     assert np.all(np.isfinite(model(small.draw(1, 2, 6, 6, 4))))

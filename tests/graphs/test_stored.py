@@ -95,7 +95,7 @@ def test_a_file_that_is_none_says_what_is_wrong(content, message, refused):
         (text(nodes='"' + "n" * 10**6 + '"'), "`nodes` must be a list"),
         (text(name="NaN"), "name must be a string.*name=nan"),
         (text(name="[" * 100 + "]" * 100), "name must be a string"),
-        (text(**{"x" * 10_000: "0"}), "has the keys version, nodes"),
+        (text(**{"x" * 10_000: "0"}), "only the keys version, nodes"),
     ],
     ids=range(19),
 )

@@ -92,7 +92,7 @@ def test_report_names_the_largest_batch(compiler):
     assert found["batch"] == compiler[0] == 8
     assert list(found["steps"]) == ["model"]
     text = preflight.as_text(found)
-    assert "Largest batch of a chip: " in text and "/ None" not in text
+    assert "Largest batch per chip: " in text and "/ None" not in text
 
 
 def test_the_tpu_compiler_takes_it(tmp_path, monkeypatch):

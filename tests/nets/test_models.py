@@ -112,7 +112,7 @@ def test_errors_say_what_to_do():
         small("resnet_50")
     with pytest.raises(ValueError, match="evonorm_s0"):
         small("resnet50", "evonorm_s00")
-    with pytest.raises(TypeError, match="whole number"):
+    with pytest.raises(TypeError, match="integer"):
         small("resnet50", num_classes=10.0)
     with pytest.raises(ValueError, match="num_classes=0"):
         small("resnet50", num_classes=0)

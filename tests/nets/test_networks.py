@@ -119,7 +119,7 @@ def test_what_cannot_be_is_refused():
             nets.scaled("resnet50", stochastic_depth=rate)
     with pytest.raises(ValueError, match="head_scaling"):
         mobile.Size((), head_scaling="half")
-    with pytest.raises(ValueError, match="one entry a stage"):
+    with pytest.raises(ValueError, match="one entry per stage"):
         resnet.Size((1, 1))
 
 

@@ -63,7 +63,7 @@ def test_another_versions_journal_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(journal_lib, "VERSION", 0)
     with pytest.raises(ValueError, match=r"version=4 there and 0 now"):
         Journal(str(tmp_path), SETTINGS.identity())
-    with pytest.raises(ValueError, match=r"search of version 4, this is"):
+    with pytest.raises(ValueError, match=r"search of version 4, but this is"):
         Journal(str(tmp_path), None)
 
 

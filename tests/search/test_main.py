@@ -123,7 +123,7 @@ def test_a_full_disk_ends_the_run_with_the_way_out(
     monkeypatch.setattr(commands, "LocalPool", lambda settings: FakePool())
     monkeypatch.setattr(Journal, "record", full)
     assert command.main(["--debug", f"--output={tmp_path}"]) == 1
-    assert "disk is full. Everything finished is kept" in (
+    assert "disk is full. All finished stages are saved" in (
         capsys.readouterr().err
     )
 
@@ -140,7 +140,7 @@ def test_a_disk_that_fills_up_keeps_all_and_room_lets_it_go_on(
         assert command.main(given) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "Everything finished is kept" in capsys.readouterr().err
+    assert "All finished stages are saved" in capsys.readouterr().err
     kept = rows(tmp_path)
     assert kept
     assert command.main(given) == 0

@@ -47,7 +47,7 @@ def test_an_unreachable_address_makes_no_folder(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     given = ["--debug", "--ray=127.0.0.1:1", f"--output={folder}"]
     assert command.main(given) == 2
-    assert "No Ray cluster answers there" in capsys.readouterr().err
+    assert "No Ray cluster responds there" in capsys.readouterr().err
     assert not folder.exists()
 
 

@@ -66,7 +66,7 @@ def test_the_table_knows_a_layer_under_every_expression(folder):
     # The same function, and the same training from v0 = 0.
     assert table.find(graphs.parse("n13=max(x,zero)")) == relu
     assert table.find(graphs.parse("n12=square(v0); n13=max(n12,x)")) == relu
-    with pytest.raises(ValueError, match="no such layer"):
+    with pytest.raises(ValueError, match="does not have this layer"):
         table.find(graphs.NAMED["evonorm_s0"])
 
 
@@ -188,7 +188,7 @@ def test_tables_of_what_is_no_table_are_refused(tmp_path, folder, capsys):
     with pytest.raises(KilledError):
         exhausted(tmp_path, lives=4)
     assert command.main(["table", f"--output={tmp_path}"]) == 2
-    assert "run it to its end first" in capsys.readouterr().err
+    assert "run the search to its end first" in capsys.readouterr().err
     assert command.main(["replay", f"--output={tmp_path}"]) == 2
     assert "There is no table" in capsys.readouterr().err
     table = tmp_path / "other.json"

@@ -299,7 +299,7 @@ def page(results: list[dict[str, Any]]) -> str:
 _PAGE = """# Versions
 
 The layers need Keras 3.7 or newer, or tf_keras, and TensorFlow 2.16 or newer.
-TensorFlow is not installed by default, so that an existing installation is kept:
+TensorFlow is not installed by default, so an existing installation is kept:
 
 ```sh needs=install
 pip install .                  # keeps the TensorFlow that is installed

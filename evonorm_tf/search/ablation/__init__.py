@@ -1,9 +1,8 @@
-"""Does the search work? The paper's ablation, and a table to replay it on.
+"""The paper's ablation of the search, and a table for replaying searches.
 
-    python -m evonorm_tf.search.ablation arms --config=small \\
-        --output=runs/arms --set=cpu=600
+    python -m evonorm_tf.search.ablation arms --config=small --output=DIR
 
 `arms` defines random search and evolution with and without rejection, and
-`replay` runs them in milliseconds on an exhaustive table of a small space.
-Nothing of the search imports this package.
+`replay` runs them in milliseconds on an exhaustive table of a small space. The
+search does not import this package.
 """

@@ -1,6 +1,6 @@
-"""Compares the search with random search.
+r"""Compares the search with random search.
 
-    python -m evonorm_tf.search.ablation arms --config=small \\
+    python -m evonorm_tf.search.ablation arms --config=small \
         --output=runs/arms --set=cpu=600
     python -m evonorm_tf.search --config=exhaustive --output=runs/table
     python -m evonorm_tf.search.ablation table --output=runs/table
@@ -22,24 +22,24 @@ from evonorm_tf.search.ablation import arms, replay
 
 
 def run_arms(chosen: argparse.Namespace) -> None:
-    """Every arm at equal CPU seconds, one after the other, and the report."""
+    """Runs every arm with equal CPU seconds and writes the report."""
     settings = command_line.settings_of(chosen)
     if not settings.cpu:
         raise ValueError(
-            "Arms are compared at equal CPU seconds: give --set=cpu=SECONDS "
-            "of processor time for each. Received: cpu=0"
+            "Arms are compared at equal CPU seconds: pass --set=cpu=SECONDS, "
+            "the CPU time of each. Received: cpu=0"
         )
     for arm in arms.ARMS:
         folder = files.join(chosen.output, arms.folder(arm))
         Console().print(f"\n{arm}: {folder}", highlight=False)
         commands.search(arms.settings_of(arm, settings), folder, chosen.ray)
-        # The first arm's journal has them for all.
+        # The first arm's journal has them for all arms.
         settings = dataclasses.replace(settings, references=())
     commands.write_report(chosen)
 
 
 def make_table(chosen: argparse.Namespace) -> None:
-    """The table of an exhaustive search that has ended."""
+    """Writes the table of a finished exhaustive search."""
     path = files.join(chosen.output, replay.FILE)
     made = replay.collect(chosen.output)
     replay.write(made, path)
@@ -47,14 +47,14 @@ def make_table(chosen: argparse.Namespace) -> None:
     print(f"{path}: {len(made.rows)} layers, {passed} pass")
     ended, wrong = replay.early_exits(made)
     print(
-        f"the early exit would end {ended} trainings at their 40th step, and "
-        f"with them {wrong} of the layers that pass"
+        f"the early exit would end {ended} trainings at step 40, and thereby "
+        f"reject {wrong} of the layers that pass"
     )
 
 
 def run_replay(chosen: argparse.Namespace) -> None:
-    """The arms on a table, over many seeds."""
-    # Imported here: only figures need Matplotlib.
+    """Runs the arms on a table with many seeds."""
+    # Imported here because only figures need Matplotlib.
     from evonorm_tf import plots
     from evonorm_tf.search import charts
 
@@ -123,14 +123,14 @@ def _parser() -> argparse.ArgumentParser:
     add("table", make_table, "collect the table of an exhaustive search")
     one = add("replay", run_replay, "run the arms on a table, with many seeds")
     command_line.add_set(one)
-    one.add_argument("--table", help="table.json, if not that of --output")
+    one.add_argument("--table", help="table.json (default: in --output)")
     one.add_argument(
         "--seeds", type=command_line.count, default=200, help="searches per arm"
     )
     one.add_argument(
         "--trials",
         type=command_line.count,
-        help="trials per search; a third of the table's layers by default",
+        help="trials per search (default: a third of the table's layers)",
     )
     return parser
 

@@ -1,7 +1,7 @@
-"""The arms of the paper's ablation, on the same footing.
+"""The arms of the paper's ablation, under equal conditions.
 
-Equal space, cheap filters, fingerprint, proxy task and seeds; what differs
-is where a graph comes from and whether quality and stability reject it
+Space, cheap filters, fingerprint, proxy task and seeds are equal. The arms
+differ in how graphs are proposed and whether quality and stability reject them
 (Section 4, arXiv:2004.02967).
 """
 
@@ -21,7 +21,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "average": {"algorithm": "evolution", "criterion": "average"},
     "pareto": {"algorithm": "evolution", "criterion": "pareto"},
 }
-# (proposal, stage) -> what a worker would have found.
+# Maps (proposal, stage) to what a worker would have found.
 Measure = Callable[[Proposal, str], Outcome]
 
 
@@ -30,7 +30,7 @@ class Ended(NamedTuple):
 
     Attributes:
       graph: the graph.
-      cpu: seconds that all trials up to this one took.
+      cpu: CPU seconds of all trials up to this one.
       score: mean accuracy; 0 if it was rejected.
     """
 
@@ -40,29 +40,28 @@ class Ended(NamedTuple):
 
 
 def settings_of(arm: str, settings: Settings) -> Settings:
-    """The settings of an arm; all else is that of `settings`."""
+    """Returns the settings of an arm, otherwise those of `settings`."""
     if arm not in ARMS:
         raise ValueError(
-            f"An arm is one of {', '.join(ARMS)}. Received: arm={arm!r}"
+            f"An arm must be one of {', '.join(ARMS)}. Received: arm={arm!r}"
         )
     return dataclasses.replace(settings, **ARMS[arm])
 
 
 def folder(arm: str) -> str:
-    """An arm's name as a folder's."""
+    """Returns the name of an arm's folder."""
     return arm.replace("+", "_")
 
 
 def simulate(settings: Settings, measure: Measure, trials: int) -> list[Ended]:
-    """A search whose stages are looked up instead of computed.
+    """Simulates a search whose stages are looked up instead of computed.
 
-    The proposals, the stages and the verdicts are those of a real run with
-    one worker.
+    Proposals, stages and verdicts are those of a real run with one worker.
 
     Args:
       settings: of the search.
-      measure: gives the outcome of a stage.
-      trials: how many.
+      measure: returns the outcome of a stage.
+      trials: number of trials.
     """
     evolution, names = Evolution(settings), stages.names(settings)
     found, cpu = [], 0.0
@@ -87,5 +86,5 @@ def simulate(settings: Settings, measure: Measure, trials: int) -> list[Ended]:
 
 
 def task(proposal: Proposal, stage: str) -> Task:
-    """A task of a simulated search; its number says nothing."""
+    """Returns a task of a simulated search; its number is meaningless."""
     return Task(0, stage, proposal.graph.text())

@@ -1,14 +1,14 @@
-"""Searches replayed on a table of all layers of a small space.
+r"""Replays searches on a table of all layers of a small space.
 
     python -m evonorm_tf.search --config=exhaustive \
         --output=runs/table --set=data_dir=PATH
     python -m evonorm_tf.search.ablation table --output=runs/table
     python -m evonorm_tf.search.ablation replay --output=runs/table --seeds=200
 
-The first line trains every layer once; from then on a search costs
-milliseconds, its optimum is known, and hundreds of seeds can be compared. All
-arms are judged alike: the fitness of a layer is its mean accuracy if it passes
-quality and stability, else 0, whether or not the arm tested that.
+The first command trains every layer once. Afterwards a search takes
+milliseconds, its optimum is known, and hundreds of seeds can be compared. In
+all arms, the fitness of a layer is its mean accuracy if it passes quality and
+stability and otherwise 0, whether or not the arm tests that.
 """
 
 import bisect
@@ -38,7 +38,7 @@ class Table:
     """The results of every layer of a space.
 
     Args:
-      settings: that they were measured with.
+      settings: those of the measurements.
       rows: "graph", and "results" and "cpu" by stage.
     """
 
@@ -68,10 +68,10 @@ class Table:
         return statistics.fmean(found.values())
 
     def find(self, graph: Graph) -> int:
-        """The row of a graph, under whatever expression.
+        """Returns the row of a graph or of an equivalent expression.
 
         Raises:
-          ValueError: the table has no such layer.
+          ValueError: if the table does not have the layer.
         """
         name = key(graph)
         if name not in self._by_key:
@@ -82,15 +82,15 @@ class Table:
                     break
             else:
                 raise ValueError(
-                    "The table has no such layer: it must hold all of its "
-                    f"space. Received: {graph.text()!r}"
+                    "The table does not have this layer; it must contain all "
+                    f"layers of its space. Received: {graph.text()!r}"
                 )
         return self._by_key[name]
 
     def measure(self, proposal: Proposal, stage: str) -> Outcome:
-        """What a worker found, when the table was made."""
+        """Returns what a worker found when the table was written."""
         row = self.rows[self.find(proposal.graph)]
-        # The table's quality stage is the fitness of an arm that has none.
+        # For an arm without fitness, the quality stage takes its place.
         known = stage.replace("fitness/", "quality/")
         result = row["results"].get(known, {})
         error = "" if result else "no result in the table"
@@ -99,10 +99,10 @@ class Table:
 
 
 def collect(folder: str) -> Table:
-    """The table that an exhaustive search in a folder made.
+    """Collects the table from an exhaustive search in a folder.
 
     Raises:
-      ValueError: the search is another one, or not finished.
+      ValueError: if the search is not exhaustive or not finished.
     """
     journal = Journal(folder, None)
     try:
@@ -113,9 +113,9 @@ def collect(folder: str) -> Table:
     open_ = sum(trial.verdict is None for trial in trials)
     if settings.algorithm != "exhaustive" or open_ or not trials:
         raise ValueError(
-            "A table needs an exhaustive search that has ended: run it "
-            f"to its end first. Received: algorithm={settings.algorithm!r}, "
-            f"{len(trials)} trials, {open_} of them under way"
+            "A table needs a finished exhaustive search; run the search to "
+            f"its end first. Received: algorithm={settings.algorithm!r}, "
+            f"{len(trials)} trials, {open_} of them unfinished"
         )
     spent: dict[int, dict[str, float]] = {}
     for stage in measured:
@@ -136,14 +136,14 @@ def write(table: Table, path: str) -> None:
 
 
 def read(path: str) -> Table:
-    """The table in a file.
+    """Reads the table in a file.
 
     Raises:
-      ValueError: it is not there, or no table.
+      ValueError: if the file does not exist or is not a table.
     """
     if not files.is_file(path):
         raise ValueError(
-            "There is no table; make one with `python -m "
+            "There is no table; write one with `python -m "
             f"evonorm_tf.search.ablation table`. Received: path={path!r}"
         )
     try:
@@ -160,10 +160,10 @@ def read(path: str) -> Table:
 
 
 class Step(NamedTuple):
-    """A simulated search after a trial.
+    """The state of a simulated search after a trial.
 
     Attributes:
-      cpu: seconds that its stages took when the table was made.
+      cpu: CPU seconds of its stages when the table was written.
       best: fitness of the best layer so far.
     """
 
@@ -175,11 +175,11 @@ Curves = dict[str, list[list[Step]]]
 
 
 def run(table: Table, seeds: int, trials: int) -> Curves:
-    """Every arm over many seeds: by arm [seed][trial].
+    """Runs every arm with many seeds; returns results by arm [seed][trial].
 
     Args:
       table: of all layers.
-      seeds: searches of every arm.
+      seeds: number of searches per arm.
       trials: of every search.
     """
     found: Curves = {}
@@ -198,9 +198,9 @@ def run(table: Table, seeds: int, trials: int) -> Curves:
 
 
 def by_trials(curves: Curves) -> dict[str, list[list[float]]]:
-    """Best fitness by arm [seed][trial].
+    """Returns the best fitness by arm [seed][trial].
 
-    Rejection shows nothing here: it saves no trial, but the time of one.
+    Rejection makes no difference here: it saves time, not trials.
     """
     return {
         arm: [[step.best for step in seed] for seed in seeds]
@@ -211,11 +211,12 @@ def by_trials(curves: Curves) -> dict[str, list[list[float]]]:
 def by_cpu(
     curves: Curves, points: int
 ) -> tuple[list[float], dict[str, list[list[float]]]]:
-    """Best fitness by arm [seed][point], at equal CPU seconds.
+    """Returns the best fitness by arm [seed][point], at equal CPU seconds.
 
     Args:
-      curves: of `run`.
-      points: how many, equally spaced up to where the shortest search ended.
+      curves: from `run`.
+      points: number of points, equally spaced up to the end of the shortest
+        search.
 
     Returns:
       The CPU seconds of the points, and the fitnesses.
@@ -229,7 +230,7 @@ def by_cpu(
 
 
 def _sampled(seed: list[Step], at: Sequence[float]) -> list[float]:
-    """Best fitness after so many CPU seconds: of trials that had ended then."""
+    """Returns the best fitness of the trials that ended by each time."""
     times = [step.cpu for step in seed]
     places = [bisect.bisect_right(times, limit) for limit in at]
     return [seed[place - 1].best if place else 0.0 for place in places]
@@ -238,14 +239,14 @@ def _sampled(seed: list[Step], at: Sequence[float]) -> list[float]:
 def summary(
     table: Table, values: dict[str, list[list[float]]], after: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Regret against the optimum and its 95 % band, by arm and place.
+    """Summarizes regret and its 95 % band, by arm and place.
 
     The band is that of the median over the seeds, by bootstrap. `top` is the
-    share of seeds that found one of the best hundredth of the table.
+    fraction of seeds that found one of the best hundredth of the table.
 
     Args:
       table: of all layers.
-      values: of `by_trials` or `by_cpu`.
+      values: from `by_trials` or `by_cpu`.
       after: places in them, from 1.
     """
     optimum = max(table.fitness)
@@ -271,11 +272,11 @@ def summary(
 
 
 def early_exits(table: Table) -> tuple[int, int]:
-    """What the early exit would have done to the layers of a table.
+    """Returns what the early exit would do to the layers of a table.
 
     Returns:
-      How many trainings of any anchor it would have ended at step 40, and
-      how many of the layers that pass are among those trained so.
+      The number of trainings of any anchor that it would end at step 40, and
+      how many of the layers that pass would be affected.
     """
     ended, wrong = 0, 0
     for row, fitness in zip(table.rows, table.fitness):
