@@ -138,7 +138,7 @@ def test_wrong_entries_are_named(case):
     without = {k: v for k, v in state.items() if k != name}
     with pytest.raises(ValueError, match=f"Missing: {name}"):
         efficientnet_lite.load(without, SIZE)
-    with pytest.raises(ValueError, match="Not known: extra"):
+    with pytest.raises(ValueError, match="Unknown: extra"):
         efficientnet_lite.load(state | {"extra": np.zeros(3)}, SIZE)
     expected = rf"{name} \[4, 1, 5, 5\], not \[16, 1, 5, 5\]"
     with pytest.raises(ValueError, match=expected):

@@ -241,7 +241,7 @@ def test_wrong_entries_are_named():
     without = {k: v for k, v in state.items() if k != name}
     with pytest.raises(ValueError, match=f"Missing: {name}"):
         timm.load(without, size)
-    with pytest.raises(ValueError, match="Not known: extra"):
+    with pytest.raises(ValueError, match="Unknown: extra"):
         timm.load(state | {"extra": np.zeros(3)}, size)
     narrow = state | {name: state[name][:8]}
     expected = rf"{name} \[8, 64, 3, 3\], not \[64, 64, 3, 3\]"
