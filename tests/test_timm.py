@@ -253,7 +253,7 @@ def test_wrong_entries_are_named():
     # B0 reads what these weights do not have; S1 has no v.
     with pytest.raises(ValueError, match=r"Missing: stem\.norm1\.running_var"):
         timm.load(state, size, "evonorm_b0")
-    with pytest.raises(ValueError, match=r"Not known: stem\.norm1\.v"):
+    with pytest.raises(ValueError, match=r"Unknown: stem\.norm1\.v"):
         timm.load(state, size, "evonorm_s1")
 
 

@@ -82,9 +82,7 @@ def test_unknown_normalizations_are_listed(kit_name):
         wanted["rms"] = "RMSNormalization"
     for name, kind in wanted.items():
         assert found[name].old == kind and not found[name].new
-        own = (
-            "its own computation, call" if name == "halved" else "not know"
-        )
+        own = "its own computation, call" if name == "halved" else "not know"
         assert own in found[name].note
     assert found["act"].note == "reads unit" and found["last"].new == ""
     small.assert_kept(model, new)
