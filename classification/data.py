@@ -25,6 +25,7 @@ from classification.datasets import (
 )
 from classification.settings import Data
 from classification.sources import Memory, Source
+from training import commands
 from training.images import batches
 from training.images.order import Order
 
@@ -95,13 +96,11 @@ def _finish(source, config, numbers, images, labels):
 def _main() -> None:
     from classification import check  # It imports what is above.
 
-    commands = {"check": check.main}
-    if len(sys.argv) < 2 or sys.argv[1] not in commands:
+    verbs = {"check": check.main}
+    if len(sys.argv) < 2 or sys.argv[1] not in verbs:
         sys.exit("Usage: python -m classification.data check --help")
-    try:
-        sys.exit(commands[sys.argv[1]](sys.argv[2:]))
-    except (OSError, ValueError) as error:  # For users: no traceback.
-        sys.exit(f"ERROR: {error}")
+    with commands.messages():
+        sys.exit(verbs[sys.argv[1]](sys.argv[2:]))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ import time
 from typing import Self
 
 import tf_keras
-from absl import app, flags
+from absl import flags
 
 from classification import data, report, task
 from classification.report import Run
 from evonorm_tf import files
-from training import config, driver, progress, runs
+from training import commands, config, driver, progress, runs
 from training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -157,4 +157,4 @@ def main(_: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("model_dir", "runs/demo", "Where the runs go.")
     flags.DEFINE_float("epochs", EPOCHS, "Passes over the digits, each run.")
-    app.run(main)
+    commands.run(main)

@@ -24,7 +24,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from absl import app, flags
+from absl import flags
 
 from classification import data as data_lib
 from classification import restore
@@ -34,6 +34,7 @@ from evonorm_tf import files
 from evonorm_tf.exporting import check, inference_form
 from evonorm_tf.exporting.formats import FORMATS as ALL_FORMATS
 from evonorm_tf.exporting.formats import Source
+from training import commands
 from training import flags as training_flags
 from training.images import decoding
 
@@ -219,4 +220,4 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("checkpoint", "latest", "latest, best or a path.")
     flags.mark_flags_as_required(["model_dir", "output_dir"])
-    app.run(main)
+    commands.run(main)

@@ -7,6 +7,7 @@ python -m detection.data check --help
 import sys
 
 from detection import check, convert
+from training import commands
 
 _COMMANDS = {"convert": convert.main, "check": check.main}
 
@@ -14,10 +15,8 @@ _COMMANDS = {"convert": convert.main, "check": check.main}
 def _main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in _COMMANDS:
         sys.exit(__doc__)
-    try:
+    with commands.messages():
         sys.exit(_COMMANDS[sys.argv[1]](sys.argv[2:]))
-    except (OSError, ValueError) as error:  # For users: no traceback.
-        sys.exit(f"ERROR: {error}")
 
 
 if __name__ == "__main__":

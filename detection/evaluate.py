@@ -20,17 +20,17 @@ what they are.
 import contextlib
 import importlib.util
 import io
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from pycocotools import coco, cocoeval
 
 from detection import coco_format, coco_json, ground_truth, masks
 from detection.coco_format import Counts, Faults
 from detection.ground_truth import GroundTruth
+from training import commands
 
 Results = list[dict]
 # COCO's order of figures, by the Model Garden's names.
@@ -356,13 +356,9 @@ def table(figures: dict[str, float]) -> str:
 def main(_: list[str]) -> None:
     """Prints the figures of a file."""
     flag, counts = flags.FLAGS, Counts()
-    try:
-        figures = score_file(
-            *(flag.results, flag.annotations, flag.missing, flag.backend),
-            counts,
-        )
-    except (OSError, ValueError) as error:  # For users: no traceback.
-        sys.exit(f"ERROR: {error}")
+    figures = score_file(
+        *(flag.results, flag.annotations, flag.missing, flag.backend), counts
+    )
     print("\n".join([*counts.lines(coco_format.FILLED), table(figures)]))
 
 
@@ -377,4 +373,4 @@ if __name__ == "__main__":
     )
     flags.DEFINE_enum("backend", BACKENDS[0], BACKENDS, "What computes them.")
     flags.mark_flags_as_required(["results", "annotations"])
-    app.run(main)
+    commands.run(main)

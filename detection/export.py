@@ -19,11 +19,12 @@ import json
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from detection import detector, draw, predict, restore
 from evonorm_tf import files
 from evonorm_tf.exporting import formats, inference_form
+from training import commands
 from training import flags as training_flags
 
 NAME = "saved_model"
@@ -161,4 +162,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("checkpoint", "latest", "latest, best or a path.")
     flags.DEFINE_multi_string("image", [], "Image to compare on.")
     flags.mark_flags_as_required(["output_dir"])
-    app.run(main)
+    commands.run(main)

@@ -12,10 +12,11 @@ import json
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from detection import detector, draw, ground_truth, restore
 from evonorm_tf import files
+from training import commands
 from training import flags as training_flags
 from training.images import decoding
 
@@ -129,4 +130,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("annotations", None, "COCO's JSON, for the names.")
     flags.DEFINE_float("threshold", 0.5, "Least score that is drawn.")
     flags.mark_flags_as_required(["image"])
-    app.run(main)
+    commands.run(main)

@@ -12,10 +12,11 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from detection import coco_json, ground_truth
 from evonorm_tf import files
+from training import commands
 
 
 def choose(
@@ -87,4 +88,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("most_objects", 3, "In an image, at most.")
     flags.DEFINE_float("least_area", 0.03, "Of an object in its image.")
     flags.mark_flags_as_required(["annotations", "output"])
-    app.run(main)
+    commands.run(main)

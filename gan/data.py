@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from gan import architectures, stream
 from gan.experiment import Data, Model
-from training import datasets
+from training import commands, datasets
 from training.images import batches, readers
 from training.images.order import ALONE, Order, Share
 
@@ -242,13 +242,11 @@ def _encoding(builder: Any, split: str) -> str:
 def _main() -> None:
     from gan import check  # It imports what is above.
 
-    commands = {"check": check.main}
-    if len(sys.argv) < 2 or sys.argv[1] not in commands:
+    verbs = {"check": check.main}
+    if len(sys.argv) < 2 or sys.argv[1] not in verbs:
         sys.exit("Usage: python -m gan.data check --help")
-    try:
-        sys.exit(commands[sys.argv[1]](sys.argv[2:]))
-    except (OSError, ValueError) as error:  # For users: no traceback.
-        sys.exit(f"ERROR: {error}")
+    with commands.messages():
+        sys.exit(verbs[sys.argv[1]](sys.argv[2:]))
 
 
 if __name__ == "__main__":

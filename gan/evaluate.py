@@ -8,9 +8,10 @@ Prints the numbers and how they were made, and leaves both in a file of their
 own in the run's directory: evaluation.json is of the run's own evaluations.
 """
 
-from absl import app, flags
+from absl import flags
 
 from gan import evaluation, restore
+from training import commands
 from training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -45,4 +46,4 @@ if __name__ == "__main__":
         "params_override", None, "Laid over the run's config: a.b=c,..."
     )
     flags.mark_flag_as_required("checkpoint")
-    app.run(main)
+    commands.run(main)

@@ -10,12 +10,11 @@ wrote of it. Prints the numbers, how they were made, and what of the folders
 was left out.
 """
 
-import sys
-
 from absl import app, flags
 
 from gan import experiment, sets
 from gan.metrics import extractor, measure, reference
+from training import commands
 from training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -98,13 +97,10 @@ def main(arguments: list[str]) -> None:
         kernel_block=FLAGS.kernel_block,
         kernel_blocks=FLAGS.kernel_blocks,
     )
-    try:
-        extract = measure.open_extractor(settings)
-        found, about = compare(
-            *arguments[1:], extract, settings, FLAGS.tfds_data_dir, FLAGS.keep
-        )
-    except (OSError, ValueError) as error:
-        sys.exit(f"gan.fid: {error}")
+    extract = measure.open_extractor(settings)
+    found, about = compare(
+        *arguments[1:], extract, settings, FLAGS.tfds_data_dir, FLAGS.keep
+    )
     for name, value in found.items():
         print(f"{name:32} {value:12.5f}")
     print(about)
@@ -130,4 +126,4 @@ if __name__ == "__main__":
         "kernel_block", 1000, "Images a block of the kernel distance; 0: none."
     )
     flags.DEFINE_integer("kernel_blocks", 10, "Blocks, at most.")
-    app.run(main)
+    commands.run(main)

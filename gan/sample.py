@@ -9,11 +9,12 @@ A grid has a class a column; a truncation sweep a threshold a row; an
 interpolation goes from one latent to another, a class a row.
 """
 
-from absl import app, flags
+from absl import flags
 
 from evonorm_tf import files
 from gan import restore, sampling
 from gan.evaluation import SAMPLES
+from training import commands
 from training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -66,4 +67,4 @@ if __name__ == "__main__":
         "params_override", None, "Laid over the run's config: a.b=c,..."
     )
     flags.mark_flag_as_required("checkpoint")
-    app.run(main)
+    commands.run(main)
