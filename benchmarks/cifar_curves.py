@@ -9,16 +9,16 @@ range.
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from configs import tables
-from configs.tables import classification, measured, results
+from classification.tables import TABLES
 from evonorm_tf import plots
+from training import runs
+from training.report import measured, results
 
 # Accuracy in % by epoch; one for each seed, by layer.
 Curves = Mapping[str, list[dict[float, float]]]
@@ -31,27 +31,26 @@ def of_runs(root: pathlib.Path) -> dict[str, Curves]:
     Args:
       root: a folder of runs, however deep.
     """
-    found = results.sort(results.read([str(root)]), tables.ROWS)
+    found = results.sort(results.read([str(root)]), TABLES.rows())
     panels: dict[str, dict[str, list]] = {}
-    for column in classification.CIFAR.columns:
-        for layer in classification.CIFAR.values:
+    table = TABLES.tables["cifar"]
+    for column in table.columns:
+        for layer in table.values:
             for run in found.by_row.get(f"{column.recipe.id}/{layer}", []):
-                path = root.parent / run.folder / "metrics.jsonl"
-                curve = _curve(path, column.recipe.examples, run)
+                place = runs.Run(root.parent / run.folder)
+                curve = _curve(place, column.recipe.examples, run)
                 panel = panels.setdefault(column.heading, {})
                 panel.setdefault(layer, []).append(curve)
     return panels
 
 
 def _curve(
-    path: pathlib.Path, examples: int, run: results.Run
+    place: runs.Run, examples: int, run: results.Run
 ) -> dict[float, float]:
-    lines = map(json.loads, path.read_text("utf-8").splitlines())
     batch = run.settings[_KEYS[0]]
     return {
         line["step"] * batch / examples: 100 * line["accuracy"]
-        for line in lines
-        if line["kind"] == "eval"
+        for line in place.metrics("eval")
     }
 
 

@@ -31,7 +31,7 @@ import tensorflow as tf
 import tf_keras
 
 from classification import task as task_lib
-from configs import tables
+from classification.tables import TABLES
 from evonorm_tf import conversion, legacy
 from training import config
 
@@ -118,7 +118,7 @@ def prepare(
         changes["task"]["train_data"] |= digits
         changes["task"]["validation_data"] |= digits
         changes["task"]["model"]["max_depth"] = 1
-    row = tables.find(f"{RECIPE}/{trial.layer}")
+    row = TABLES.find(f"{RECIPE}/{trial.layer}")
     params = config.parse(row=row, params_override=changes)
     return params, task_lib.prepare(params)
 

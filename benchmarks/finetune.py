@@ -37,10 +37,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from classification import data
+from classification import datasets
 from classification.settings import Data
-from classification.sources import Source
 from evonorm_tf import conversion, efficientnet_lite
+from training.images.sources import Source
 
 ARMS = ("bn_frozen", "bn_trained", "gn_silu", "evonorm_s0", "evonorm_b0")
 # (x - 127) / 128, of x / 255.
@@ -127,7 +127,7 @@ def batches(
     def enlarge(images, labels):
         return tf.image.resize(images, side), labels["label"]
 
-    return data.inputs(source, config).map(enlarge).prefetch(2)
+    return datasets.inputs(source, config).map(enlarge).prefetch(2)
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -270,7 +270,7 @@ def main() -> None:
             )
         results = document["results"]
     sources = tuple(
-        data.open_source(
+        datasets.open_source(
             Data(
                 dataset="cifar10",
                 split=split,

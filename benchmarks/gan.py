@@ -24,7 +24,6 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import record
-from configs import tables
 from evonorm_tf import catalog
 from gan import (
     experiment,  # noqa: F401  Registers the experiments.
@@ -32,6 +31,7 @@ from gan import (
 )
 from gan.metrics import frechet
 from gan.metrics.moments import Moments
+from gan.tables import TABLES
 from training import config
 
 BASELINE = "bn_relu"
@@ -48,7 +48,7 @@ def step(layer: str, width: int, batch: int) -> Callable[[], None]:
       width: of both networks.
       batch: images a step.
     """
-    params = config.parse(row=tables.find(f"{_RECIPE}/{layer}"))
+    params = config.parse(row=TABLES.find(f"{_RECIPE}/{layer}"))
     model = params.task.model
     model.generator_width = model.discriminator_width = width
     made = trainer.Trainer(params, tf.distribute.get_strategy(), [])

@@ -32,7 +32,7 @@ from official.vision.dataloaders import classification_input, tfds_factory
 from official.vision.ops import augment
 
 from benchmarks import record
-from classification import data, garden, mixing, randaugment
+from classification import datasets, garden, mixing, randaugment
 from classification.settings import Data
 
 _HERE = pathlib.Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ Pipeline = Callable[[], tf.data.Dataset]
 
 def write_tfrecords(root: str, source: Data, shards: int = 4) -> str:
     """Writes `source` in the standard layout; returns a pattern."""
-    opened = data.open_source(source, CLASSES)
+    opened = datasets.open_source(source, CLASSES)
     writers = [
         tf.io.TFRecordWriter(f"{root}/train-{k:05d}-of-{shards:05d}")
         for k in range(shards)
@@ -66,8 +66,8 @@ def write_tfrecords(root: str, source: Data, shards: int = 4) -> str:
 
 def ours(config: Data) -> Pipeline:
     """Returns this project's pipeline."""
-    source = data.open_source(config, CLASSES)
-    return lambda: data.inputs(source, config)
+    source = datasets.open_source(config, CLASSES)
+    return lambda: datasets.inputs(source, config)
 
 
 def model_gardens(layers: int, batch: int, **location: str) -> Pipeline:

@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 import tf_keras
 
-from benchmarks import kept, record
+from benchmarks import activation_memory, record
 from evonorm_tf import catalog, legacy
 from evonorm_tf.ops import settings
 from evonorm_tf.ops import tensorflow as backend
@@ -175,8 +175,10 @@ def measure(
                 else None,
                 "ms": round(statistics.median(times[name]), 3),
                 "first_call_s": round(first[name], 2),
-                "kept_bytes": kept.kept_bytes(layers[name], shape),
-                "kept_bytes_autodiff": kept.kept_bytes(layers[autodiff], shape)
+                "kept_bytes": activation_memory.kept_bytes(layers[name], shape),
+                "kept_bytes_autodiff": activation_memory.kept_bytes(
+                    layers[autodiff], shape
+                )
                 if autodiff in layers
                 else None,
                 "copy_bandwidth_fraction": round(fraction, 3),

@@ -1,18 +1,24 @@
-"""Opens a data set by what its config names."""
+"""Data sets: TFDS ones by name, TFRecords, folders of images, and digits.
+
+A small set whose images share one size is decoded once and held in memory
+(`Memory`); any other is read as it is trained on, each JPEG decoded once and
+only where it is cropped (`Files`). Both give the same thing: batch k of a
+run is a pure function of (seed, k), wherever the run was started and on
+however many hosts.
+"""
 
 import dataclasses
 import functools
-import math
 
-import numpy as np
 import tensorflow as tf
 
+from classification import augment, decode, garden, mixing
 from classification.settings import Data
-from classification.sources import Memory, Records, Source
 from evonorm_tf import files
 from evonorm_tf.errors import did_you_mean
-from training import datasets
-from training.images import folders, readers, records
+from training.images import batches, folders, readers, records, sources
+from training.images.order import Order
+from training.images.sources import Files, Memory, Source
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
 AUGMENTERS = ("stateless", "official")
@@ -68,6 +74,60 @@ def open_source(config: Data, num_classes: int) -> Source:
     return dataclasses.replace(source, classes=num_classes)
 
 
+def inputs(
+    source: Source,
+    config: Data,
+    start_step: int = 0,
+    context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
+    """Batches of (images, {"label": [N], "weight": [N]}).
+
+    With MixUp or CutMix also "target" [N, classes], the mixed labels. Both
+    mix inside one replica's batch.
+
+    Training goes on for ever from `start_step`; evaluation is one pass, its
+    last batch filled up with examples of weight 0, so that every replica
+    always has a whole one.
+
+    Args:
+      source: the opened data set.
+      config: how to read it.
+      start_step: the global step that training goes on from.
+      context: which of several input pipelines this is. Each reads its own
+        share, and the batch does not depend on how many there are.
+    """
+    loading = {
+        "context": context,
+        "at_once": isinstance(source, Memory),
+        "finish": functools.partial(_finish, source, config),
+    }
+    load, batch = decode.decoder(source, config), config.global_batch_size
+    if not config.is_training:
+        return batches.evaluation(source.reader, load, batch, **loading)
+    order = Order(config.seed, batch, config.shuffle_buffer_size)
+    return batches.training(source.reader, load, order, start_step, **loading)
+
+
+def _finish(source, config, numbers, images, labels):
+    """Normalises a batch, says which examples count, mixes them."""
+    counts = numbers < source.examples
+    if config.is_training:
+        counts = tf.ones_like(counts)
+    targets = {"label": labels, "weight": tf.cast(counts, tf.float32)}
+    images = augment.normalize(images, config.mean, config.std)
+    if config.is_training and (config.mixup_alpha or config.cutmix_alpha):
+        mix = (images, labels, source.classes)
+        mix += (config.mixup_alpha, config.cutmix_alpha)
+        if config.augmenter == "official":
+            images, target = garden.mix(*mix)
+        else:
+            seed = tf.stack([config.seed, numbers[0]])
+            seed = tf.random.experimental.stateless_fold_in(seed, 2)
+            images, target = mixing.mix(*mix, seed)
+        targets["target"] = target
+    return images, targets
+
+
 def validate(config: Data) -> None:
     """Raises ValueError for settings that cannot be."""
     choices = (("augmentation", AUGMENTATIONS), ("augmenter", AUGMENTERS))
@@ -102,7 +162,7 @@ def validate(config: Data) -> None:
         )
 
 
-def beside(validation: Data, training: Data) -> Data:
+def located_as(validation: Data, training: Data) -> Data:
     """Validation settings, with where the data lie from the training ones.
 
     Raises:
@@ -171,20 +231,15 @@ def _digits(num_classes: int, config: Data) -> Source:
             "dataset=jpeg_digits. Received: dataset='digits', "
             f"image_size={config.image_size}"
         )
-    images, labels = datasets.digits(config.split)
+    images, labels = sources.digits(config.split)
     few = labels < num_classes
     return Memory(images[few], labels[few], min(num_classes, 10))
 
 
 def _jpeg_digits(num_classes: int, config: Data) -> Source:
-    content, labels = datasets.jpeg_digits(config.split)
-    few = np.flatnonzero(labels < num_classes)
-    reader = readers.Listed(
-        tf.constant([content[k] for k in few], tf.string),
-        tf.constant(labels[few]),
+    return sources.open_jpeg_digits(
+        config.split, config.image_size or 64, num_classes
     )
-    classes = min(num_classes, 10)
-    return Records(reader, classes, config.image_size or 64)
 
 
 def _location(config: Data, example: str) -> str:
@@ -215,7 +270,7 @@ def _tfrecords(config: Data) -> Source:
     shards = map(readers.Shard, found, counts)
     reader = readers.Shards(tuple(shards), _parser(config.label_offset))
     # How many classes there are, such files do not say.
-    return Records(reader, 0, config.image_size or _SIZE)
+    return Files(reader, 0, config.image_size or _SIZE)
 
 
 def _folder(config: Data) -> Source:
@@ -225,7 +280,7 @@ def _folder(config: Data) -> Source:
     reader = readers.Listed(
         tf.constant(found.paths), tf.constant(found.labels, tf.int32), True
     )
-    return Records(
+    return Files(
         reader,
         len(found.names),
         config.image_size or _SIZE,
@@ -236,22 +291,13 @@ def _folder(config: Data) -> Source:
 
 def _tfds(config: Data) -> Source:
     """A TFDS data set, in memory if it is small and of one image size."""
-    builder, examples = datasets.tfds_builder(
-        config.dataset, config.split, config.tfds_data_dir
+    return sources.open_tfds(
+        config.dataset,
+        config.split,
+        config.tfds_data_dir,
+        config.image_size or _SIZE,
+        0 if config.image_size else _MEMORY_LIMIT,
     )
-    label = builder.info.features["label"]
-    classes = getattr(label, "num_classes", None) or 0
-    names = tuple(label.names) if classes else ()
-    shape = builder.info.features["image"].shape
-    small = None not in shape and examples * math.prod(shape) < _MEMORY_LIMIT
-    if small and not config.image_size and examples:
-        images, labels = datasets.in_memory(builder, config.split, examples)
-        return Memory(images, labels, classes, names)
-    reader = readers.Shards(
-        tuple(datasets.tfds_shards(builder, config.split)),
-        functools.partial(datasets.tfds_parse, builder),
-    )
-    return Records(reader, classes, config.image_size or _SIZE, names)
 
 
 def _parser(label_offset: int) -> readers.Parse:

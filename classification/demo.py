@@ -15,7 +15,7 @@ from typing import Self
 import tf_keras
 from absl import flags
 
-from classification import data, report, task
+from classification import datasets, report, task, train
 from classification.report import Run
 from evonorm_tf import files
 from training import commands, config, driver, progress, runs
@@ -78,7 +78,7 @@ class Demo:
         """Test accuracy of a run in [0, 1]: recorded, resumed or made."""
         folder = runs.Run(files.join(self._root, run.directory))
         params = parameters(run, self._epochs)
-        prepared = task.prepare(params)
+        task.prepare(params)
         steps = params.trainer.train_steps
         params.trainer.override(
             {
@@ -98,7 +98,7 @@ class Demo:
             tf_keras.backend.clear_session()
             part = _Part(self, run)
             result = driver.run(
-                params, prepared, "train_and_eval", folder.folder, part
+                params, train.HEAD, "train_and_eval", folder.folder, part
             )
             accuracy = result.metrics["accuracy"]
             folder.write_json({"accuracy": accuracy}, RESULT_FILE)
@@ -148,7 +148,7 @@ def main(_: list[str]) -> None:
     seconds = time.monotonic() - began
     # The test set alone: its size says how fine the accuracies are.
     digits = parameters(grid()[0], FLAGS.epochs).task.validation_data
-    examples = data.open_source(digits, num_classes=10).examples
+    examples = datasets.open_source(digits, num_classes=10).examples
     paths = report.write(FLAGS.model_dir, accuracies, FLAGS.epochs, examples)
     print(f"\n{report.table(accuracies)}\n")
     print(f"{progress.duration(seconds)}. Report: {', '.join(paths)}")

@@ -2,7 +2,9 @@
 
 from official.modeling import optimization
 
+from classification import settings
 from classification.settings import Data, Model, Task
+from evonorm_tf import nets
 from training import config, driver, strategy
 from training.schedule import Schedule
 
@@ -74,3 +76,22 @@ def imagenet() -> config.Experiment:
     data = Data(dataset="imagenet2012", global_batch_size=1024, image_size=None)
     schedule = Schedule(decay="stepwise", validation_epochs=1.0)
     return _experiment(Model(), data, "validation", schedule)
+
+
+def fill_in(params: settings.Task) -> None:
+    """Puts the network's own settings where the config leaves them to it.
+
+    Args:
+      params: the task's config, changed in place.
+
+    Raises:
+      ValueError: an unknown network.
+    """
+    network = nets.get(params.model.network)
+    if params.model.dropout is None:
+        params.model.dropout = network.dropout
+    if params.model.stochastic_depth is None:
+        params.model.stochastic_depth = network.stochastic_depth
+    for part in (params.train_data, params.validation_data):
+        if part.image_size is None:
+            part.image_size = network.image_size

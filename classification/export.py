@@ -18,7 +18,6 @@ error.
 """
 
 import functools
-import json
 import pathlib
 
 import numpy as np
@@ -26,15 +25,15 @@ import tensorflow as tf
 import tf_keras
 from absl import flags
 
-from classification import data as data_lib
-from classification import restore
+from classification import datasets, task
 from classification.augment import center_window, normalize, resize
 from classification.settings import Data
 from evonorm_tf import files
 from evonorm_tf.exporting import check, inference_form
 from evonorm_tf.exporting.formats import FORMATS as ALL_FORMATS
 from evonorm_tf.exporting.formats import Source
-from training import commands
+from training import commands, saved
+from training import export as export_lib
 from training import flags as training_flags
 from training.images import decoding
 
@@ -125,10 +124,11 @@ def export(
         raise ValueError(
             f"The formats are {', '.join(FORMATS)}. Received: {formats}"
         )
-    run = restore.restore(model_dir, checkpoint)
+    run = task.restore(model_dir, checkpoint)
     data = run.params.task.validation_data
     # Older runs do not say; a size in their config does.
-    resized = run.about.get("resized", bool(data.image_size))
+    facts = run.run.facts()
+    resized = facts.get("resized", bool(data.image_size))
     images = _real(run) if "tflite_int8" in formats else _noise(run)
     compared = images[:_CHECKED]
     wanted = Classifier(run.model, data, resized).images(compared)
@@ -138,22 +138,30 @@ def export(
         served.images.get_concrete_function()
         others = served.others()
     source = Source(run.model, served.images, images, others)
-    with files.staging(output_dir, last="export.json") as aside:
+    with export_lib.staging(run, output_dir) as (folder, about):
         done = {}
         for name in formats:
-            path = pathlib.Path(aside, ALL_FORMATS[name].file)
+            path = pathlib.Path(folder, ALL_FORMATS[name].file)
             done[name] = check.write(name, source, path, expected, tolerance)
-        _write_about(run, aside, done, left)
+        classes = [str(k) for k in range(run.params.task.model.num_classes)]
+        names = facts.get("classes") or classes
+        files.write(files.join(folder, "labels.txt"), "\n".join(names) + "\n")
+        about |= {
+            "input": [None, *run.model.input_shape[1:]],
+            "relative_differences": {k: v.difference for k, v in done.items()},
+            "files": {k: v._asdict() for k, v in done.items()},
+            "not_folded": left,
+        }
     return done
 
 
-def _noise(run: restore.Restored) -> np.ndarray:
+def _noise(run: saved.Restored) -> np.ndarray:
     """uint8 images, [N, H, W, C]: a comparison needs no data."""
     shape = [_CHECKED, *run.model.input_shape[1:]]
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def _real(run: restore.Restored) -> np.ndarray:
+def _real(run: saved.Restored) -> np.ndarray:
     """uint8 images of the training data, without augmentation."""
     settings = run.params.task.train_data.replace(
         global_batch_size=_RANGES,
@@ -162,34 +170,9 @@ def _real(run: restore.Restored) -> np.ndarray:
         **{"mixup_alpha": 0.0, "cutmix_alpha": 0.0},
         **{"mean": [0.0], "std": [1 / 255]},  # Pixels, 0 to 255.
     )
-    source = data_lib.open_source(settings, run.params.task.model.num_classes)
-    images, _ = next(iter(data_lib.inputs(source, settings)))
+    source = datasets.open_source(settings, run.params.task.model.num_classes)
+    images, _ = next(iter(datasets.inputs(source, settings)))
     return np.rint(images).astype(np.uint8)
-
-
-def _write_about(
-    run: restore.Restored,
-    folder: str,
-    done: dict[str, check.Checked],
-    left: list[str],
-) -> None:
-    classes = run.params.task.model.num_classes
-    names = run.about.get("classes") or [str(k) for k in range(classes)]
-    files.write(files.join(folder, "labels.txt"), "\n".join(names) + "\n")
-    about = {
-        "checkpoint": run.path,
-        "step": run.step,
-        "weights": "averaged" if run.averaged else "as trained",
-        "metrics": run.metrics,
-        "input": [None, *run.model.input_shape[1:]],
-        "relative_differences": {k: v.difference for k, v in done.items()},
-        "files": {k: v._asdict() for k, v in done.items()},
-        "not_folded": left,
-        "run": run.about,
-        "config": run.params.as_dict(),
-    }
-    text = json.dumps(about, indent=2) + "\n"
-    files.write(files.join(folder, "export.json"), text)
 
 
 def main(_: list[str]) -> None:
@@ -212,12 +195,9 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model_dir", None, "The run's directory.")
-    flags.DEFINE_string("output_dir", None, "Where the export goes.")
+    export_lib.define_flags()
     flags.DEFINE_list("format", "saved_model", f"Of {', '.join(FORMATS)}.")
     flags.DEFINE_float(
         "tolerance", None, "Largest relative difference of a logit."
     )
-    flags.DEFINE_string("checkpoint", "latest", "latest, best or a path.")
-    flags.mark_flags_as_required(["model_dir", "output_dir"])
     commands.run(main)

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from classification.settings import Task
-from configs.tables import results
 from training import runs, same_experiment
+from training.report import results
 
 # Of what decides a run's result, what may differ between those of a figure:
 # the layer and the batch, and with the batch the rate that follows from it.
@@ -148,7 +148,7 @@ def _settings(params: dict[str, Any]) -> dict[str, Any]:
     dtype = flat.get("runtime.mixed_precision_dtype")
     return {
         key: value
-        for key, value in same_experiment.deciding(flat, "row").items()
+        for key, value in same_experiment.relevant(flat, "row").items()
         if not key.startswith(_VARIED)
     } | {"runtime.mixed_precision_dtype": dtype or "float32"}
 

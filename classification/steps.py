@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 from official.modeling import optimization
 
-from classification import settings, task
+from classification import experiment, settings, task
 from evonorm_tf import nets, preflight
 from training import accumulation, config, preflights, schedule
 
@@ -45,7 +45,7 @@ def preflight_module(
     params = params.replace()  # A copy.
     one = params.task
     one.model.norm_act.name = layer or one.model.norm_act.name
-    task.fill_in(one)
+    experiment.fill_in(one)
     # The data give the step its images' size and nothing else.
     side = one.train_data.image_size or nets.get(one.model.network).image_size
     for data, split in (

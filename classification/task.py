@@ -7,11 +7,10 @@ import tensorflow as tf
 import tf_keras
 from official.core import base_task, task_factory
 
-from classification import data, settings
-from classification import experiment as _registers  # noqa: F401
-from classification.sources import Records
+from classification import datasets, experiment, settings
 from evonorm_tf import legacy, nets
-from training import average, config, noise, schedule
+from training import average, config, dropout_seed, runs, saved, schedule
+from training.images.sources import Files, Source
 
 # AutoGraph would rewrite every layer's source for control flow that none of
 # it has: a third of the time to the first step of a small network.
@@ -36,25 +35,6 @@ def decayed_weights(model: tf_keras.Model) -> list[tf.Variable]:
     return [w for w in model.trainable_weights if id(w) not in owned]
 
 
-def fill_in(params: settings.Task) -> None:
-    """Puts the network's own settings where the config leaves them to it.
-
-    Args:
-      params: the task's config, changed in place.
-
-    Raises:
-      ValueError: an unknown network.
-    """
-    network = nets.get(params.model.network)
-    if params.model.dropout is None:
-        params.model.dropout = network.dropout
-    if params.model.stochastic_depth is None:
-        params.model.stochastic_depth = network.stochastic_depth
-    for part in (params.train_data, params.validation_data):
-        if part.image_size is None:
-            part.image_size = network.image_size
-
-
 @task_factory.register_task_cls(settings.Task)
 class Task(average.Averaging, base_task.Task):
     """Classification with one integer label an image.
@@ -65,21 +45,21 @@ class Task(average.Averaging, base_task.Task):
     """
 
     def __init__(self, params: settings.Task, **others: Any):
-        fill_in(params)
+        experiment.fill_in(params)
         super().__init__(params, **others)
         self.seed = params.seed
         self.start_step = 0
-        self._sources: dict[bool, data.Source] = {}
+        self._sources: dict[bool, Source] = {}
 
-    def source(self, training: bool) -> data.Source:
+    def source(self, training: bool) -> Source:
         """The training or the validation set, opened once."""
         if training not in self._sources:
             params = self.task_config
             chosen = params.train_data if training else params.validation_data
             if not training:
-                chosen = data.beside(chosen, params.train_data)
+                chosen = datasets.located_as(chosen, params.train_data)
             classes = params.model.num_classes
-            self._sources[training] = data.open_source(chosen, classes)
+            self._sources[training] = datasets.open_source(chosen, classes)
         return self._sources[training]
 
     def norm_act(self) -> Callable[..., Any]:
@@ -94,14 +74,14 @@ class Task(average.Averaging, base_task.Task):
     @property
     def resized(self) -> bool:
         """Whether images are cut out of files of any size, and resized."""
-        return isinstance(self.source(training=False), Records)
+        return isinstance(self.source(training=False), Files)
 
     @_as_written
     def build_model(self) -> tf_keras.Model:
         """[N, H, W, C] images to [N, num_classes] logits."""
         params, layers = self.task_config.model, tf_keras.layers
         images = layers.Input(self.source(training=False).shape)
-        with noise.seedable():
+        with dropout_seed.seedable():
             features = nets.backbone(
                 params.network,
                 images,
@@ -131,7 +111,7 @@ class Task(average.Averaging, base_task.Task):
     ) -> tf.data.Dataset:
         """Batches of (images, {"label", "weight"}), from `start_step` on."""
         source = self.source(params.is_training)
-        return data.inputs(source, params, self.start_step, input_context)
+        return datasets.inputs(source, params, self.start_step, input_context)
 
     def build_losses(
         self, labels: Any, model_outputs: tf.Tensor, aux_losses: Any = None
@@ -189,7 +169,7 @@ class Task(average.Averaging, base_task.Task):
         metrics: Any = None,
     ) -> dict[str, tf.Tensor]:
         """One step, as the Model Garden takes it, with dropout seeded."""
-        noise.seed(model, self.seed, optimizer.iterations)
+        dropout_seed.seed(model, self.seed, optimizer.iterations)
         return super().train_step(inputs, model, optimizer, metrics)
 
     @_as_written
@@ -207,6 +187,45 @@ class Task(average.Averaging, base_task.Task):
         return {}
 
 
+class _WithoutData(Task):
+    """The task of a recorded run: a model needs the images' shape alone."""
+
+    def __init__(self, params: settings.Task, shape: list[int]):
+        super().__init__(params)
+        self.shape = shape
+
+    def source(self, training: bool) -> Any:
+        """Stands for either data set."""
+        del training
+        return self
+
+
+def restore(
+    model_dir: str | None, checkpoint: str = "latest"
+) -> saved.Restored:
+    """Reads a run's classifier; no data are opened.
+
+    Args:
+      model_dir: the run's folder.
+      checkpoint: "latest", "best" or the path of one, without .index.
+
+    Raises:
+      ValueError: no run, no such checkpoint, or a run of an older version.
+    """
+    return saved.restore(settings.Task(), _recorded, model_dir, checkpoint)
+
+
+def _recorded(params: config.Experiment, run: runs.Run) -> Task:
+    facts = run.facts()
+    if "input_shape" not in facts:
+        raise ValueError(
+            f"{runs.FACTS_FILE} is missing or does not say how large the "
+            "images are; start the run's command once more, which writes it "
+            f"anew. Received: model_dir={run.folder!r}"
+        )
+    return _WithoutData(params.task, facts["input_shape"])
+
+
 def prepare(params: config.Experiment) -> Task:
     """Opens the data and fills the config in, for `driver.run`.
 
@@ -222,7 +241,7 @@ def prepare(params: config.Experiment) -> Task:
     for training in (True, False):
         for note in task.source(training).notes:
             print(f"{'Training' if training else 'Validation'} data: {note}")
-    data.require_alike(
+    datasets.require_alike(
         (train, task.source(training=True)),
         (params.task.validation_data, task.source(training=False)),
     )

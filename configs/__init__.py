@@ -1,1 +1,5 @@
-"""Recipes as YAML, and every row of the paper's tables: `configs.tables`."""
+"""Recipes and tables as YAML; `python -m configs.tables` lists the rows."""
+
+from evonorm_tf import commands
+
+commands.start()

@@ -8,7 +8,7 @@ import tensorflow as tf
 from matplotlib import colors, figure, patches
 from matplotlib.backends import backend_agg
 
-from detection import example_decoder, masks, reading
+from detection import datasets, example_decoder, masks
 from detection.ground_truth import GroundTruth
 from evonorm_tf import files
 
@@ -29,7 +29,7 @@ def read_images(records: str, count: int) -> dict[int, np.ndarray]:
       ValueError: no such files.
     """
     decoder = example_decoder.Decoder()
-    found = tf.data.TFRecordDataset(reading.find(records)).take(count)
+    found = tf.data.TFRecordDataset(datasets.find(records)).take(count)
     decoded = found.map(lambda record: decoder.decode(record))
     return {
         int(example["source_id"].numpy()): example["image"].numpy()

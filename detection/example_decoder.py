@@ -36,5 +36,7 @@ class Decoder(tf_example_decoder.TfExampleDecoder):
     def _decode_image(self, parsed_tensors: dict[str, Any]) -> tf.Tensor:
         parts = [self._name, " (image id ", parsed_tensors[_ID], ")"]
         name = tf.strings.join(parts) if _ID in parsed_tensors else self._name
-        image = decoding.whole(parsed_tensors["image/encoded"], name, _ADVICE)
+        image = decoding.full_image(
+            parsed_tensors["image/encoded"], name, _ADVICE
+        )
         return tf.ensure_shape(image, [None, None, 3])

@@ -21,10 +21,11 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from detection import detector, draw, predict, restore
+from detection import detector, draw, predict, task
 from evonorm_tf import files
 from evonorm_tf.exporting import formats, inference_form
-from training import commands
+from training import commands, saved
+from training import export as export_lib
 from training import flags as training_flags
 
 NAME = "saved_model"
@@ -35,7 +36,7 @@ _CHECKED = 2  # images
 
 
 def export(
-    run: restore.Restored, output_dir: str, images: list[np.ndarray]
+    run: saved.Restored, output_dir: str, images: list[np.ndarray]
 ) -> dict[str, float]:
     """Exports a run's detector and compares it with the model.
 
@@ -54,25 +55,15 @@ def export(
     model = detector.Detector(run.model, run.params.task.model)
     with inference_form(run.model) as left:
         signatures = model.signatures()
-    with files.staging(output_dir, last="export.json") as aside:
-        path = files.join(aside, NAME)
+    with export_lib.staging(run, output_dir) as (folder, about):
+        path = files.join(folder, NAME)
         formats.save(signatures, path)
         loaded = tf.saved_model.load(files.without_wildcards(path))
         compared = _compare(model, loaded, images)
-        content = {
-            "labels.json": {str(k): name for k, name in run.names.items()},
-            "export.json": {
-                "checkpoint": run.path,
-                "step": run.step,
-                "metrics": run.metrics,
-                "compared": compared,
-                "not_folded": left,
-                "config": run.params.as_dict(),
-            },
-        }
-        for name, value in content.items():
-            text = json.dumps(value, indent=2) + "\n"
-            files.write(files.join(aside, name), text)
+        names = {str(k): name for k, name in task.names(run.params).items()}
+        text = json.dumps(names, indent=2) + "\n"
+        files.write(files.join(folder, "labels.json"), text)
+        about |= {"compared": compared, "not_folded": left}
     return compared
 
 
@@ -128,7 +119,7 @@ def _difference(wanted: dict, got: dict, shape: tuple[int, ...]) -> float:
     return float(worst)
 
 
-def _images(run: restore.Restored, paths: list[str]) -> list[np.ndarray]:
+def _images(run: saved.Restored, paths: list[str]) -> list[np.ndarray]:
     """What to compare on."""
     if paths:
         return [predict.read(path) for path in paths]
@@ -147,7 +138,7 @@ def main(_: list[str]) -> None:
     """Exports what the flags ask for."""
     flag = flags.FLAGS
     training_flags.quiet_logs()
-    run = restore.restore(flag.model_dir, flag.checkpoint)
+    run = task.restore(flag.model_dir, flag.checkpoint)
     compared = export(run, flag.output_dir, _images(run, flag.image))
     print(
         f"{compared['detections']} detections differ from the model's by "
@@ -157,9 +148,6 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model_dir", None, "The run's directory.")
-    flags.DEFINE_string("output_dir", None, "Where the export goes.")
-    flags.DEFINE_string("checkpoint", "latest", "latest, best or a path.")
+    export_lib.define_flags()
     flags.DEFINE_multi_string("image", [], "Image to compare on.")
-    flags.mark_flags_as_required(["output_dir"])
     commands.run(main)

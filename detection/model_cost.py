@@ -26,18 +26,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from configs import tables
-from configs.tables.detection import MADDS, PARAMETERS
-from configs.tables.rows import Metric, Row
 from detection import (
     experiment,  # noqa: F401  Registers what rows name.
     model,
     settings,
 )
+from detection.tables import TABLES
 from evonorm_tf.errors import did_you_mean
 from training import config
+from training.report import Row
 
-_HEAD = "detection"
 # Contractions that the networks here have none of.
 _UNCOUNTED = ("BatchMatMul", "BatchMatMulV2", "Conv3D", "Einsum", "XlaDot")
 
@@ -156,27 +154,22 @@ def _multiply_adds(op: tf.Operation) -> int:
 
 def _rows(prefix: str) -> list[Row]:
     """The detection rows whose id starts so, or the one of that id."""
-    known = [row for row in tables.ROWS.values() if row.recipe.head == _HEAD]
-    found = [row for row in known if row.id.startswith(prefix)]
-    if found:
-        return found
+    known = TABLES.rows()
+    found = [row for name, row in known.items() if name.startswith(prefix)]
     try:
-        row = tables.find(prefix)
+        return found or [TABLES.find(prefix)]
     except ValueError:
-        row = None
-    if row is None or row.recipe.head != _HEAD:
-        ids = [row.id for row in known]
         raise ValueError(
-            f"No detection row's id starts so. {did_you_mean(prefix, ids)}"
+            f"No detection row's id starts so. {did_you_mean(prefix, known)}"
             f"Received: prefix={prefix!r}"
-        )
-    return [row]
+        ) from None
 
 
-def _paper(row: Row, metric: Metric) -> str:
-    """What the paper prints of a row; "-" where it has no number."""
-    values = row.paper.get(metric, ())
-    return values[0].printed if values else "-"
+def _paper(row: Row, name: str) -> str:
+    """What the paper prints of a row by a metric; "-" for no number."""
+    found = [v for m, values in row.paper.items() if m.name == name
+             for v in values]  # fmt: skip
+    return found[0].printed if found else "-"
 
 
 def lines(chosen: Iterable[Row]) -> Iterable[str]:
@@ -199,10 +192,10 @@ def lines(chosen: Iterable[Row]) -> Iterable[str]:
         yield layout.format(
             row.id,
             f"{found.parameters / 1e6:.2f}",
-            _paper(row, PARAMETERS),
+            _paper(row, "parameters M"),
             f"{found.training(params) / 1e9:.1f}",
             f"{found.inference(params) / 1e9:.1f}",
-            _paper(row, MADDS),
+            _paper(row, "multiply-adds B"),
         )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from detection import detector, draw, ground_truth, restore
+from detection import detector, draw, ground_truth, task
 from evonorm_tf import files
-from training import commands
+from training import commands, saved
 from training import flags as training_flags
 from training.images import decoding
 
@@ -33,7 +33,7 @@ def read(path: str) -> np.ndarray:
 
 
 def predict(
-    run: restore.Restored, images: dict[str, np.ndarray]
+    run: saved.Restored, images: dict[str, np.ndarray]
 ) -> dict[str, list[dict]]:
     """COCO results by the images' names, best first.
 
@@ -79,7 +79,7 @@ def outputs(images: list[str], folder: str) -> dict[str, str]:
 
 
 def draw_all(
-    run: restore.Restored,
+    run: saved.Restored,
     places: dict[str, str],
     names: dict[int, str],
     threshold: float,
@@ -112,8 +112,8 @@ def main(_: list[str]) -> None:
     flag = flags.FLAGS
     training_flags.quiet_logs()
     places = outputs(flag.image, flag.output_dir)
-    run = restore.restore(flag.model_dir, flag.checkpoint)
-    names = run.names
+    run = task.restore(flag.model_dir, flag.checkpoint)
+    names = task.names(run.params)
     if flag.annotations:
         names = ground_truth.categories(flag.annotations)
     found = draw_all(run, places, names, flag.threshold)

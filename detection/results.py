@@ -14,7 +14,7 @@ from absl import logging
 from official.vision.ops import mask_ops
 
 from detection import evaluate, ground_truth, masks
-from detection.reading import PADDING
+from detection.datasets import PADDING
 from evonorm_tf import files
 from training import workers
 

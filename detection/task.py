@@ -19,8 +19,9 @@ from official.vision.tasks import maskrcnn
 from detection import (
     check_config,
     coco_format,
+    datasets,
+    ground_truth,
     model,
-    reading,
     results,
     scenes,
     settings,
@@ -28,7 +29,7 @@ from detection import (
 )
 from detection import experiment as _registers  # noqa: F401
 from evonorm_tf import files
-from training import average, config, noise, runs
+from training import average, config, dropout_seed, runs, saved
 
 RESULTS_FILE = "results.json"
 
@@ -49,7 +50,7 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
 
     def build_model(self) -> tf_keras.Model:
         """Builds the model, with weight decay as a loss of its own."""
-        with noise.seedable():
+        with dropout_seed.seedable():
             built = model.build(self.task_config.model)
         if self.task_config.freeze_backbone:
             built.backbone.trainable = False
@@ -79,18 +80,18 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
         input_context: tf.distribute.InputContext | None = None,
         dataset_fn: Any = None,
     ) -> tf.data.Dataset:
-        """Batches of (images, labels); see `reading`.
+        """Batches of (images, labels); see `datasets`.
 
         Training resumes from `start_step`.
         """
         del dataset_fn  # Records are read by one way alone.
         model = self.task_config.model
         if params.is_training:
-            return reading.training(
+            return datasets.training(
                 model, params, self.seed, self.start_step, input_context
             )
         # Results are scored against annotations: no mask need be decoded.
-        return reading.evaluation(model, params, input_context)
+        return datasets.evaluation(model, params, input_context)
 
     def _build_rpn_losses(
         self, outputs: Mapping[str, Any], labels: Mapping[str, Any]
@@ -127,7 +128,7 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
         metrics: Any = None,
     ) -> dict[str, tf.Tensor]:
         """One step, as the Model Garden takes it, with its draws seeded."""
-        noise.seed(model, self.seed, optimizer.iterations)
+        dropout_seed.seed(model, self.seed, optimizer.iterations)
         return super().train_step(inputs, model, optimizer, metrics)
 
     def validation_step(
@@ -137,6 +138,34 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
         logs = super().validation_step(inputs, model, metrics)
         del logs[self.loss]
         return logs
+
+
+def restore(
+    model_dir: str | None, checkpoint: str = "latest"
+) -> saved.Restored:
+    """Reads a run's detector; no data are opened.
+
+    Args:
+      model_dir: the run's folder; None finds it from the checkpoint.
+      checkpoint: "latest", "best" or the path of one, without .index.
+
+    Raises:
+      ValueError: no run, or no such checkpoint.
+    """
+    return saved.restore(
+        settings.Task(),
+        lambda params, _: Task(params.task),
+        model_dir,
+        checkpoint,
+    )
+
+
+def names(params: config.Experiment) -> dict[int, str]:
+    """Category ids to names; {} where the annotations are gone."""
+    path = params.task.annotation_file
+    if not path or not files.is_file(path):
+        return {}
+    return ground_truth.categories(path)
 
 
 def prepare(params: config.Experiment, model_dir: str) -> Task:

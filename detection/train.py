@@ -14,11 +14,9 @@ of the last evaluation; `results_masks.json` for those of masks alone),
 `predictions.png` and pictures for TensorBoard.
 """
 
-from absl import app, flags
-
-from configs import tables
 from detection import (
     check_config,
+    datasets,
     draw,
     evaluate,
     experiment,
@@ -26,20 +24,9 @@ from detection import (
     steps,
     task,
 )
-from evonorm_tf import files
-from evonorm_tf.preflight import tpu
-from training import (
-    config,
-    driver,
-    preflights,
-    progress,
-    runs,
-    strategy,
-    workers,
-)
-from training import flags as training_flags
+from detection.tables import TABLES
+from training import config, driver, flags, garden, runs
 
-FLAGS = flags.FLAGS
 PICTURE = "predictions.png"
 PICTURES = "pictures"  # For TensorBoard.
 _DRAWN = 6
@@ -48,110 +35,88 @@ _DEBUG_STEPS = 4
 _SCENES_STEPS = 200  # On scenes of digits, enough to find something.
 
 
-def shrink(params: config.Experiment, replicas: int = 1) -> str:
-    """Makes any experiment small, without its data: --debug.
+class Detection(garden.TaskHead):
+    """See `training.driver.Head`."""
 
-    One block a stage at a quarter of the width, 128 pixels, few boxes. An
-    experiment without data of its own gets a few scenes of digits and four
-    steps; the one on scenes keeps them and takes 200. The code path stays
-    that of the whole run.
+    step = staticmethod(steps.preflight_module)
 
-    Args:
-      params: the experiment, changed in place.
-      replicas: how many share a step.
+    def prepare(self, params: config.Experiment, run: runs.Run) -> task.Task:
+        """Renders scenes where the experiment has them; checks the data."""
+        return task.prepare(params, run.folder)
 
-    Returns:
-      What this did, in one line for the screen.
-    """
-    one, trainer = params.task, params.trainer
-    most = _SCENES_STEPS
-    if not one.scenes.train:
-        most = _DEBUG_STEPS
-        one.model.width *= 0.25
-        one.model.max_depth = 1
-        if not one.train_data.input_path:
-            one.scenes = _DEBUG_SCENES.replace()
-        one.train_data.num_examples = -1
-    experiment.small_parts(one.model)
-    batch = 8 if most == _SCENES_STEPS else 2
-    for data in (one.train_data, one.validation_data):
-        data.global_batch_size = min(batch * replicas, data.global_batch_size)
-        data.shuffle_buffer_size = min(64, data.shuffle_buffer_size)
-        data.parser.mask_crop_size = min(56, data.parser.mask_crop_size)
-    one.train_data.global_batch_size *= params.runtime.accumulation_steps
-    trainer.train_steps = min(most, trainer.train_steps)
-    trainer.steps_per_loop = min(max(most // 8, 1), trainer.steps_per_loop)
-    trainer.summary_interval = trainer.steps_per_loop
-    trainer.checkpoint_interval = min(50, trainer.train_steps)
-    trainer.validation_interval = trainer.train_steps
-    where = one.train_data.input_path or "scenes of scikit-learn's digits"
-    return (
-        f"DEBUG: {trainer.train_steps} steps of a shrunken network on {where}; "
-        "its figures mean nothing."
-    )
+    def data(self, params: config.Experiment, prepared: task.Task) -> list[str]:
+        """Counts and digests of both splits' records."""
+        del prepared
+        splits = (params.task.train_data, params.task.validation_data)
+        return [datasets.open_records(one).identity() for one in splits]
 
+    def shrink(self, params: config.Experiment, replicas: int = 1) -> str:
+        """Makes any experiment small, without its data: --debug.
 
-def run(
-    params: config.Experiment,
-    mode: str,
-    model_dir: str,
-    display: progress.Display | None = None,
-) -> driver.Result:
-    """Prepares, runs, and draws after an evaluation.
+        One block a stage at a quarter of the width, 128 pixels, few boxes. An
+        experiment without data of its own gets a few scenes of digits and four
+        steps; the one on scenes keeps them and takes 200. The code path stays
+        that of the whole run.
 
-    Args:
-      params: the experiment's config, changed in place.
-      mode: one of `flags.MODES`.
-      model_dir: the run's directory.
-      display: as in `driver.run`.
-    """
-    folder = runs.Run(files.make_folder(model_dir))
-    prepared = task.prepare(params, folder.folder)
-    result = driver.run(params, prepared, mode, folder.folder, display)
-    # What is annotated and found is the same on all of several workers.
-    chief = workers.is_chief(strategy.build(params.runtime))
-    if "eval" in mode and params.task.use_coco_metrics and chief:
-        _draw(params.task, prepared.coco_metric, folder, result.step)
-    return result
+        Args:
+          params: the experiment, changed in place.
+          replicas: how many share a step.
 
-
-def _draw(one: task.Task, metric, run: runs.Run, step: int) -> None:
-    """The last evaluation, printed and as pictures."""
-    picture = run.path(PICTURE)
-    images = draw.read_images(one.validation_data.input_path, _DRAWN)
-    draw.overview(images, metric.results, metric.truth, picture)
-    place = run.path(PICTURES)
-    draw.summaries(place, step, images, metric.results, metric.truth)
-    print(evaluate.table(metric.figures))
-    print(f"Picture: {picture}")
-
-
-def main(_: list[str]) -> None:
-    """Runs what the flags ask for."""
-    params = training_flags.parse(tables.find)
-    # Logical CPUs come before TensorFlow's first operation.
-    replicas = strategy.build(params.runtime).num_replicas_in_sync
-    if FLAGS.preflight:
-        replicas = tpu.chips(FLAGS.preflight)
-    if FLAGS.debug:
-        print(shrink(params, replicas))
-    if FLAGS.preflight:
-        check_config.tpu_safe(params.task.model)
-        preflights.report(
-            params,
-            steps.preflight_module,
-            FLAGS.preflight,
-            FLAGS.preflight_json,
+        Returns:
+          What this did, in one line for the screen.
+        """
+        one, trainer = params.task, params.trainer
+        most = _SCENES_STEPS
+        if not one.scenes.train:
+            most = _DEBUG_STEPS
+            one.model.width *= 0.25
+            one.model.max_depth = 1
+            if not one.train_data.input_path:
+                one.scenes = _DEBUG_SCENES.replace()
+            one.train_data.num_examples = -1
+        experiment.small_parts(one.model)
+        batch = 8 if most == _SCENES_STEPS else 2
+        for data in (one.train_data, one.validation_data):
+            data.global_batch_size = min(
+                batch * replicas, data.global_batch_size
+            )
+            data.shuffle_buffer_size = min(64, data.shuffle_buffer_size)
+            data.parser.mask_crop_size = min(56, data.parser.mask_crop_size)
+        one.train_data.global_batch_size *= params.runtime.accumulation_steps
+        trainer.train_steps = min(most, trainer.train_steps)
+        trainer.steps_per_loop = min(max(most // 8, 1), trainer.steps_per_loop)
+        trainer.summary_interval = trainer.steps_per_loop
+        trainer.checkpoint_interval = min(50, trainer.train_steps)
+        trainer.validation_interval = trainer.train_steps
+        where = one.train_data.input_path or "scenes of scikit-learn's digits"
+        return (
+            f"DEBUG: {trainer.train_steps} steps of a shrunken network on "
+            f"{where}; its figures mean nothing."
         )
-        return
-    model_dir = FLAGS.model_dir
-    if FLAGS.row and not FLAGS["model_dir"].present:
-        model_dir = files.join("runs", FLAGS.row)
-    run(params, FLAGS.mode, model_dir)
 
+    def draw(
+        self, session: driver.Session, built: driver.Built, step: int
+    ) -> list[str]:
+        """The last evaluation, as a table and as pictures."""
+        one, run = session.params.task, session.run
+        if not one.use_coco_metrics:
+            return []
+        metric, picture = session.prepared.coco_metric, run.path(PICTURE)
+        images = draw.read_images(one.validation_data.input_path, _DRAWN)
+        draw.overview(images, metric.results, metric.truth, picture)
+        place = run.path(PICTURES)
+        draw.summaries(place, step, images, metric.results, metric.truth)
+        return [evaluate.table(metric.figures), f"Picture: {picture}"]
+
+    def preflight(
+        self, params: config.Experiment, topology: str, json_file: str | None
+    ) -> None:
+        """Prints what the TPU's compiler says of the training step."""
+        check_config.tpu_safe(params.task.model)
+        super().preflight(params, topology, json_file)
+
+
+HEAD = Detection()
 
 if __name__ == "__main__":
-    training_flags.define_flags(
-        "scenes_maskrcnn", "runs/scenes", rows=True, steps=True
-    )
-    app.run(main)
+    flags.train(HEAD, TABLES, "scenes_maskrcnn", "runs/scenes")

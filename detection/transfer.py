@@ -13,11 +13,9 @@ import tensorflow as tf
 import tf_keras
 from official.vision.ops import preprocess_ops
 
-from configs import tables
-from configs.tables import results
 from detection import settings
 from evonorm_tf import files, legacy, nets
-from training import config, runs
+from training import checkpoints, config, runs
 
 _NETWORK = ("network", "width", "max_depth")
 _LAYER = ("name", "groups", "group_size", "min_group_size")
@@ -87,9 +85,9 @@ def backbone(
 
 
 def recipes(run: str) -> list[str]:
-    """Which recipes of `configs.tables` a classifier was trained by.
+    """Which recipes of the tables a classifier was trained by, to the end.
 
-    To the end, at a row's settings and no others, as in the tables.
+    Its run says so in `run.json`: at a row's settings and no others.
 
     Args:
       run: model_dir of a run of `classification.train`, or its best/.
@@ -100,10 +98,10 @@ def recipes(run: str) -> list[str]:
     Raises:
       ValueError: no such run.
     """
-    found, _ = _read(run)
-    if not found.has(runs.METRICS_FILE):
+    found, recorded = _read(run)
+    if not found.evaluated(recorded["trainer"]["train_steps"]):
         return []
-    rows = results.sort([results.of(found)], tables.ROWS).by_row
+    rows = found.facts().get("rows", [])
     return sorted(row.rpartition("/")[0] for row in rows)
 
 
@@ -180,8 +178,7 @@ def _restored(theirs: dict[str, Any], path: str) -> Any:
         features, layers, theirs["num_classes"], theirs["dropout"] or 0.0
     )
     twin = tf_keras.Model(images, logits)
-    read = tf.train.Checkpoint(model=twin).read(runs.readable(path))
-    read.assert_existing_objects_matched().expect_partial()
+    checkpoints.restore(tf.train.Checkpoint(model=twin), path, {"model": twin})
     return features
 
 

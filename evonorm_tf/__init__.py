@@ -14,6 +14,8 @@ import importlib
 import sys
 from typing import Any
 
+from evonorm_tf import commands
+
 __version__ = "0.1.0"
 
 _EXPORTS = {
@@ -59,6 +61,7 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_EXPORTS, *_MODULES])
 
 
+commands.start()
 for _keras, _layers in _LAYERS.items():
     if sys.modules.get(_keras) is not None:
         importlib.import_module(f"{__name__}.{_layers}")

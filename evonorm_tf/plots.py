@@ -133,7 +133,7 @@ def name_lines(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     points = axes.get_window_extent().height / axes.figure.dpi * 72
     room = 1.3 * LABEL_SIZE / points * (top - bottom)
     ordered = sorted(ends, key=lambda end: end[1])
-    places = apart([end[1] for end in ordered], room)
+    places = spread_out([end[1] for end in ordered], room)
     for (x, y, name, colour), place in zip(ordered, places):
         axes.annotate(
             name,
@@ -156,7 +156,7 @@ def name_lines(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
         )
 
 
-def apart(values: list[float], room: float) -> list[float]:
+def spread_out(values: list[float], room: float) -> list[float]:
     """Moves ascending values as little as necessary to be `room` apart.
 
     Values that would overlap form a block around their mean; blocks that touch

@@ -8,7 +8,7 @@ import orbit
 import tensorflow as tf
 
 from evonorm_tf import files
-from gan import data, experiment, networks, sampling
+from gan import datasets, experiment, networks, sampling
 from gan.metrics import classifier, extractor, measure, reference
 from training import config, runs, workers
 
@@ -117,15 +117,17 @@ class Evaluator(orbit.AbstractEvaluator):
         if self._real is not None:
             return
         task, settings = self._task, self._task.evaluation
-        images = data.open_images(task.train_data, task.model, settings.split)
+        images = datasets.open_images(
+            task.train_data, task.model, settings.split
+        )
         extract = self._extract = self._open_extractor()
         for count, what in (
             (settings.samples, "made images"),
-            (len(images), images.name),
+            (images.examples, images.name),
         ):
             measure.require_enough(count, extract, settings, what)
-        name = f"{images.name}, {images.side} px"
-        facts = measure.facts(name, len(images), extract, settings)
+        name = f"{images.name}, {images.shape[0]} px"
+        facts = measure.facts(name, images.examples, extract, settings)
         path = settings.reference or reference.path_in(self._run.folder, facts)
 
         share = workers.share(self._devices)
@@ -134,11 +136,11 @@ class Evaluator(orbit.AbstractEvaluator):
 
         def make() -> measure.Statistics:
             return measure.measure(
-                images.in_order(batch, share),
+                datasets.in_order(images, batch, share),
                 extract,
                 settings,
                 name,
-                len(images),
+                images.examples,
                 self._join if workers.several(self._devices) else None,
             )
 
@@ -159,7 +161,7 @@ class Evaluator(orbit.AbstractEvaluator):
         task, settings = self._task, self._task.evaluation
         if settings.extractor != "own":
             return measure.open_extractor(settings)
-        images = data.open_images(task.train_data, task.model)
+        images = datasets.open_images(task.train_data, task.model)
 
         def own() -> extractor.Extractor:
             return classifier.own(

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from evonorm_tf import conversion, files
-from gan import data, experiment, latent, networks, spectral
+from gan import datasets, experiment, latent, networks, spectral
 from training import workers
 
 _SAMPLES, _STANDING, _GRID = range(3)  # Streams of random numbers.
@@ -128,7 +128,7 @@ class Sampler:
         self, z: tf.Tensor, labels: tf.Tensor, rows: int
     ) -> np.ndarray:
         """Images of latents and labels, set into so many rows."""
-        pixels = data.to_uint8(self._generator(z, labels, training=False))
+        pixels = datasets.to_uint8(self._generator(z, labels, training=False))
         side, columns = pixels.shape[1], len(labels) // rows
         pixels = tf.reshape(pixels, [rows, columns, side, side, 3])
         pixels = tf.transpose(pixels, [0, 2, 1, 3, 4])
@@ -147,7 +147,7 @@ class Sampler:
             )
             labels = number * batch + tf.range(batch, dtype=tf.int64)
             labels = tf.cast(labels % self._model.num_classes, tf.int32)
-            return data.to_uint8(self._generator(z, labels, training=False))
+            return datasets.to_uint8(self._generator(z, labels, training=False))
 
         return self._strategy.run(make)
 

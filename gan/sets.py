@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from evonorm_tf import files
-from gan import data, experiment
+from gan import datasets, experiment
 from training.images import decoding, folders, inspection
 
 Array = np.ndarray
@@ -52,9 +52,11 @@ def open_set(place: str, tfds_data_dir: str = "", side: int = 299) -> Set:
         settings = experiment.Data(
             dataset=dataset, split=split, tfds_data_dir=tfds_data_dir
         )
-        found = data.open_set(settings, side)
-        name = f"{found.name}, {found.side} px"
-        return Set(name, len(found), lambda: found.in_order(_BATCH))
+        found = datasets.open_set(settings, side)
+        name = f"{found.name}, {found.shape[0]} px"
+        return Set(
+            name, found.examples, lambda: datasets.in_order(found, _BATCH)
+        )
     if files.is_folder(place):
         return _folder(place)
     if files.is_file(place) and files.suffix(place) == ".npz":

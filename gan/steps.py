@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from evonorm_tf import preflight
-from gan import architectures, latent, networks, run, trainer
+from gan import architectures, latent, networks, trainer
 from training import config, preflights
 
 STEPS = ("discriminator", "generator")
@@ -59,7 +59,7 @@ def preflight_module(
     params = params.replace()  # A copy.
     task = params.task
     task.model.norm_act.name = layer or task.model.norm_act.name
-    run.check_task(task, batch)
+    trainer.check(params, batch)
     tf_keras.backend.reset_uids()  # As in classification/steps.py.
     made = _trainer(params, None if layer else _nothing)
     side = architectures.get(task.model.architecture).resolution

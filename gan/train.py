@@ -12,88 +12,142 @@ that was stopped goes on where it was, by the same command.
 --preflight=v5e:2x2 compiles the steps for a TPU that is not there.
 """
 
-from absl import app, flags
+import tensorflow as tf
 
-from configs import tables
-from evonorm_tf import files
-from gan import (
-    experiment,  # noqa: F401  Registers the experiments.
-    run,
-    steps,
-)
-from training import config
-from training import flags as training_flags
+from gan import datasets, evaluation, experiment, steps, trainer  # noqa: F401
+from gan.tables import TABLES
+from training import config, driver, flags, runs
 
-FLAGS = flags.FLAGS
 _DIGITS = "digits"
 _DEBUG_BATCH = 32  # images; of more than 64 px
 _DEBUG_BATCH_LARGE = 4
 _DEBUG_WIDTH = 8
+_LOSSES = {
+    "loss of D": ["discriminator_loss_real", "discriminator_loss_fake"],
+    "of G": ["generator_loss"],
+}
 
 
-def shrink(params: config.Experiment) -> str:
-    """Makes any experiment small, without its data: --debug.
+class Synthesis(driver.Head):
+    """See `training.driver.Head`."""
 
-    Narrow networks and two steps, on the code path of the whole run, but the
-    images are scikit-learn's digits: in memory at 32 px, as files that are
-    decoded while training where the run reads such. The embedded digits
-    themselves get enough steps to see their strokes.
+    def prepare(
+        self, params: config.Experiment, run: runs.Run
+    ) -> datasets.Source:
+        """Opens the images.
 
-    Args:
-      params: the experiment, changed in place.
+        Raises:
+          ValueError: invalid data or settings.
+        """
+        del run
+        evaluation.check(params.task.evaluation)
+        trainer.check(params, params.task.train_data.global_batch_size)
+        return datasets.open_images(params.task.train_data, params.task.model)
 
-    Returns:
-      What this did to the data, in one line for the screen.
-    """
-    task, trainer = params.task, params.trainer
-    model, data, measured = task.model, task.train_data, task.evaluation
-    asked = data.dataset
-    small = asked == _DIGITS or asked.startswith("cifar")
-    batch = _DEBUG_BATCH if small else _DEBUG_BATCH_LARGE * task.accumulation
-    model.generator_width = min(model.generator_width, _DEBUG_WIDTH)
-    model.discriminator_width = min(model.discriminator_width, _DEBUG_WIDTH)
-    model.norm_act.min_group_size = max(model.norm_act.min_group_size, 4)
-    data.global_batch_size = min(data.global_batch_size, batch)
-    task.average_start, task.average_decay = 50, 0.97
-    measured.standing_batches = 4
-    if asked == _DIGITS:
-        measured.samples = min(measured.samples, 1000)
-        trainer.train_steps = 300
-    else:
-        data.dataset = _DIGITS if small else "jpeg_digits"
-        data.split, model.num_classes = "train", 10
-        measured.extractor, measured.classifier_steps = "own", 20
-        measured.path = measured.sha256 = measured.reference = ""
-        measured.split, measured.samples = "", 80
-        measured.batch_size, measured.grid_rows = 20, 2
-        measured.kernel_block = min(measured.kernel_block, 20)
-        trainer.train_steps = 2
-    trainer.steps_per_loop = min(trainer.train_steps, 25)
-    trainer.validation_interval = trainer.train_steps
-    if asked == _DIGITS:
-        return "DEBUG: 300 steps of narrow networks on digits."
-    return (
-        f"DEBUG: two steps of narrow networks on {data.dataset} "
-        f"(scikit-learn's), not {asked}; their numbers mean nothing."
-    )
+    def data(
+        self, params: config.Experiment, prepared: datasets.Source
+    ) -> list[str]:
+        """Count and digest of the images."""
+        del params
+        return [prepared.reader.identity()]
+
+    def build(self, session: driver.Session) -> driver.Built:
+        """Builds networks, optimizers and evaluator; restores nothing."""
+        params, devices = session.params, session.devices
+        task = params.task
+        batch = task.train_data.global_batch_size
+        per_replica = batch // devices.num_replicas_in_sync
+        trainer.check(params, per_replica)
+
+        def inputs(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            fetched = per_replica * task.discriminator_steps
+            seed, start = task.train_data.seed, session.start
+            return datasets.inputs(
+                session.prepared, seed, fetched, start, context
+            )
+
+        dataset = devices.distribute_datasets_from_function(inputs)
+        built = trainer.Trainer(params, devices, dataset)
+        return driver.Built(
+            built,
+            evaluation.Evaluator(
+                params,
+                built.average,
+                devices,
+                session.run,
+                lambda: int(built.global_step.numpy()),
+            ),
+            built.models,
+            batch * task.discriminator_steps,
+            _LOSSES,
+            evaluates_first=True,
+        )
+
+    def draw(
+        self, session: driver.Session, built: driver.Built, step: int
+    ) -> list[str]:
+        """How the figures were measured; the evaluation draws by itself."""
+        del session, step
+        return [built.evaluator.about]
+
+    def preflight(
+        self, params: config.Experiment, topology: str, json_file: str | None
+    ) -> None:
+        """Prints what the TPU's compiler says of both networks' steps."""
+        steps.report(params, topology, json_file)
+
+    def shrink(self, params: config.Experiment, replicas: int = 1) -> str:
+        """Makes any experiment small, without its data: --debug.
+
+        Narrow networks and two steps, on the code path of the full run, but
+        the images are scikit-learn's digits: in memory at 32 px, as files
+        that are decoded while training where the run reads such. The embedded
+        digits themselves get enough steps to see their strokes.
+
+        Args:
+          params: the experiment, changed in place.
+          replicas: how many share a step.
+
+        Returns:
+          What this did to the data, in one line for the screen.
+        """
+        task, trainer = params.task, params.trainer
+        model, data, measured = task.model, task.train_data, task.evaluation
+        asked = data.dataset
+        small = asked == _DIGITS or asked.startswith("cifar")
+        batch = (
+            _DEBUG_BATCH if small else _DEBUG_BATCH_LARGE * task.accumulation
+        )
+        batch *= replicas
+        model.generator_width = min(model.generator_width, _DEBUG_WIDTH)
+        model.discriminator_width = min(model.discriminator_width, _DEBUG_WIDTH)
+        model.norm_act.min_group_size = max(model.norm_act.min_group_size, 4)
+        data.global_batch_size = min(data.global_batch_size, batch)
+        task.average_start, task.average_decay = 50, 0.97
+        measured.standing_batches = 4
+        if asked == _DIGITS:
+            measured.samples = min(measured.samples, 1000)
+            trainer.train_steps = 300
+        else:
+            data.dataset = _DIGITS if small else "jpeg_digits"
+            data.split, model.num_classes = "train", 10
+            measured.extractor, measured.classifier_steps = "own", 20
+            measured.path = measured.sha256 = measured.reference = ""
+            measured.split, measured.samples = "", 80
+            measured.batch_size, measured.grid_rows = 20, 2
+            measured.kernel_block = min(measured.kernel_block, 20)
+            trainer.train_steps = 2
+        trainer.steps_per_loop = min(trainer.train_steps, 25)
+        trainer.validation_interval = trainer.train_steps
+        if asked == _DIGITS:
+            return "DEBUG: 300 steps of narrow networks on digits."
+        return (
+            f"DEBUG: two steps of narrow networks on {data.dataset} "
+            f"(scikit-learn's), not {asked}; their numbers mean nothing."
+        )
 
 
-def main(_: list[str]) -> None:
-    """Runs what the flags ask for."""
-    params = training_flags.parse(tables.find)
-    if FLAGS.debug:
-        print(shrink(params))
-    if FLAGS.preflight:
-        steps.report(params, FLAGS.preflight, FLAGS.preflight_json)
-        return
-    model_dir = FLAGS.model_dir
-    if FLAGS.row and not FLAGS["model_dir"].present:
-        model_dir = files.join("runs", FLAGS.row)
-    run.run(params, FLAGS.mode, model_dir)
-
+HEAD = Synthesis()
 
 if __name__ == "__main__":
-    training_flags.define_flags(
-        "digits_biggan", "runs/gan-digits", rows=True, steps=True
-    )
-    app.run(main)
+    flags.train(HEAD, TABLES, "digits_biggan", "runs/gan-digits")

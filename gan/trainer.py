@@ -79,6 +79,20 @@ class Trainer(orbit.StandardTrainer):
             global_step=self.global_step,
         )
 
+    @property
+    def strategy(self) -> tf.distribute.Strategy:
+        """Where it runs."""
+        return self._strategy
+
+    @property
+    def models(self) -> dict[str, tf_keras.Model]:
+        """The networks, by their names in a checkpoint."""
+        return {
+            "generator": self.generator,
+            "average": self.average,
+            "discriminator": self.discriminator,
+        }
+
     def train_loop_begin(self) -> None:
         """Forgets the last loop's metrics."""
         for mean in self._means.values():
@@ -246,6 +260,36 @@ class Trainer(orbit.StandardTrainer):
             self.average.trainable_variables, self.generator.trainable_variables
         ):
             strategy.extended.update(old, move, args=(new, decay))
+
+
+def check(params: config.Experiment, per_replica: int) -> None:
+    """Refuses steps that no trainer can take.
+
+    Args:
+      params: the experiment.
+      per_replica: images of one step on one replica.
+
+    Raises:
+      ValueError: less than one step or part, or parts that do not divide.
+    """
+    task: experiment.Task = params.task
+    for name in ("discriminator_steps", "accumulation"):
+        if getattr(task, name) < 1:
+            raise ValueError(
+                f"task.{name} must be at least 1. "
+                f"Received: {name}={getattr(task, name)}"
+            )
+    if per_replica % task.accumulation:
+        raise ValueError(
+            "task.accumulation must divide a replica's batch. Received: "
+            f"accumulation={task.accumulation}, batch={per_replica}"
+        )
+    if params.runtime.accumulation_steps != 1:
+        raise ValueError(
+            "A GAN step accumulates by task.accumulation. Received: "
+            "runtime.accumulation_steps="
+            f"{params.runtime.accumulation_steps}"
+        )
 
 
 def _adam(

@@ -1,6 +1,7 @@
 """Imports point one way; read from the source, not from memory."""
 
 import ast
+import graphlib
 import pathlib
 
 import pytest
@@ -57,9 +58,11 @@ def test_imports_point_one_way(path):
         for head in HEADS:
             if here.startswith(f"{head}/"):
                 assert top not in set(HEADS) - {head}, f"{here}: {name}"
-        if here.startswith("configs/"):
-            # Results look a run's head up by name; a listing has no need.
-            assert top not in HEADS, f"{here} imports a head: {name}"
+        if here.startswith("configs/") and top in HEADS:
+            # The one command over all heads: they register their tables.
+            assert here == "configs/tables.py", f"{here} imports {name}"
+            assert name == f"{top}.tables.TABLES", f"{here} imports {name}"
+        assert top != "configs", f"{here} imports data by name: {name}"
         if here.startswith("evonorm_tf/nets/"):
             assert not name.startswith("tensorflow.keras")
             kin = ("evonorm_tf.nets", "evonorm_tf.errors")
@@ -69,3 +72,37 @@ def test_imports_point_one_way(path):
         known = {*ORDER, "legacy"}
         if here.startswith("evonorm_tf/") and {parts[0], target} <= known:
             assert _rank(target) <= _rank(parts[0]), f"{here}: {name}"
+
+
+PARTS = ("training", *HEADS, "configs")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_outside_the_library_imports_by_a_string(path):
+    if path.relative_to(ROOT).parts[0] not in PARTS:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        name = getattr(node, "attr", getattr(node, "id", ""))
+        assert name not in ("import_module", "__import__"), path
+
+
+def test_no_files_import_each_other():
+    """Cycles hide who needs whom, inside functions as on top."""
+    modules = {}
+    for path in FILES:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[0] in PARTS:
+            name = ".".join(parts).removesuffix(".__init__")
+            modules[name] = _imports(path)
+    edges = {
+        name: {_module(found, modules) for found in imports} - {name, None}
+        for name, imports in modules.items()
+    }
+    assert list(graphlib.TopologicalSorter(edges).static_order())
+
+
+def _module(name, modules):
+    """The file that an imported name is of."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name or None

@@ -17,7 +17,20 @@ Logs = dict[str, tf.Tensor]
 
 
 class Trainer(base_trainer.Trainer):
-    """The Model Garden's trainer, with `runtime.accumulation_steps`."""
+    """The Model Garden's trainer, with `runtime.accumulation_steps`.
+
+    It enters its strategy's scope, which exchanging averaged weights needs.
+    """
+
+    def train(self, num_steps: tf.Tensor) -> Logs:
+        """A training loop."""
+        with self.strategy.scope():
+            return super().train(num_steps)
+
+    def evaluate(self, num_steps: tf.Tensor) -> Logs:
+        """An evaluation."""
+        with self.strategy.scope():
+            return super().evaluate(num_steps)
 
     def train_step(self, iterator: Any) -> None:
         """One step of the optimizer."""

@@ -2,7 +2,8 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 
 from absl import app, flags
 
@@ -31,3 +32,30 @@ def messages() -> Iterator[None]:
         if verbose:
             raise
         sys.exit(f"ERROR: {error}")
+
+
+def dispatch(program: str, verbs: Mapping[str, ModuleType]) -> None:
+    """Runs one of a program's subcommands, and exits with its status.
+
+    Args:
+      program: "PACKAGE.MODULE".
+      verbs: modules with `main(arguments) -> int`, by name.
+
+    Raises:
+      SystemExit: always; see `messages` for invalid input.
+    """
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in verbs:
+        with messages():
+            sys.exit(verbs[name].main(sys.argv[2:]))
+    lines = [f"usage: python -m {program} COMMAND [--help]\n"]
+    lines += [
+        f"  {key:8} {module.__doc__.splitlines()[0]}"
+        for key, module in verbs.items()
+    ]
+    if name in ("-h", "--help"):
+        print("\n".join(lines))
+        sys.exit(0)
+    if name:
+        lines.append(f"\nUnknown command. Received: {name}")
+    sys.exit("\n".join(lines))

@@ -5,31 +5,32 @@ What is laid over what: the experiment's own values, --row, each
 experiment or layer is an error.
 """
 
-from collections.abc import Callable
+from absl import app, flags, logging
 
-from absl import flags, logging
-
-from training import config
+from evonorm_tf import files
+from evonorm_tf.preflight import tpu
+from training import config, driver, report, strategy
 
 MODES = ("train_and_eval", "train", "eval", "eval_best")
 
 
 def define_flags(
-    experiment: str | None = None,
-    model_dir: str | None = None,
-    rows: bool = False,
-    steps: bool = False,
+    experiment: str | None = None, model_dir: str | None = None
 ) -> None:
     """Defines the flags; a head's `train.py` calls this once.
 
     Args:
       experiment: what runs when none is named; without it, one must be.
-      model_dir: where to, likewise.
-      rows: whether the head's experiments are rows of `configs.tables`.
-      steps: whether the head takes --preflight.
+      model_dir: where to, likewise; a row's is runs/ROW.
     """
     flags.DEFINE_string(
         "experiment", experiment, "Name of a registered experiment."
+    )
+    flags.DEFINE_string(
+        "row",
+        None,
+        "Row of a table of results: its experiment, recipe and layer. "
+        "`python -m configs.tables` lists them.",
     )
     flags.DEFINE_multi_string(
         "config_file",
@@ -50,22 +51,21 @@ def define_flags(
     )
     flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
     flags.DEFINE_string(
-        "model_dir", model_dir, "Where checkpoints, metrics and config go."
+        "model_dir",
+        model_dir,
+        "Where checkpoints, metrics and config go; of a row, runs/ROW if "
+        "left out.",
     )
     flags.DEFINE_string("tpu", None, "TPU name, or 'local'.")
     flags.DEFINE_bool("debug", False, "Shrink the experiment to a few seconds.")
-    if steps:
-        _define_step_flags(model_dir)
-    elif model_dir is None:
-        flags.mark_flag_as_required("model_dir")
-    if not rows:
-        flags.mark_flag_as_required("experiment")
-        return
     flags.DEFINE_string(
-        "row",
+        "preflight",
         None,
-        "Row of a table of results: its experiment, recipe and layer. "
-        "`python -m configs.tables` lists them.",
+        "Instead of training: compile the step for this TPU topology, "
+        "v5e:2x2 for example, without a TPU, and report.",
+    )
+    flags.DEFINE_string(
+        "preflight_json", None, "Write the preflight's report here too."
     )
     flags.register_multi_flags_validator(
         ["experiment", "row"],
@@ -73,27 +73,16 @@ def define_flags(
         "give --row or --experiment",
     )
 
-
-def _define_step_flags(model_dir: str | None) -> None:
-    """Flags of what is done with a training step instead of a run."""
-    flags.DEFINE_string(
-        "preflight",
-        None,
-        "Instead of training: compile the step for this TPU topology, "
-        "v5e:2x2 for example, without a TPU, and report.",
-    )
-    flags.DEFINE_string("preflight_json", None, "Write the report here too.")
-
     def one(given):
-        wishes = [
-            name
-            for name, value in given.items()
-            if value is not None and (name, value) != ("model_dir", model_dir)
-        ]
-        return len(wishes) == 1 or (not wishes and model_dir is not None)
+        wanted = given["model_dir"] not in (None, model_dir)
+        if given["preflight"]:
+            return not wanted
+        return bool(given["model_dir"] or given["row"])
 
     flags.register_multi_flags_validator(
-        ["model_dir", "preflight"], one, "give one of --model_dir, --preflight"
+        ["model_dir", "preflight", "row"],
+        one,
+        "give one of --model_dir, --preflight",
     )
     flags.register_multi_flags_validator(
         ["preflight_json", "preflight"],
@@ -102,13 +91,47 @@ def _define_step_flags(model_dir: str | None) -> None:
     )
 
 
-def parse(
-    find_row: Callable[[str], config.Row] | None = None,
-) -> config.Experiment:
+def train(
+    head: driver.Head,
+    tables: report.HeadTables,
+    experiment: str | None = None,
+    model_dir: str | None = None,
+) -> None:
+    """The command `python -m HEAD.train`.
+
+    Args:
+      head: what is trained.
+      tables: the head's, for --row.
+      experiment: see `define_flags`.
+      model_dir: see `define_flags`.
+    """
+    define_flags(experiment, model_dir)
+
+    def main(_: list[str]) -> None:
+        given = flags.FLAGS
+        params = parse(tables)
+        # Workers and logical CPUs come before TensorFlow's first operation.
+        replicas = strategy.build(params.runtime).num_replicas_in_sync
+        if given.preflight:
+            replicas = tpu.chips(given.preflight)
+        if given.debug:
+            print(head.shrink(params, replicas))
+        if given.preflight:
+            head.preflight(params, given.preflight, given.preflight_json)
+            return
+        folder = given.model_dir
+        if given.row and not given["model_dir"].present:
+            folder = files.join("runs", given.row)
+        driver.run(params, head, given.mode, folder)
+
+    app.run(main)
+
+
+def parse(tables: report.HeadTables) -> config.Experiment:
     """The experiment that the command line asks for, and quieter logs.
 
     Args:
-      find_row: the row of an id, for a head that defined `--row`.
+      tables: the head's, for --row.
 
     Raises:
       ValueError, TypeError: see `config.parse`; an unknown row.
@@ -116,8 +139,8 @@ def parse(
     quiet_logs()
     given = flags.FLAGS
     row, experiment = None, given.experiment
-    if find_row is not None and given.row:
-        row = find_row(given.row)
+    if given.row:
+        row = tables.find(given.row)
         if not given["experiment"].present:  # A head's default, not a wish.
             experiment = None
     return config.parse(

@@ -26,6 +26,7 @@ from official.modeling import hyperparams
 
 from evonorm_tf import files
 from training import overrides
+from training.checkpoints import saved_step
 from training.same_experiment import differences, flat
 
 CONFIG_FILE = "params.yaml"
@@ -33,7 +34,6 @@ FACTS_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 BEST_FILE = "info.json"
 _SHOWN = 8  # differences in an error
-_STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 class Run:
@@ -163,7 +163,7 @@ class Run:
         recorded = self.config()
         if recorded is None:
             return
-        now = flat(yaml.safe_load(as_yaml(params)))
+        now = settings(params)
         before = flat(recorded)
         defaults = flat({"task": type(params.task)().as_dict()})
         found = differences(now, before, purpose, defaults)
@@ -227,6 +227,10 @@ class Run:
         text = "".join(json.dumps(x) + "\n" for x in kept)
         files.write(self.path(METRICS_FILE), text)
 
+    def clear_metrics(self) -> None:
+        """Drops all that was recorded."""
+        files.write(self.path(METRICS_FILE), "")
+
     def add_metrics(
         self, kind: str, step: int, values: Mapping[str, float]
     ) -> None:
@@ -283,83 +287,6 @@ class Run:
         return info if step == saved_step(path) else None
 
 
-class Checkpoints(tf.train.CheckpointManager):
-    """TensorFlow's, for folders of any name.
-
-    TensorFlow's own takes the folder for a pattern where it reads a checkpoint
-    and where it removes old ones: in a folder "runs/*" it would remove those
-    of other runs.
-    """
-
-    def __init__(
-        self, checkpoint: tf.train.Checkpoint, folder: str, **settings
-    ):
-        """Continues the sequence of checkpoints that a folder holds.
-
-        Args:
-          checkpoint: what is saved.
-          folder: where to; made if need be.
-          **settings: further arguments of tf.train.CheckpointManager.
-        """
-        super().__init__(checkpoint, files.make_folder(folder), **settings)
-        last = self.latest_checkpoint
-        if self.checkpoint_interval is not None and last is not None:
-            self._last_checkpoint_step = saved_step(last)
-
-    def restore_or_initialize(self) -> str | None:
-        """As TensorFlow's."""
-        if self.latest_checkpoint is None:
-            return super().restore_or_initialize()
-        self.checkpoint.restore(readable(self.latest_checkpoint))
-        return self.latest_checkpoint
-
-    def _sweep(self) -> None:
-        """Removes the oldest, by their names."""
-        while len(self._maybe_delete) > self._max_to_keep:
-            path, _ = self._maybe_delete.popitem(last=False)
-            remove_checkpoint(path)
-
-
-def readable(checkpoint: str) -> str:
-    """The prefix by which TensorFlow can read a checkpoint in any folder."""
-    return files.without_wildcards(checkpoint)
-
-
-def saved_step(checkpoint: str) -> int:
-    """The global step of a checkpoint.
-
-    Read without making a variable, which in the scope of several workers
-    would wait for all of them.
-
-    Args:
-      checkpoint: its prefix.
-    """
-    reader = tf.train.load_checkpoint(readable(checkpoint))
-    return int(reader.get_tensor(_STEP))
-
-
-def copy_checkpoint(checkpoint: str, folder: str) -> None:
-    """Copies a checkpoint to where it is the latest of a folder."""
-    for file in _files_of(checkpoint):
-        files.copy(file, files.join(folder, files.name(file)))
-    # As TensorFlow writes it: relative to its folder.
-    state = f'model_checkpoint_path: "{files.name(checkpoint)}"\n'
-    files.write(files.join(folder, "checkpoint"), state)
-
-
-def remove_checkpoint(checkpoint: str) -> None:
-    """Removes a checkpoint's files, and no others."""
-    for file in _files_of(checkpoint):
-        files.remove(file)
-
-
-def _files_of(checkpoint: str) -> list[str]:
-    """The files of a checkpoint, its index last."""
-    folder, stem = files.parent(checkpoint), files.name(checkpoint)
-    names = [n for n in files.names(folder) if n.startswith(f"{stem}.")]
-    return [files.join(folder, name) for name in names]
-
-
 def find(roots: Iterable[str]) -> dict[str, Run]:
     """The runs in some folders, however deep: by name, from the folder on.
 
@@ -407,6 +334,11 @@ def _is_run(run: Run) -> bool:
             f"Received: {run.folder!r}"
         )
     return False
+
+
+def settings(params: hyperparams.Config) -> dict[str, Any]:
+    """An experiment's config by dotted key, as a run records it."""
+    return flat(yaml.safe_load(as_yaml(params)))
 
 
 def read_json(path: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ _ROW = (
 FREE = {"resume": _RESUME, "read": (), "row": _ROW}
 
 
-def deciding(config: Flat, purpose: str) -> dict[str, Any]:
+def relevant(config: Flat, purpose: str) -> dict[str, Any]:
     """Of a config, what must be equal.
 
     Args:
@@ -90,7 +90,7 @@ def differences(
     Returns:
       Both values by key; None where a config lacks the key.
     """
-    return compare(deciding(one, purpose), deciding(other, purpose), defaults)
+    return compare(relevant(one, purpose), relevant(other, purpose), defaults)
 
 
 def compare(

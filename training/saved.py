@@ -1,6 +1,7 @@
-"""What the heads read of a run that is there: config, weights, metrics."""
+"""A finished or unfinished run's model, read from its folder alone."""
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras
@@ -8,7 +9,7 @@ from official.core import base_task, config_definitions, train_utils
 from official.modeling import optimization
 
 from evonorm_tf import files
-from training import config, driver, runs, strategy
+from training import checkpoints, config, driver, runs, strategy
 
 CHECKPOINTS = ("latest", "best")
 
@@ -31,13 +32,64 @@ class Checkpoint:
     metrics: dict[str, float]
 
 
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A run's model.
+
+    Attributes:
+      model: the network, with the weights that an evaluation would use.
+      params: the run's config.
+      run: the run's folder.
+      path: of the checkpoint.
+      step: of the checkpoint.
+      metrics: of an evaluation at this step; {} where there was none.
+    """
+
+    model: tf_keras.Model
+    params: config.Experiment
+    run: runs.Run
+    path: str
+    step: int
+    metrics: dict[str, float]
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the weights are averages over training."""
+        return self.params.trainer.optimizer_config.ema is not None
+
+
+def restore(
+    task: config_definitions.TaskConfig,
+    build: Callable[[config.Experiment, runs.Run], base_task.Task],
+    model_dir: str | None,
+    checkpoint: str = "latest",
+) -> Restored:
+    """Reads a run's model; no data are opened.
+
+    Args:
+      task: the head's task config, with its class's defaults.
+      build: the head's task, of a run's config and folder; it makes the model
+        without data.
+      model_dir: the run's folder; None finds it from the checkpoint.
+      checkpoint: "latest", "best" or the path of one, without .index.
+
+    Raises:
+      ValueError: no run, no such checkpoint, or one of another model.
+    """
+    run = runs.Run(directory(model_dir, checkpoint))
+    params = parameters(run.folder, task)
+    found = find(params, run.folder, checkpoint)
+    model = _read(build(params, run), params, found)
+    return Restored(model, params, run, found.path, found.step, found.metrics)
+
+
 def parameters(
     model_dir: str, task: config_definitions.TaskConfig
 ) -> config.Experiment:
-    """A run's config, from its directory.
+    """A run's config, from its folder.
 
     Args:
-      model_dir: the run's directory.
+      model_dir: the run's folder.
       task: the head's task config, with its class's defaults: what an older
         config lacks has those, not an experiment's.
 
@@ -55,7 +107,7 @@ def parameters(
 
 
 def directory(model_dir: str | None, checkpoint: str) -> str:
-    """The run's directory: the nearest above the checkpoint.
+    """The run's folder: the nearest above the checkpoint.
 
     Args:
       model_dir: where it is known; None or "" finds it.
@@ -84,7 +136,7 @@ def find(
 
     Args:
       params: the run's config.
-      model_dir: the run's directory.
+      model_dir: the run's folder.
       checkpoint: "latest", "best" or the path of one, without .index.
 
     Raises:
@@ -104,7 +156,7 @@ def find(
             "trainer.best_checkpoint_* set for the best. Received: "
             f"model_dir={model_dir!r}, checkpoint={checkpoint!r}"
         )
-    step = runs.saved_step(path)
+    step = checkpoints.saved_step(path)
     # The best is saved while the model holds what was evaluated.
     folder = files.absolute(files.parent(path))
     swapped = folder == files.absolute(run.path(best))
@@ -112,43 +164,24 @@ def find(
     return Checkpoint(path, step, swapped, found)
 
 
-def read(
-    built: base_task.Task, params: config.Experiment, found: Checkpoint
+def _read(
+    task: base_task.Task, params: config.Experiment, found: Checkpoint
 ) -> tf_keras.Model:
-    """The run's model, with the weights that an evaluation would use.
-
-    Args:
-      built: the run's task, which makes model and optimizer.
-      params: the run's config.
-      found: whose weights to read.
-    """
+    """The run's model, with the weights that an evaluation would use."""
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
-        model = built.build_model()
+        model = task.build_model()
         if params.trainer.optimizer_config.ema is None or found.swapped:
-            status = tf.train.Checkpoint(model=model).read(
-                runs.readable(found.path)
+            reader = tf.train.Checkpoint(model=model)
+            checkpoints.restore(reader, found.path, {"model": model})
+            return model
+        optimizer = train_utils.create_optimizer(task, params)
+        if not isinstance(optimizer, optimization.ExponentialMovingAverage):
+            raise TypeError(
+                "The config has a weight average and the optimizer has none. "
+                f"Received: {type(optimizer).__name__}"
             )
-            status.assert_existing_objects_matched().expect_partial()
-        else:
-            _read_average(built, params, model, found.path)
+        optimizer.shadow_copy(model)
+        reader = tf.train.Checkpoint(model=model, optimizer=optimizer)
+        checkpoints.restore(reader, found.path, {"model": model})
+        optimizer.swap_weights()
     return model
-
-
-def _read_average(
-    built: base_task.Task,
-    params: config.Experiment,
-    model: tf_keras.Model,
-    path: str,
-) -> None:
-    """Reads a checkpoint's weight averages into the model."""
-    optimizer = train_utils.create_optimizer(built, params)
-    if not isinstance(optimizer, optimization.ExponentialMovingAverage):
-        raise TypeError(
-            "The config asks for a weight average and the optimizer makes "
-            f"none. Received: {type(optimizer).__name__}"
-        )
-    optimizer.shadow_copy(model)
-    reader = tf.train.Checkpoint(model=model, optimizer=optimizer)
-    status = reader.read(runs.readable(path))
-    status.assert_nontrivial_match().expect_partial()
-    optimizer.swap_weights()

@@ -1,60 +1,89 @@
-"""What several workers need of the Model Garden's runner, and lack."""
+"""What a run of several workers (processes that train together) needs."""
 
+import contextlib
+import hashlib
 import json
+import pathlib
 import tempfile
 import zlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from official.core import train_lib
 
-from training import runs
+from training import checkpoints, runs
 from training.images.order import Share
 
-
-class Runner(train_lib.OrbitExperimentRunner):
-    """The Model Garden's, with the checkpoints that it is given.
-
-    Its own has a worker that is not the chief start from nothing when the
-    chief goes on from a checkpoint.
-    """
-
-    def __init__(self, manager: runs.Checkpoints, *args, **settings):
-        self._manager = manager
-        super().__init__(*args, **settings)
-
-    def _maybe_build_checkpoint_manager(self) -> runs.Checkpoints:
-        return self._manager
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_CODE = ("evonorm_tf", "training", "classification", "detection", "gan")
+# What every worker must agree in, and how to fix it where they do not.
+_AGREE = {
+    "step": "resume from different steps. All of them need one model_dir, on "
+    "storage that they share",
+    "code": "run different versions of this project. Check out the same one "
+    "on every host",
+    "config": "have different settings. Start all of them with the same flags",
+    "data": "see different data. Give every host the same files, or one "
+    "storage that they share",
+}
 
 
-def require_one_step(
-    devices: tf.distribute.Strategy, step: int, model_dir: str
+def require_agreement(
+    devices: tf.distribute.Strategy,
+    seen: Callable[[], Mapping[str, Any]],
+    model_dir: str,
 ) -> None:
-    """Refuses workers that would go on from different steps.
-
-    Each reads where to go on from; the chief alone writes it.
+    """Refuses workers that would not train one model on one data set.
 
     Args:
       devices: of this run; only several workers have anything to compare.
-      step: where this process goes on from.
-      model_dir: where it read that.
+      seen: gives what this process has of "step", "config" and "data".
+      model_dir: where it resumes from.
 
     Raises:
       ValueError: on every worker, where they disagree.
     """
-    if not several(devices):
-        return
-    own = devices.experimental_distribute_values_from_function(
-        lambda _: tf.constant([step])
-    )
-    steps = devices.gather(own, axis=0).numpy().tolist()
-    if len(set(steps)) > 1:
+    if several(devices):
+        found = gather(dict(seen()) | {"code": code()}, devices)
+        refuse_differences(found, model_dir)
+
+
+def refuse_differences(found: list[dict[str, Any]], model_dir: str) -> None:
+    """Raises ValueError where workers disagree.
+
+    Args:
+      found: what each worker has, in their order.
+      model_dir: for the error.
+    """
+    for name, advice in _AGREE.items():
+        values = [one.get(name) for one in found]
+        if all(value == values[0] for value in values):
+            continue
+        if all(isinstance(value, dict) for value in values):
+            keys = sorted({key for value in values for key in value})
+            same = [
+                key
+                for key in keys
+                if all(v.get(key) == values[0].get(key) for v in values)
+            ]
+            for value in values:
+                for key in same:
+                    value.pop(key, None)
         raise ValueError(
-            "The workers go on from different steps. All of them need one "
-            "model_dir, on storage that they share. Received: "
-            f"model_dir={model_dir!r}, step by replica={steps}"
+            f"The workers {advice}. Received: model_dir={model_dir!r}, "
+            f"{name} by worker={values}"
         )
+
+
+def code() -> str:
+    """A digest of this project's source."""
+    result = hashlib.sha256()
+    for package in _CODE:
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            result.update(path.relative_to(_ROOT).as_posix().encode() + b"\0")
+            result.update(path.read_bytes())
+    return result.hexdigest()[:12]
 
 
 def several(devices: tf.distribute.Strategy) -> bool:
@@ -123,13 +152,19 @@ def gather(value: Any, devices: tf.distribute.Strategy) -> list[Any]:
     ]
 
 
-def aside(run: runs.Run) -> str:
-    """Where a worker saves that is not the chief, with a copy to go on from.
+@contextlib.contextmanager
+def saving(devices: tf.distribute.Strategy, run: runs.Run) -> Iterator[str]:
+    """Where this worker saves: the chief in the run's folder.
 
-    TensorFlow has every worker save, and all but the chief throw it away.
+    TensorFlow has every worker save, and all but the chief throw it away:
+    they get a folder of their own with a copy of the checkpoint to resume
+    from.
     """
-    own = tempfile.mkdtemp()
-    path = run.checkpoint()
-    if path is not None:
-        runs.copy_checkpoint(path, own)
-    return own
+    if is_chief(devices):
+        yield run.folder
+        return
+    with tempfile.TemporaryDirectory() as own:
+        path = run.checkpoint()
+        if path is not None:
+            checkpoints.copy_checkpoint(path, own)
+        yield own

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 from evonorm_tf import files
-from gan import data
+from gan import datasets
 from gan.metrics import extractor
 from training import runs
 
@@ -19,7 +19,7 @@ _WIDTHS = (16, 32, 64)
 
 
 def own(
-    folder: str, images: data.Source, steps: int, sha256: str = ""
+    folder: str, images: datasets.Source, steps: int, sha256: str = ""
 ) -> extractor.KerasClassifier:
     """The classifier of a run, trained where its folder has none.
 
@@ -35,7 +35,7 @@ def own(
     """
     run = runs.Run(folder)
     path = run.path(FILE)
-    wanted = {"images": f"{images.name}, {images.side} px", "steps": steps}
+    wanted = {"images": f"{images.name}, {images.shape[0]} px", "steps": steps}
     # An older version's has no origin beside it.
     if run.has(FILE) and run.has(ORIGIN):
         found = run.json(ORIGIN)
@@ -52,14 +52,14 @@ def own(
     return extractor.load(path, sha256)
 
 
-def train(images: data.Source, steps: int) -> tf_keras.Model:
+def train(images: datasets.Source, steps: int) -> tf_keras.Model:
     """Trains the classifier: three strided convolutions, 64 features.
 
     Args:
       images: what to learn from.
       steps: of 64 images.
     """
-    model = _network((images.side, images.side, 3), images.classes)
+    model = _network(images.shape, images.classes)
     optimizer = tf_keras.optimizers.Adam(1e-3, jit_compile=False)
     optimizer.build(model.trainable_variables)
 
@@ -73,7 +73,7 @@ def train(images: data.Source, steps: int) -> tf_keras.Model:
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables))
 
-    for pixels, labels in data.inputs(images, 0, BATCH).take(steps):
+    for pixels, labels in datasets.inputs(images, 0, BATCH).take(steps):
         step(pixels, labels)
     return model
 

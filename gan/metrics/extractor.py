@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 from evonorm_tf import files
-from gan import data
+from gan import datasets
 
 Array = np.ndarray
 
@@ -98,7 +98,7 @@ class KerasClassifier:
         return features.numpy(), logits.numpy()
 
     def _compute(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        features = self._trunk(data.to_float(pixels), training=False)
+        features = self._trunk(datasets.to_float(pixels), training=False)
         # One that was trained in 16 bits gives features of 16.
         features = tf.cast(features, tf.float32)
         # Whatever the layer's own activation: a softmax is no logit.

@@ -6,9 +6,9 @@ import pytest
 
 import evonorm_tf
 from benchmarks import finetune
-from classification.sources import Memory
 from evonorm_tf import efficientnet_lite
 from evonorm_tf.nets import mobile
+from training.images.sources import Memory
 
 SIZE = mobile.Size(
     (mobile.Stage(1, 3, 2, 2, 8),), stem_filters=8, head_filters=16

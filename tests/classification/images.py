@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from training import datasets
+from training.images import sources
 
 
 def example(encoded, label):
@@ -26,7 +26,7 @@ def example(encoded, label):
 
 def write_tfrecords(root, counts=(11, 5, 8), split="train", label_offset=0):
     """Files of so many records each; returns their bytes and labels."""
-    files, labels = datasets.jpeg_digits("train")
+    files, labels = sources.jpeg_digits("train")
     begin = 0
     for shard, count in enumerate(counts):
         path = f"{root}/{split}-{shard:05d}-of-{len(counts):05d}"

@@ -6,7 +6,7 @@ process of its own, which a test may kill.
 
 import sys
 
-from classification import task
+from classification import train
 from training import config, driver
 
 
@@ -83,7 +83,7 @@ VARIANTS = {"plain": parameters, "everything": everything}
 def run(model_dir, params, mode="train", display=None):
     """Makes the run, from where `model_dir` left off."""
     return driver.run(
-        params, task.prepare(params), mode, str(model_dir), display or Silent()
+        params, train.HEAD, mode, str(model_dir), display or Silent()
     )
 
 

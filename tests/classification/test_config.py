@@ -3,7 +3,7 @@
 import pytest
 from official.core import config_definitions
 
-from classification import settings, task
+from classification import experiment, settings, task
 from configs import tables
 from evonorm_tf import nets
 from training import config, schedule, strategy
@@ -146,7 +146,7 @@ def test_a_section_that_is_off_can_be_switched_on_checked_and_off_again():
 def test_the_networks_own_settings_stand_where_none_is_given():
     def filled(override):
         params = config.parse("imagenet", params_override=override)
-        task.fill_in(params.task)
+        experiment.fill_in(params.task)
         model, data = params.task.model, params.task.train_data
         return model.dropout, model.stochastic_depth, data.image_size
 

@@ -5,12 +5,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from classification import data
+from classification import datasets
 from classification.settings import Data
-from classification.sources import Memory, Records
 from tests.classification import images
-from training import datasets
-from training.images import decoding, records
+from training.images import decoding, records, sources
+from training.images.sources import Files, Memory
 
 
 def _tfrecords(root, **changes):
@@ -26,9 +25,9 @@ def _tfrecords(root, **changes):
 def test_tfrecords_are_counted_and_labelled(tmp_path):
     files, labels = images.write_tfrecords(tmp_path, label_offset=1)
     config = _tfrecords(tmp_path, is_training=False, label_offset=1)
-    source = data.open_source(config, 10)
+    source = datasets.open_source(config, 10)
     assert source.examples == 24
-    found = [y["label"].numpy() for _, y in data.inputs(source, config)]
+    found = [y["label"].numpy() for _, y in datasets.inputs(source, config)]
     # Files of one turn of 16 records each follow one another.
     np.testing.assert_array_equal(np.concatenate(found), labels)
     rows = source.reader.in_order()
@@ -44,29 +43,29 @@ def test_a_wrong_number_of_examples_is_an_error(tmp_path, examples):
     images.write_tfrecords(tmp_path)
     config = _tfrecords(tmp_path, examples=examples)
     with pytest.raises(ValueError, match=f"24 records.*examples={examples}"):
-        data.open_source(config, 10)
+        datasets.open_source(config, 10)
 
 
 def test_a_label_outside_the_classes_names_its_record(tmp_path):
     images.write_tfrecords(tmp_path, label_offset=1)
     config = _tfrecords(tmp_path)
-    source = data.open_source(config, 10)  # Labels are 1 to 10: offset 0.
+    source = datasets.open_source(config, 10)  # Labels are 1 to 10: offset 0.
     with pytest.raises(
         tf.errors.InvalidArgumentError,
         match=r"0 to 9: of record \d+ of .*train-0000.*label=10",
     ):
-        list(data.inputs(source, config).take(6))
+        list(datasets.inputs(source, config).take(6))
     config = _tfrecords(tmp_path, label_offset=2)
-    source = data.open_source(config, 10)
+    source = datasets.open_source(config, 10)
     with pytest.raises(tf.errors.InvalidArgumentError, match="label=-1"):
-        list(data.inputs(source, config).take(6))
+        list(datasets.inputs(source, config).take(6))
 
 
 def test_a_label_of_a_known_set_is_refused_at_once(tmp_path):
     images.write_folder(tmp_path / "train")
     config = Data(dataset="folder", path=f"{tmp_path}/{{split}}")
     with pytest.raises(ValueError, match=r"num_classes=3.*label=2"):
-        data.open_source(config, 2)
+        datasets.open_source(config, 2)
 
 
 @pytest.mark.parametrize("name", ["digits", "jpeg_digits"])
@@ -74,26 +73,26 @@ def test_digits_stand_in_for_a_model_of_fewer_classes(name):
     """--debug and --preflight put them in the place of any data."""
     config = Data(dataset=name, is_training=False, global_batch_size=100)
     config = config.replace(mean=[0.5], std=[0.25])
-    source = data.open_source(config, 3)
-    _, expected = datasets.digits("train")
-    found = [y["label"].numpy() for _, y in data.inputs(source, config)]
+    source = datasets.open_source(config, 3)
+    _, expected = sources.digits("train")
+    found = [y["label"].numpy() for _, y in datasets.inputs(source, config)]
     found = np.concatenate(found)[: source.examples]
     np.testing.assert_array_equal(found, expected[expected < 3])
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty"])
 def test_a_broken_image_names_its_record(tmp_path, damage):
-    files, _ = datasets.jpeg_digits("train")
+    files, _ = sources.jpeg_digits("train")
     broken = {"cut": files[1][:-300], "text": b"no image", "empty": b""}
     with tf.io.TFRecordWriter(str(tmp_path / "train-0")) as writer:
         for encoded in (files[0], broken[damage]):
             writer.write(images.example(encoded, 0))
     config = _tfrecords(tmp_path, global_batch_size=2)
-    source = data.open_source(config, 10)
+    source = datasets.open_source(config, 10)
     with pytest.raises(
         tf.errors.OpError, match=r"record 1 of .*train-0 cannot be read"
     ):
-        list(data.inputs(source, config).take(1))
+        list(datasets.inputs(source, config).take(1))
 
 
 def test_a_file_that_was_cut_off_is_refused(tmp_path):
@@ -102,7 +101,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path):
     assert records.count(str(path)) == 3
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ValueError, match=r"ends within a record.*record=2"):
-        data.open_source(_tfrecords(tmp_path), 10)
+        datasets.open_source(_tfrecords(tmp_path), 10)
 
 
 def test_a_folder_of_folders(tmp_path):
@@ -114,25 +113,25 @@ def test_a_folder_of_folders(tmp_path):
         global_batch_size=4,
         is_training=False,
     )
-    source = data.open_source(config, 3)
+    source = datasets.open_source(config, 3)
     assert source.examples == examples == 12
     assert source.class_names == ("class_0", "class_1", "class_2")
-    found = [y["label"].numpy() for _, y in data.inputs(source, config)]
+    found = [y["label"].numpy() for _, y in datasets.inputs(source, config)]
     np.testing.assert_array_equal(
         np.concatenate(found), [0] * 4 + [1] * 4 + [2] * 4
     )
     (tmp_path / "train" / "class_9").mkdir()
     with pytest.raises(ValueError, match="class_9"):
-        data.open_source(config, 4)
+        datasets.open_source(config, 4)
     with pytest.raises(ValueError, match="no such folder"):
-        data.open_source(config.replace(split="test"), 3)
+        datasets.open_source(config.replace(split="test"), 3)
     broken = tmp_path / "train" / "class_9" / "x.jpg"
     broken.write_bytes(b"\xff\xd8\xff no image \xff\xd9"[:-2])
-    source = data.open_source(config, 4)
+    source = datasets.open_source(config, 4)
     with pytest.raises(
         tf.errors.OpError, match=r"class_9/x\.jpg cannot be read"
     ):
-        list(data.inputs(source, config))
+        list(datasets.inputs(source, config))
 
 
 def _pixels(kind, mode="RGB", **options):
@@ -159,12 +158,12 @@ def _pixels(kind, mode="RGB", **options):
 def test_formats(kind, mode, tolerance):
     options = {"quality": 95} if kind == "JPEG" else {}
     encoded, expected = _pixels(kind, mode, **options)
-    found = decoding.whole(tf.constant(encoded), tf.constant("x")).numpy()
+    found = decoding.full_image(tf.constant(encoded), tf.constant("x")).numpy()
     assert found.shape == (48, 64, 3)
     assert np.abs(found - expected).mean() <= tolerance
     # Bytes after the end are harmless, and do happen.
     trailing = tf.constant(encoded + b"\0\0")
-    again = decoding.whole(trailing, tf.constant("x")).numpy().astype(int)
+    again = decoding.full_image(trailing, tf.constant("x")).numpy().astype(int)
     assert np.abs(again - expected).mean() <= tolerance
 
 
@@ -172,7 +171,7 @@ def test_formats(kind, mode, tolerance):
 def test_decoding_a_window_equals_cutting_the_decoded(quality, subsampling):
     encoded, _ = _pixels("JPEG", quality=quality, subsampling=subsampling)
     encoded = tf.constant(encoded)
-    whole = decoding.whole(encoded, tf.constant("x")).numpy().astype(int)
+    whole = decoding.full_image(encoded, tf.constant("x")).numpy().astype(int)
     part = decoding.window(
         encoded, tf.constant("x"), lambda shape: tf.constant([9, 13, 30, 41])
     )
@@ -193,17 +192,17 @@ def test_tfds_sets(data_dir):
         global_batch_size=11,
         is_training=False,
     )
-    source = data.open_source(config, 1000)
-    assert isinstance(source, Records)
+    source = datasets.open_source(config, 1000)
+    assert isinstance(source, Files)
     assert source.examples == 22
     weights = [
-        y["weight"].numpy().sum() for _, y in data.inputs(source, config)
+        y["weight"].numpy().sum() for _, y in datasets.inputs(source, config)
     ]
     assert weights == [11, 11]
     with pytest.raises(ValueError, match=r"versions 5\.1\.0"):
-        data.open_source(config.replace(dataset="imagenet2012:9.9.9"), 1000)
+        datasets.open_source(config.replace(dataset="imagenet2012:9.9.9"), 1000)
     with pytest.raises(ValueError, match="num_classes=1000"):
-        data.open_source(config, 999)
+        datasets.open_source(config, 999)
 
 
 def test_tfds_order_is_the_files(data_dir):
@@ -216,7 +215,7 @@ def test_tfds_order_is_the_files(data_dir):
         tfds_data_dir=root,
         is_training=False,
     )
-    source = data.open_source(config, 1000)
+    source = datasets.open_source(config, 1000)
     rows = source.reader.in_order()
     found = [int(source.reader.read(*row)[1]) for row in rows]
     builder = tfds.builder_from_directory(f"{root}/imagenet2012/5.1.0")
@@ -231,20 +230,22 @@ def test_cifar_is_held_in_memory_or_resized(data_dir):
         tfds_data_dir=str(data_dir / "tfds"),
         global_batch_size=5,
     )
-    source = data.open_source(config, 10)
+    source = datasets.open_source(config, 10)
     assert isinstance(source, Memory)
     assert source.images.shape == (50, 32, 32, 3)
     with pytest.raises(ValueError, match="test"):
-        data.open_source(config.replace(split="tset"), 10)
+        datasets.open_source(config.replace(split="tset"), 10)
     larger = config.replace(image_size=48)  # Its images are PNGs.
-    batch, _ = next(iter(data.inputs(data.open_source(larger, 10), larger)))
+    batch, _ = next(
+        iter(datasets.inputs(datasets.open_source(larger, 10), larger))
+    )
     assert batch.shape == (5, 48, 48, 3)
 
 
 def test_missing_directory_says_what_to_do(tmp_path):
     config = Data(dataset="cifar10", tfds_data_dir=str(tmp_path))
     with pytest.raises(ValueError, match="tfds build cifar10"):
-        data.open_source(config, 10)
+        datasets.open_source(config, 10)
 
 
 @pytest.mark.parametrize(
@@ -263,16 +264,16 @@ def test_missing_directory_says_what_to_do(tmp_path):
 def test_settings_that_cannot_be(changes, message):
     config = Data(dataset="digits").replace(**changes)
     with pytest.raises(ValueError, match=message):
-        data.open_source(config, 10)
+        datasets.open_source(config, 10)
 
 
 def test_validation_data_lie_beside_the_training_data():
     train = Data(dataset="tfrecords", path="a/{split}-*", tfds_data_dir="t")
     test = Data(dataset="tfrecords", split="validation")
-    found = data.beside(test, train)
+    found = datasets.located_as(test, train)
     assert (found.path, found.tfds_data_dir) == ("a/{split}-*", "t")
     own = test.replace(path="b", tfds_data_dir="u")
-    assert data.beside(own, train).path == "b"
-    assert data.beside(own, train).tfds_data_dir == "u"
+    assert datasets.located_as(own, train).path == "b"
+    assert datasets.located_as(own, train).tfds_data_dir == "u"
     with pytest.raises(ValueError, match=r"\{split\}"):
-        data.beside(test, train.replace(path="a/*"))
+        datasets.located_as(test, train.replace(path="a/*"))

@@ -16,7 +16,7 @@ import tf_keras
 from classification import task, train
 from tests import running
 from tests.classification import small
-from training import config, runs
+from training import checkpoints, config, runs
 
 
 def _weights(result):
@@ -32,7 +32,7 @@ def unbroken(tmp_path_factory):
 
 def _saved(folder):
     """Everything in the last checkpoint, by name: slots, averages, steps."""
-    path = runs.readable(runs.Run(folder).checkpoint())
+    path = checkpoints.readable(runs.Run(folder).checkpoint())
     reader = tf.train.load_checkpoint(path)
     names = [k for k in reader.get_variable_to_shape_map() if "/.ATTR" in k]
     # How many checkpoints were saved is not the run's state.
@@ -244,7 +244,7 @@ def test_two_replicas_of_half_a_batch_learn_what_one_device_does(tmp_path):
 def test_debug_takes_two_small_steps_on_the_same_path(tmp_path):
     params = config.parse("digits_resnet")
     whole = task.Task(params.task).build_model().count_params()
-    train.shrink(params)
+    train.HEAD.shrink(params)
     result = small.run(tmp_path, params, "train_and_eval")
     assert result.step == 2
     assert result.model.count_params() < whole / 3

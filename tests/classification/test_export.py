@@ -10,13 +10,14 @@ import tensorflow as tf
 import tf_keras
 import yaml
 
-from classification import export, restore, settings
-from classification.data import inputs, open_source
+from classification import export, settings, task
+from classification.datasets import inputs, open_source
 from evonorm_tf import legacy
 from evonorm_tf.exporting import formats, inference_form
 from tests.classification import small
 from tests.exporting import graphs
-from training import datasets, saved
+from training import saved
+from training.images import sources
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_the_layers_are_folded(run, tmp_path):
     folder, _ = run
     export.export(str(folder), str(tmp_path), ["saved_model"])
     served = tf.saved_model.load(str(tmp_path / "saved_model"))
-    model = restore.restore(str(folder)).model
+    model = task.restore(str(folder)).model
     graphs.assert_folded(served.signatures["serving_default"], model)
 
 
@@ -110,11 +111,11 @@ def test_moving_statistics_are_constants_of_both_signatures(name, tmp_path):
 def test_the_accuracy_is_the_run_s(run):
     """Averages and preprocessing: the test set scores as in the run."""
     folder, result = run
-    found = restore.restore(str(folder))
+    found = task.restore(str(folder))
     classifier = export.Classifier(
         found.model, found.params.task.validation_data, resized=False
     )
-    images, labels = datasets.digits("test")
+    images, labels = sources.digits("test")
     right = classifier.images(tf.constant(images))["label"] == labels
     accuracy = np.mean(right)
     # One image of 445 may fall on the other side by rounding.
@@ -123,10 +124,10 @@ def test_the_accuracy_is_the_run_s(run):
 
 def test_best_and_latest(run):
     folder, _ = run
-    best = restore.restore(str(folder), "best")
+    best = task.restore(str(folder), "best")
     assert best.path.startswith(str(folder / "best"))
     assert best.metrics["best_ckpt_global_step"] == best.step
-    latest = restore.restore(str(folder))
+    latest = task.restore(str(folder))
     same = all(
         np.array_equal(a, b)
         for a, b in zip(best.model.get_weights(), latest.model.get_weights())
@@ -144,9 +145,9 @@ def test_refused(run, tmp_path):
     with pytest.raises(ValueError, match="formats are saved_model"):
         export.export(str(folder), str(tmp_path), ["keras"])
     with pytest.raises(ValueError, match=r"no params\.yaml"):
-        restore.restore(str(tmp_path))
+        task.restore(str(tmp_path))
     with pytest.raises(ValueError, match="no such checkpoint"):
-        restore.restore(str(folder), "first")
+        task.restore(str(folder), "first")
 
 
 def test_a_wrong_export_is_an_error(run, tmp_path, monkeypatch):
@@ -191,7 +192,7 @@ def test_resized_images_have_a_jpeg_signature_at_no_size_as_well():
         ]
     )
     served = export.Classifier(model, data, resized=True).others()
-    files, _ = datasets.jpeg_digits("test")
+    files, _ = sources.jpeg_digits("test")
     found = served["jpeg"](tf.constant(files[:4]))["logits"]
     scaled, _ = next(iter(inputs(source, data)))
     # One path decodes part of a JPEG as the other: equal but for rounding.

@@ -95,11 +95,11 @@ def test_every_catalog_layer_has_its_own_style():
 
 
 def test_names_pushed_apart_stay_in_order_and_move_little():
-    assert plots.apart([0.0, 5.0, 9.0], 1.0) == [0.0, 5.0, 9.0]
-    moved = plots.apart([0.0, 4.9, 5.0, 5.1], 1.0)
+    assert plots.spread_out([0.0, 5.0, 9.0], 1.0) == [0.0, 5.0, 9.0]
+    moved = plots.spread_out([0.0, 4.9, 5.0, 5.1], 1.0)
     assert moved == pytest.approx([0.0, 4.0, 5.0, 6.0])
     # A block that grows into its neighbour takes it in.
-    moved = plots.apart([3.5, 5.0, 5.0, 5.0], 1.0)
+    moved = plots.spread_out([3.5, 5.0, 5.0, 5.0], 1.0)
     assert moved == pytest.approx([3.125, 4.125, 5.125, 6.125])
 
 

@@ -13,7 +13,7 @@ import tf_keras
 from official.modeling import optimization
 
 import evonorm_tf
-from classification import task, train
+from classification import experiment, train
 from configs import tables
 from evonorm_tf import legacy
 from tests.classification import small
@@ -45,7 +45,7 @@ ROWS = (
 
 def _debug(row):
     params = config.parse(row=tables.find(row))
-    said = train.shrink(params)
+    said = train.HEAD.shrink(params)
     assert "DEBUG" in said and "digits" in said
     return params
 
@@ -171,7 +171,7 @@ def test_rmsprop_is_tensorflows_with_epsilon_inside_the_root():
 
 def test_mobile_rate_warms_up_and_falls_every_2_4_epochs():
     params = config.parse(row=tables.find("imagenet/mobilenet_v2/bn_relu"))
-    task.fill_in(params.task)
+    experiment.fill_in(params.task)
     examples, batch = 1_281_167, 4096
     schedule.resolve(
         params.trainer, params.task.schedule, examples=examples, batch=batch

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from classification import experiment as _registers  # noqa: F401
 from classification import rerank
 from evonorm_tf import graphs
 from evonorm_tf.search.driver import Driver

@@ -18,7 +18,7 @@ TOPOLOGY = "v5e:2x2"
 
 def _debug(row=ROW, **override):
     params = config.parse(row=tables.find(row), params_override=override)
-    train.shrink(params)
+    train.HEAD.shrink(params)
     return params
 
 

@@ -6,8 +6,8 @@ import pathlib
 import pytest
 
 from benchmarks import cifar_curves
-from configs.tables import claims, measured
-from configs.tables.results import Results, Run
+from training.report import claims, measured
+from training.report.results import Results, Run
 
 ROOT = pathlib.Path(__file__).parents[2]
 E12 = "cifar10/resnet20-e12-b128"
@@ -57,7 +57,7 @@ def test_every_claim_has_its_lines_and_what_is_missing_says_so():
     running = {f"{E12}/gn_silu", "cifar10/resnet20-e3-b4/bn_relu"}
     text = claims.table(known, running)
     lines = text.splitlines()
-    assert len(lines) == 2 + sum(len(c.looked_for) for c in claims.CLAIMS)
+    assert len(lines) == 2 + sum(len(c.looked_for) for c in claims.read())
     assert "evonorm_b0 81.6 (1), bn_relu 83.0+-0.7 (2) | 1.4 behind" in lines[2]
     assert text.count("*running*") == 2
     assert "evonorm_s0 *not run*, gn_silu *running*" in text
@@ -68,7 +68,7 @@ def test_every_claim_has_its_lines_and_what_is_missing_says_so():
 def test_claims_are_looked_for_in_rows_that_there_are():
     from configs import tables
 
-    for claim in claims.CLAIMS:
+    for claim in claims.read():
         for one in claim.looked_for:
             if not one.recipe.startswith("gpu/"):
                 tables.find(f"{one.recipe}/{one.layer}")

@@ -3,22 +3,24 @@
 import pytest
 
 from configs import tables
-from configs.tables import detection, report, results, rows
 from detection import check_config
 from detection import experiment as _registers  # noqa: F401
+from detection.tables import TABLES
 from training import config
+from training.report import page, results
+from training.report import tables as rows
 
 ROWS = [r for r in tables.ROWS.values() if r.recipe.head == "detection"]
 
 
 def test_every_cell_of_the_papers_table_is_there():
-    paper = (detection.R50_FPN, detection.R101_FPN)
+    paper = ("r50_fpn", "r101_fpn")
     counts = [
         len([v for values in table.values.values() for v in values if v])
-        for table in detection.TABLES
+        for table in TABLES.tables.values()
     ]
     # Four layers by six APs, multiply-adds and parameters; none of ours.
-    assert counts == [32 if t in paper else 0 for t in detection.TABLES]
+    assert counts == [32 if t in paper else 0 for t in TABLES.tables]
     # Two of the paper's; four SpineNets, three batches, a fine-tuning and the
     # eight images beside them; four layers each.
     assert len(ROWS) == 4 * (2 + 4 + 3 + 1 + 1)
@@ -198,7 +200,7 @@ def test_what_changes_a_figure_is_a_trial(change):
 def test_a_run_fills_its_row_and_a_part_of_the_validation_set_does_not():
     found = results.sort([_run("coco/r50_fpn/evonorm_b0")], tables.ROWS)
     assert list(found.by_row) == ["coco/r50_fpn/evonorm_b0"]
-    text = report.markdown([detection.R50_FPN], found, ".")
+    text = page.markdown([TABLES.tables["r50_fpn"]], found, ".")
     text = text[text.index("### Mask R-CNN") :]
     (line,) = [x for x in text.splitlines() if x.startswith("| evonorm_b0")]
     assert "44.0 / 42.1 (1)" in line and "39.5 / 37.8 (1)" in line

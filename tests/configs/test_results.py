@@ -7,16 +7,17 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from classification import experiment as _registers  # noqa: F401
-from classification import task
+from classification import experiment
+from classification.tables import TABLES
 from configs import tables
-from configs.tables import __main__ as command
-from configs.tables import report, results
-from configs.tables.classification import CIFAR_BATCH_SIZES, TOP1
-from training import config, same_experiment, schedule, strategy
+from training import config, runs, same_experiment, schedule, strategy
+from training.report import page, results
+from training.report.tables import Metric
 
 RECORDED = pathlib.Path(__file__).parents[2] / "docs/runs/cifar10-small-batch"
 ROW = "cifar10/resnet20-b4/evonorm_s0"
+TOP1 = Metric("top-1 %", "accuracy", 100.0)
+SWEEP = TABLES.tables["cifar_batch_sizes"].title
 
 
 def _write(folder, accuracy, row=ROW, override="", **record):
@@ -24,7 +25,7 @@ def _write(folder, accuracy, row=ROW, override="", **record):
     recipe = tables.find(row).recipe
     params = config.parse(row=tables.find(row), params_override=override)
     batch = params.task.train_data.global_batch_size
-    task.fill_in(params.task)
+    experiment.fill_in(params.task)
     schedule.resolve(
         params.trainer, params.task.schedule, recipe.examples, batch
     )
@@ -58,9 +59,9 @@ def test_seeds_of_a_row_fill_it_with_mean_spread_and_count(tmp_path):
     assert list(found.by_row) == [ROW]
     assert not found.trials and not found.unfinished and not found.unknown
     # The sample's standard deviation of 60, 61, 62 is 1.
-    assert report.ours(found.by_row[ROW], TOP1) == "61.0+-1.0 (3)"
-    text = report.markdown(tables.TABLES, found, str(tmp_path))
-    _, sweep = text.split(CIFAR_BATCH_SIZES.title, 1)
+    assert page.ours(found.by_row[ROW], TOP1) == "61.0+-1.0 (3)"
+    text = page.markdown(tables.TABLES, found, str(tmp_path))
+    _, sweep = text.split(SWEEP, 1)
     line = next(x for x in sweep.splitlines() if x.startswith("| evonorm_s0"))
     assert (
         line == "| evonorm_s0 | not run | not run | not run | 61.0+-1.0 (3) |"
@@ -119,7 +120,7 @@ def test_a_run_at_other_settings_is_a_trial_and_says_which(
     [(_, row, different)] = found.trials
     assert row == ROW
     assert key in different
-    text = report.markdown(tables.TABLES, found, str(tmp_path))
+    text = page.markdown(tables.TABLES, found, str(tmp_path))
     assert "## Trials" in text and key in text
     assert "70.0 (1)" not in text
 
@@ -141,8 +142,8 @@ def test_runs_of_an_older_version_fill_their_rows():
     found = results.sort(results.read([str(RECORDED)]), tables.ROWS)
     assert not found.trials and not found.unfinished and not found.unknown
     assert sum(map(len, found.by_row.values())) >= 13
-    for row, runs in found.by_row.items():
-        for run in runs:
+    for row, those in found.by_row.items():
+        for run in those:
             _, layer, batch, _ = run.folder.split("/")
             assert row == f"cifar10/resnet20-{batch}/{layer}"
 
@@ -173,9 +174,9 @@ def test_a_layer_that_the_table_lacks_is_listed_with_its_number(
     _write(tmp_path / "run", 0.7, row, share=128)
     found = _sorted(tmp_path)
     assert row in found.by_row and not found.unknown and not found.trials
-    text = report.markdown(tables.TABLES, found, str(tmp_path))
+    text = page.markdown(tables.TABLES, found, str(tmp_path))
     assert f"| `{row}` | top-1 % | 70.0 (1) | 112603 steps;" in text
-    command.main([row, "--results", str(tmp_path)])
+    tables.main([row, "--results", str(tmp_path)])
     assert "ours 70.0 (1)" in capsys.readouterr().out
 
 
@@ -224,8 +225,8 @@ def test_unfinished_runs_and_runs_of_no_row_are_listed(tmp_path):
     assert [run.folder.split("/")[-1] for run in found.unknown] == ["other"]
     # A row whose run has not ended is no row that nobody ran.
     assert found.running == [ROW]
-    text = report.markdown(tables.TABLES, found, str(tmp_path))
-    _, sweep = text.split(CIFAR_BATCH_SIZES.title, 1)
+    text = page.markdown(tables.TABLES, found, str(tmp_path))
+    _, sweep = text.split(SWEEP, 1)
     line = next(x for x in sweep.splitlines() if x.startswith("| evonorm_s0"))
     assert line == "| evonorm_s0 | not run | not run | not run | running |"
     assert "half, at step 24000: unfinished" in text
@@ -240,16 +241,16 @@ def test_one_seed_twice_and_folders_without_runs_are_refused(tmp_path):
         _sorted(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit, match="no run in"):
-        command.main(["--results", str(tmp_path / "empty")])
+        tables.main(["--results", str(tmp_path / "empty")])
 
 
 def test_command_writes_the_report(tmp_path, capsys):
     _write(tmp_path / "runs/a", 0.7)
     target = tmp_path / "results.md"
     runs = ["--results", str(tmp_path / "runs")]
-    command.main([*runs, "--write", str(target)])
+    tables.main([*runs, "--write", str(target)])
     assert "| 70.0 (1) |" in target.read_text()
-    command.main([ROW, *runs])
+    tables.main([ROW, *runs])
     assert "ours 70.0 (1)" in capsys.readouterr().out
 
 
@@ -257,6 +258,16 @@ def test_command_does_not_write_every_row_as_not_run(tmp_path, capsys):
     target = tmp_path / "results.md"
     target.write_text("measured")
     with pytest.raises(SystemExit):
-        command.main(["--write", str(target)])
+        tables.main(["--write", str(target)])
     assert "--write without --results" in capsys.readouterr().err
     assert target.read_text() == "measured"
+
+
+def test_a_run_can_tell_its_rows_before_it_is_trained():
+    recorded = runs.Run(RECORDED / "evonorm_s0/b4/seed0")
+    devices = recorded.facts()["devices"]
+    settings = same_experiment.flat(recorded.require_config())
+    found = results.rows_of(settings, devices, TABLES.rows())
+    assert found == [ROW]
+    trial = settings | {"task.model.width": 0.5}
+    assert results.rows_of(trial, devices, TABLES.rows()) == []

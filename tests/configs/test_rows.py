@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from classification import experiment as _registers  # noqa: F401
-from classification import task
+from classification import experiment
+from classification.tables import TABLES
 from configs import tables
-from configs.tables import __main__ as command
-from configs.tables import classification, rows
 from training import config
+from training.report import tables as rows
 
+TOP1 = rows.Metric("top-1 %", "accuracy", 100.0)
 OURS = [r for r in tables.ROWS.values() if r.recipe.head == "classification"]
 
 
@@ -23,7 +23,7 @@ def _numbers(table):
 def test_every_cell_of_the_papers_classification_tables_is_there():
     counts = {
         table.title.split(":")[0]: len([v for v in _numbers(table) if v])
-        for table in classification.TABLES
+        for table in TABLES.tables.values()
     }
     # Layers by columns: 9 x 6, 7 x 5, 7 x 6, 7 x 6; none of ours is theirs.
     assert list(counts.values()) == [0, 0, 54, 35, 42, 42]
@@ -46,7 +46,7 @@ def test_every_cell_of_the_papers_classification_tables_is_there():
     ],
 )
 def test_a_row_has_what_the_paper_prints_for_it(row, printed):
-    paper = tables.find(row).paper[classification.TOP1]
+    paper = tables.find(row).paper[TOP1]
     assert [value.printed for value in paper] == printed
 
 
@@ -58,11 +58,11 @@ def test_unknown_row_names_the_nearest():
 
 
 def test_two_recipes_of_one_id_and_ragged_blocks_are_refused():
-    other = rows.Recipe(classification.R50.id, "classification", "imagenet")
-    column = rows.Column("R-50", other, classification.TOP1)
+    other = rows.Recipe("imagenet/r50", "classification", "imagenet")
+    column = rows.Column("R-50", other, TOP1)
     table = rows.Table("other", (column,), {"bn_relu": (None,)})
-    with pytest.raises(ValueError, match="imagenet/r50/bn_relu"):
-        rows.collect([classification.ARCHITECTURES, table])
+    with pytest.raises(ValueError, match="id='imagenet/r50'"):
+        rows.collect([TABLES.tables["architectures"], table])
     with pytest.raises(ValueError, match="gn_relu 2"):
         rows.block("bn_relu 1 2\ngn_relu 2", "A", "nowhere")
     with pytest.raises(ValueError, match="bn_relu 2"):
@@ -73,7 +73,7 @@ def test_every_row_is_a_valid_config_and_says_what_its_run_will_be():
     seen = {}
     for row in OURS:
         params = config.parse(row=row)
-        task.fill_in(params.task)
+        experiment.fill_in(params.task)
         resolved = rows.flat(params.as_dict())
         # What a row names is what its run has: results are matched by it.
         for key, value in row.settings().items():
@@ -89,10 +89,21 @@ def test_every_row_is_a_valid_config_and_says_what_its_run_will_be():
     assert {ids[0].split("/")[1] for ids in twice} == {"r50", "mobilenet_v2"}
 
 
+def test_two_heads_with_one_id_are_refused(monkeypatch):
+    recipe = rows.Recipe("imagenet/r50", "other", "imagenet")
+    table = rows.Table(
+        "x", (rows.Column("R-50", recipe, TOP1),), {"bn_relu": (None,)}
+    )
+    monkeypatch.setattr(rows, "read", lambda head: {"x": table})
+    with pytest.raises(ValueError, match="classification and other"):
+        rows.register("other", lambda row: None)
+    assert "other" not in rows.heads()
+
+
 def test_recipes_are_those_of_section_6():
     def resolved(row):
         params = config.parse(row=tables.find(row))
-        task.fill_in(params.task)
+        experiment.fill_in(params.task)
         return params, params.task
 
     params, resnet = resolved("imagenet/r50/bn_relu")
@@ -123,17 +134,17 @@ def test_recipes_are_those_of_section_6():
     assert large.model.stochastic_depth > 0
 
 
-def test_tables_need_neither_tensorflow_nor_a_head():
-    code = "import sys; import configs.tables.__main__; print(*sys.modules)"
+def test_a_listing_needs_no_tensorflow():
+    code = "import sys; import configs.tables; print(*sys.modules)"
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert "configs.tables" in found
-    assert not {"tensorflow", "keras", "classification"} & set(found)
+    assert not {"tensorflow", "keras", "classification.task"} & set(found)
 
 
 def test_listing_prints_ids_numbers_and_commands(capsys):
-    command.main(["imagenet/r50-aug/evonorm_b0"])
+    tables.main(["imagenet/r50-aug/evonorm_b0"])
     first, about, run = capsys.readouterr().out.splitlines()
     assert first == "imagenet/r50-aug/evonorm_b0"
     assert "77.7+-0.1" in about and "grade B" in about
@@ -142,12 +153,12 @@ def test_listing_prints_ids_numbers_and_commands(capsys):
     assert words[:3] == ["python", "-m", "classification.train"]
     assert "--row=imagenet/r50-aug/evonorm_b0" in words
     with pytest.raises(SystemExit, match="No row's id starts so"):
-        command.main(["cifar100"])
+        tables.main(["cifar100"])
 
 
 def test_recipe_of_a_table_takes_any_layer_of_the_catalog():
     """The paper's table has no S0 in the plain recipe; it can be run."""
     row = tables.find("imagenet/r50/evonorm_s0")
     assert row.id not in tables.ROWS
-    assert row.paper == {classification.TOP1: ()}
+    assert row.paper == {TOP1: ()}
     assert config.parse(row=row).task.model.norm_act.name == "evonorm_s0"

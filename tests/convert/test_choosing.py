@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 import evonorm_tf
-from configs.tables import classification, detection, gan
 from evonorm_tf import choosing
+from training.report import tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "choosing.md").read_text()
 TASKS = choosing.TASKS
+CLASSIFICATION = tables.read("classification")
+DETECTION, GAN = tables.read("detection"), tables.read("gan")
 TABLES = {
-    "ResNet-50": classification.R50_BATCHES,
-    "MobileNetV2": classification.MOBILENET_BATCHES,
+    "ResNet-50": CLASSIFICATION["r50_batches"],
+    "MobileNetV2": CLASSIFICATION["mobilenet_batches"],
 }
 
 
@@ -81,36 +83,36 @@ def _claims(**asked):
 
 
 def test_other_claims_are_in_the_tables():
-    b0 = _paper(classification.ARCHITECTURES, "evonorm_b0")
+    b0 = _paper(CLASSIFICATION["architectures"], "evonorm_b0")
     for network in ("R-50", "R-101", "MobileNetV2"):
         assert b0[network] == max(
-            _paper(classification.ARCHITECTURES, layer)[network]
-            for layer in classification.ARCHITECTURES.values
+            _paper(CLASSIFICATION["architectures"], layer)[network]
+            for layer in CLASSIFICATION["architectures"].values
         )
-    silu = _paper(classification.ARCHITECTURES, "bn_silu")["EffNet-B0"]
+    silu = _paper(CLASSIFICATION["architectures"], "bn_silu")["EffNet-B0"]
     said = _claims(batch_per_replica=128)
     for number in (b0["R-50"], silu, b0["EffNet-B0"]):
         assert f"{number} %" in said
     assert silu > b0["EffNet-B0"]
     said = _claims(batch_per_replica=2, task="detection")
     for layer in ("evonorm_b0", "evonorm_s0", "gn_relu", "bn_relu"):
-        box = _paper(detection.R50_FPN, layer)["box AP %"]
+        box = _paper(DETECTION["r50_fpn"], layer)["box AP %"]
         assert f"{layer} {box}" in said
     said = _claims(batch_per_replica=256, task="gan")
     for layer in ("evonorm_s0", "evonorm_b0", "bn_relu"):
-        values = _paper(gan.SYNTHESIS, layer)
+        values = _paper(GAN["synthesis"], layer)
         assert f"{layer} {values['FID']}" in said
         assert str(values["IS"]) in said
 
 
 def test_what_the_page_says_of_families():
-    table = classification.ARCHITECTURES
+    table = CLASSIFICATION["architectures"]
     b0, b1, b2 = (_paper(table, f"evonorm_b{k}") for k in range(3))
     assert all(b0[n] >= max(b1[n], b2[n]) for n in b0)
     for table in TABLES.values():
         s0, s1, s2 = (_paper(table, f"evonorm_s{k}") for k in range(3))
         assert all(s0[n] >= s2[n] and abs(s0[n] - s1[n]) < 0.31 for n in s0)
-    table = classification.RESNET_RECIPES
+    table = CLASSIFICATION["resnet_recipes"]
     behind = {
         heading
         for heading, number in _paper(table, "evonorm_b0").items()

@@ -10,7 +10,7 @@ import sys
 
 import evonorm_tf
 from detection import task, train
-from training import config, progress
+from training import config, driver, progress
 
 _HEAD = {"num_filters": 16, "num_convs": 1}
 _MODEL = {
@@ -75,7 +75,9 @@ def run(model_dir, params=None, mode="train", display=None):
     """
     params = params or parameters()
     with evonorm_tf.using(xla=False):
-        return train.run(params, mode, str(model_dir), display or Silent())
+        return driver.run(
+            params, train.HEAD, mode, str(model_dir), display or Silent()
+        )
 
 
 def six_steps():

@@ -11,8 +11,8 @@ import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
 from pycocotools import coco
 
-from configs.tables.detection import R50
-from detection import check, convert, data, ground_truth
+from detection import convert, data, ground_truth, inspect_dataset
+from detection.tables import TABLES
 from tests.detection import coco_files
 from tests.training.images import pictures
 from training import progress
@@ -286,7 +286,7 @@ def test_real_images_convert_and_check(data_dir, tmp_path, monkeypatch, capsys):
     assert f"input_path: {output}/*.tfrecord" in capsys.readouterr().out
     picture = tmp_path / "check.png"
     arguments += [f"--records={output}/*.tfrecord", f"--picture={picture}"]
-    assert check.main(arguments) == 0
+    assert inspect_dataset.main(arguments) == 0
     assert cv2.imread(str(picture)).std() > 20
     said = capsys.readouterr().out
     assert "80 categories with ids 1 to 90, 10 ids between" in said
@@ -295,7 +295,8 @@ def test_real_images_convert_and_check(data_dir, tmp_path, monkeypatch, capsys):
 
 def test_a_rows_command_finds_what_is_converted(converted):
     folder, _ = converted
-    parts = R50.data.replace("DIR/train/", f"{folder}/out/").split(",")
+    recipe = TABLES.find("coco/r50_fpn/bn_relu").recipe
+    parts = recipe.data.replace("DIR/train/", f"{folder}/out/").split(",")
     pattern = parts[0].partition("=")[2]
     # The records alone: conversion.json stands beside them.
     assert len(tf.io.gfile.glob(pattern)) == 2
@@ -358,5 +359,5 @@ def test_an_image_that_training_would_stop_at_is_not_converted(
     assert "image id=3, file_name='a.jpg' cannot be read" in str(error.value)
     assert not (tmp_path / "out").exists()
     with ground_truth.Reader(path, True) as reader:
-        report, _ = check.examine(reader, images, 0, 0)
+        report, _ = inspect_dataset.examine(reader, images, 0, 0)
     assert len(report.problems) == 1 and message in report.problems[0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import coco, cocoeval
 
-from detection import evaluate, ground_truth, reading, scenes
+from detection import datasets, evaluate, ground_truth, scenes
 from detection.masks import encode
 from detection.results import Collector
 
@@ -152,7 +152,7 @@ def test_detections_become_results_in_pixels_of_the_image(annotations):
     collector.update_state(None, _predictions([1, 2]))
     # One detection an image: the two that pad it are no detections.
     # Nor is anything in an image that fills a batch up.
-    collector.update_state(None, _predictions([3, reading.PADDING]))
+    collector.update_state(None, _predictions([3, datasets.PADDING]))
     first, second, third = collector.results
     assert third["image_id"] == 3
     assert second == first | {"image_id": 2}

@@ -9,14 +9,14 @@ import pytest
 import tensorflow as tf
 
 import evonorm_tf
-from detection import detector, export, predict, restore
+from detection import detector, export, predict, task
 from detection import model as network
 from tests.exporting import graphs
 
 
 @pytest.fixture(scope="module")
 def restored(saved_run):
-    return restore.restore(saved_run.folder)
+    return task.restore(saved_run.folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detection import detector, predict, restore, results
+from detection import detector, predict, results, task
 from training import saved
 
 
 @pytest.fixture(scope="module")
 def restored(saved_run):
-    return restore.restore(saved_run.folder)
+    return task.restore(saved_run.folder)
 
 
 def test_a_run_is_restored_from_its_directory(saved_run, restored):
     assert (restored.path, restored.step) == (saved_run.path, 7)
-    assert restored.names == {k + 1: str(k) for k in range(10)}
+    assert task.names(restored.params) == {k + 1: str(k) for k in range(10)}
     assert restored.metrics == {}
     assert len(restored.model.weights) == len(saved_run.model.weights)
     for one, other in zip(restored.model.weights, saved_run.model.weights):
@@ -25,7 +25,7 @@ def test_a_run_is_restored_from_its_directory(saved_run, restored):
 
 def test_a_checkpoint_finds_its_run(saved_run):
     checkpoint = f"{saved_run.path}.index"
-    found = restore.restore(None, checkpoint)
+    found = task.restore(None, checkpoint)
     assert (found.path, found.step) == (saved_run.path, 7)
     assert saved.directory(None, checkpoint) == saved_run.folder
     assert not saved.find(found.params, saved_run.folder, checkpoint).swapped
@@ -44,7 +44,7 @@ def test_a_checkpoint_finds_its_run(saved_run):
 )
 def test_what_is_no_run_is_refused(model_dir, checkpoint, message, saved_run):
     with pytest.raises(ValueError, match=message):
-        restore.restore(
+        task.restore(
             model_dir and model_dir.format(run=saved_run.folder),
             checkpoint.format(run=saved_run.folder),
         )

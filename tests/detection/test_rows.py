@@ -50,7 +50,7 @@ def test_debug_takes_a_step_on_the_rows_own_path(row, directory):
     tf_keras.backend.clear_session()
     params = config.parse(row=tables.find(row))
     network = params.task.model.network
-    train.shrink(params)
+    train.HEAD.shrink(params)
     assert params.task.model.network == network
     # The transfer is tested by itself; there is no classifier here.
     params.task.init_checkpoint_modules = "all"
@@ -103,7 +103,7 @@ def test_a_fine_tuning_names_its_classifier(directory):
 def test_the_mask_heads_statistics_are_synchronised_with_the_others():
     """The Model Garden leaves its mask head's BatchNorm out."""
     params = config.parse(row=tables.find("coco/r50_fpn/bn_relu"))
-    train.shrink(params)
+    train.HEAD.shrink(params)
     params.task.model.norm_act.synchronized = True
     sites = model.norm_sites(model.build(params.task.model).mask_head)
     # Two convolutions at debug size, and the transposed one.

@@ -15,7 +15,7 @@ import evonorm_tf
 from detection import evaluate, task, train
 from tests import running
 from tests.detection import small
-from training import config, runs, strategy
+from training import checkpoints, config, runs, strategy
 
 
 def _metrics(directory):
@@ -24,9 +24,9 @@ def _metrics(directory):
     return trained, next(line for line in lines if line["kind"] == "eval")
 
 
-def test_a_run_trains_evaluates_and_draws(tmp_path, capsys):
-    params = small.parameters()
-    result = small.run(tmp_path, params, "train_and_eval")
+def test_a_run_trains_evaluates_and_draws(tmp_path):
+    params, display = small.parameters(), small.Silent()
+    result = small.run(tmp_path, params, "train_and_eval", display)
     assert result.step == 2
     trained, evaluated = _metrics(tmp_path)
     assert [line["step"] for line in trained] == [1, 2]
@@ -42,7 +42,7 @@ def test_a_run_trains_evaluates_and_draws(tmp_path, capsys):
             figures[f"mask_{name}"], abs=1e-6
         )
     assert cv2.imread(str(tmp_path / train.PICTURE)).shape[2] == 3
-    assert "Picture:" in capsys.readouterr().out
+    assert "Picture:" in display.lines[-1]
     (events,) = glob.glob(str(tmp_path / train.PICTURES / "events*"))
     drawn = [
         (event.step, value.tag)
@@ -54,7 +54,7 @@ def test_a_run_trains_evaluates_and_draws(tmp_path, capsys):
 
 def _saved(folder):
     """Everything in the last checkpoint, by name: slots and steps as well."""
-    path = runs.readable(runs.Run(folder).checkpoint())
+    path = checkpoints.readable(runs.Run(folder).checkpoint())
     reader = tf.train.load_checkpoint(path)
     names = [k for k in reader.get_variable_to_shape_map() if "/.ATTR" in k]
     # How many checkpoints were saved is not the run's state.
@@ -97,7 +97,7 @@ def test_run_killed_without_warning_ends_as_the_unbroken_one(tmp_path):
 def test_debug_makes_any_experiment_small(experiment):
     params = config.parse(experiment)
     classes = params.task.model.num_classes
-    said = train.shrink(params, replicas=3)
+    said = train.HEAD.shrink(params, replicas=3)
     assert params.task.model.num_classes == classes
     assert params.task.model.input_size == [128, 128, 3]
     # Scenes are there for either, and those of the one are its own.

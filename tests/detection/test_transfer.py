@@ -1,5 +1,6 @@
 """A classifier's weights in a detector's backbone."""
 
+import json
 import pathlib
 import shutil
 
@@ -145,22 +146,27 @@ def test_a_classifier_of_images_normalized_another_way_is_refused(tmp_path):
         transfer.backbone(None, _params(), str(tmp_path))
 
 
-def test_the_recipe_of_a_classifier_is_that_of_its_whole_row(tmp_path):
-    run = tmp_path / "run"
+def _of_a_row(run):
+    """The recorded run, which says what row it is of."""
     shutil.copytree(_RECORDED, run)
+    facts = json.loads((run / "run.json").read_text())
+    rows = [f"{_RECIPE}/evonorm_s0"]
+    (run / "run.json").write_text(json.dumps(facts | {"rows": rows}))
+    return run
+
+
+def test_the_recipe_of_a_classifier_is_that_of_its_finished_row(tmp_path):
+    run = _of_a_row(tmp_path / "run")
     assert transfer.recipes(str(run)) == [_RECIPE]
     # A best/ is of the run that it is in; runs below it are not it.
     shutil.copytree(_RECORDED, run / "deeper")
     assert transfer.recipes(str(run / "best")) == [_RECIPE]
+    assert transfer.recipes(str(run / "deeper")) == [], "of no row, it says"
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run / "metrics.jsonl").write_text("".join(lines[:2]))
     assert transfer.recipes(str(run)) == [], "unfinished"
     (run / "metrics.jsonl").unlink()
     assert transfer.recipes(str(run)) == []
-    shutil.copy(_RECORDED / "metrics.jsonl", run)
-    text = (run / "params.yaml").read_text()
-    (run / "params.yaml").write_text(text.replace("width: 1.0", "width: 0.5"))
-    assert transfer.recipes(str(run)) == [], "a trial"
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +175,7 @@ def directory(tmp_path_factory):
     return tmp_path_factory.mktemp("run")
 
 
-def _found(directory, asked, classifier=_RECORDED):
+def _found(directory, asked, classifier):
     params = small.parameters()
     params.task.init_checkpoint = str(classifier)
     params.task.init_checkpoint_modules = "backbone"
@@ -178,9 +184,10 @@ def _found(directory, asked, classifier=_RECORDED):
 
 
 def test_a_run_records_what_its_classifier_was_trained_by(directory, tmp_path):
-    assert _found(directory, "imagenet/r50") == _RECIPE
-    assert _found(directory, _RECIPE) == _RECIPE
-    assert _found(directory, "") == ""
+    run = _of_a_row(tmp_path / "classifier")
+    assert _found(directory, "imagenet/r50", run) == _RECIPE
+    assert _found(directory, _RECIPE, run) == _RECIPE
+    assert _found(directory, "", run) == ""
     params = small.parameters(task={"init_recipe": "imagenet/r50"})
     assert not task.prepare(params, str(directory)).task_config.init_recipe
     # One of no row.

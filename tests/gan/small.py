@@ -8,8 +8,8 @@ trains it, for a test of several processes.
 import sys
 
 import evonorm_tf
-from gan import architectures, experiment, run  # noqa: F401
-from training import config
+from gan import architectures, train
+from training import config, driver
 
 TINY = architectures.Architecture(
     resolution=8,
@@ -87,7 +87,9 @@ def parameters(norm_act="evonorm_b0", task=None, **trainer):
 
 def make(model_dir, params, mode="train", display=None):
     """Makes the run, from where `model_dir` left off."""
-    return run.run(params, mode, str(model_dir), display or Silent())
+    return driver.run(
+        params, train.HEAD, mode, str(model_dir), display or Silent()
+    )
 
 
 def _main(model_dir, steps, cpu_replicas):

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gan import data, experiment, latent, stream
+from gan import datasets, experiment, latent
+from training.images.sources import Memory
 
 
 def _numbered(count):
     pixels = np.zeros((count, 2, 2, 3), np.uint8)
     pixels[:, 0, 0, 0] = np.arange(count)
     labels = np.arange(count, dtype=np.int32)
-    return data.Images("numbered", pixels, labels, count)
+    return Memory(pixels, labels, count, name="numbered")
 
 
 def _join(parts):
@@ -21,7 +22,7 @@ def _join(parts):
 
 
 def _labels(batches, *args):
-    stream = data.inputs(_numbered(10), *args).take(batches)
+    stream = datasets.inputs(_numbered(10), *args).take(batches)
     return [labels.numpy().tolist() for _, labels in stream]
 
 
@@ -52,15 +53,15 @@ def test_replicas_and_pipelines_share_each_step_out():
 
 def test_pixels_survive_the_round_trip():
     pixels = tf.cast(tf.range(256), tf.uint8)
-    floats = data.to_float(pixels)
+    floats = datasets.to_float(pixels)
     assert (float(floats[0]), float(floats[-1])) == (-1.0, 1.0)
-    np.testing.assert_array_equal(data.to_uint8(floats), pixels)
-    np.testing.assert_array_equal(data.to_uint8([-1.2, 1.2]), [0, 255])
+    np.testing.assert_array_equal(datasets.to_uint8(floats), pixels)
+    np.testing.assert_array_equal(datasets.to_uint8([-1.2, 1.2]), [0, 255])
 
 
 def test_images_and_labels_stay_together():
-    images, labels = next(iter(data.inputs(_numbered(10), 0, 4)))
-    expected = data.to_float(tf.cast(labels, tf.uint8))
+    images, labels = next(iter(datasets.inputs(_numbered(10), 0, 4)))
+    expected = datasets.to_float(tf.cast(labels, tf.uint8))
     np.testing.assert_array_equal(images[:, 0, 0, 0], expected)
 
 
@@ -70,29 +71,31 @@ def _model(**changes):
 
 def test_digits_are_resized_and_split():
     settings = experiment.Data(dataset="digits")
-    train = data.open_images(settings, _model())
-    test = data.open_images(settings, _model(), "test")
-    assert train.pixels.shape == (1352, 32, 32, 3)
-    assert len(train) + len(test) == 1797
-    assert (train.pixels.min(), train.pixels.max()) == (0, 255)
+    train = datasets.open_images(settings, _model())
+    test = datasets.open_images(settings, _model(), "test")
+    assert train.images.shape == (1352, 32, 32, 3)
+    assert train.examples + test.examples == 1797
+    assert (train.images.min(), train.images.max()) == (0, 255)
     for classes in (9, 11):
         with pytest.raises(ValueError, match="num_classes=10"):
-            data.open_images(settings, _model().replace(num_classes=classes))
+            datasets.open_images(
+                settings, _model().replace(num_classes=classes)
+            )
 
 
 def test_cifar10_in_the_layout_of_tfds(data_dir):
     settings = experiment.Data(
         dataset="cifar10", split="test", tfds_data_dir=str(data_dir / "tfds")
     )
-    images = data.open_images(settings, _model())
-    assert images.pixels.shape == (10_000, 32, 32, 3)
+    images = datasets.open_images(settings, _model())
+    assert images.images.shape == (10_000, 32, 32, 3)
     assert np.bincount(images.labels).tolist() == [1000] * 10
     assert images.name == "cifar10/3.0.2/test, JPEG (accurate DCT)"
     with pytest.raises(ValueError, match="Choose the architecture"):
-        data.open_images(settings, experiment.Model())
+        datasets.open_images(settings, experiment.Model())
     settings.split = "dev"
     with pytest.raises(ValueError, match="'test', 'train'"):
-        data.open_images(settings, _model())
+        datasets.open_images(settings, _model())
 
 
 def test_files_are_cut_to_the_centre_and_averaged():
@@ -100,26 +103,26 @@ def test_files_are_cut_to_the_centre_and_averaged():
     picture[:, 20:60] = np.arange(40)[:, np.newaxis, np.newaxis] * 6
     picture[:, :20] = 255  # What a centre square of 40 leaves out.
     encoded = tf.io.encode_png(picture)  # No loss, and by the other decoder.
-    found = stream.centre(encoded, tf.constant("one"), 20).numpy()
+    found = datasets.centre(encoded, tf.constant("one"), 20).numpy()
     assert found.shape == (20, 20, 3)
     # The mean of each two rows.
     np.testing.assert_array_equal(found[:, 0, 0], np.arange(20) * 12 + 3)
     assert (found == found[:, :1]).all()
     jpeg = tf.io.encode_jpeg(picture, quality=100, chroma_downsampling=False)
-    close = stream.centre(jpeg, tf.constant("one"), 20).numpy()
+    close = datasets.centre(jpeg, tf.constant("one"), 20).numpy()
     # A JPEG rounds, most at the edge that the square's border is on.
     assert np.abs(close[:, 2:-2].astype(int) - found[:, 2:-2]).max() <= 8
     with pytest.raises(Exception, match="record 7 of x cannot be read"):
-        stream.centre(tf.constant(b"GIF89a"), tf.constant("record 7 of x"), 8)
+        datasets.centre(tf.constant(b"GIF89a"), tf.constant("record 7 of x"), 8)
 
 
 def test_stream_of_files_resumes_and_shares_out():
     settings = experiment.Data(dataset="jpeg_digits")
-    images = data.open_images(settings, _model())
-    assert (len(images), images.side, images.classes) == (1352, 32, 10)
+    images = datasets.open_images(settings, _model())
+    assert (images.examples, images.size, images.classes) == (1352, 32, 10)
 
     def take(count, *args):
-        batches = data.inputs(images, 3, *args).take(count)
+        batches = datasets.inputs(images, 3, *args).take(count)
         return [(x.numpy(), y.numpy()) for x, y in batches]
 
     # 1352 / 8 = 169 steps an epoch: the third step here begins another.
@@ -136,7 +139,7 @@ def test_stream_of_files_resumes_and_shares_out():
     np.testing.assert_array_equal(joined, whole[0][0])
     assert whole[0][0].dtype == np.float32
     assert -1 <= whole[0][0].min() < -0.9 < 0.5 < whole[0][0].max() <= 1
-    in_order = np.concatenate(list(images.in_order(500)))
+    in_order = np.concatenate(list(datasets.in_order(images, 500)))
     assert in_order.shape == (1352, 32, 32, 3)
 
 
@@ -149,12 +152,13 @@ def test_imagenet_in_the_layout_of_tfds(data_dir):
     )
     settings.shuffle_buffer_size = 16
     model = experiment.Model()
-    images = data.open_images(settings, model)
-    assert (images.side, images.classes) == (128, 1000)
+    images = datasets.open_images(settings, model)
+    assert (images.size, images.classes) == (128, 1000)
 
     def take(count, start):
         return [
-            x.numpy() for x, _ in data.inputs(images, 0, 4, start).take(count)
+            x.numpy()
+            for x, _ in datasets.inputs(images, 0, 4, start).take(count)
         ]
 
     whole, later = take(3, 0), take(1, 2)
@@ -166,7 +170,7 @@ def test_imagenet_in_the_layout_of_tfds(data_dir):
 def test_missing_set_says_how_to_make_it(tmp_path):
     settings = experiment.Data(dataset="mnist", tfds_data_dir=str(tmp_path))
     with pytest.raises(ValueError, match="tfds build mnist"):
-        data.open_images(settings, _model())
+        datasets.open_images(settings, _model())
 
 
 def test_latents_hang_on_their_place_alone():

@@ -6,10 +6,11 @@ import scipy.linalg
 import tensorflow as tf
 import tf_keras
 
-from gan import data
+from gan import datasets
 from gan.metrics import classifier, extractor, frechet
 from gan.metrics.moments import Moments
 from gan.metrics.score import ClassScore
+from training.images.sources import Memory
 
 RNG = np.random.default_rng
 
@@ -175,7 +176,7 @@ def test_extractor_cuts_a_classifier_before_its_last_layer():
     pixels = RNG(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
     features, logits = extract(pixels)
     assert (features.shape, extract.size, extract.classes) == ((3, 5), 5, 4)
-    expected = model(data.to_float(pixels))
+    expected = model(datasets.to_float(pixels))
     np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-6)
     about = extractor.about(extract.facts)
     assert extractor.digest(model)[:12] in about
@@ -205,7 +206,7 @@ def test_half_precision_and_other_shapes_of_a_classifier(tmp_path):
 def test_own_classifier_is_of_its_data_and_in_float32(tmp_path):
     pixels = RNG(0).integers(0, 256, (70, 8, 8, 3)).astype(np.uint8)
     labels = np.arange(70, dtype=np.int32) % 3
-    images = data.Images("some", pixels, labels, 3)
+    images = Memory(pixels, labels, 3, name="some")
     digests = []
     before = tf_keras.mixed_precision.global_policy()
     for name in ("float32", "mixed_bfloat16"):
@@ -221,7 +222,7 @@ def test_own_classifier_is_of_its_data_and_in_float32(tmp_path):
     content = (folder / classifier.FILE).read_bytes()
     again = classifier.own(str(folder), images, 1)
     assert again.facts["sha256"] == digests[0]
-    other = data.Images("others", pixels, labels, 3)
+    other = Memory(pixels, labels, 3, name="others")
     for wrong, steps in ((other, 1), (images, 2)):
         with pytest.raises(ValueError, match="trained in another way"):
             classifier.own(str(folder), wrong, steps)

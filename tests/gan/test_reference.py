@@ -7,7 +7,8 @@ import pytest
 import tf_keras
 from PIL import Image
 
-from gan import check, experiment, fid, sets
+from gan import experiment, fid, sets
+from gan.inspect_dataset import main as check
 from gan.metrics import extractor, kernel, measure
 
 RNG = np.random.default_rng
@@ -252,28 +253,28 @@ def test_all_formats_are_counted_and_what_is_left_out_is_said(
     said = capsys.readouterr().out
     assert "left out: 2 hidden files or folders" in said
     assert "left out: 1 files with suffix .txt" in said
-    assert check.main([f"--images={made}"]) == 0
+    assert check([f"--images={made}"]) == 0
     said = capsys.readouterr().out
     assert "9 images" in said and "ADVICE: left out: 2 hidden" in said
     (tmp_path / "made" / "cut.jpg").write_bytes(b"\xff\xd8\xff")
-    assert check.main([f"--images={made}"]) == 1
+    assert check([f"--images={made}"]) == 1
     assert "cut.jpg cannot be read" in capsys.readouterr().out
 
 
 def test_a_run_s_images_are_looked_at_before_training(tmp_path, capsys):
-    assert check.main(["--experiment=digits_biggan"]) == 0
+    assert check(["--experiment=digits_biggan"]) == 0
     said = capsys.readouterr().out
     assert "1,352 images, digits/train" in said
     assert "10 of 10 classes, of 131 to 138 images" in said
     override = "--params_override=task.train_data.dataset=jpeg_digits"
-    assert check.main(["--experiment=digits_biggan", override, "--all"]) == 0
+    assert check(["--experiment=digits_biggan", override, "--all"]) == 0
     said = capsys.readouterr().out
     assert "looked at 1,352 image files" in said
     assert "shorter side: 64 to 12" in said
     override = "--params_override=task.train_data.tfds_data_dir=" + str(
         tmp_path
     )
-    assert check.main(["--row=cifar10/biggan_small/evonorm_s0", override]) == 1
+    assert check(["--row=cifar10/biggan_small/evonorm_s0", override]) == 1
     assert "tfds build cifar10" in capsys.readouterr().out
 
 

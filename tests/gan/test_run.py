@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from configs import tables
 from evonorm_tf.ops import settings
-from gan import experiment, networks, run, steps, train
+from gan import experiment, networks, steps, train
 from tests.gan import small
-from training import config, loop, runs, watch
+from training import callbacks, config, driver, runs, same_experiment
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,10 +37,15 @@ def test_steps_are_written_for_a_tpu(which):
 def test_guard_says_which_loss_and_which_network(tmp_path):
     network = types.SimpleNamespace(weights=[tf.Variable(1.0, name="w")])
     broken = types.SimpleNamespace(weights=[tf.Variable(np.nan, name="v")])
-    seen = watch.Watch(small.Silent(), runs.Run(tmp_path), (0, 10), 8)
-    seen.look_at({}, ["generator", "discriminator"])
-    seen.trainer = types.SimpleNamespace(
-        generator=network, discriminator=broken, global_step=tf.Variable(7)
+    built = driver.Built(
+        types.SimpleNamespace(global_step=tf.Variable(7)),
+        None,
+        {"generator": network, "discriminator": broken},
+        images=8,
+        losses={},
+    )
+    seen = callbacks.Callbacks(
+        built, small.Silent(), runs.Run(tmp_path), (0, 10)
     )
     logs = {"discriminator_loss_real": 1.0, "generator_loss": np.inf}
     with pytest.raises(FloatingPointError) as caught:
@@ -123,7 +128,7 @@ def test_evaluations_are_where_an_unbroken_run_has_them(step, known, tmp_path):
     trainer = types.SimpleNamespace(
         train_steps=9, validation_interval=4, validation_steps=-1
     )
-    found = loop.execute(
+    found = driver.train_and_evaluate(
         controller, trainer, "train_and_eval", runs.Run(tmp_path), first=True
     )
     assert found == {"classifier_distance": 1.0}
@@ -138,7 +143,7 @@ def test_paper_defaults_need_a_recipe():
     params = config.parse("biggan")
     assert isinstance(params.task, experiment.Task)
     with pytest.raises(ValueError, match="No data set is named"):
-        run.build(params, tf.distribute.OneDeviceStrategy("CPU:0"), 0)
+        train.HEAD.prepare(params, None)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +153,7 @@ def test_paper_defaults_need_a_recipe():
 def test_debug_shrinks_any_experiment(experiment_name, steps, batch):
     params = config.parse(experiment_name)
     params.task.evaluation.path = "not here"
-    said = train.shrink(params)
+    said = train.HEAD.shrink(params)
     assert ("mean nothing" in said) == (steps == 2)
     assert params.trainer.train_steps == steps
     assert steps % params.trainer.steps_per_loop == 0
@@ -183,7 +188,7 @@ def test_every_row_of_the_papers_table_is_there():
 def test_every_row_is_what_its_run_will_be():
     for row in _rows():
         params = config.parse(row=row)
-        resolved = tables.rows.flat(params.as_dict())
+        resolved = same_experiment.flat(params.as_dict())
         for key, value in row.settings().items():
             assert resolved[key] == value, (row.id, key)
         networks.check(params.task.model)
@@ -201,8 +206,8 @@ def test_every_row_is_what_its_run_will_be():
 def test_every_row_steps_at_debug_size(row, tmp_path):
     """On embedded images: no row needs its data for it."""
     params = config.parse(row=tables.find(row))
-    train.shrink(params)
-    result = run.run(params, "train", str(tmp_path), small.Silent())
+    train.HEAD.shrink(params)
+    result = small.make(tmp_path, params)
     assert int(result.trainer.global_step) == 2
     for line in runs.Run(tmp_path).metrics():
         assert all(np.isfinite(v) for k, v in line.items() if k != "kind")

@@ -6,12 +6,14 @@ import pytest
 import yaml
 
 from configs import tables
-from configs.tables import report, results
-from configs.tables.gan import CIFAR10_DISTANCES, FID
 from gan import experiment as _registers  # noqa: F401
+from gan.tables import TABLES
 from training import config
+from training.report import page, results
+from training.report.tables import Metric
 
 ROW = "cifar10/biggan_small/evonorm_s0"
+DISTANCES = TABLES.tables["cifar10_distances"]
 STEPS = tables.find(ROW).recipe.steps()
 
 
@@ -39,14 +41,14 @@ def _write(folder, distances, row=ROW, override=""):
 
 def _text(folder):
     found = results.sort(results.read([str(folder)]), tables.ROWS)
-    return report.markdown(tables.TABLES, found, str(folder)), found
+    return page.markdown(tables.TABLES, found, str(folder)), found
 
 
 def test_distance_at_start_and_end_their_ratio_and_how(tmp_path):
     _write(tmp_path / "run", {0: 16.0, STEPS // 2: 9.0, STEPS: 4.4})
     text, found = _text(tmp_path)
     assert list(found.by_row) == [ROW]
-    section = text.split(f"## {CIFAR10_DISTANCES.title}\n")[1].split("\n## ")[0]
+    section = text.split(f"## {DISTANCES.title}\n")[1].split("\n## ")[0]
     assert "| evonorm_s0 | 16.00 (1) | 4.40 (1) | 0.28 (1) | 2.50 (1) |" in (
         section
     )
@@ -55,7 +57,7 @@ def test_distance_at_start_and_end_their_ratio_and_how(tmp_path):
     assert "one; 5000 images, sha256 abc" in section
     assert "gan.train --row=cifar10/biggan_small/LAYER" in section
     assert "fid" not in "".join(
-        column.metric.key for column in CIFAR10_DISTANCES.columns
+        column.metric.key for column in DISTANCES.columns
     )
 
 
@@ -75,9 +77,9 @@ def test_run_without_a_start_has_an_end_alone(tmp_path):
 
 def test_fid_has_two_decimals_and_accuracy_one():
     run = results.Run("r", {}, 1, {"fid": 7.849, "accuracy": 0.761}, "", "")
-    assert report.ours([run], FID) == "7.85 (1)"
-    accuracy = tables.rows.Metric("top-1 %", "accuracy", 100.0)
-    assert report.ours([run], accuracy) == "76.1 (1)"
+    assert page.ours([run], Metric("FID", "fid", decimals=2)) == "7.85 (1)"
+    accuracy = Metric("top-1 %", "accuracy", 100.0)
+    assert page.ours([run], accuracy) == "76.1 (1)"
 
 
 @pytest.mark.parametrize("step", [0, STEPS // 2])

@@ -207,14 +207,14 @@ def test_checkpoint_of_another_network_is_refused(unbroken, tmp_path):
     text = path.read_text()
     for old, new, message in (
         # Its moving mean was never saved.
-        ("name: evonorm_b0", "name: bn_relu", "with bn_relu"),
+        ("name: evonorm_b0", "name: bn_relu", "not bound"),
         # Has all it needs there, and leaves v and the variance over.
         ("name: evonorm_b0", "name: gn_relu", "41 weights, not 35"),
         ("generator_width: 4", "generator_width: 8", "shape"),
     ):
         assert text.count(old) == 1
         path.write_text(text.replace(old, new))
-        with pytest.raises(ValueError, match=f"another network.*{message}"):
+        with pytest.raises(ValueError, match=f"another model.*{message}"):
             restore.restore(str(folder))
 
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from training import workers
+
 _WORKER = """
 import sys
 import numpy as np
@@ -20,8 +22,9 @@ assert found == [["\u00e4"], ["\u00e4" * 6]], found
 joined = workers.join(np.arange(share.pipeline + 1), devices)
 assert joined.tolist() == [0, 0, 1], joined
 assert workers.is_chief(devices) == (share.pipeline == 0)
-workers.require_one_step(devices, 4, "shared")
-workers.require_one_step(devices, int(sys.argv[1]), "its-own")
+workers.require_agreement(devices, lambda: {"step": 4}, "shared")
+seen = {"step": int(sys.argv[1])}
+workers.require_agreement(devices, lambda: seen, "its-own")
 """
 
 
@@ -57,5 +60,28 @@ def test_workers_that_go_on_from_different_steps_are_refused():
             process.kill()
             process.wait()
     for text in errors:
-        assert "model_dir='its-own', step by replica=[0, 4]" in text
+        assert "model_dir='its-own', step by worker=[0, 4]" in text
         assert "storage that they share" in text
+
+
+@pytest.mark.parametrize(
+    "key, one, other, message",
+    [
+        ("step", 0, 4, "different steps.*one model_dir"),
+        ("code", "a1", "b2", "different versions of this project"),
+        ("data", ["9 records"], ["8 records"], r"different data.*8 records"),
+        (
+            "config",
+            {"task.seed": 0, "task.same": 1},
+            {"task.seed": 1, "task.same": 1},
+            r"same flags.*by worker=\[{'task.seed': 0}, {'task.seed': 1}\]",
+        ),
+    ],
+)
+def test_workers_must_agree(key, one, other, message):
+    same = {"step": 2, "code": "a1", "config": {}, "data": []}
+    workers.refuse_differences([same, dict(same)], "runs/x")
+    with pytest.raises(ValueError, match=message):
+        workers.refuse_differences(
+            [same | {key: one}, same | {key: other}], "runs/x"
+        )

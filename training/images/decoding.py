@@ -89,7 +89,7 @@ def read(encoded: bytes, name: str, advice: str = _ADVICE) -> Picture:
     standard, kind = standardize(encoded, name, advice)
     try:
         if kind == "JPEG":
-            return Picture(_jpeg(standard, _whole).numpy(), kind, 0)
+            return Picture(_jpeg(standard, _full).numpy(), kind, 0)
         pixels, opaque = _png_with_alpha(standard)
         hidden = int(tf.reduce_sum(tf.cast(pixels[..., 3] != opaque, tf.int32)))
         return Picture(_composite(pixels, opaque).numpy(), kind, hidden)
@@ -192,11 +192,11 @@ def window(
     return decoded.concatenate(otherwise).take(1).get_single_element()
 
 
-def whole(
+def full_image(
     encoded: tf.Tensor, name: tf.Tensor, advice: str = _ADVICE
 ) -> tf.Tensor:
     """The whole image [H, W, 3], uint8; as `window` otherwise."""
-    return window(encoded, name, _whole, advice)
+    return window(encoded, name, _full, advice)
 
 
 def exportable(encoded: tf.Tensor, choose: Choose | None = None) -> tf.Tensor:
@@ -206,7 +206,7 @@ def exportable(encoded: tf.Tensor, choose: Choose | None = None) -> tf.Tensor:
       encoded: a scalar string, the file's content.
       choose: as of `window`; None for the whole image.
     """
-    return _native(encoded, choose or _whole)
+    return _native(encoded, choose or _full)
 
 
 class _Refused(Exception):
@@ -256,7 +256,7 @@ def _python(given: Any) -> tuple[bytes, str]:
     return encoded, name.decode(errors="replace")
 
 
-def _whole(shape: tf.Tensor) -> tf.Tensor:
+def _full(shape: tf.Tensor) -> tf.Tensor:
     return tf.concat([[0, 0], shape[:2]], axis=0)
 
 

@@ -5,6 +5,7 @@ training, so that what training would stop at is found here, with the names of
 all such files.
 """
 
+import argparse
 import collections
 import concurrent.futures
 import dataclasses
@@ -15,7 +16,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from training import config
 from training.images import decoding
+from training.report import HeadTables
 
 SHOWN = 5  # Of each kind of problem.
 _SMALL = 32
@@ -152,3 +155,79 @@ def _describe_sizes(
             "Most images are enlarged more than twice. A smaller image size "
             f"costs less: {int(np.median(shorter))} or so"
         )
+
+
+def parser(program: str, about: str, limit: int) -> argparse.ArgumentParser:
+    """The command line of `python -m HEAD.data check`.
+
+    Args:
+      program: HEAD.data check.
+      about: the module's docstring.
+      limit: images that are decoded unless --limit or --all says otherwise.
+    """
+    result = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument(
+        "--limit",
+        type=int,
+        default=limit,
+        help="images to decode in each split (default: %(default)s)",
+    )
+    result.add_argument(
+        "--all",
+        action="store_const",
+        dest="limit",
+        const=0,
+        help="decode every image",
+    )
+    return result
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Flags that name the data of an experiment, as for training."""
+    parser.add_argument("--experiment", help="a registered experiment")
+    parser.add_argument("--row", help="a row of the tables, instead")
+    parser.add_argument(
+        "--config_file",
+        action="append",
+        default=[],
+        help="YAML of overrides; repeat it for more",
+    )
+    parser.add_argument("--params_override", help="laid over it: a.b=c,...")
+
+
+def experiment(
+    given: argparse.Namespace, tables: HeadTables
+) -> config.Experiment | None:
+    """The experiment that the flags name; None where they name none.
+
+    Args:
+      given: parsed flags.
+      tables: the head's, for --row.
+    """
+    if not (given.experiment or given.row):
+        return None
+    return config.parse(
+        given.experiment,
+        given.config_file,
+        params_override=given.params_override,
+        row=tables.find(given.row) if given.row else None,
+    )
+
+
+def show(reports: Iterable[tuple[str, Report]]) -> int:
+    """Prints reports with their titles; returns how many problems they have."""
+    problems = 0
+    for title, found in reports:
+        print(f"\n{title}\n{found.text('  ')}")
+        problems += len(found.problems)
+    return problems
+
+
+def conclude(problems: int) -> int:
+    """Prints how many problems there are; returns the exit status."""
+    print(f"\n{problems} problem(s)" if problems else "\nno problem found")
+    return 1 if problems else 0

@@ -9,12 +9,14 @@ would have read.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from evonorm_tf import files
 from training.images.order import FOREVER, Order, Share, shuffled
 
 _SHARDS_AT_ONCE = 16
@@ -24,6 +26,35 @@ _MOST_LANES = 128
 
 Parse = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 _as_written = tf.autograph.experimental.do_not_convert
+
+
+def label_inside(
+    label: tf.Tensor, classes: int, name: tf.Tensor, settings: str
+) -> tf.Tensor:
+    """The label, int32, with an error where it is not 0 to classes - 1.
+
+    Such an example would train silently.
+
+    Args:
+      label: a scalar.
+      classes: how many there are.
+      name: a scalar string, what an error calls the example.
+      settings: what could be set instead of fixing the label.
+    """
+    label = tf.cast(label, tf.int64)
+    message = tf.strings.join(
+        [
+            "A label is outside the classes, 0 to ",
+            f"{classes - 1}: of ",
+            name,
+            f". Fix it, or set {settings}. Received: label=",
+            tf.strings.as_string(label),
+        ]
+    )
+    valid = tf.logical_and(label >= 0, label < classes)
+    check = tf.debugging.Assert(valid, [message])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.cast(label, tf.int32)
 
 
 class _Whole:
@@ -71,6 +102,10 @@ class Indexed(_Whole):
 
     examples: int
 
+    def identity(self) -> str:
+        """What tells the examples from others."""
+        return f"{self.examples} examples in memory"
+
     def read(self, index: tf.Tensor) -> tf.Tensor:
         """The record of an element: the index itself."""
         return index
@@ -95,6 +130,16 @@ class Listed(_Whole):
     def examples(self) -> int:
         """How many."""
         return len(self.labels)
+
+    def identity(self) -> str:
+        """What tells the examples from others; wherever the files are."""
+        names = self.images.numpy().tolist()
+        if self.are_paths:
+            names = [b"/".join(name.split(b"/")[-2:]) for name in names]
+        else:
+            names = [str(len(name)).encode() for name in names]
+        labels = np.asarray(self.labels).tobytes()
+        return f"{self.examples} images, {_digest([*names, labels])}"
 
     def read(self, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """(content, label, name) of an element."""
@@ -142,6 +187,16 @@ class Shards:
     def examples(self) -> int:
         """How many."""
         return sum(shard.take for shard in self.shards)
+
+    def identity(self) -> str:
+        """What tells the records from others; wherever the files are."""
+        parts = [
+            f"{files.name(one.path)} {one.skip} {one.take}".encode()
+            for one in self.shards
+        ]
+        return (
+            f"{self.examples} records in {len(parts)} shards, {_digest(parts)}"
+        )
 
     def lanes(self, batch: int) -> int:
         """Into how many lanes a global batch is divided.
@@ -222,6 +277,10 @@ class Shards:
         index = tf.strings.as_string(index)
         name = tf.strings.join(["record ", index, " of ", file])
         return *self.parse(serialized), name
+
+
+def _digest(parts: list[bytes]) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
 
 class _Lanes:

@@ -16,9 +16,9 @@ ENDED = pictures.jpegs() | pictures.pngs()
 
 @pytest.fixture(scope="module")
 def graph():
-    """`decoding.whole` as a pipeline calls it."""
+    """`decoding.full_image` as a pipeline calls it."""
     text = tf.TensorSpec([], tf.string)
-    return tf.function(decoding.whole, input_signature=[text, text])
+    return tf.function(decoding.full_image, input_signature=[text, text])
 
 
 @pytest.mark.parametrize("name", ACCEPTED)

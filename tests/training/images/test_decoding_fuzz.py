@@ -48,9 +48,9 @@ def damaged(draw):
 
 @pytest.fixture(scope="module")
 def graph():
-    """`decoding.whole` as a pipeline calls it."""
+    """`decoding.full_image` as a pipeline calls it."""
     text = tf.TensorSpec([], tf.string)
-    return tf.function(decoding.whole, input_signature=[text, text])
+    return tf.function(decoding.full_image, input_signature=[text, text])
 
 
 def _read(content):

@@ -1,0 +1,299 @@
+"""Looks at data sets before training, and says what to do about them.
+
+    python -m classification.data check --dataset=cifar10 \
+        --tfds_data_dir=DIR --split=train --split=test
+    python -m classification.data check --dataset=tfrecords \
+        --path='DIR/{split}-*' --split=train --split=validation
+    python -m classification.data check --experiment=NAME [as for training]
+    python -m classification.data check --row=ROW [as for training]
+
+The exit status is 1 where training would go wrong.
+"""
+
+import argparse
+import collections
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from classification import datasets, experiment
+from classification.settings import Data
+from classification.tables import TABLES
+from training.images import decoding, inspection, readers, records
+from training.images.sources import Files, Memory, Source
+
+SHOWN = inspection.SHOWN
+
+
+@dataclasses.dataclass
+class Report(inspection.Report):
+    """What was found in one split.
+
+    Attributes:
+      digests: name of each image looked at, by a digest of its bytes.
+      source: what was opened; None where nothing was.
+    """
+
+    digests: dict[bytes, str] = dataclasses.field(default_factory=dict)
+    source: Source | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the labels, where they are known."""
+        return self.source.class_names if self.source else ()
+
+
+def examine(settings: Data, num_classes: int, limit: int) -> Report:
+    """Looks at one split.
+
+    Args:
+      settings: names it.
+      num_classes: classes that the model tells apart.
+      limit: images to look at, of a set that is not in memory; 0 for all.
+    """
+    settings = settings.replace(is_training=False)
+    report = Report()
+    try:
+        source = datasets.open_source(settings, num_classes)
+    except ValueError as error:
+        report.problems.append(str(error))
+        return report
+    report.source = source
+    kind = "in memory" if isinstance(source, Memory) else "read in training"
+    report.lines.append(f"{source.examples:,} examples, {kind}")
+    report.advice += source.notes
+    if source.class_names:
+        names = source.class_names
+        shown = ", ".join(names[:3] + ("...",) * (len(names) > 3))
+        report.lines.append(f"{len(names):,} classes: {shown}")
+    if isinstance(source, Memory):
+        labels = _look_at_memory(source, report)
+    else:
+        labels = _look_at_records(source, settings, limit, report)
+    if labels:
+        _look_at_labels(labels, source, settings, report)
+    return report
+
+
+def _look_at_memory(source: Memory, report: Report) -> list[int]:
+    for index, image in enumerate(source.images):
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        report.digests.setdefault(digest, f"image {index}")
+    height, width, channels = source.shape
+    first = source.images[0]
+    report.lines.append(
+        f"first image: label {source.labels[0]}, {height} x {width} pixels, "
+        f"levels {first.min()} to {first.max()}"
+    )
+    report.lines.append(
+        f"images of {height} x {width} x {channels}, mean "
+        f"{source.images.mean() / 255:.3f}, std {source.images.std() / 255:.3f}"
+    )
+    return source.labels.tolist()
+
+
+def _records(
+    source: Files, settings: Data, limit: int, report: Report
+) -> Iterator[tuple[bytes, int, str]]:
+    """(encoded, label, name) of some records, or what stops them."""
+    read = source.reader.read
+    limit = min(limit or source.examples, source.examples)
+    if isinstance(source.reader, readers.Listed):
+        # Sorted by class: some of each, not the first.
+        places = np.linspace(0, source.examples - 1, limit).astype(np.int64)
+        for place in places:
+            try:
+                encoded, label, name = read(tf.constant(place))
+            except tf.errors.OpError as error:
+                report.problems.append(
+                    f"An image cannot be read: {decoding.cause(error)}. Fix "
+                    "or remove it."
+                )
+                continue
+            yield encoded.numpy(), int(label), name.numpy().decode()
+        return
+    stream = source.reader.in_order().map(read)
+    try:
+        for encoded, label, name in stream.take(limit):
+            yield encoded.numpy(), int(label), name.numpy().decode()
+    except tf.errors.OpError as error:
+        report.problems.append(
+            "Reading stops at an error. A file that is cut off must be copied "
+            "again; records without image/encoded or image/class/label are "
+            f"of another layout. TensorFlow says: {decoding.cause(error)[:300]}"
+        )
+
+
+def _look_at_records(
+    source: Files, settings: Data, limit: int, report: Report
+) -> list[int]:
+    labels = []
+
+    def content() -> Iterator[tuple[bytes, str]]:
+        for encoded, label, name in _records(source, settings, limit, report):
+            labels.append(label)
+            yield encoded, name
+
+    found = list(inspection.look_at_all(content()))
+    for one in found:
+        report.digests.setdefault(one.digest, one.name)
+    first = next((pair for pair in zip(found, labels) if pair[0].size), None)
+    if first:
+        one, label = first
+        report.lines.append(
+            f"first image: {one.name}, label {label}, {one.size[0]} x "
+            f"{one.size[1]} pixels, {one.bytes:,} bytes"
+        )
+    inspection.describe(found, report, source.size)
+    return labels
+
+
+def _look_at_labels(
+    labels: list[int], source: Source, settings: Data, report: Report
+) -> None:
+    counts = collections.Counter(labels)
+    low, high = min(counts), max(counts)
+    report.lines.append(f"labels {low} to {high}, {len(counts):,} of them")
+    ranked = counts.most_common()
+    (most, top), (least, bottom) = ranked[0], ranked[-1]
+    report.lines.append(
+        f"most often label {most} ({top:,}), least often {least} ({bottom:,})"
+    )
+    outside = sum(n for k, n in counts.items() if not 0 <= k < source.classes)
+    if outside:
+        way_out = f"Fix them, or set num_classes={high + 1}"
+        if low == 1 and high == source.classes:
+            way_out = "They begin at 1: set label_offset=1"
+        elif low < 0:
+            way_out = "A label below 0 says that the split has none"
+            if settings.label_offset:
+                way_out = "Set label_offset=0"
+        report.problems.append(
+            f"{outside:,} labels are outside the classes, 0 to "
+            f"{source.classes - 1}. {way_out}. Received: labels {low} to {high}"
+        )
+    # One class after the other, in the order of the files.
+    in_order = len(labels) > 1 and min(np.diff(labels)) >= 0
+    if in_order and isinstance(source.reader, readers.Shards):
+        report.advice.append(
+            "The records are sorted by label, and a buffer of "
+            f"{settings.shuffle_buffer_size} shuffles neighbours alone: write "
+            "them in random order, or raise shuffle_buffer_size"
+        )
+
+
+def _other_classes(splits: list[Data], reports: list[Report]) -> list[str]:
+    """Labels that mean two things, in any splits of one set."""
+    problems = []
+    opened = [pair for pair in zip(splits, reports) if pair[1].source]
+    for (first, one), (second, two) in itertools.combinations(opened, 2):
+        if one.class_names != two.class_names:
+            other = sorted({*one.class_names} ^ {*two.class_names})
+            problems.append(
+                f"{_title(first)} and {_title(second)} have other classes, so "
+                "a label means two things. Give both the same folders. "
+                f"Received: only in one of them {', '.join(other[:SHOWN])}"
+            )
+    return problems
+
+
+def _unlike(splits: list[Data], reports: list[Report]) -> list[str]:
+    """What a training on the first and evaluation on the second refuses."""
+    sources = [report.source for report in reports]
+    if None in sources:
+        return []
+    try:
+        datasets.require_alike(*zip(splits, sources))
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
+def _same_images(splits: list[Data], reports: list[Report]) -> list[str]:
+    problems = []
+    pairs = itertools.combinations(zip(splits, reports), 2)
+    for (first, one), (second, two) in pairs:
+        same = one.digests.keys() & two.digests.keys()
+        if same:
+            digest = next(d for d in one.digests if d in same)
+            problems.append(
+                f"{len(same):,} images are in {_title(first)} and in "
+                f"{_title(second)}, which would be tested on what they were "
+                "trained on. Remove them from one. Received: "
+                f"{one.digests[digest]} and {two.digests[digest]}"
+            )
+    return problems
+
+
+def _title(data: Data) -> str:
+    return f"{data.dataset} {data.split}"
+
+
+def _splits(given: argparse.Namespace) -> tuple[list[Data], int]:
+    """The splits that the flags name, and the model's classes."""
+    params = inspection.experiment(given, TABLES)
+    if params is not None:
+        experiment.fill_in(params.task)
+        train = params.task.train_data
+        test = datasets.located_as(params.task.validation_data, train)
+        return [train, test], params.task.model.num_classes
+    data = Data(
+        dataset=given.dataset,
+        path=given.path,
+        tfds_data_dir=given.tfds_data_dir,
+        label_offset=given.label_offset,
+        image_size=given.image_size,
+    )
+    splits = given.split or ["train"]
+    return [data.replace(split=split) for split in splits], given.num_classes
+
+
+def _write_counts(splits: list[Data], reports: list[Report]) -> None:
+    for data, report in zip(splits, reports):
+        if data.dataset == "tfrecords" and report.source:
+            paths = [shard.path for shard in report.source.reader.shards]
+            for path in records.write_counts(paths):
+                print(f"\nwrote {path}")
+
+
+def main(arguments: list[str]) -> int:
+    """Prints what it finds; returns the exit status."""
+    parser = inspection.parser("classification.data check", __doc__, 1000)
+    inspection.add_experiment(parser)
+    add = parser.add_argument
+    add("--dataset", help="digits, tfrecords, folder or a TFDS name, instead")
+    add("--split", action="append", help="of --dataset; repeat it for more")
+    add("--path", default="", help="of the data sets tfrecords and folder")
+    add("--tfds_data_dir", default="", help="where the TFDS sets are")
+    add("--label_offset", type=int, default=0, help="the label of class 0")
+    add("--num_classes", type=int, default=1000, help="of the model")
+    add("--image_size", type=int, default=0, help="that images are brought to")
+    add(
+        "--write_counts",
+        action="store_true",
+        help="leave the numbers of records beside the files of tfrecords",
+    )
+    given = parser.parse_args(arguments)
+    named = bool(given.experiment or given.row)
+    if bool(given.dataset) == named:
+        parser.error("give --dataset, or --experiment or --row")
+    splits, num_classes = _splits(given)
+    reports: list[Report] = []
+
+    def each() -> Iterator[tuple[str, Report]]:
+        for data in splits:
+            reports.append(examine(data, num_classes, given.limit))
+            yield _title(data), reports[-1]
+
+    problems = inspection.show(each())
+    if given.write_counts:
+        _write_counts(splits, reports)
+    between = (_unlike if named else _other_classes)(splits, reports)
+    between += _same_images(splits, reports)
+    for line in between:
+        print(f"\nPROBLEM: {line}")
+    return inspection.conclude(problems + len(between))

@@ -1,0 +1,229 @@
+"""Looks at a detection data set before training.
+
+    python -m detection.data check --annotations=instances_val2017.json \
+        --images=val2017 --records='DIR/val/*.tfrecord' --picture=val.png
+
+Reads the annotations, the images, the records that were made of them, or
+what of these is given, and compares them. The picture shows boxes and masks
+as training gets them. The exit status is 1 where training or its evaluation
+would go wrong.
+"""
+
+import argparse
+import collections
+import itertools
+from collections.abc import Iterator
+
+from matplotlib import figure
+
+from detection import coco_format, draw, instances, masks, records
+from detection.coco_format import Counts
+from detection.convert import TRANSPARENT
+from detection.ground_truth import Reader
+from detection.verify_records import DRAWN, Drawn, compare
+from evonorm_tf import files
+from training.images import inspection
+from training.images.inspection import SHOWN, Report
+
+# A mask may be a little off its box, COCO's are; not another object's.
+_LEAST_OVERLAP = 0.5
+
+
+def examine(
+    reader: Reader, folder: str | None, num_classes: int, limit: int
+) -> tuple[Report, Drawn]:
+    """Looks at annotations and images.
+
+    Args:
+      reader: of the annotations, for training, which left invalid ones out.
+      folder: of the images; None looks at the annotations alone.
+      num_classes: of the model, background included; 0 for any.
+      limit: images to look at; 0 for all.
+
+    Returns:
+      What was found, and a few images with their annotations.
+    """
+    report, drawn = Report(), []
+    _categories(report, reader, num_classes)
+    _left_out(report, reader)
+    counts, used = Counts(), collections.Counter()
+    problems = []
+    with_masks = reader.maskless.counts.total() < reader.annotations
+    looked = min(limit or len(reader), len(reader))
+    # Not the first alone, which may come from one source.
+    apart = max(len(reader) // max(looked, 1), 1)
+    chosen = itertools.islice(reader, 0, looked * apart, apart)
+    for image, annotations in chosen:
+        pixels = None
+        if folder:
+            try:
+                read = records.read_image(image, folder)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            pixels = read.pixels
+            if read.transparent:
+                counts.note(TRANSPARENT, f"image_id={image['id']}")
+        found = instances.read(image, annotations, with_masks, counts)
+        used.update(one.label for one in found)
+        for one in found:
+            if with_masks:
+                _compare_mask(one, counts, f"image_id={image['id']}")
+        if pixels is not None and found and len(drawn) < DRAWN:
+            drawn.append((pixels, annotations))
+    report.problems += problems[:SHOWN]
+    if len(problems) > SHOWN:
+        report.problems.append(f"{len(problems):,} images in all")
+    report.lines.append(
+        f"{len(reader):,} images, {reader.annotations:,} annotations; looked "
+        f"at {looked:,} images with {counts['objects']:,} objects of "
+        f"{len(used)} categories, {counts['crowds']:,} of them crowds"
+    )
+    _say(report, counts)
+    return report, drawn
+
+
+def _left_out(report: Report, reader: Reader) -> None:
+    """What the reader refused or filled in."""
+    for section, found in reader.faults.counts.items():
+        report.problems.append(
+            f"{found:,} {section} are invalid: convert refuses them, and "
+            "leaves them out with --skip_invalid. The first: "
+            f"{reader.faults.first[section]}"
+        )
+    report.lines += reader.filled.lines(coco_format.FILLED)
+    maskless = reader.maskless.counts.total()
+    if not maskless:
+        return
+    if maskless >= reader.annotations:  # Those left out are counted as well.
+        report.lines.append(
+            "No annotation has a mask: convert with --no_masks, and train "
+            "with task.model.include_mask=False"
+        )
+    else:
+        report.problems.append(
+            f"{maskless:,} annotations have no mask, others do. The first: "
+            f"{reader.maskless.first['annotations']}"
+        )
+
+
+def _categories(report: Report, reader: Reader, num_classes: int) -> None:
+    numbers = sorted(reader.categories)
+    needed = numbers[-1] + 1
+    unused = needed - 1 - len(numbers)
+    report.lines.append(
+        f"{len(numbers)} categories with ids {numbers[0]} to {numbers[-1]}, "
+        f"{unused} ids between them unused: model.num_classes={needed}, the "
+        "highest id and the background"
+    )
+    if num_classes and num_classes < needed:
+        report.problems.append(
+            f"model.num_classes must be {needed} or more, the highest category "
+            "id and 1, however many categories there are. "
+            f"Received: num_classes={num_classes}"
+        )
+    elif num_classes > needed:
+        report.advice.append(
+            f"num_classes={num_classes}, and {needed} would do."
+        )
+
+
+def _compare_mask(one: instances.Instance, counts: Counts, where: str) -> None:
+    rows, columns = masks.decode(one.mask).nonzero()
+    if not rows.size:
+        counts.note("empty_masks", f"{where}, box={one.box}")
+        return
+    left, top, right, bottom = one.box
+    mine = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    width = min(right, mine[2]) - max(left, mine[0])
+    height = min(bottom, mine[3]) - max(top, mine[1])
+    both = max(width, 0) * max(height, 0)
+    area = (mine[2] - mine[0]) * (mine[3] - mine[1])
+    union = area + (right - left) * (bottom - top) - both
+    if both < _LEAST_OVERLAP * union:
+        counts.note("mask_elsewhere", f"{where}, box={one.box}, mask {mine}")
+
+
+def _say(report: Report, counts: Counts) -> None:
+    texts = {
+        instances.DROPPED: (report.advice, "boxes have no area in the image"),
+        instances.CLIPPED: (
+            report.lines,
+            "boxes are less than a pixel outside: conversion clips them",
+        ),
+        instances.FAR: (
+            report.advice,
+            "boxes are further outside their images; conversion clips them",
+        ),
+        TRANSPARENT: (
+            report.advice,
+            "images have transparent pixels, which are composited on white",
+        ),
+        "empty_masks": (report.advice, "masks are too thin for a pixel"),
+        "mask_elsewhere": (
+            report.advice,
+            "masks overlap their boxes by less than half",
+        ),
+    }
+    for name, (lines, text) in texts.items():
+        if counts[name]:
+            first = counts.first[name]
+            lines.append(f"{counts[name]:,} {text}. The first: {first}")
+
+
+def _sheet(drawn: Drawn, called: dict[int, str], path: str) -> None:
+    """The drawn images on one picture."""
+    columns = min(2, len(drawn))
+    rows = -(-len(drawn) // columns)
+    sheet = figure.Figure((6 * columns, 5 * rows), layout="constrained")
+    axes = sheet.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(drawn) :]:
+        axis.axis("off")
+    for axis, (pixels, entries) in zip(axes, drawn):
+        draw.panel(axis, pixels, entries, called)
+    draw.save(sheet, path)
+
+
+def main(arguments: list[str]) -> int:
+    """Prints what it finds; returns the exit status."""
+    parser = inspection.parser("detection.data check", __doc__, 500)
+    parser.add_argument("--annotations", help="COCO's JSON")
+    parser.add_argument("--images", help="directory of its images")
+    parser.add_argument("--records", help="pattern of TFRecords")
+    parser.add_argument(
+        "--num_classes",
+        type=int,
+        default=0,
+        help="of the model, background included; 0 for any",
+    )
+    parser.add_argument("--picture", help="PNG to draw")
+    given = parser.parse_args(arguments)
+    if not (given.annotations or given.records):
+        parser.error("give --annotations, --records or both")
+    if not given.annotations:
+        return _look(given, None)
+    with Reader(given.annotations, True, skip_invalid=True) as reader:
+        return _look(given, reader)
+
+
+def _look(given: argparse.Namespace, reader: Reader | None) -> int:
+    drawn: Drawn = []
+
+    def reports() -> Iterator[tuple[str, Report]]:
+        if reader:
+            report, found = examine(
+                reader, given.images, given.num_classes, given.limit
+            )
+            drawn[:] = found
+            yield given.annotations, report
+        if given.records:
+            # What training gets is what is drawn.
+            report, found = compare(reader, given.records, given.limit)
+            drawn[:] = found
+            yield given.records, report
+
+    problems = inspection.show(reports())
+    if given.picture and drawn:
+        _sheet(drawn, reader.categories if reader else {}, given.picture)
+        print(f"Picture: {files.absolute(given.picture)}")
+    return inspection.conclude(problems)

@@ -1,0 +1,7 @@
+"""Lists what there is to run."""
+
+import gan
+from evonorm_tf import commands
+
+if __name__ == "__main__":
+    print(commands.overview(gan))

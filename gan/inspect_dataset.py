@@ -1,0 +1,130 @@
+"""Looks at the images of a GAN before training or measuring.
+
+    python -m gan.data check --row=imagenet128/biggan_deep/evonorm_b0 \\
+        --params_override=task.train_data.tfds_data_dir=DIR
+    python -m gan.data check --experiment=NAME [as for training]
+    python -m gan.data check --images=FOLDER --images=FILE.npz
+
+The first two look at the images that a run is trained on and measured
+against, the last at sets that `gan.fid` is to measure. The exit status is 1
+where training or measuring would go wrong.
+"""
+
+import argparse
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from gan import datasets, experiment, sets
+from gan.tables import TABLES
+from training.images import decoding, inspection
+from training.images.sources import Files
+
+
+def examine(task: experiment.Task, split: str, limit: int) -> inspection.Report:
+    """Looks at a split of a run's data set.
+
+    Args:
+      task: names the set, and says which size and classes the networks have.
+      split: of the set.
+      limit: images to look at, of a set that is not in memory; 0 for all.
+    """
+    report = inspection.Report()
+    try:
+        source = datasets.open_images(task.train_data, task.model, split)
+    except ValueError as error:
+        report.problems.append(str(error))
+        return report
+    report.lines.append(f"{source.examples:,} images, {source.name}")
+    if isinstance(source, Files):
+        labels = _look_at_files(source, limit, report)
+    else:
+        labels = source.labels
+        report.lines.append(
+            f"in memory, {source.shape[0]} pixels, levels "
+            f"{source.images.min()} to {source.images.max()}"
+        )
+    counts = np.unique(labels, return_counts=True)
+    for label, count in zip(*counts):
+        if not 0 <= label < source.classes:
+            report.problems.append(
+                f"{count:,} labels are outside the classes, 0 to "
+                f"{source.classes - 1}. Received: label={label}"
+            )
+    report.lines.append(
+        f"{len(counts[0]):,} of {source.classes:,} classes, of "
+        f"{min(counts[1], default=0):,} to {max(counts[1], default=0):,} "
+        "images each"
+    )
+    return report
+
+
+def _look_at_files(
+    source: Files, limit: int, report: inspection.Report
+) -> list[int]:
+    labels = []
+
+    def content() -> Iterator[tuple[bytes, str]]:
+        read = source.reader.in_order().map(source.reader.read)
+        try:
+            for image, label, name in read.take(limit or -1):
+                labels.append(int(label))
+                yield image.numpy(), name.numpy().decode()
+        except tf.errors.OpError as error:
+            report.problems.append(
+                "Reading stops at an error; copy the files again, or prepare "
+                f"the set anew. TensorFlow says: {decoding.cause(error)[:300]}"
+            )
+
+    found = list(inspection.look_at_all(content()))
+    inspection.describe(found, report, source.size)
+    return labels
+
+
+def examine_set(place: str, tfds_data_dir: str) -> inspection.Report:
+    """Looks at a set that is to be measured, as `gan.fid` opens it."""
+    report = inspection.Report()
+    try:
+        found = sets.open_set(place, tfds_data_dir)
+        report.advice += found.notes
+        report.lines.append(f"{found.count:,} images, {found.name}")
+    except ValueError as error:
+        report.problems.append(str(error))
+    return report
+
+
+def _reports(
+    given: argparse.Namespace,
+) -> Iterator[tuple[str, inspection.Report]]:
+    for place in given.images:
+        yield place, examine_set(place, given.tfds_data_dir)
+    params = inspection.experiment(given, TABLES)
+    if params is None:
+        return
+    task = params.task
+    train = task.train_data.split
+    for split in dict.fromkeys([train, task.evaluation.split or train]):
+        title = f"{task.train_data.dataset} {split}"
+        yield title, examine(task, split, given.limit)
+
+
+def main(arguments: list[str]) -> int:
+    """Prints what it finds; returns the exit status."""
+    parser = inspection.parser("gan.data check", __doc__, 1000)
+    inspection.add_experiment(parser)
+    parser.add_argument(
+        "--images",
+        action="append",
+        default=[],
+        help="a set to measure, as gan.fid takes it; repeat it for more",
+    )
+    parser.add_argument(
+        "--tfds_data_dir",
+        default="",
+        help="where the TFDS sets of --images are",
+    )
+    given = parser.parse_args(arguments)
+    if not (given.experiment or given.row or given.images):
+        parser.error("give --row, --experiment or --images")
+    return inspection.conclude(inspection.show(_reports(given)))

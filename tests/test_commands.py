@@ -1,0 +1,88 @@
+"""Commands: silent before their first line, listed, and found by old names."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import classification
+import detection
+import evonorm_tf
+import gan
+from evonorm_tf import commands
+from training.commands import dispatch
+
+
+def _run(*arguments):
+    environment = os.environ.copy()
+    environment.pop(commands.LOG_LEVEL, None)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+
+
+def test_a_command_says_nothing_of_tensorflow_before_its_first_line():
+    # It looks for devices, of which TensorFlow has most to say.
+    found = _run("-m", "classification.export", "--model_dir=x",
+                 "--output_dir=y", "--format=z")  # fmt: skip
+    assert "The formats are" in found.stderr
+    assert found.stderr.startswith("ERROR: "), found.stderr[:300]
+    assert not found.stdout
+
+
+@pytest.mark.parametrize(
+    "line, level",
+    [
+        (["-m", "gan.train", "--debug"], "3"),
+        (["-m", "gan.train", "--verbosity=0"], None),
+        (["script.py"], None),
+        (["-m"], None),
+    ],
+)
+def test_verbosity_leaves_the_log_level_alone(line, level, monkeypatch):
+    monkeypatch.delenv(commands.LOG_LEVEL, raising=False)
+    commands.start(line=["python", *line])
+    assert os.environ.get(commands.LOG_LEVEL) == level
+    monkeypatch.setenv(commands.LOG_LEVEL, "0")
+    commands.start(line=["python", *line])
+    assert os.environ[commands.LOG_LEVEL] == "0", "what was asked for"
+
+
+def test_a_renamed_command_is_named():
+    with pytest.raises(SystemExit, match=r"-m new check.*Received.*-m old"):
+        commands.start({"old": "new check"}, ["python", "-m", "old"])
+    found = _run("-m", "detection.count", "coco/")
+    assert found.returncode == 1
+    assert "renamed: python -m detection.model_cost" in found.stderr
+
+
+@pytest.mark.parametrize(
+    "package, known",
+    [
+        (evonorm_tf, {"search", "doctor", "preflight", "exporting"}),
+        (classification, {"train", "data", "export", "demo", "plot"}),
+        (detection, {"train", "data", "export", "predict", "evaluate"}),
+        (gan, {"train", "data", "sample", "fid", "evaluate", "plot"}),
+    ],
+)
+def test_a_package_lists_its_commands(package, known):
+    text = commands.overview(package)
+    for name in known:
+        assert f"python -m {package.__name__}.{name} " in text
+    assert "python -m evonorm_tf.commands" not in text
+
+
+def test_python_m_package_lists_them():
+    found = _run("-m", "classification")
+    assert found.stdout.strip() == commands.overview(classification)
+    assert not found.stderr
+
+
+def test_unknown_subcommands_are_listed(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["data", "chek"])
+    with pytest.raises(SystemExit, match=r"check .*\n.*\n?.*Received: chek"):
+        dispatch("gan.data", {"check": commands})

@@ -1,0 +1,106 @@
+"""The best checkpoint: kept, found again, and never half."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from training import best_checkpoint, driver, runs
+
+
+class _Run:
+    """A checkpoint of a step and one weight, and what keeps its best."""
+
+    def __init__(self, folder, metric="accuracy", higher=True, aside=None):
+        self.folder = str(folder)
+        self.step = tf.Variable(0, dtype=tf.int64)
+        self.weight = tf.Variable(0.0)
+        self.checkpoint = tf.train.Checkpoint(
+            global_step=self.step, weight=self.weight
+        )
+        run = runs.Run(folder.parent)
+        self.best = best_checkpoint.Best(
+            run, folder.name, metric, higher, aside
+        )
+
+    def evaluate(self, step, value):
+        self.step.assign(step)
+        self.weight.assign(float(step))
+        return self.best.maybe_export_checkpoint(
+            self.checkpoint, {"accuracy": tf.constant(value)}, step
+        )
+
+    def kept(self):
+        self.checkpoint.read(tf.train.latest_checkpoint(self.folder))
+        return float(self.weight)
+
+
+def test_keeps_the_best(tmp_path):
+    run = _Run(tmp_path)
+    saved = [run.evaluate(k, v) for k, v in ((1, 0.2), (2, 0.5), (3, 0.4))]
+    assert saved == [True, True, False]
+    assert run.kept() == 2.0
+    assert (
+        runs.Run(tmp_path.parent).best(tmp_path.name)["best_ckpt_global_step"]
+        == 2
+    )
+    assert len(list(tmp_path.glob("*.index"))) == 1
+
+
+def test_lower_is_better_where_it_is_said(tmp_path):
+    run = _Run(tmp_path, higher=False)
+    saved = [run.evaluate(k, v) for k, v in ((1, 0.2), (2, 0.5), (3, 0.1))]
+    assert saved == [True, False, True]
+
+
+def test_goes_on_after_a_kill(tmp_path):
+    first = _Run(tmp_path)
+    first.evaluate(1, 0.5)
+    second = _Run(tmp_path)
+    assert not second.evaluate(2, 0.4)
+    assert second.kept() == 1.0
+    assert second.evaluate(3, 0.6)
+    assert second.kept() == 3.0
+
+
+def test_figure_of_another_checkpoint_does_not_count(tmp_path):
+    """Killed after the new checkpoint, before its figure."""
+    run = _Run(tmp_path)
+    run.evaluate(1, 0.5)
+    before = (tmp_path / runs.BEST_FILE).read_text()
+    run.evaluate(2, 0.6)
+    (tmp_path / runs.BEST_FILE).write_text(before)
+    again = _Run(tmp_path)
+    assert again.best.best_ckpt_logs is None
+    assert again.evaluate(2, 0.6), "the replay is the best"
+
+
+def test_figure_without_a_checkpoint_does_not_count(tmp_path):
+    info = {"accuracy": 0.9, "best_ckpt_global_step": 5}
+    (tmp_path / runs.BEST_FILE).write_text(json.dumps(info))
+    assert _Run(tmp_path).evaluate(6, 0.1)
+
+
+def test_another_worker_decides_alike_and_saves_aside(tmp_path):
+    folder, aside = tmp_path / "best", tmp_path / "aside"
+    _Run(folder).evaluate(1, 0.5)
+    worker = _Run(folder, aside=str(aside))
+    assert not worker.evaluate(2, 0.4)
+    assert worker.evaluate(3, 0.6)
+    assert worker.kept() == 1.0
+    assert list(aside.glob("*.index"))
+
+
+def test_refused(tmp_path):
+    with pytest.raises(ValueError, match="measures: accuracy"):
+        _Run(tmp_path, metric="top_1").evaluate(1, 0.5)
+    half = driver.trainer_config(best_checkpoint_eval_metric="accuracy")
+    with pytest.raises(ValueError, match="both or"):
+        best_checkpoint.from_config(half, runs.Run(tmp_path))
+    wrong = driver.trainer_config(best_checkpoint_metric_comp="more")
+    with pytest.raises(ValueError, match="higher or lower"):
+        best_checkpoint.from_config(wrong, runs.Run(tmp_path))
+    assert (
+        best_checkpoint.from_config(driver.trainer_config(), runs.Run(tmp_path))
+        is None
+    )

@@ -1,0 +1,129 @@
+"""The best checkpoint of a run, kept beside the latest ones.
+
+The Model Garden's exporter writes the figure first and the checkpoint after
+it: killed in between, the run believes in a checkpoint that is not there, and
+its replay, which is no better, is not saved either. Here the figure is
+written last, and counts for the checkpoint of its own step alone.
+"""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+from official.core import config_definitions
+
+from training import checkpoints, progress, runs
+
+_NAME = "best_ckpt"
+_STEP = "best_ckpt_global_step"
+
+
+class Best:
+    """Keeps the checkpoint of the best evaluation.
+
+    Attributes:
+      best_ckpt_logs: that evaluation's metrics; None before the first.
+    """
+
+    def __init__(
+        self,
+        run: runs.Run,
+        folder: str,
+        metric: str,
+        higher: bool,
+        aside: str | None = None,
+    ):
+        """Reads what an earlier part of the run left.
+
+        Args:
+          run: the run.
+          folder: of it, where the checkpoint and its metrics go.
+          metric: which of them says what is better.
+          higher: whether more of it is better.
+          aside: of a worker that is not the chief: where its checkpoint goes
+            instead. It reads what the chief reads, and so decides alike.
+        """
+        self._run, self._folder, self._aside = run, folder, aside
+        self._metric, self._higher = metric, higher
+        self._manager: checkpoints.Checkpoints | None = None
+        self.best_ckpt_logs = run.best(folder)
+
+    def maybe_export_checkpoint(
+        self, checkpoint: tf.train.Checkpoint, logs: dict, step: int
+    ) -> bool:
+        """Saves the checkpoint if the evaluation was better than any before.
+
+        The Model Garden's trainer calls it while the model holds the weights
+        that were evaluated: the averaged ones, where there is an average.
+
+        Args:
+          checkpoint: the trainer's.
+          logs: the evaluation's metrics.
+          step: where the run is.
+
+        Raises:
+          ValueError: the metric is not among them.
+        """
+        logs = progress.scalars(logs)
+        if self._metric not in logs:
+            raise ValueError(
+                "trainer.best_checkpoint_eval_metric must be one of what an "
+                f"evaluation measures: {', '.join(sorted(logs))}. Received: "
+                f"best_checkpoint_eval_metric={self._metric!r}"
+            )
+        if not self._better(logs):
+            return False
+        if self._manager is None:
+            self._manager = checkpoints.Checkpoints(
+                checkpoint,
+                self._aside or self._run.path(self._folder),
+                max_to_keep=1,
+                checkpoint_name=_NAME,
+            )
+        self._manager.save()
+        self.best_ckpt_logs = logs
+        if self._aside is None:
+            info = logs | {_STEP: int(step)}
+            self._run.write_json(info, self._folder, runs.BEST_FILE)
+        return True
+
+    def _better(self, logs: Mapping[str, float]) -> bool:
+        if self.best_ckpt_logs is None:
+            return True
+        new, old = logs[self._metric], self.best_ckpt_logs[self._metric]
+        return new > old if self._higher else new < old
+
+
+def from_config(
+    trainer: config_definitions.TrainerConfig,
+    run: runs.Run,
+    aside: str | None = None,
+) -> Best | None:
+    """What keeps the best checkpoint, where the config asks for one.
+
+    Args:
+      trainer: its `best_checkpoint_*` say by which metric, and where.
+      run: the run.
+      aside: see `Best`.
+
+    Raises:
+      ValueError: half of the settings, or no direction.
+    """
+    folder = trainer.best_checkpoint_export_subdir
+    metric = trainer.best_checkpoint_eval_metric
+    direction = trainer.best_checkpoint_metric_comp
+    if bool(folder) != bool(metric):
+        raise ValueError(
+            "A best checkpoint needs a folder and a metric; set both or "
+            "neither of trainer.best_checkpoint_export_subdir and "
+            ".best_checkpoint_eval_metric. Received: "
+            f"best_checkpoint_export_subdir={folder!r}, "
+            f"best_checkpoint_eval_metric={metric!r}"
+        )
+    if direction not in ("higher", "lower"):
+        raise ValueError(
+            "trainer.best_checkpoint_metric_comp must be higher or lower. "
+            f"Received: best_checkpoint_metric_comp={direction!r}"
+        )
+    if not folder:
+        return None
+    return Best(run, folder, metric, direction == "higher", aside)

@@ -1,0 +1,134 @@
+"""Checkpoints: saved and read in folders of any name, and checked when read."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras
+
+from evonorm_tf import files
+
+_STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
+_SLOT = ".OPTIMIZER_SLOT"
+
+
+class Checkpoints(tf.train.CheckpointManager):
+    """TensorFlow's, for folders of any name.
+
+    TensorFlow's own takes the folder for a pattern where it reads a checkpoint
+    and where it removes old ones: in a folder "runs/*" it would remove those
+    of other runs.
+    """
+
+    def __init__(
+        self,
+        checkpoint: tf.train.Checkpoint,
+        folder: str,
+        models: Mapping[str, tf_keras.Model] | None = None,
+        **settings,
+    ):
+        """Continues the sequence of checkpoints that a folder holds.
+
+        Args:
+          checkpoint: what is saved.
+          folder: where to; made if need be.
+          models: its models, by name; see `restore`.
+          **settings: further arguments of tf.train.CheckpointManager.
+        """
+        super().__init__(checkpoint, files.make_folder(folder), **settings)
+        self._models = models or {}
+        last = self.latest_checkpoint
+        if self.checkpoint_interval is not None and last is not None:
+            self._last_checkpoint_step = saved_step(last)
+
+    def restore_or_initialize(self) -> str | None:
+        """As TensorFlow's, and checked: see `restore`."""
+        if self.latest_checkpoint is None:
+            return super().restore_or_initialize()
+        restore(self.checkpoint, self.latest_checkpoint, self._models)
+        return self.latest_checkpoint
+
+    def _sweep(self) -> None:
+        """Removes the oldest, by their names."""
+        while len(self._maybe_delete) > self._max_to_keep:
+            path, _ = self._maybe_delete.popitem(last=False)
+            remove_checkpoint(path)
+
+
+def restore(
+    reader: tf.train.Checkpoint,
+    path: str,
+    models: Mapping[str, tf_keras.Model],
+) -> None:
+    """Reads a checkpoint, and refuses one of other models.
+
+    Args:
+      reader: what is read.
+      path: the checkpoint's prefix.
+      models: those of `reader`, by their names in it.
+
+    Raises:
+      ValueError: weights of other shapes, or too few or too many of them.
+    """
+    reason, plain = "", readable(path)
+    try:
+        status = reader.restore(plain).expect_partial()
+        status.assert_existing_objects_matched()
+    # What TensorFlow raises on other shapes and on missing weights.
+    except (AssertionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+    saved = [name for name, _ in tf.train.list_variables(plain)]
+    for name, model in models.items():
+        # A layer of fewer weights would find all of its own.
+        count = sum(
+            key.startswith(f"{name}/") and _SLOT not in key for key in saved
+        )
+        if not reason and count != len(model.weights):
+            reason = (
+                f"its {name} has {count} weights, not {len(model.weights)}."
+            )
+    if reason:
+        raise ValueError(
+            f"The checkpoint holds another model than the config says: {reason}"
+            " Put back the params.yaml it was trained with. "
+            f"Received: checkpoint={path!r}"
+        )
+
+
+def readable(checkpoint: str) -> str:
+    """The prefix by which TensorFlow can read a checkpoint in any folder."""
+    return files.without_wildcards(checkpoint)
+
+
+def saved_step(checkpoint: str) -> int:
+    """The global step of a checkpoint.
+
+    Read without making a variable, which in the scope of several workers
+    would wait for all of them.
+
+    Args:
+      checkpoint: its prefix.
+    """
+    reader = tf.train.load_checkpoint(readable(checkpoint))
+    return int(reader.get_tensor(_STEP))
+
+
+def copy_checkpoint(checkpoint: str, folder: str) -> None:
+    """Copies a checkpoint to where it is the latest of a folder."""
+    for file in _files_of(checkpoint):
+        files.copy(file, files.join(folder, files.name(file)))
+    # As TensorFlow writes it: relative to its folder.
+    state = f'model_checkpoint_path: "{files.name(checkpoint)}"\n'
+    files.write(files.join(folder, "checkpoint"), state)
+
+
+def remove_checkpoint(checkpoint: str) -> None:
+    """Removes a checkpoint's files, and no others."""
+    for file in _files_of(checkpoint):
+        files.remove(file)
+
+
+def _files_of(checkpoint: str) -> list[str]:
+    """The files of a checkpoint, its index last."""
+    folder, stem = files.parent(checkpoint), files.name(checkpoint)
+    names = [n for n in files.names(folder) if n.startswith(f"{stem}.")]
+    return [files.join(folder, name) for name in names]

@@ -1,0 +1,374 @@
+"""Sets of labelled images that more than one head reads."""
+
+import dataclasses
+import functools
+import io
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from evonorm_tf import files
+from training.images import decoding, readers
+
+# File systems of TFDS's own; it does not read by way of TensorFlow.
+_TFDS_READS = ("gs://", "s3://")
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Decoded images, all of one size.
+
+    Attributes:
+      images: [examples, H, W, C], uint8.
+      labels: [examples], int32.
+      classes: labels are below it.
+      class_names: of the labels, where they are known.
+      notes: what a person should know of what was left out.
+      name: data set, split and how the pixels were made, for reports.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: int
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def examples(self) -> int:
+        """Size of the set."""
+        return len(self.labels)
+
+    @property
+    def reader(self) -> readers.Indexed:
+        """Gives the examples' indices."""
+        return readers.Indexed(len(self.labels))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.images.shape[1:]
+
+    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Images and labels, to gather from.
+
+        A function that used the arrays would make them part of its graph.
+        """
+        return tf.constant(self.images), tf.constant(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Image files of any size, decoded as they are needed.
+
+    Attributes:
+      reader: gives their content, labels and names.
+      classes: labels are below it.
+      size: side of the images that they are decoded to, in pixels.
+      class_names: of the labels, where they are known.
+      notes: what a person should know of what was left out.
+      name: data set, split and how the pixels are made, for reports.
+      buffer: records that are shuffled among each other, where the reader
+        cannot shuffle the set as a whole.
+    """
+
+    reader: readers.Listed | readers.Shards
+    classes: int
+    size: int
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    name: str = ""
+    buffer: int = 1
+
+    @property
+    def examples(self) -> int:
+        """Size of the set."""
+        return self.reader.examples
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.size, self.size, 3
+
+
+Source = Memory | Files
+
+
+def open_tfds(
+    dataset: str, split: str, data_dir: str, size: int, limit: int
+) -> Source:
+    """Opens a prepared TFDS set: in memory if it is small and of one size.
+
+    Args:
+      dataset: see `tfds_builder`.
+      split: likewise.
+      data_dir: likewise.
+      size: side in pixels that the images of any other set are brought to.
+      limit: bytes of decoded images that are held in memory.
+
+    Raises:
+      ValueError: no such set or split, or one without images and labels.
+    """
+    builder, examples = tfds_builder(dataset, split, data_dir)
+    label = builder.info.features["label"]
+    classes = getattr(label, "num_classes", None) or 0
+    names = tuple(label.names) if classes else ()
+    shape = builder.info.features["image"].shape
+    if None not in shape and 0 < examples * math.prod(shape) < limit:
+        images, labels = in_memory(builder, split, examples)
+        return Memory(images, labels, classes, names)
+    reader = readers.Shards(
+        tuple(tfds_shards(builder, split)),
+        functools.partial(tfds_parse, builder),
+    )
+    return Files(reader, classes, size, names)
+
+
+def open_jpeg_digits(split: str, size: int, classes: int = 10) -> Files:
+    """The digits as JPEG files: see `jpeg_digits`.
+
+    Args:
+      split: "train" or "test".
+      size: side in pixels that they are brought to.
+      classes: the digits below it.
+    """
+    content, labels = jpeg_digits(split)
+    few = np.flatnonzero(labels < classes)
+    reader = readers.Listed(
+        tf.constant([content[k] for k in few], tf.string),
+        tf.constant(labels[few]),
+    )
+    return Files(reader, min(classes, 10), size)
+
+
+def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The 1,797 scans of 8x8 digits inside scikit-learn.
+
+    Args:
+      split: "train" or "test": a fixed quarter of each class.
+
+    Returns:
+      images [n, 8, 8, 1] uint8, and labels [n] int32.
+
+    Raises:
+      ValueError: another split.
+    """
+    from sklearn import datasets  # Only this data set needs scikit-learn.
+
+    if split not in ("train", "test"):
+        raise ValueError(
+            "The digits have the splits train and test. "
+            f"Received: split={split!r}"
+        )
+    scans = datasets.load_digits()
+    images = np.round(scans.images * (255 / 16)).astype(np.uint8)
+    test = np.zeros(len(images), bool)
+    for label in range(10):
+        test[np.flatnonzero(scans.target == label)[3::4]] = True
+    chosen = test if split == "test" else ~test
+    labels = scans.target[chosen].astype(np.int32)
+    return images[chosen][..., np.newaxis], labels
+
+
+@functools.cache
+def jpeg_digits(split: str) -> tuple[list[bytes], np.ndarray]:
+    """The digits as JPEG files of 64 to 128 pixels a side, each its own size.
+
+    Args:
+      split: as of `digits`.
+
+    Returns:
+      The files' bytes, RGB, and labels [n] int32.
+
+    Raises:
+      ValueError: another split.
+    """
+    images, labels = digits(split)
+    files = []
+    for index, image in enumerate(images[..., 0]):
+        # 17 and 29 have no common factor with 65: all sizes occur.
+        size = (64 + index * 17 % 65, 64 + index * 29 % 65)
+        scaled = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        scaled.convert("RGB").save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files, labels
+
+
+def tfds_builder(dataset: str, split: str, data_dir: str) -> tuple[Any, int]:
+    """Opens a prepared TFDS set of labelled images.
+
+    Args:
+      dataset: its TFDS name, and maybe its version: "cifar10:3.0.2".
+      split: in TFDS's notation.
+      data_dir: holds <dataset>/<version>/; ~/tensorflow_datasets when empty.
+
+    Returns:
+      The builder, of the newest version when none is named, and the number
+      of the split's examples.
+
+    Raises:
+      ValueError: no such set or split, or one without images and labels.
+    """
+    import tensorflow_datasets as tfds  # Only these data sets need it.
+
+    builder = tfds.builder_from_directory(_directory(dataset, data_dir))
+    info = builder.info
+    try:
+        examples = info.splits[split].num_examples
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{dataset} has the splits {sorted(info.splits)}. "
+            f"Received: split={split!r}"
+        ) from error
+    missing = {"image", "label"} - set(info.features)
+    if missing:
+        raise ValueError(
+            f"{dataset} is no set of labelled images: it has no feature "
+            f"{' or '.join(sorted(missing))}. "
+            f"Received: features={sorted(info.features)}"
+        )
+    image = info.features["image"]
+    if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3, None):
+        raise ValueError(
+            f"The images of {dataset} must be grey or RGB with 8 bits per "
+            f"channel. Received: shape={list(image.shape)}, "
+            f"dtype={np.dtype(image.np_dtype).name}"
+        )
+    return builder, examples
+
+
+def in_memory(
+    builder: Any, split: str, examples: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """All images, decoded, [n, H, W, C] uint8, and labels [n] int32.
+
+    Raises:
+      ValueError: an image that cannot be read.
+    """
+    import tensorflow_datasets as tfds
+
+    stored = builder.as_dataset(
+        split,
+        shuffle_files=False,
+        decoders={"image": tfds.decode.SkipDecoding()},
+    ).map(lambda row: (row["image"], row["label"]))
+    shape = builder.info.features["image"].shape
+    try:
+        decoded = stored.map(
+            lambda image, label: (decoding.exportable(image), label),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        images, labels = next(iter(decoded.batch(examples)))
+        images = images.numpy()
+    except tf.errors.OpError:
+        # One by one: to name the image, or read what Pillow alone can.
+        images, labels = _one_by_one(stored, f"{builder.info.name}/{split}")
+    if images.shape[1:3] != tuple(shape[:2]):
+        raise ValueError(
+            f"The images of {builder.info.name} have another size than the "
+            f"set says; prepare it anew. Received: shape={list(shape)}, "
+            f"images of {list(images.shape[1:])}"
+        )
+    grey = shape[-1] == 1
+    if grey and (images != images[..., :1]).any():
+        raise ValueError(
+            f"{builder.info.name} says that its images are grey, and some are "
+            f"not; prepare it anew. Received: shape={list(shape)}"
+        )
+    return images[..., :1] if grey else images, np.asarray(labels, np.int32)
+
+
+def _one_by_one(
+    stored: tf.data.Dataset, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = [], []
+    for index, (image, label) in enumerate(stored.as_numpy_iterator()):
+        found = decoding.read(image, f"image {index} of {name}")
+        images.append(found.pixels)
+        labels.append(label)
+        if found.pixels.shape != images[0].shape:
+            raise ValueError(
+                f"The images of {name} must share one size. Received: image "
+                f"{index} of {list(found.pixels.shape)}, the first of "
+                f"{list(images[0].shape)}"
+            )
+    return np.stack(images), np.array(labels)
+
+
+def tfds_shards(builder: Any, split: str) -> list[readers.Shard]:
+    """The TFRecord files of a split, and which of their records are its.
+
+    Raises:
+      ValueError: the set is stored in another file format.
+    """
+    file_format = builder.info.file_format.name
+    if file_format != "TFRECORD":
+        raise ValueError(
+            f"{builder.info.full_name} must be stored as TFRecords: `tfds "
+            f"build {builder.info.name} --file_format=tfrecord`. "
+            f"Received: file_format={file_format}"
+        )
+    return [
+        readers.Shard(str(part.filename), part.take, part.skip)
+        for part in builder.info.splits[split].file_instructions
+    ]
+
+
+def tfds_parse(
+    builder: Any, serialized: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The image file's bytes and the label of a serialized example."""
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {name: builder.info.features[name] for name in ("image", "label")}
+    )
+    row = features.deserialize_example(
+        serialized, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    return row["image"], row["label"]
+
+
+def _directory(dataset: str, data_dir: str) -> str:
+    root = files.normalize(data_dir or files.join("~", "tensorflow_datasets"))
+    name, _, wanted = dataset.partition(":")
+    if not files.is_local(root) and not root.startswith(_TFDS_READS):
+        raise ValueError(
+            "TFDS reads its sets itself, from local paths and from "
+            f"{', '.join(_TFDS_READS)}. Copy the set there. "
+            f"Received: tfds_data_dir={data_dir!r}"
+        )
+    versions = _versions(files.join(root, name))
+    if not versions:
+        near = [n for n in files.names(root) if _versions(files.join(root, n))]
+        raise ValueError(
+            f"There is no data set {name!r} in {root}; there: "
+            f"{', '.join(near) or 'none'}. "
+            f"Download and prepare it with `tfds build {name} "
+            f"--data_dir={root}`, or give the directory that holds {name}/ "
+            "as task.train_data.tfds_data_dir. "
+            f"Received: tfds_data_dir={data_dir!r}"
+        )
+    if wanted and wanted not in versions:
+        raise ValueError(
+            f"{name} is there in the versions {', '.join(sorted(versions))}. "
+            f"Received: dataset={dataset!r}"
+        )
+
+    def number(version: str) -> list[int]:
+        return [int(part) for part in version.split(".") if part.isdigit()]
+
+    return files.join(root, name, wanted or max(versions, key=number))
+
+
+def _versions(home: str) -> list[str]:
+    """Versions of a prepared TFDS set, by their folders' names."""
+    return [
+        version
+        for version in files.names(home)
+        if files.exists(files.join(home, version, "dataset_info.json"))
+    ]

@@ -1,0 +1,145 @@
+"""The paper's claims, each beside what was measured here, in a few lines.
+
+Accuracies come from finished runs of CIFAR-10 rows, and from the JSON that
+`benchmarks.gpu` leaves of its trainings. Two layers are compared by their
+means. With two seeds or more of each, a difference of less than two standard
+errors is within the spread; with fewer, no spread is known.
+"""
+
+import dataclasses
+import functools
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from training.report.results import Results
+from training.report.tables import ROOT
+
+# In %, by (recipe, layer); one for each seed.
+Accuracies = Mapping[tuple[str, str], list[float]]
+_ERRORS = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two layers in one recipe.
+
+    Attributes:
+      size: network, length and batch, in words.
+      recipe: id of the recipe.
+      layer: what the claim is about.
+      other: what it is compared with.
+    """
+
+    size: str
+    recipe: str
+    layer: str
+    other: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What the paper says, and where it was looked for here.
+
+    Attributes:
+      said: with the paper's numbers.
+      source: table and grade.
+      looked_for: comparisons of ours, the largest last.
+    """
+
+    said: str
+    source: str
+    looked_for: tuple[Comparison, ...]
+
+
+@functools.cache
+def read() -> tuple[Claim, ...]:
+    """The claims of configs/claims.yaml."""
+    content = yaml.safe_load((ROOT / "configs/claims.yaml").read_text("utf-8"))
+    return tuple(
+        Claim(
+            one["said"],
+            one["source"],
+            tuple(Comparison(*place) for place in one["looked_for"]),
+        )
+        for one in content
+    )
+
+
+def accuracies(
+    results: Results, documents: list[dict[str, Any]]
+) -> dict[tuple[str, str], list[float]]:
+    """All accuracies that claims are compared with.
+
+    Args:
+      results: the runs, sorted.
+      documents: what `benchmarks.gpu` wrote of its part `cifar`.
+    """
+    found: dict[tuple[str, str], list[float]] = {}
+    for row_id, runs in results.by_row.items():
+        recipe, _, layer = row_id.rpartition("/")
+        values = [
+            r.reached["accuracy"] for r in runs if "accuracy" in r.reached
+        ]
+        if values:  # Not all heads measure one.
+            found[recipe, layer] = [100 * value for value in values]
+    for document in documents:
+        for row in document["rows"]:
+            name = "gpu/{network}-e{epochs}-b{batch}".format(**row)
+            found.setdefault((name, row["layer"]), []).append(row["accuracy"])
+    return found
+
+
+def spread(values: list[float]) -> str:
+    """Mean, standard deviation over the seeds, and how many."""
+    text = f"{statistics.fmean(values):.1f}"
+    if len(values) > 1:
+        text += f"+-{statistics.stdev(values):.1f}"
+    return f"{text} ({len(values)})"
+
+
+def verdict(ours: list[float], other: list[float]) -> str:
+    """In words, how two layers compare.
+
+    Args:
+      ours: accuracies in % of the one, one for each seed; at least one.
+      other: of the other.
+    """
+    apart = statistics.fmean(ours) - statistics.fmean(other)
+    how = f"{abs(apart):.1f} {'ahead' if apart >= 0 else 'behind'}"
+    if min(len(ours), len(other)) < 2:
+        return f"{how}; no spread is known"
+    squares = (statistics.variance(v) / len(v) for v in (ours, other))
+    if abs(apart) <= _ERRORS * math.sqrt(sum(squares)):
+        return f"{how}, within the spread"
+    return how
+
+
+def table(known: Accuracies, running: set[str]) -> str:
+    """Every claim as Markdown, one line for each place it was looked for.
+
+    Args:
+      known: accuracies.
+      running: ids of rows with a run that is not finished.
+    """
+    lines = ["| the paper | here | ours, % | |", "| --- | --- | --- | --- |"]
+    for claim in read():
+        said = f"{claim.said} ({claim.source})"
+        for comparison in claim.looked_for:
+            lines.append(f"| {said} | {_seen(comparison, known, running)} |")
+            said = ""
+    return "\n".join(lines)
+
+
+def _seen(where: Comparison, known: Accuracies, running: set[str]) -> str:
+    cells, values = [], []
+    for layer in (where.layer, where.other):
+        found = known.get((where.recipe, layer), [])
+        values.append(found)
+        state = "running" if f"{where.recipe}/{layer}" in running else "not run"
+        cells.append(f"{layer} {spread(found) if found else f'*{state}*'}")
+    judged = verdict(*values) if all(values) else ""
+    return f"{where.size} | {', '.join(cells)} | {judged}"

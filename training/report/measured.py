@@ -1,0 +1,126 @@
+"""What benchmarks left as JSON in docs/runs, as Markdown for the results page.
+
+A benchmark that nobody ran is *not run*.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+from training.report import claims
+
+NOT_RUN = "*Not run.*"
+_STATISTICS = ("moving", "batch", "recalibrated")
+
+
+def read(runs: pathlib.Path, name: str) -> dict[str, Any] | None:
+    """A document of docs/runs; None where there is none."""
+    path = runs / name
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def gpu_documents(runs: pathlib.Path) -> list[dict[str, Any]]:
+    """What `benchmarks.gpu` wrote of its trainings on CIFAR-10."""
+    paths = sorted(runs.glob("gpu*/cifar.json"))
+    return [json.loads(path.read_text("utf-8")) for path in paths]
+
+
+def convergence(document: dict[str, Any] | None) -> str:
+    """`benchmarks.convergence`: accuracies by the statistics they are of."""
+    if document is None:
+        return NOT_RUN
+    heads = ["trial", "training loss"]
+    heads += [f"{when}, {kind}" for when in ("middle", "end")
+              for kind in _STATISTICS]  # fmt: skip
+    heads += ["v", "bounded"]
+    lines = []
+    for result in document["results"]:
+        cells = [result["name"], f"{result['training_loss']:.3f}"]
+        for moment in ("middle", "end"):
+            found = result["accuracy"][moment]
+            cells += [
+                f"{100 * found[kind]:.1f}" if kind in found else ""
+                for kind in _STATISTICS
+            ]
+        lines.append([*cells, *_sites(result.get("sites", []))])
+    return _markdown(heads, lines)
+
+
+def gaps(
+    recipe: pathlib.Path, layers: tuple[str, ...], steps: tuple[int, ...]
+) -> str:
+    """Training beside test accuracy in % at some steps, of seed 0.
+
+    Args:
+      recipe: folder of its runs, LAYER/seed0.
+      layers: in this order.
+      steps: with a line of training and one of evaluation each.
+    """
+    from training import runs  # It brings TensorFlow, which is slow.
+
+    heads, lines = ["layer"], []
+    for step in steps:
+        heads += [f"training, step {step}", f"test, step {step}"]
+    for layer in layers:
+        found = {
+            (line["step"], line["kind"]): f"{100 * line['accuracy']:.1f}"
+            for line in runs.Run(recipe / layer / "seed0").metrics()
+        }
+        kinds = [(step, kind) for step in steps for kind in ("train", "eval")]
+        lines.append([layer, *(found[each] for each in kinds)])
+    return _markdown(heads, lines)
+
+
+def _sites(sites: list[dict[str, float]]) -> list[str]:
+    """v, and the share of elements that the bound decides, over the sites."""
+    if not sites:
+        return ["", ""]
+    v = sum(site["v_mean"] for site in sites) / len(sites)
+    shares = [site["bounded"] for site in sites]
+    return [f"{v:.2f}", f"{min(shares):.2f} to {max(shares):.2f}"]
+
+
+def finetune(document: dict[str, Any] | None) -> str:
+    """`benchmarks.finetune`: accuracies by step, and when an arm is level."""
+    if document is None:
+        return NOT_RUN
+    results = document["results"]
+    steps = [step for step, _ in results[0]["curve"]]
+    total = document["settings"]["steps"]
+    heads = ["", *map(str, steps), f"{total}, all test images"]
+    lines = [
+        [
+            result["arm"],
+            *(f"{100 * value:.1f}" for _, value in result["curve"]),
+            f"{100 * result['accuracy']:.1f}",
+        ]
+        for result in results
+    ]
+    return _markdown(heads, lines)
+
+
+def gpu(documents: list[dict[str, Any]]) -> str:
+    """`benchmarks.gpu`'s trainings: mean and spread of every layer."""
+    if not documents:
+        return NOT_RUN
+    parts = []
+    for document in documents:
+        rows = document["rows"]
+        by_layer: dict[str, list[dict]] = {}
+        for row in rows:
+            by_layer.setdefault(row["layer"], []).append(row)
+        lines = []
+        for layer, own in by_layer.items():
+            loss = sum(row["training_loss"] for row in own) / len(own)
+            values = [row["accuracy"] for row in own]
+            lines.append([layer, claims.spread(values), f"{loss:.3f}"])
+        about = "{network}, {epochs} epochs, batch {batch}".format(**rows[0])
+        device = document["facts"].get("device", "device not recorded")
+        heads = ["layer", "test accuracy %", "training loss"]
+        parts += [f"{about}; {device}.", _markdown(heads, lines)]
+    return "\n\n".join(parts)
+
+
+def _markdown(heads: list[str], lines: list[list[str]]) -> str:
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

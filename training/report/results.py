@@ -1,0 +1,289 @@
+"""Which run is which row, and what it reached.
+
+A run is a folder with `params.yaml`, the resolved config, and `metrics.jsonl`.
+It is a row's when its config is the row's, resolved, but for seeds, places and
+the like, and it was trained and evaluated to the end. What agrees
+in network and data set but not in all else is a trial: shown apart, with what
+differs, never in the row's place.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from training import same_experiment
+from training.report import tables
+from training.report.tables import LAYER_KEY, Recipe, Row
+from training.same_experiment import flat
+
+_DATASET = "task.train_data.dataset"
+_NETWORK = "task.model.network"
+_BATCH = "task.train_data.global_batch_size"
+_STEPS = "trainer.train_steps"
+_IDENTITY = (_DATASET, _NETWORK)
+# Beside what decides of the task and the optimizer.
+_WHOLE = (_STEPS, "trainer.validation_steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run left.
+
+    Attributes:
+      folder: where, from the folder that was asked for on.
+      settings: its resolved config, by dotted key.
+      step: the last step of `metrics.jsonl`.
+      reached: its last evaluation, if that was at the run's last step; where
+        there was one before the first step too, its values as KEY_at_start,
+        and how many times those each value is as KEY_over_start.
+      devices: strategy, replicas and batch in words.
+      machine: processor and count, in words.
+      measured: how its evaluation was made, in words; "" where it does not
+        say.
+    """
+
+    folder: str
+    settings: dict[str, Any]
+    step: int
+    reached: dict[str, float]
+    devices: str
+    machine: str
+    measured: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained and evaluated to the end."""
+        return self.step >= self.settings[_STEPS] and bool(self.reached)
+
+    @property
+    def seeds(self) -> tuple[Any, ...]:
+        """Of the weights and of the data."""
+        keys = ("task.seed", "task.train_data.seed")
+        return tuple(self.settings.get(key) for key in keys)
+
+    def share(self) -> int | None:
+        """See `share`."""
+        return share(self.devices)
+
+    def conditions(self) -> str:
+        """Steps, precision, devices: what a number must be read with."""
+        dtype = self.settings.get("runtime.mixed_precision_dtype")
+        parts = [f"{self.settings[_STEPS]} steps", dtype or "float32"]
+        parts += [self.devices, self.machine, self.measured]
+        return "; ".join(part for part in parts if part)
+
+
+@dataclasses.dataclass
+class Results:
+    """Runs sorted by what they are.
+
+    Attributes:
+      by_row: finished runs of each row, by its id; also of rows that are in
+        no table, recipes with another layer.
+      running: rows with a run of their settings that is not at its end.
+      trials: a run, the id of the row it is nearest to, and what differs.
+      unfinished: runs that are not at their end.
+      unknown: runs of no row's network and data set, or of a layer that is
+        not in the catalog.
+    """
+
+    by_row: dict[str, list[Run]] = dataclasses.field(default_factory=dict)
+    running: list[str] = dataclasses.field(default_factory=list)
+    trials: list[tuple[Run, str, dict]] = dataclasses.field(
+        default_factory=list
+    )
+    unfinished: list[Run] = dataclasses.field(default_factory=list)
+    unknown: list[Run] = dataclasses.field(default_factory=list)
+
+
+def share(devices: str) -> int | None:
+    """Images whose batch statistics are taken together.
+
+    A replica's, or a micro-batch of them; None where it does not say.
+
+    Args:
+      devices: as `training.strategy.describe` puts them.
+    """
+    replica = re.search(r"\((\d+) a replica", devices)
+    part = re.search(r"micro-batches of (\d+)", devices)
+    found = part or replica
+    return int(found.group(1)) if found else None
+
+
+def read(roots: Iterable[str]) -> list[Run]:
+    """The runs in some folders, however deep.
+
+    Raises:
+      ValueError: a folder that is not there or holds no run.
+    """
+    from training import runs  # It brings TensorFlow, which is slow.
+
+    return [of(run, name) for name, run in runs.find(roots).items()]
+
+
+def of(run: Any, name: str = "") -> Run:
+    """What a run's folder tells.
+
+    Args:
+      run: a `training.runs.Run`.
+      name: what the report calls it; its folder when empty.
+    """
+    lines, facts = run.metrics(), run.facts()
+    measured = run.json("evaluation.json")
+    step = max((line["step"] for line in lines), default=0)
+    evals = [line for line in lines if line["kind"] == "eval"]
+    last = [line for line in evals if line["step"] == step]
+    reached = last[-1] if last else {}
+    if reached and step and evals[0]["step"] == 0:
+        reached = reached | _since(evals[0], reached)
+    return Run(
+        folder=name or run.folder,
+        settings=flat(run.require_config()),
+        step=step,
+        reached=reached,
+        devices=str(facts.get("devices", "devices not recorded")),
+        machine=str(facts.get("machine", "machine not recorded")),
+        measured=measured["about"] if measured.get("step") == step else "",
+    )
+
+
+def _since(first: dict[str, Any], last: dict[str, Any]) -> dict[str, float]:
+    """The values before the first step, and the last over them."""
+    found = {}
+    for key in (first.keys() & last.keys()) - {"kind", "step"}:
+        found[f"{key}_at_start"] = first[key]
+        if first[key]:
+            found[f"{key}_over_start"] = last[key] / first[key]
+    return found
+
+
+def sort(runs: Iterable[Run], rows: dict[str, Row]) -> Results:
+    """Finds each run's row.
+
+    Args:
+      runs: as `read` returns them.
+      rows: of registered heads, by id.
+
+    Raises:
+      ValueError: two runs of one row with the same seeds.
+    """
+    results = Results()
+    recipes = {row.recipe.id: row for row in rows.values()}
+    completed = functools.cache(lambda name: complete(recipes[name].recipe))
+    for run in runs:
+        alike = _compared(run, recipes, completed)
+        if not alike:
+            results.unknown.append(run)
+        elif not run.finished:
+            results.unfinished.append(run)
+        elif all(different for different, _ in alike):
+            nearest = min(alike, key=lambda pair: _distance(pair[0]))
+            results.trials.append((run, nearest[1], nearest[0]))
+        for different, row_id in alike:
+            if not different and run.finished:
+                _add(results.by_row.setdefault(row_id, []), run, row_id)
+            elif not different:
+                results.running.append(row_id)
+    return results
+
+
+def rows_of(
+    settings: dict[str, Any], devices: str, rows: dict[str, Row]
+) -> list[str]:
+    """Ids of the rows that a run's settings are those of.
+
+    Args:
+      settings: its resolved config, by dotted key.
+      devices: as `training.strategy.describe` puts them.
+      rows: of registered heads, by id.
+    """
+    run = Run("", settings, 0, {}, devices, "")
+    recipes = {row.recipe.id: row for row in rows.values()}
+    completed = functools.cache(lambda name: complete(recipes[name].recipe))
+    found = _compared(run, recipes, completed)
+    return sorted(row_id for different, row_id in found if not different)
+
+
+def _compared(
+    run: Run, recipes: dict[str, Row], completed: Callable[[str], tuple]
+) -> list[tuple[dict, str]]:
+    """What differs from each row of the run's layer, network and data set."""
+    return [
+        (differences(row, run, completed(row.recipe.id)), row.id)
+        for row in _alike(run, recipes)
+    ]
+
+
+def _alike(run: Run, recipes: dict[str, Row]) -> list[Row]:
+    """Rows of the run's layer, network and data set, one a recipe."""
+    from evonorm_tf import catalog  # It brings TensorFlow, which is slow.
+
+    layer = run.settings.get(LAYER_KEY)
+    if layer not in catalog.names():
+        return []
+    own = [run.settings.get(key) for key in _IDENTITY]
+    found = []
+    for row in recipes.values():
+        settings = row.settings()
+        if [settings.get(key) for key in _IDENTITY] == own:
+            found.append(row.outside(layer))
+    return found
+
+
+def _distance(different: dict[str, tuple[Any, Any]]) -> tuple[float, ...]:
+    """How far a run is from a row: settings, then batches, then steps."""
+    pairs = [different.get(key, (1, 1)) for key in (_BATCH, _STEPS)]
+    return len(different), *(abs(math.log(a / b)) for a, b in pairs)
+
+
+def _add(runs: list[Run], run: Run, row_id: str) -> None:
+    for other in runs:
+        if other.seeds == run.seeds:
+            raise ValueError(
+                f"Two runs of {row_id} have the same seeds and would count "
+                "twice; give one of them. Received: "
+                f"results={other.folder!r} and {run.folder!r}"
+            )
+    runs.append(run)
+
+
+def differences(
+    row: Row, run: Run, completed: tuple[dict[str, Any], dict[str, Any]]
+) -> dict[str, tuple[Any, Any]]:
+    """Where a run is not what the row says: key, the row's, the run's.
+
+    Args:
+      row: the row.
+      run: the run.
+      completed: `complete` of the row's recipe.
+    """
+    expected, defaults = completed
+    expected = expected | {LAYER_KEY: row.layer}
+    found = same_experiment.differences(expected, run.settings, "row", defaults)
+    # Every record has these, however old.
+    found |= {
+        key: (expected[key], run.settings[key])
+        for key in _WHOLE
+        if expected[key] != run.settings[key]
+    }
+    workers, together = row.recipe.workers, run.share()
+    # Batch statistics are those of one replica's images.
+    if workers and together and together * workers != expected[_BATCH]:
+        found["images together"] = (expected[_BATCH] // workers, together)
+    return found
+
+
+def complete(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config that a run of a recipe records, but for its layer.
+
+    Returns:
+      The resolved config and the defaults of the task's classes, both by
+      dotted key.
+    """
+    head = tables.heads()[recipe.head]
+    params = head.resolve(Row(recipe, "bn_relu", {}))
+    defaults = flat({"task": type(params.task)().as_dict()})
+    return flat(params.as_dict()), defaults
