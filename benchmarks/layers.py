@@ -23,7 +23,7 @@ import tensorflow as tf
 import tf_keras
 
 from benchmarks import activation_memory, record
-from evonorm_tf import catalog, legacy
+from evonorm_tf import catalog, legacy, validation
 from evonorm_tf.ops import settings
 from evonorm_tf.ops import tensorflow as backend
 from evonorm_tf.ops.kernel import Plan
@@ -99,14 +99,16 @@ class Autodiff:
             for w in row.weights
         ]
         self.weights = [tf.Variable(value) for value in initial]
-        groups = next(g for g in range(32, 0, -1) if channels % g == 0)
+        groups = validation.resolve_groups(channels) if row.grouped else 1
         how = settings.Settings("sum", "two_pass", False)
-        self.plan = Plan(row.kernel, tuple(names), how, groups=groups)
+        self.names = names
+        self.plan = Plan(row.kernel, how, groups=groups)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         n, h, w, c = x.shape
-        values = [tf.convert_to_tensor(v) for v in self.weights]
-        y, _ = backend.plain(self.plan, tf.reshape(x, [n, h * w, c]), values)
+        values = dict(zip(self.names, map(tf.convert_to_tensor, self.weights)))
+        flat = tf.reshape(x, [n, h * w, c])
+        y, _ = backend.plain(self.plan, flat, values)
         return tf.reshape(y, x.shape)
 
 

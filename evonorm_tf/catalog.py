@@ -16,7 +16,14 @@ from typing import Any, NamedTuple
 
 from evonorm_tf.errors import did_you_mean
 from evonorm_tf.ops import baselines, dynamic, evonorm_b, evonorm_s, general
-from evonorm_tf.ops.baselines import LINEAR, RELU, SILU, SWISH, TLU
+from evonorm_tf.ops.baselines import (
+    LINEAR,
+    RELU,
+    SILU,
+    SWISH,
+    TLU,
+    Activation,
+)
 from evonorm_tf.ops.folding import Folded
 from evonorm_tf.ops.kernel import Analytic, General
 
@@ -95,8 +102,6 @@ V = Weight("v", 1.0)
 _TABLE_1 = "Table 1, arXiv:2004.02967"
 ABLATION = "search ablation, arXiv:2004.02967"
 
-# -- sites without an activation ----------------------------------------------
-
 AFFINE = Row(
     name="affine",
     formula="x",
@@ -104,45 +109,8 @@ AFFINE = Row(
     kernel=baselines.AFFINE,
     folded=baselines.FOLDED_AFFINE,
 )
-BATCH_NORM = Row(
-    name="bn",
-    formula="(x - mean_bhw(x)) / sqrt(var_bhw(x))",
-    reference="arXiv:1502.03167",
-    kernel=baselines.batch_norm(LINEAR),
-    folded=baselines.folded_batch_norm(LINEAR),
-)
-GROUP_NORM = Row(
-    name="gn",
-    formula="(x - mean_hw,c/g(x)) / sqrt(var_hw,c/g(x))",
-    reference="arXiv:1803.08494",
-    kernel=baselines.group_norm(LINEAR),
-    grouped=True,
-    folded=baselines.folded_group_norm(LINEAR),
-)
-LAYER_NORM = Row(
-    name="ln",
-    formula="(x - mean_hwc(x)) / sqrt(var_hwc(x))",
-    reference="arXiv:1607.06450",
-    kernel=baselines.layer_norm(LINEAR),
-    folded=baselines.folded_layer_norm(LINEAR),
-)
-PIXEL_NORM = Row(
-    name="pn",
-    formula="x / sqrt(mean_c(x^2))",
-    reference="arXiv:1710.10196",
-    kernel=general.pixel_norm(LINEAR),
-    folded=general.folded_pixel_norm(LINEAR),
-)
-FILTER_RESPONSE_NORM = Row(
-    name="frn_without_tlu",
-    formula="x / sqrt(mean_hw(x^2))",
-    reference="arXiv:1911.09737",
-    kernel=baselines.filter_response_norm(LINEAR),
-    min_rank=3,
-    folded=baselines.folded_filter_response_norm(LINEAR),
-)
 
-# -- the catalog --------------------------------------------------------------
+# -- EvoNorms -----------------------------------------------------------------
 
 _EVONORMS = (
     Row(
@@ -212,102 +180,100 @@ _EVONORMS = (
     ),
 )
 
+# -- a normalization, then an activation ---------------------------------------
+
+
+class Normalization(NamedTuple):
+    """A normalization that any activation may follow.
+
+    Attributes:
+      formula, reference, grouped, min_rank: as of a `Row`.
+      kernel: from an activation to the kernel of the pair.
+      folded: from an activation to the folded form of the pair.
+    """
+
+    formula: str
+    reference: str
+    kernel: Callable[[Activation], Analytic | General]
+    folded: Callable[[Activation], Folded]
+    grouped: bool = False
+    min_rank: int = 2
+
+    def row(
+        self,
+        name: str,
+        act: Activation = LINEAR,
+        without_activation: Row | None = None,
+        style: Style | None = None,
+    ) -> Row:
+        """The entry of this normalization with an activation."""
+        formula = f"{act.formula}, z = {self.formula} * gamma + beta"
+        return Row(
+            name=name,
+            formula=self.formula if act is LINEAR else formula,
+            reference=self.reference,
+            kernel=self.kernel(act),
+            weights=()
+            if act.initial_v is None
+            else (Weight("v", act.initial_v),),
+            grouped=self.grouped,
+            without_activation=without_activation,
+            min_rank=self.min_rank,
+            folded=self.folded(act),
+            style=style,
+        )
+
+
+_BATCH_NORM = Normalization(
+    formula="(x - mean_bhw(x)) / sqrt(var_bhw(x))",
+    reference="arXiv:1502.03167",
+    kernel=baselines.batch_norm,
+    folded=baselines.folded_batch_norm,
+)
+_GROUP_NORM = Normalization(
+    formula="(x - mean_hw,c/g(x)) / sqrt(var_hw,c/g(x))",
+    reference="arXiv:1803.08494",
+    kernel=baselines.group_norm,
+    folded=baselines.folded_group_norm,
+    grouped=True,
+)
+_LAYER_NORM = Normalization(  # GroupNorm with the one group of all channels.
+    formula="(x - mean_hwc(x)) / sqrt(var_hwc(x))",
+    reference="arXiv:1607.06450",
+    kernel=baselines.group_norm,
+    folded=baselines.folded_group_norm,
+)
+_PIXEL_NORM = Normalization(
+    formula="x / sqrt(mean_c(x^2))",
+    reference="arXiv:1710.10196",
+    kernel=general.pixel_norm,
+    folded=general.folded_pixel_norm,
+)
+_FILTER_RESPONSE_NORM = Normalization(
+    formula="x / sqrt(mean_hw(x^2))",
+    reference="arXiv:1911.09737",
+    kernel=baselines.filter_response_norm,
+    folded=baselines.folded_filter_response_norm,
+    min_rank=3,
+)
+# Without an activation.
+_BN, _GN, _LN = (
+    _BATCH_NORM.row("bn"),
+    _GROUP_NORM.row("gn"),
+    _LAYER_NORM.row("ln"),
+)
+_PN, _FRN = _PIXEL_NORM.row("pn"), _FILTER_RESPONSE_NORM.row("frn_without_tlu")
+
 _BASELINES = (
-    Row(
-        name="bn_relu",
-        formula="max(z, 0), z = (x - mean_bhw(x)) / sqrt(var_bhw(x))"
-        " * gamma + beta",
-        reference="arXiv:1502.03167",
-        kernel=baselines.batch_norm(RELU),
-        without_activation=BATCH_NORM,
-        folded=baselines.folded_batch_norm(RELU),
-        style=Style("#7f7f7f", "o"),
-    ),
-    Row(
-        name="bn_silu",
-        formula="z*sigmoid(z), z = (x - mean_bhw(x)) / sqrt(var_bhw(x))"
-        " * gamma + beta",
-        reference="arXiv:1502.03167",
-        kernel=baselines.batch_norm(SILU),
-        without_activation=BATCH_NORM,
-        folded=baselines.folded_batch_norm(SILU),
-        style=Style("#333333", "p"),
-    ),
-    Row(
-        name="bn_swish",
-        formula="z*sigmoid(v*z), z = (x - mean_bhw(x)) / sqrt(var_bhw(x))"
-        " * gamma + beta",
-        reference="arXiv:1502.03167",
-        kernel=baselines.batch_norm(SWISH),
-        weights=(V,),
-        without_activation=BATCH_NORM,
-        folded=baselines.folded_batch_norm(SWISH),
-        style=Style("#b3b3b3", "H"),
-    ),
-    Row(
-        name="gn_relu",
-        formula="max(z, 0), z = (x - mean_hw,c/g(x)) / sqrt(var_hw,c/g(x))"
-        " * gamma + beta",
-        reference="arXiv:1803.08494",
-        kernel=baselines.group_norm(RELU),
-        grouped=True,
-        without_activation=GROUP_NORM,
-        folded=baselines.folded_group_norm(RELU),
-        style=Style("#d55e00", "s"),
-    ),
-    Row(
-        name="gn_silu",
-        formula="z*sigmoid(z), z = (x - mean_hw,c/g(x)) / sqrt(var_hw,c/g(x))"
-        " * gamma + beta",
-        reference="arXiv:1803.08494",
-        kernel=baselines.group_norm(SILU),
-        grouped=True,
-        without_activation=GROUP_NORM,
-        folded=baselines.folded_group_norm(SILU),
-        style=Style("#8a3d00", "<"),
-    ),
-    Row(
-        name="gn_swish",
-        formula="z*sigmoid(v*z), z = (x - mean_hw,c/g(x)) / sqrt(var_hw,c/g(x))"
-        " * gamma + beta",
-        reference="arXiv:1803.08494",
-        kernel=baselines.group_norm(SWISH),
-        weights=(V,),
-        grouped=True,
-        without_activation=GROUP_NORM,
-        folded=baselines.folded_group_norm(SWISH),
-        style=Style("#e69f00", "D"),
-    ),
-    Row(
-        name="ln_relu",
-        formula="max(z, 0), z = (x - mean_hwc(x)) / sqrt(var_hwc(x))"
-        " * gamma + beta",
-        reference="arXiv:1607.06450",
-        kernel=baselines.layer_norm(RELU),
-        without_activation=LAYER_NORM,
-        folded=baselines.folded_layer_norm(RELU),
-        style=Style("#8c7500", ">"),
-    ),
-    Row(
-        name="pn_relu",
-        formula="max(z, 0), z = x / sqrt(mean_c(x^2)) * gamma + beta",
-        reference="arXiv:1710.10196",
-        kernel=general.pixel_norm(RELU),
-        without_activation=PIXEL_NORM,
-        folded=general.folded_pixel_norm(RELU),
-        style=Style("#c9b400", "d"),
-    ),
-    Row(
-        name="frn",
-        formula="max(z, v), z = x / sqrt(mean_hw(x^2)) * gamma + beta",
-        reference="arXiv:1911.09737",
-        kernel=baselines.filter_response_norm(TLU),
-        weights=(Weight("v", 0.0),),
-        without_activation=FILTER_RESPONSE_NORM,
-        min_rank=3,
-        folded=baselines.folded_filter_response_norm(TLU),
-        style=Style("#cc79a7", "v"),
-    ),
+    _BATCH_NORM.row("bn_relu", RELU, _BN, Style("#7f7f7f", "o")),
+    _BATCH_NORM.row("bn_silu", SILU, _BN, Style("#333333", "p")),
+    _BATCH_NORM.row("bn_swish", SWISH, _BN, Style("#b3b3b3", "H")),
+    _GROUP_NORM.row("gn_relu", RELU, _GN, Style("#d55e00", "s")),
+    _GROUP_NORM.row("gn_silu", SILU, _GN, Style("#8a3d00", "<")),
+    _GROUP_NORM.row("gn_swish", SWISH, _GN, Style("#e69f00", "D")),
+    _LAYER_NORM.row("ln_relu", RELU, _LN, Style("#8c7500", ">")),
+    _PIXEL_NORM.row("pn_relu", RELU, _PN, Style("#c9b400", "d")),
+    _FILTER_RESPONSE_NORM.row("frn", TLU, _FRN, Style("#cc79a7", "v")),
     Row(
         name="dyt",
         formula="tanh(alpha*x)",

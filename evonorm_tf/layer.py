@@ -183,17 +183,17 @@ class NormActMixin:
         validation.check_shape(self._active, x)
         parameters = self._parameters(gamma, beta, x)
         training = self._training(training)
-        plan = self._plan(tuple(parameters), training)
+        plan = self._plan(x, training)
         flat = _flatten(self._backend.xp, x, plan.spatial_axis)
         if training:
-            y, fresh = self._backend.train(flat, parameters, plan)
+            y, fresh = self._backend.train(plan, flat, parameters)
             self._move(fresh, x)
         else:
             moving = {
                 name: self._backend.tensor(getattr(self, name))
                 for name, _ in self._active.kernel.statistics
             }
-            y = self._backend.infer(flat, parameters, moving, plan)
+            y, _ = self._backend.plain(plan, flat, parameters, moving)
         return self._backend.reshaped_like(y, x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -219,20 +219,21 @@ class NormActMixin:
         frozen = not self.trainable and self._active.kernel.statistics
         return bool(training) and not frozen
 
-    def _plan(self, names: tuple[str, ...], training: bool) -> Plan:
-        settings = settings_lib.get().resolved(self._backend.accelerated())
+    def _plan(self, x: Array, training: bool) -> Plan:
+        settings, backend = settings_lib.get(), self._backend
+        compiled = backend.compiles(settings, self.xla, x)
+        settings = settings.resolved(backend.accelerated(), compiled)
         if not training:
             settings = settings.plain()
         return Plan(
             kernel=self._active.kernel,
-            parameters=names,
             settings=settings,
             epsilon=self.epsilon,
             groups=self._groups,
             spatial_axis=1 if self.axis == -1 else 2,
             synchronized=self.synchronized,
             shards=self._data_shards(),
-            xla=self.xla == "auto" and settings.xla == "auto" and training,
+            xla=compiled and training,
             dtype=self.compute_dtype,
         )
 
@@ -289,18 +290,13 @@ class NormActMixin:
         }
 
 
-class NamedMixin:
-    """A class of its own for one catalog entry, before NormAct in the bases.
+class OneEntryMixin:
+    """Before NormAct in the bases of a class for one catalog entry."""
 
-    Args:
-      groups: as all other arguments, see `NormAct`.
-      **options: other keywords of `NormAct`.
-    """
-
-    _catalog_name: str
+    _entry: str
 
     def __init__(self, groups: int | None = None, **options: Any):
-        super().__init__(self._catalog_name, groups, **options)
+        super().__init__(self._entry, groups, **options)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

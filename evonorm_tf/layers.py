@@ -33,7 +33,7 @@ except ModuleNotFoundError as error:
     raise versions.missing(__name__, error) from error
 versions.check_minimum("keras", keras.__version__)
 
-from evonorm_tf.layer import NamedMixin, NormActMixin  # noqa: E402
+from evonorm_tf.layer import NormActMixin, OneEntryMixin  # noqa: E402
 
 _check_backend(keras.backend.backend())  # keras.json can name another one.
 _register = keras.saving.register_keras_serializable(package="evonorm_tf")
@@ -91,42 +91,42 @@ def norm_act(
 
 
 @_register
-class EvoNormB0(NamedMixin, NormAct):
+class EvoNormB0(OneEntryMixin, NormAct):
     """EvoNorm B0; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_b0"
+    _entry = "evonorm_b0"
 
 
 @_register
-class EvoNormB1(NamedMixin, NormAct):
+class EvoNormB1(OneEntryMixin, NormAct):
     """EvoNorm B1; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_b1"
+    _entry = "evonorm_b1"
 
 
 @_register
-class EvoNormB2(NamedMixin, NormAct):
+class EvoNormB2(OneEntryMixin, NormAct):
     """EvoNorm B2; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_b2"
+    _entry = "evonorm_b2"
 
 
 @_register
-class EvoNormS0(NamedMixin, NormAct):
+class EvoNormS0(OneEntryMixin, NormAct):
     """EvoNorm S0; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_s0"
+    _entry = "evonorm_s0"
 
 
 @_register
-class EvoNormS1(NamedMixin, NormAct):
+class EvoNormS1(OneEntryMixin, NormAct):
     """EvoNorm S1; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_s1"
+    _entry = "evonorm_s1"
 
 
 @_register
-class EvoNormS2(NamedMixin, NormAct):
+class EvoNormS2(OneEntryMixin, NormAct):
     """EvoNorm S2; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_s2"
+    _entry = "evonorm_s2"

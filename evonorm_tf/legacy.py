@@ -25,7 +25,7 @@ except ImportError as error:
         "evonorm_tf.layers."
     ) from error
 
-from evonorm_tf.layer import NamedMixin, NormActMixin
+from evonorm_tf.layer import NormActMixin, OneEntryMixin
 from evonorm_tf.ops import tensorflow as backend
 
 versions.check_minimum("tf_keras", tf_keras.__version__)
@@ -67,57 +67,47 @@ class NormAct(NormActMixin, tf_keras.layers.Layer):
 def norm_act(
     name_or_row: Any, groups: int | None = None, **options: Any
 ) -> NormAct:
-    """A `NormAct` layer; bind it once per model and pass it on.
-
-        na = functools.partial(norm_act, "evonorm_s0", groups=8)
-        x = na()(x)
-        x = na(activation=False)(x)
-
-    Args:
-      name_or_row: as all other arguments, see `NormAct`.
-      groups: see `NormAct`.
-      **options: other keywords of `NormAct`; an unknown one raises TypeError.
-    """
+    """As `evonorm_tf.layers.norm_act`."""
     return NormAct(name_or_row, groups, **options)
 
 
 @_register
-class EvoNormB0(NamedMixin, NormAct):
+class EvoNormB0(OneEntryMixin, NormAct):
     """EvoNorm B0; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_b0"
+    _entry = "evonorm_b0"
 
 
 @_register
-class EvoNormB1(NamedMixin, NormAct):
+class EvoNormB1(OneEntryMixin, NormAct):
     """EvoNorm B1; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_b1"
+    _entry = "evonorm_b1"
 
 
 @_register
-class EvoNormB2(NamedMixin, NormAct):
+class EvoNormB2(OneEntryMixin, NormAct):
     """EvoNorm B2; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_b2"
+    _entry = "evonorm_b2"
 
 
 @_register
-class EvoNormS0(NamedMixin, NormAct):
+class EvoNormS0(OneEntryMixin, NormAct):
     """EvoNorm S0; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_s0"
+    _entry = "evonorm_s0"
 
 
 @_register
-class EvoNormS1(NamedMixin, NormAct):
+class EvoNormS1(OneEntryMixin, NormAct):
     """EvoNorm S1; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_s1"
+    _entry = "evonorm_s1"
 
 
 @_register
-class EvoNormS2(NamedMixin, NormAct):
+class EvoNormS2(OneEntryMixin, NormAct):
     """EvoNorm S2; arguments as of `NormAct`, without the name."""
 
-    _catalog_name = "evonorm_s2"
+    _entry = "evonorm_s2"

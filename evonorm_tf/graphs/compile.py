@@ -111,9 +111,9 @@ def _apply(
 
     def moment(number: int, primitive: Primitive, p: Array) -> Array:
         if primitive.over_batch:
-            take = getattr(batch, primitive.statistic)
             # A statistic has all channels, even where they are equal.
-            value = take(statistics[number].name, p + _zeros(xp, p, x))
+            full, name = p + _zeros(xp, p, x), statistics[number].name
+            value = batch.moment(primitive.statistic, name, full)
             return value if len(value.shape) == 3 else value[None, None]
         if primitive.statistic == "mean":
             return average(p, primitive.axes)
@@ -142,7 +142,7 @@ def _zeros(xp: Any, p: Array, x: Array) -> Array | float:
     return xp.zeros([1, 1, xp.shape(x)[2]], p.dtype)
 
 
-_SPACE = {"whc": [1, 2], "wh": [1]}
+_SPACE = {"whc": (1, 2), "wh": 1}
 
 
 def _average(xp: Any, p: Array, axes: str, groups: int) -> Array:
@@ -152,6 +152,6 @@ def _average(xp: Any, p: Array, axes: str, groups: int) -> Array:
         return xp.mean(p, 1, keepdims=True)
     n, size, channels = xp.shape(p)
     split = xp.reshape(p, [n, size, groups, channels // groups])
-    value = xp.mean(split, [1, 3], keepdims=True)
+    value = xp.mean(split, (1, 3), keepdims=True)
     value = xp.broadcast_to(value, [n, 1, groups, channels // groups])
     return xp.reshape(value, [n, 1, channels])

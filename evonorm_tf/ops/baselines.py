@@ -46,16 +46,20 @@ class Activation(NamedTuple):
     """An activation with at most one trainable coefficient v.
 
     Attributes:
+      formula: in ASCII, of z.
       value: (xp, z, v) -> act(z).
       slope: (xp, z, dy, v) -> dy * d act / dz.
-      partial: (xp, z, dy, v) -> dy * d act / dv; None without a v.
       folded: (xp, Constants) -> act as a function of z.
+      partial: (xp, z, dy, v) -> dy * d act / dv; None without a v.
+      initial_v: what v starts from; None without a v.
     """
 
+    formula: str
     value: Callable[..., Array]
     slope: Callable[..., Array]
+    folded: Callable[..., folding.Function]
     partial: Callable[..., Array] | None = None
-    folded: Callable[..., folding.Function] | None = None
+    initial_v: float | None = None
 
 
 def _where(xp, condition, dy):
@@ -78,35 +82,42 @@ def _tlu_folded(xp, c):
 
 
 LINEAR = Activation(
+    formula="z",
     value=lambda xp, z, v: z,
     slope=lambda xp, z, dy, v: dy,
     folded=lambda xp, c: lambda z: z,
 )
 RELU = Activation(
+    formula="max(z, 0)",
     value=lambda xp, z, v: xp.relu(z),
     slope=lambda xp, z, dy, v: _where(xp, z > 0.0, dy),
     folded=lambda xp, c: xp.relu,
 )
 SILU = Activation(
+    formula="z*sigmoid(z)",
     value=lambda xp, z, v: z * xp.sigmoid(z),
     slope=lambda xp, z, dy, v: _swish_slope(xp, z, dy, 1.0),
     folded=swish,
 )
 SWISH = Activation(
+    formula="z*sigmoid(v*z)",
     value=lambda xp, z, v: z * xp.sigmoid(v * z),
     slope=_swish_slope,
-    partial=_swish_partial,
     folded=swish,
+    partial=_swish_partial,
+    initial_v=1.0,
 )
 TLU = Activation(
+    formula="max(z, v)",
     value=lambda xp, z, v: xp.maximum(z, v),
     slope=lambda xp, z, dy, v: _where(xp, z >= v, dy),
-    partial=lambda xp, z, dy, v: _where(xp, xp.logical_not(z >= v), dy),
     folded=_tlu_folded,
+    partial=lambda xp, z, dy, v: _where(xp, xp.logical_not(z >= v), dy),
+    initial_v=0.0,
 )
 
 
-def pointwise(act: Activation) -> Pointwise:
+def _pointwise(act: Activation) -> Pointwise:
     """The element-wise step of one activation, with `Normalized`."""
 
     def pre(x, c):
@@ -123,8 +134,7 @@ def pointwise(act: Activation) -> Pointwise:
             found["v"] = act.partial(xp, z, dy, c.v)
         return found
 
-    def finish(xp, sums, c):
-        del xp
+    def finish(sums, c):
         center = -c.scale * sums["shift"]
         return Normalized(center, sums["scale"], sums["shift"], sums.get("v"))
 
@@ -134,70 +144,46 @@ def pointwise(act: Activation) -> Pointwise:
     return Pointwise(forward, terms, finish, slope)
 
 
-def _coefficients(statistic):
-    """Coefficients of (x - center) / deviation * gamma + beta."""
+def _family(statistic: Callable, **fields: Any) -> Callable:
+    """Maps an activation to the kernel of one normalization with it.
+
+    Args:
+      statistic: (xp, Statistics, plan) -> center and second moment; the
+        deviation is the root of the latter.
+      **fields: of `Analytic`.
+    """
 
     def coefficients(xp, statistics, parameters: Mapping[str, Array], plan):
-        center, inverse = statistic(xp, statistics, plan)
+        center, second_moment = statistic(xp, statistics, plan)
         gamma, beta = affine(parameters)
-        return Normalized(center, gamma * inverse, beta, parameters.get("v"))
+        scale = gamma * xp.rsqrt(second_moment + plan.epsilon)
+        return Normalized(center, scale, beta, parameters.get("v"))
 
-    return coefficients
-
-
-def _inverse_std(xp, variance, plan):
-    return xp.rsqrt(variance + plan.epsilon)
-
-
-def _batch(xp, statistics, plan):
-    batch = statistics.batch
-    return batch.mean, _inverse_std(xp, batch.variance, plan)
+    return lambda act: Analytic(_pointwise(act), coefficients, **fields)
 
 
 def _group(xp, statistics, plan):
-    group = moments.group_moments(xp, statistics.sample, plan.groups)
-    return group.mean, _inverse_std(xp, group.variance, plan)
-
-
-def _layer(xp, statistics, plan):
-    whole = moments.group_moments(xp, statistics.sample, 1)
-    return whole.mean, _inverse_std(xp, whole.variance, plan)
+    return moments.group_moments(xp, statistics.sample, plan.groups)
 
 
 def _filter_response(xp, statistics, plan):
-    square = moments.mean_square(statistics.sample)
-    return 0.0, _inverse_std(xp, square, plan)
+    return 0.0, moments.mean_square(statistics.sample)
 
 
-def batch_norm(act: Activation) -> Analytic:
-    """BatchNorm, then `act`."""
-    return Analytic(
-        pointwise(act),
-        _coefficients(_batch),
-        statistics=(MOVING_MEAN, MOVING_VARIANCE),
-    )
-
-
-def group_norm(act: Activation) -> Analytic:
-    """GroupNorm, then `act`."""
-    return Analytic(pointwise(act), _coefficients(_group), instance=True)
-
-
-def layer_norm(act: Activation) -> Analytic:
-    """LayerNorm over (H, W, C), then `act`."""
-    return Analytic(pointwise(act), _coefficients(_layer), instance=True)
-
-
-def filter_response_norm(act: Activation) -> Analytic:
-    """Filter response normalization, then `act`."""
-    return Analytic(
-        pointwise(act), _coefficients(_filter_response), instance=True
-    )
-
-
-AFFINE = Analytic(
-    pointwise(LINEAR), _coefficients(lambda xp, statistics, plan: (0.0, 1.0))
+batch_norm = _family(
+    lambda xp, statistics, plan: statistics.batch,
+    statistics=(MOVING_MEAN, MOVING_VARIANCE),
 )
+# LayerNorm over (H, W, C) is the one group of a row without groups.
+group_norm = _family(_group, instance=True)
+filter_response_norm = _family(_filter_response, instance=True)
+
+
+def _affine(xp, statistics, parameters, plan):
+    return Normalized(0.0, *affine(parameters))
+
+
+AFFINE = Analytic(_pointwise(LINEAR), _affine)
 
 # -- folded forms -------------------------------------------------------------
 #
@@ -238,10 +224,6 @@ def _fold_group(xp, c):
     return call
 
 
-def _fold_layer(xp, c):
-    return _fold_group(xp, c._replace(groups=1))
-
-
 def _fold_filter_response(xp, c):
     def call(x):
         inverse = xp.rsqrt(folding.mean_square(xp, x) + c.epsilon)
@@ -251,34 +233,20 @@ def _fold_filter_response(xp, c):
     return call
 
 
-def fold_activated(
-    fold: Callable[..., folding.Function],
-    act: Activation,
-    any_rank: bool = False,
-) -> Folded:
-    """The folded form of a normalization, followed by an activation."""
+def fold_activated(fold: Callable, any_rank: bool = False) -> Callable:
+    """Maps an activation to the folded form of one normalization with it."""
 
-    def make(xp, c):
-        z, activate = fold(xp, c), act.folded(xp, c)
-        return lambda x: activate(z(x))
+    def folded(act: Activation) -> Folded:
+        def make(xp, c):
+            z, activate = fold(xp, c), act.folded(xp, c)
+            return lambda x: activate(z(x))
 
-    return Folded(make, any_rank)
+        return Folded(make, any_rank)
+
+    return folded
 
 
 FOLDED_AFFINE = Folded(_fold_affine, any_rank=True)
-
-
-def folded_batch_norm(act: Activation) -> Folded:
-    return fold_activated(_fold_batch, act, any_rank=True)
-
-
-def folded_group_norm(act: Activation) -> Folded:
-    return fold_activated(_fold_group, act)
-
-
-def folded_layer_norm(act: Activation) -> Folded:
-    return fold_activated(_fold_layer, act)
-
-
-def folded_filter_response_norm(act: Activation) -> Folded:
-    return fold_activated(_fold_filter_response, act)
+folded_batch_norm = fold_activated(_fold_batch, any_rank=True)
+folded_group_norm = fold_activated(_fold_group)
+folded_filter_response_norm = fold_activated(_fold_filter_response)

@@ -57,8 +57,7 @@ def _pointwise(value, slope) -> Pointwise:
             found["s"] = dz
         return found
 
-    def finish(xp, sums, c):
-        del xp
+    def finish(sums, c):
         return Squashed(
             alpha=c.gamma * sums["alpha"],
             s=None if c.s is None else c.gamma * sums["s"],

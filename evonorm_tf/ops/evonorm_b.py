@@ -74,8 +74,7 @@ def _pointwise(
         outside = xp.where(r > c.batch, zero, t)
         return {"gamma": t, "beta": dy, "outside": outside, **found}
 
-    def finish(xp, sums, c):
-        del xp
+    def finish(sums, c):
         found = {name: -c.gamma * sums[name] for name in partials(0.0)}
         return Bounded(
             batch=-c.gamma * sums["outside"] / c.batch,
@@ -93,30 +92,25 @@ def _pointwise(
     return Pointwise(forward, terms, finish, slope)
 
 
-def _b0_coefficients(xp, statistics, parameters, plan):
-    sample, batch = statistics
-    gamma, beta = affine(parameters)
-    return Bounded(
-        batch=xp.sqrt(batch.variance + plan.epsilon),
-        gamma=gamma,
-        beta=beta,
-        instance=xp.sqrt(sample.variance + plan.epsilon),
-        v=parameters["v"],
-    )
+def _kernel(pointwise: Pointwise, second_moment: Callable) -> Analytic:
+    """The kernel of one r(x).
 
+    Args:
+      pointwise: its element-wise step.
+      second_moment: moments of every (sample, channel) -> q^2.
+    """
 
-def _rms_coefficients(xp, statistics, parameters, plan):
-    sample, batch = statistics
-    gamma, beta = affine(parameters)
-    return Bounded(
-        batch=xp.sqrt(batch.variance + plan.epsilon),
-        gamma=gamma,
-        beta=beta,
-        instance=xp.sqrt(mean_square(sample) + plan.epsilon),
-    )
+    def coefficients(xp, statistics, parameters, plan):
+        sample, batch = statistics
+        gamma, beta = affine(parameters)
+        return Bounded(
+            batch=xp.sqrt(batch.variance + plan.epsilon),
+            gamma=gamma,
+            beta=beta,
+            instance=xp.sqrt(second_moment(sample) + plan.epsilon),
+            v=parameters.get("v"),
+        )
 
-
-def _kernel(pointwise: Pointwise, coefficients: Callable) -> Analytic:
     return Analytic(
         pointwise, coefficients, instance=True, statistics=(MOVING_VARIANCE,)
     )
@@ -127,21 +121,21 @@ B0 = _kernel(
         bound=lambda x, c: c.v * x + c.instance,
         partials=lambda x: {"instance": 1.0, "v": x},
     ),
-    _b0_coefficients,
+    second_moment=lambda sample: sample.variance,
 )
 B1 = _kernel(
     _pointwise(
         bound=lambda x, c: (x + 1.0) * c.instance,
         partials=lambda x: {"instance": x + 1.0},
     ),
-    _rms_coefficients,
+    second_moment=mean_square,
 )
 B2 = _kernel(
     _pointwise(
         bound=lambda x, c: c.instance - x,
         partials=lambda x: {"instance": 1.0},
     ),
-    _rms_coefficients,
+    second_moment=mean_square,
 )
 
 # -- folded forms -------------------------------------------------------------

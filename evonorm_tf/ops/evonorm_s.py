@@ -48,8 +48,7 @@ def _terms(xp, x, dy, c):
     return found
 
 
-def _finish(xp, sums, c):
-    del xp
+def _finish(sums, c):
     v = None if c.v is None else c.scale * sums["v"]
     return Gated(sums["scale"], sums["beta"], v)
 

@@ -81,14 +81,14 @@ def moments(xp: Any, x: Array) -> Moments:
     """Mean and biased variance of every (sample, channel), [N, 1, 1, C]."""
     if one_pixel(x):
         return Moments(x, constant(xp, np.zeros([1, 1, 1, x.shape[-1]]), x))
-    mean = xp.mean(x, [1, 2], keepdims=True)
+    mean = xp.mean(x, (1, 2), keepdims=True)
     difference = xp.squared_difference(x, mean)
-    return Moments(mean, xp.mean(difference, [1, 2], keepdims=True))
+    return Moments(mean, xp.mean(difference, (1, 2), keepdims=True))
 
 
 def mean_square(xp: Any, x: Array) -> Array:
     """E[x^2] of every (sample, channel), [N, 1, 1, C]."""
-    return xp.mean(xp.square(x), [1, 2], keepdims=True)
+    return xp.mean(xp.square(x), (1, 2), keepdims=True)
 
 
 def grouped(xp: Any, t: Array, groups: int) -> Array:

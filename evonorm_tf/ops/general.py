@@ -11,12 +11,12 @@ from typing import Any
 
 from evonorm_tf.ops import baselines, folding
 from evonorm_tf.ops.baselines import Activation
-from evonorm_tf.ops.folding import Folded
 from evonorm_tf.ops.kernel import (
     MOVING_MEAN_SQUARE,
     BatchStatistics,
     General,
     affine,
+    over_space,
 )
 
 Array = Any
@@ -24,13 +24,8 @@ Array = Any
 
 def scaled(z: Array, parameters: Mapping[str, Array]) -> Array:
     """z * gamma + beta, with gamma and beta [C] or class-conditional [N, C]."""
-
-    def over_space(t):
-        small = isinstance(t, float) or len(t.shape) == 1
-        return t if small else t[:, None]
-
-    gamma, beta = affine(parameters)
-    return z * over_space(gamma) + over_space(beta)
+    gamma, beta = (over_space(t) for t in affine(parameters))
+    return z * gamma + beta
 
 
 def pixel_norm(act: Activation) -> General:
@@ -60,7 +55,7 @@ def _random_rej(xp, x, parameters, batch, plan):
 
 
 def _rs_rej(xp, x, parameters, batch: BatchStatistics, plan):
-    square = batch.mean_square(MOVING_MEAN_SQUARE.name, x)
+    square = batch.moment("mean_square", MOVING_MEAN_SQUARE.name, x)
     z = xp.relu(x) * xp.rsqrt(square + plan.epsilon)
     return scaled(z, parameters)
 
@@ -80,5 +75,4 @@ def _fold_pixel(xp, c):
     return call
 
 
-def folded_pixel_norm(act: Activation) -> Folded:
-    return baselines.fold_activated(_fold_pixel, act)
+folded_pixel_norm = baselines.fold_activated(_fold_pixel)

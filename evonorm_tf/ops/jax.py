@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from evonorm_tf.ops import moments
+from evonorm_tf.ops import kernel, moments
 from evonorm_tf.ops.kernel import Plan
 from evonorm_tf.ops.moments import Moments
+from evonorm_tf.ops.settings import Settings
 
 Array = jax.Array
 _BACKEND = sys.modules[__name__]  # What kernels get to compute with.
@@ -44,18 +45,6 @@ def _maximum_jvp(primals, tangents):
     return jnp.maximum(a, b), jnp.where(b > a, db, da)
 
 
-def _axes(axis: Any) -> Any:
-    return tuple(axis) if isinstance(axis, list) else axis
-
-
-def _mean(x: Array, axis: Any, keepdims: bool = False) -> Array:
-    return jnp.mean(x, _axes(axis), keepdims=keepdims)
-
-
-def _sum(x: Array, axis: Any, keepdims: bool = False) -> Array:
-    return jnp.sum(x, _axes(axis), keepdims=keepdims)
-
-
 xp = SimpleNamespace(
     abs=jnp.abs,
     asarray=jnp.asarray,
@@ -69,7 +58,7 @@ xp = SimpleNamespace(
     log=jnp.log,
     logical_not=jnp.logical_not,
     maximum=_maximum,
-    mean=_mean,
+    mean=jnp.mean,
     ones_like=jnp.ones_like,
     relu=jax.nn.relu,
     reshape=jnp.reshape,
@@ -80,7 +69,8 @@ xp = SimpleNamespace(
     sqrt=jnp.sqrt,
     square=jnp.square,
     squared_difference=lambda a, b: jnp.square(a - b),
-    sum=_sum,
+    stack=jnp.stack,
+    sum=jnp.sum,
     tanh=jnp.tanh,
     transpose=jnp.transpose,
     where=jnp.where,
@@ -114,6 +104,12 @@ def reshaped_like(y: Array, x: Array) -> Array:
 def accelerated() -> bool:
     """Whether the computation is for a GPU or TPU."""
     return jax.default_backend() != "cpu"
+
+
+def compiles(settings: Settings, xla: str | bool, x: Array) -> bool:
+    """True: `jax.jit` compiles what it is given."""
+    del settings, xla, x
+    return True
 
 
 # -- shards -------------------------------------------------------------------
@@ -174,75 +170,32 @@ def batch_average(
     return [average(t) for t in terms], count
 
 
-def saved(sample: Moments) -> Moments:
-    """The moments, marked as what `Settings.recompute` saves."""
-    return Moments(*(checkpoint_name(t, _MOMENTS) for t in sample))
+def sample_moments(plan: Plan, x: Array) -> Moments:
+    """Mean and variance of every (sample, channel), [N, C].
+
+    They are what `Settings.recompute` saves.
+    """
+    found = moments.spatial_moments(xp, x, plan.spatial_axis, plan.settings)
+    return Moments(*(checkpoint_name(t, _MOMENTS) for t in found))
 
 
-# -- training and inference ---------------------------------------------------
+# -- training -----------------------------------------------------------------
+
+plain = functools.partial(kernel.plain, _BACKEND)
 
 
 def train(
-    x: Array, parameters: Mapping[str, Array], plan: Plan
+    plan: Plan, x: Array, parameters: Mapping[str, Array]
 ) -> tuple[Array, dict[str, Array]]:
-    """The layer in training, with fresh statistics.
-
-    Args:
-      x: [N, S, C] (or [N, C, S], as plan.spatial_axis says), floating.
-      parameters: arrays [C], [N, C] or [] by the names in plan.parameters.
-      plan: the computation.
+    """The layer in training; arguments as of `kernel.plain`.
 
     Returns:
-      y, of the shape of x and the plan's dtype, and the batch statistics by
-      name, each [C]: over several shards, the mean of theirs.
+      y, and the batch statistics by name, each [C], without a gradient: over
+      several shards, the mean of theirs.
     """
     function = functools.partial(plain, plan)
     if plan.settings.recompute:
         function = jax.checkpoint(function, policy=_SAVE_MOMENTS)
-    y, fresh = function(x, [parameters[name] for name in plan.parameters])
-    names = [statistic.name for statistic in plan.kernel.statistics]
-    moved = [v if v.ndim == 1 else jnp.mean(v, 0) for v in fresh]
-    return y, {k: jax.lax.stop_gradient(v) for k, v in zip(names, moved)}
-
-
-def infer(
-    x: Array,
-    parameters: Mapping[str, Array],
-    moving: Mapping[str, Array],
-    plan: Plan,
-) -> Array:
-    """The layer at inference, with moving statistics.
-
-    Args:
-      x: as in `train`.
-      parameters: as in `train`.
-      moving: the moving statistics by name, [C] each.
-      plan: the computation.
-
-    Returns:
-      y, of the shape of x and the plan's dtype.
-    """
-    values = [parameters[name] for name in plan.parameters]
-    return plain(plan, x, values, moving)[0]
-
-
-def plain(
-    plan: Plan,
-    x: Array,
-    values: Sequence[Array],
-    moving: Mapping[str, Array] | None = None,
-) -> tuple[Array, list[Array]]:
-    """The plain formula: y and the fresh batch statistics.
-
-    With `moving`, those are used and no statistics returned.
-    """
-    if moving is not None:
-        moving = {name: _wide(value) for name, value in moving.items()}
-    values = [_wide(v) for v in values]
-    y, fresh = plan.kernel.plain(_BACKEND, plan, _wide(x), values, moving)
-    return y.astype(plan.dtype or x.dtype), fresh
-
-
-def _wide(x: Array) -> Array:
-    """x in the dtype that everything is computed in."""
-    return x.astype(moments.compute_dtype(xp, x))
+    y, fresh = function(x, parameters)
+    moved = {k: v if v.ndim == 1 else jnp.mean(v, 0) for k, v in fresh.items()}
+    return y, jax.lax.stop_gradient(moved)

@@ -1,6 +1,6 @@
 """Kernels: what a layer computes, apart from Keras and the array library.
 
-There are two kinds with one interface, `plain` and `statistics`:
+There are two kinds with one interface, `compute` and `statistics`:
 
     Analytic  moments of every (sample, channel), coefficients from them, and
               an element-wise step with hand-written derivatives;
@@ -11,7 +11,7 @@ Kernels compute with `xp`, a namespace of array functions that each backend
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from evonorm_tf.ops import moments as moments_lib
@@ -22,12 +22,7 @@ Array = Any
 
 
 class Statistic(NamedTuple):
-    """A batch statistic with a moving average, [C].
-
-    Attributes:
-      name: the name of the weight that holds the moving average.
-      initial: its initial value.
-    """
+    """A batch statistic with a moving average: a weight's name, its start."""
 
     name: str
     initial: float
@@ -36,6 +31,7 @@ class Statistic(NamedTuple):
 MOVING_MEAN = Statistic("moving_mean", 0.0)
 MOVING_VARIANCE = Statistic("moving_variance", 1.0)
 MOVING_MEAN_SQUARE = Statistic("moving_mean_square", 1.0)
+_MOMENTS = (MOVING_MEAN, MOVING_VARIANCE)  # In the order of `Moments`.
 
 
 class Statistics(NamedTuple):
@@ -62,10 +58,9 @@ class Plan:
 
     Attributes:
       kernel: the computation.
-      parameters: names of the tensors that come with x, in order.
       settings: how sums and moments are taken, resolved.
       epsilon: added inside every square root.
-      groups: number of channel groups, for kernels that have them.
+      groups: number of channel groups, 1 for a layer without them.
       spatial_axis: the axis of the flattened space, 1 for [N, S, C] and 2
         for [N, C, S].
       synchronized: pool batch statistics over all replicas or shards.
@@ -75,7 +70,6 @@ class Plan:
     """
 
     kernel: "Analytic | General"
-    parameters: tuple[str, ...]
     settings: Settings
     epsilon: float = 1e-5
     groups: int = 1
@@ -86,18 +80,51 @@ class Plan:
     dtype: str | None = None
 
 
+def plain(
+    backend: Any,
+    plan: Plan,
+    x: Array,
+    parameters: Mapping[str, Array],
+    moving: Mapping[str, Array] | None = None,
+) -> tuple[Array, dict[str, Array]]:
+    """The plain formula of a layer, which the backend can differentiate.
+
+    Args:
+      backend: `ops.tensorflow` or `ops.jax`.
+      plan: the computation.
+      x: [N, S, C] (or [N, C, S], as plan.spatial_axis says), floating.
+      parameters: by name, [C], [N, C] or [].
+      moving: moving averages by name, [C], to be used at inference; None to
+        take the statistics of this batch.
+
+    Returns:
+      y, of the shape of x and the plan's dtype, and the fresh batch
+      statistics by name; none of them at inference.
+    """
+    xp = backend.xp
+    parameters, moving = (
+        given and {name: moments_lib.wide(xp, t) for name, t in given.items()}
+        for given in (parameters, moving)
+    )
+    y, fresh = plan.kernel.compute(
+        backend, plan, moments_lib.wide(xp, x), parameters, moving
+    )
+    return xp.cast(y, plan.dtype or x.dtype), fresh
+
+
 class Pointwise(NamedTuple):
     """The element-wise step y = f(x; c), with its derivatives.
 
     x and dy are [N, s, C] (or [N, C, s]) in the compute dtype. c is the
-    kernel's tuple of coefficients, each [N, 1, C] (or [N, C, 1]) or None.
+    kernel's named tuple of coefficients, each [N, 1, C] (or [N, C, 1]) or
+    None.
 
     Attributes:
       forward: (xp, x, c) -> y.
       terms: (xp, x, dy, c) -> full-size arrays by name; the backward pass
         needs their sums over space and no others.
-      finish: (xp, sums, c) -> the gradient of every coefficient, a tuple like
-        c, from the sums by name; all small.
+      finish: (sums, c) -> the gradient of every coefficient, a tuple like c,
+        from the sums by name; all [N, C].
       slope: (xp, x, dy, c) -> dy * df/dx with the coefficients held constant.
     """
 
@@ -126,59 +153,42 @@ class Analytic:
     instance: bool = False
     statistics: tuple[Statistic, ...] = ()
 
-    @property
-    def measures(self) -> bool:
-        """Whether training takes moments."""
-        return self.instance or bool(self.statistics)
-
-    def plain(
+    def compute(
         self,
         backend: Any,
         plan: Plan,
         x: Array,
-        values: Sequence[Array],
+        parameters: Mapping[str, Array],
         moving: Mapping[str, Array] | None = None,
-    ) -> tuple[Array, list[Array]]:
-        """The plain formula, which the backend can differentiate.
-
-        Args:
-          backend: `ops.tensorflow` or `ops.jax`.
-          plan: the computation.
-          x: [N, S, C] (or [N, C, S]) in the compute dtype.
-          values: of the plan's parameters, in order, [C] or [N, C].
-          moving: moving averages by name, [C], to be used at inference;
-            None to take the statistics of this batch.
-
-        Returns:
-          y, like x, and the fresh batch statistics in the order of
-          `statistics`; none of them at inference.
-        """
-        statistics = self._statistics(backend, plan, x, moving)
-        c = self.broadcast(backend.xp, plan, statistics, values, x)
+    ) -> tuple[Array, dict[str, Array]]:
+        """As `plain`, all in the compute dtype."""
+        sample = batch = None
+        if self.instance or (self.statistics and moving is None):
+            sample = backend.sample_moments(plan, x)
+        if moving is not None:
+            batch = Moments(*(moving.get(s.name) for s in _MOMENTS))
+        elif self.statistics:
+            batch, _ = moments_lib.batch_moments(backend, sample, plan)
+        statistics = Statistics(sample, batch)
+        c = self.broadcast(backend.xp, plan, statistics, parameters, x)
         expanded = expand(backend.xp, c, plan.spatial_axis)
         y = self.pointwise.forward(backend.xp, x, expanded)
-        return y, [] if moving is not None else self.fresh(statistics)
+        return y, self.fresh(statistics) if moving is None else {}
 
-    def fresh(self, statistics: Statistics) -> list[Array]:
-        """The batch statistics, in the order of their moving averages."""
-        if not self.statistics:
-            return []
-        by_name = {
-            MOVING_MEAN.name: statistics.batch.mean,
-            MOVING_VARIANCE.name: statistics.batch.variance,
-        }
-        return [by_name[statistic.name] for statistic in self.statistics]
+    def fresh(self, statistics: Statistics) -> dict[str, Array]:
+        """The batch statistics by the names of their moving averages."""
+        found = dict(zip(_MOMENTS, statistics.batch or ()))
+        return {s.name: found[s] for s in self.statistics}
 
     def broadcast(
         self,
         xp: Any,
         plan: Plan,
         statistics: Statistics,
-        values: Sequence[Array],
+        parameters: Mapping[str, Array],
         x: Array,
     ) -> Any:
         """The coefficients, each [N, C], so that autodiff sums over n."""
-        parameters = dict(zip(plan.parameters, values))
         n, *rest = xp.shape(x)
         shape = [n, rest[2 - plan.spatial_axis]]
         dtype = moments_lib.compute_dtype(xp, x)
@@ -186,20 +196,6 @@ class Analytic:
             lambda t: xp.broadcast_to(xp.asarray(t, dtype), shape),
             self.coefficients(xp, statistics, parameters, plan),
         )
-
-    def _statistics(self, backend, plan, x, moving) -> Statistics:
-        sample = batch = None
-        if self.instance or (self.statistics and moving is None):
-            sample = moments_lib.spatial_moments(
-                backend.xp, x, plan.spatial_axis, plan.settings
-            )
-            sample = backend.saved(sample)
-        if moving is not None:
-            found = (moving.get(s.name) for s in (MOVING_MEAN, MOVING_VARIANCE))
-            batch = Moments(*found)
-        elif self.statistics:
-            batch, _ = moments_lib.batch_moments(backend, sample, plan)
-        return Statistics(sample, batch)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -210,86 +206,71 @@ class General:
       apply: (xp, x [N, S, C], parameters by name, batch, plan) -> y
         [N, S, C], affine included; takes what it needs of the batch from
         `batch`, a `BatchStatistics`.
-      statistics: the batch statistics that `apply` takes, in order.
-      instance: whether it reads moments of every (sample, channel).
+      statistics: the batch statistics that `apply` takes.
     """
 
     apply: Callable[..., Array]
     statistics: tuple[Statistic, ...] = ()
-    instance: bool = False
 
-    def plain(
+    def compute(
         self,
         backend: Any,
         plan: Plan,
         x: Array,
-        values: Sequence[Array],
+        parameters: Mapping[str, Array],
         moving: Mapping[str, Array] | None = None,
-    ) -> tuple[Array, list[Array]]:
-        """The formula; arguments and result as in `Analytic.plain`."""
-        xp, swap = backend.xp, [0, 2, 1]
-        batch = BatchStatistics(backend, plan, moving)
-        if plan.spatial_axis == 2:
-            x = xp.transpose(x, swap)
-        parameters = dict(zip(plan.parameters, values))
-        y = self.apply(xp, x, parameters, batch, plan)
-        if plan.spatial_axis == 2:
-            y = xp.transpose(y, swap)
-        if moving is not None:
-            return y, []
-        return y, [batch.fresh[s.name] for s in self.statistics]
+    ) -> tuple[Array, dict[str, Array]]:
+        """As `plain`, all in the compute dtype."""
+        xp, batch = backend.xp, BatchStatistics(backend, plan, moving)
+
+        def swapped(t: Array) -> Array:
+            return t if plan.spatial_axis == 1 else xp.transpose(t, (0, 2, 1))
+
+        y = self.apply(xp, swapped(x), parameters, batch, plan)
+        return swapped(y), batch.fresh
 
 
 class BatchStatistics:
     """The statistics of the batch, as a general kernel asks for them.
 
-    In training: the value of this batch, recorded in `fresh` for the moving
-    average. At inference: the moving average of that name. Every method
-    returns an array that broadcasts against [N, S, C].
+    Attributes:
+      fresh: in training, what `moment` found, by name; empty at inference.
     """
 
     def __init__(
-        self,
-        backend: Any,
-        plan: Plan,
-        moving: Mapping[str, Array] | None = None,
+        self, backend: Any, plan: Plan, moving: Mapping[str, Array] | None
     ):
         self._backend, self._plan, self._moving = backend, plan, moving
         self.fresh: dict[str, Array] = {}
 
-    def mean(self, name: str, x: Array) -> Array:
-        """E[x] over batch and space, from [N, S, C]."""
-        return self._value(name, lambda: self._average(x))
+    def moment(self, kind: str, name: str, x: Array) -> Array:
+        """A moment of x over batch and space.
 
-    def mean_square(self, name: str, x: Array) -> Array:
-        """E[x^2] over batch and space."""
-        square = self._backend.xp.square
-        return self._value(name, lambda: self._average(square(x)))
+        Args:
+          kind: "mean", "mean_square" or "variance" (biased).
+          name: of the moving average, which is the value at inference.
+          x: [N, S, C].
 
-    def variance(self, name: str, x: Array) -> Array:
-        """Biased variance over batch and space."""
-        square = self._backend.xp.square
-
-        def fresh():
-            centered = x - self._over_space(self._average(x))
-            return self._average(square(centered))
-
-        return self._value(name, fresh)
-
-    def _value(self, name: str, fresh: Callable[[], Array]) -> Array:
+        Returns:
+          An array that broadcasts against [N, S, C].
+        """
         if self._moving is not None:
-            return self._over_space(self._moving[name])
-        self.fresh[name] = fresh()
-        return self._over_space(self.fresh[name])
-
-    def _over_space(self, t: Array) -> Array:
-        # [C] broadcasts as it is; [N, C], one row per sample, does not.
-        return t if len(t.shape) == 1 else t[:, None]
+            return over_space(self._moving[name])
+        if kind == "variance":
+            x = x - over_space(self._average(x))
+        power = x if kind == "mean" else self._backend.xp.square(x)
+        self.fresh[name] = self._average(power)
+        return over_space(self.fresh[name])
 
     def _average(self, x: Array) -> Array:
         per_sample = self._backend.xp.mean(x, 1)
         (average,), _ = self._backend.batch_average(self._plan, [per_sample])
         return average
+
+
+def over_space(t: Array | float) -> Array | float:
+    """[N, C] as [N, 1, C]; a number and [C] broadcast as they are."""
+    return t[:, None] if len(getattr(t, "shape", ())) == 2 else t
 
 
 def expand(xp: Any, c: Any, spatial_axis: int) -> Any:

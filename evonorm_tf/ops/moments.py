@@ -37,6 +37,11 @@ def compute_dtype(xp: Any, x: Array) -> Any:
     return xp.float64 if x.dtype == xp.float64 else xp.float32
 
 
+def wide(xp: Any, x: Array) -> Array:
+    """x in the dtype that everything is computed in."""
+    return xp.cast(x, compute_dtype(xp, x))
+
+
 def _cut(x: Array, start: int, size: int, spatial_axis: int) -> Array:
     if spatial_axis == 1:
         return x[:, start : start + size]
@@ -77,26 +82,31 @@ def spatial_sums(
     """
     size = xp.shape(arrays[0])[spatial_axis]
     blocks = _block_count(size) if settings.reduction == "blocks" else 1
-
-    def part(start: int, length: int) -> Mapping[str, Array]:
-        return terms(*(_cut(t, start, length, spatial_axis) for t in arrays))
-
-    def reduced(found: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: xp.sum(t, spatial_axis) for name, t in found.items()}
-
     if blocks == 1:
-        return reduced(terms(*arrays))
+        found = terms(*arrays)
+        return {name: xp.sum(t, spatial_axis) for name, t in found.items()}
+    names: list[str] = []
+
+    def part(start: int, length: int) -> Array:
+        found = terms(*(_cut(t, start, length, spatial_axis) for t in arrays))
+        names[:] = found
+        # Stacked beside the channels, all terms are one array to XLA and one
+        # loop; of several arrays its CPU compiler makes a pass over x each.
+        return xp.stack(list(found.values()), 2)
+
     length = size // blocks
     total = part(0, length)
     for block in range(1, blocks):
-        added = part(block * length, length)
-        total = {name: total[name] + t for name, t in added.items()}
-    sums = reduced(total)
+        total += part(block * length, length)
+    axis = 1 if spatial_axis == 1 else 3
+    sums = xp.sum(total, axis)
     rest = size - blocks * length
     if rest:
-        tail = reduced(part(size - rest, rest))
-        sums = {name: sums[name] + t for name, t in tail.items()}
-    return sums
+        sums += xp.sum(part(size - rest, rest), axis)
+    return {
+        name: sums[:, index] if spatial_axis == 1 else sums[:, :, index]
+        for index, name in enumerate(names)
+    }
 
 
 def spatial_moments(

@@ -1,4 +1,4 @@
-"""How the ops compute: four settings, in one place.
+"""How the ops compute: five settings, in one place.
 
 `reduction`, how a sum over space is written
     "blocks"  the space is cut into up to 8 blocks that are added element by
@@ -7,7 +7,7 @@
               the sum is pairwise at the top;
     "sum"     a plain reduction: what GPU and TPU compilers fuse best, and the
               only form to trace on one machine for another;
-    "auto"    "sum" where the backend sees a GPU or a TPU, "blocks" elsewhere.
+    "auto"    "blocks" in what is compiled for a CPU, "sum" elsewhere.
 
 `moments`, how mean and variance of every (sample, channel) are taken
     "merged"    exact moments of each block, merged (Chan et al., 1983): one
@@ -16,12 +16,18 @@
     "one_pass"  the mean and the mean of squares in one float32 read, as
                 BatchNorm does on accelerators; loses accuracy with
                 (mean / std)^2;
-    "auto"      "one_pass" where the backend sees a GPU or a TPU, "merged"
-                elsewhere.
+    "auto"      "one_pass" where the backend sees a GPU or a TPU, "merged" in
+                what is compiled for a CPU, "two_pass" elsewhere.
 
 `xla`, whether TensorFlow compiles the training computation of a layer
     "auto"    the setting of each layer decides;
     False     nothing is compiled by this library.
+
+`xla_elements`, the least number of elements of an input, N * H * W * C, whose
+computation TensorFlow compiles: to start a compiled function costs more than
+a small input takes
+    "auto"    100,000 on a CPU, 0 where TensorFlow sees a GPU or a TPU;
+    n         that number, at least 0.
 
 `recompute`, what JAX saves for the backward pass of a layer
     True      the input and the moments of every (sample, channel), [N, C];
@@ -39,6 +45,7 @@ CHOICES = {
     "reduction": ("auto", "blocks", "sum"),
     "moments": ("auto", "merged", "two_pass", "one_pass"),
     "xla": ("auto", False),
+    "xla_elements": ("auto",),
     "recompute": (False, True),
 }
 
@@ -50,19 +57,23 @@ class Settings:
     reduction: str = "auto"
     moments: str = "auto"
     xla: str | bool = "auto"
+    xla_elements: str | int = "auto"
     recompute: bool = False
 
-    def resolved(self, accelerated: bool) -> "Settings":
+    def resolved(self, accelerated: bool, compiled: bool = True) -> "Settings":
         """With every "auto" of the arithmetic decided.
 
         Args:
           accelerated: whether the computation is for a GPU or TPU.
+          compiled: whether XLA compiles it.
         """
         reduction, moments = self.reduction, self.moments
         if reduction == "auto":
-            reduction = "sum" if accelerated else "blocks"
+            blocks = compiled and not accelerated
+            reduction = "blocks" if blocks else "sum"
         if moments == "auto":
-            moments = "one_pass" if accelerated else "merged"
+            exact = "merged" if compiled else "two_pass"
+            moments = "one_pass" if accelerated else exact
         return dataclasses.replace(self, reduction=reduction, moments=moments)
 
     def plain(self) -> "Settings":
@@ -79,22 +90,26 @@ def get() -> Settings:
     return _current
 
 
-def check(name: str, value: str | bool) -> None:
+def check(name: str, value: str | bool | int) -> None:
     """Raises ValueError for an unknown setting or value."""
     if name not in CHOICES:
         raise ValueError(
             f"Unknown setting. Expected one of {sorted(CHOICES)}. "
             f"Received: {name}={value!r}"
         )
-    if not any(value is c or value == c for c in CHOICES[name]):
+    known = any(value is c or value == c for c in CHOICES[name])
+    expected = f"one of {CHOICES[name]}"
+    if name == "xla_elements":
+        known = known or (type(value) is int and value >= 0)
+        expected = "'auto' or an integer that is at least 0"
+    if not known:
         raise ValueError(
-            f"`{name}` must be one of {CHOICES[name]}. "
-            f"Received: {name}={value!r}"
+            f"`{name}` must be {expected}. Received: {name}={value!r}"
         )
 
 
-def configure(**values: str | bool) -> Settings:
-    """Sets `reduction`, `moments`, `xla` or `recompute` for the process.
+def configure(**values: str | bool | int) -> Settings:
+    """Sets any of the settings for the process.
 
     Args:
       **values: new values by name; the others stay as they are.
@@ -114,7 +129,7 @@ def configure(**values: str | bool) -> Settings:
 
 
 @contextlib.contextmanager
-def using(**values: str | bool) -> Iterator[Settings]:
+def using(**values: str | bool | int) -> Iterator[Settings]:
     """`configure` for the duration of a `with` block."""
     before = configure(**values)
     try:

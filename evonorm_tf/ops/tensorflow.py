@@ -22,7 +22,7 @@ import dataclasses
 import functools
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -31,8 +31,9 @@ import tensorflow as tf
 from evonorm_tf import versions
 from evonorm_tf.ops import kernel as kernel_lib
 from evonorm_tf.ops import moments
-from evonorm_tf.ops.kernel import Analytic, General, Plan, Statistics
+from evonorm_tf.ops.kernel import Analytic, Plan, Statistics
 from evonorm_tf.ops.moments import Moments
+from evonorm_tf.ops.settings import Settings
 
 versions.check_minimum("tensorflow", tf.__version__)
 
@@ -81,6 +82,7 @@ xp = SimpleNamespace(
     sqrt=tf.sqrt,
     square=tf.square,
     squared_difference=tf.math.squared_difference,
+    stack=tf.stack,
     sum=tf.reduce_sum,
     tanh=tf.tanh,
     transpose=tf.transpose,
@@ -133,6 +135,22 @@ def accelerated() -> bool:
     return _local_accelerator() or strategy.startswith("TPU")
 
 
+# Below so many elements, plain kernels take less time than starting compiled
+# ones: measured on two cores of an AMD EPYC, where the two are equal between
+# 75,000 (plain: 0.6 of the time) and 165,000 (as fast, B0 1.3).
+_XLA_ELEMENTS = 100_000
+
+
+def compiles(settings: Settings, xla: str | bool, x: Tensor) -> bool:
+    """Whether a layer with that `xla` has its training on x compiled."""
+    least = settings.xla_elements
+    if least == "auto":
+        least = 0 if accelerated() else _XLA_ELEMENTS
+    elements = x.shape.num_elements()  # None where a size is not known.
+    large = elements is None or elements >= least
+    return settings.xla == xla == "auto" and large
+
+
 # -- replicas -----------------------------------------------------------------
 
 
@@ -162,143 +180,74 @@ def batch_average(
     return [total / count for total in totals], count
 
 
-def _all_reduce_sum(tensors: Sequence[Tensor]) -> list[Tensor]:
+def _all_reduce_sum(tensors: list[Tensor]) -> list[Tensor]:
     """Sums over replicas; the identity where there is no replica context.
 
     Outside a replica (a functional model being built under the scope of a
     strategy) the statistics are local by definition.
     """
-    if not tf.distribute.in_cross_replica_context():
-        context = tf.distribute.get_replica_context()
-        if context.num_replicas_in_sync > 1:
-            return list(
-                context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors))
-            )
-    return list(tensors)
-
-
-def saved(sample: Moments) -> Moments:
-    """The moments: what is saved for the backward pass is explicit here."""
-    return sample
-
-
-# -- inference and the plain formula ------------------------------------------
-
-
-@tf.autograph.experimental.do_not_convert
-def infer(
-    x: Tensor,
-    parameters: Mapping[str, Tensor],
-    moving: Mapping[str, Tensor],
-    plan: Plan,
-) -> Tensor:
-    """The layer at inference, with moving statistics.
-
-    Args:
-      x: [N, S, C] (or [N, C, S], as plan.spatial_axis says), floating.
-      parameters: tensors [C], [N, C] or [] by the names in plan.parameters.
-      moving: the moving statistics by name, [C] each.
-      plan: the computation.
-
-    Returns:
-      y, of the shape of x and the plan's dtype.
-    """
-    values = [parameters[name] for name in plan.parameters]
-    return plain(plan, x, values, moving)[0]
-
-
-def plain(
-    plan: Plan,
-    x: Tensor,
-    values: Sequence[Tensor],
-    moving: Mapping[str, Tensor] | None = None,
-) -> tuple[Tensor, list[Tensor]]:
-    """The plain formula: y and the fresh batch statistics.
-
-    With `moving`, those are used and no statistics returned.
-    """
-    if moving is not None:
-        moving = {name: _wide(value) for name, value in moving.items()}
-    values = [_wide(v) for v in values]
-    y, fresh = plan.kernel.plain(_BACKEND, plan, _wide(x), values, moving)
-    return _output(plan, y, x), fresh
-
-
-def _wide(x: Tensor) -> Tensor:
-    """x in the dtype that everything is computed in."""
-    return tf.cast(x, moments.compute_dtype(xp, x))
-
-
-def _output(plan: Plan, y: Tensor, x: Tensor) -> Tensor:
-    return tf.cast(y, plan.dtype or x.dtype)
+    if tf.distribute.in_cross_replica_context():
+        return tensors
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return tensors
+    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, tensors))
 
 
 # -- training -----------------------------------------------------------------
 
 
+def sample_moments(plan: Plan, x: Tensor) -> Moments:
+    """Mean and variance of every (sample, channel), [N, C]."""
+    return moments.spatial_moments(xp, x, plan.spatial_axis, plan.settings)
+
+
 # Nothing here depends on the value of a tensor: AutoGraph would only read the
 # source, at every layer of a model.
+plain = tf.autograph.experimental.do_not_convert(
+    functools.partial(kernel_lib.plain, _BACKEND)
+)
+
+
 @tf.autograph.experimental.do_not_convert
 def train(
-    x: Tensor, parameters: Mapping[str, Tensor], plan: Plan
+    plan: Plan, x: Tensor, parameters: Mapping[str, Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The layer in training, with fresh statistics and analytic gradients.
+    """The layer in training; arguments and results as of `plain`.
 
-    Args:
-      x: [N, S, C] (or [N, C, S], as plan.spatial_axis says), floating.
-      parameters: tensors [C], [N, C] or [] by the names in plan.parameters.
-      plan: the computation.
-
-    Returns:
-      y, of the shape of x and the plan's dtype, and the batch statistics by
-      name, each [C].
+    Its gradient is the analytic one, and the statistics have none.
     """
+    names = list(parameters)
 
     @tf.custom_gradient
-    def op(x, *parameters):
-        y, fresh, saved = _forward(plan.kernel, plan, *_stop([x, *parameters]))
+    def op(x, *values):
+        inputs = dict(zip(names, _stop(values)))
+        y, fresh, saved = _forward(plan.kernel, plan, *_stop([x]), inputs)
 
         def grad(dy, *unused):
             # Nothing differentiates moving averages; zeros arrive here.
             del unused
-            return differentiable(dy, x, *parameters)
+            return differentiable(dy, x, *values)
 
         @tf.custom_gradient
-        def differentiable(dy, x, *parameters):
-            inputs = _stop([dy, x, *parameters])
-            grads = _backward(plan.kernel, plan, saved, *inputs)
-            second = functools.partial(_second, plan, dy, x, parameters)
+        def differentiable(dy, x, *values):
+            dx, d_values = _backward(
+                plan.kernel, plan, saved, *_stop([dy, x]), inputs
+            )
+            grads = [dx, *(d_values[name] for name in names)]
+            second = functools.partial(_second, plan, names, dy, x, values)
             return grads, second
 
-        return (y, *fresh), grad
+        return (y, *fresh.values()), grad
 
-    y, *fresh = op(x, *(parameters[name] for name in plan.parameters))
-    names = [statistic.name for statistic in plan.kernel.statistics]
-    return y, {k: tf.stop_gradient(v) for k, v in zip(names, fresh)}
+    y, *fresh = op(x, *parameters.values())
+    statistics = [statistic.name for statistic in plan.kernel.statistics]
+    return y, dict(zip(statistics, _stop(fresh)))
 
 
-def _stop(tensors: Sequence[Tensor]) -> list[Tensor]:
+def _stop(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [tf.stop_gradient(t) for t in tensors]
 
-
-@functools.singledispatch
-def _forward(kernel: Any, plan: Plan, x: Tensor, *values: Tensor):
-    """Returns y, the fresh batch statistics, and what backward needs."""
-    raise TypeError(
-        "A kernel is Analytic or General. "
-        f"Received: kernel={kernel!r} of type {type(kernel).__name__}"
-    )
-
-
-@functools.singledispatch
-def _backward(
-    kernel: Any, plan: Plan, saved: Any, dy: Tensor, x: Tensor, *values: Tensor
-):
-    """Returns the gradients of x and of the values."""
-    raise TypeError(f"Received: kernel={kernel!r}")
-
-
-# -- compiled pieces ----------------------------------------------------------
 
 # Functions by what they compute, for as long as their kernel lives: a search
 # tries thousands of kernels in one process.
@@ -308,19 +257,24 @@ _compiled: "weakref.WeakKeyDictionary[Any, dict[Any, Any]]" = (
 
 
 def _piece(function: Callable, plan: Plan) -> Callable:
-    """A full-size step of this plan, compiled where it may be.
-
-    Steps 1 and 3 are compiled one by one and step 2 stays between them: there
-    the batch statistics can be all-reduced; and compiled together, the group
-    arithmetic of step 2 is repeated for every element of step 3 (measured:
-    1.5 times the time for S0, an optimization barrier included).
-    """
+    """`function` of this plan, compiled where it may be."""
     if plan.xla:
-        return _function(function, plan, jit=True)
+        return _traced(function, plan, jit=True)
     return functools.partial(function, plan)
 
 
-def _function(function: Callable, plan: Plan, jit: bool) -> Callable:
+def _joined(function: Callable, plan: Plan) -> Callable:
+    """A piece that takes averages over the batch, and so may all-reduce.
+
+    An all-reduce does not compile: where there is one, the full-size pieces
+    inside are compiled by themselves.
+    """
+    if plan.synchronized:
+        return functools.partial(function, plan)
+    return _piece(function, plan)
+
+
+def _traced(function: Callable, plan: Plan, jit: bool) -> Callable:
     """`function` of this plan as a graph, cached."""
     known = _compiled.setdefault(plan.kernel, {})
     # The cached function must not keep its own key alive.
@@ -329,10 +283,10 @@ def _function(function: Callable, plan: Plan, jit: bool) -> Callable:
     if key not in known:
         # A partial: TensorFlow would count the traces of all closures of one
         # piece of code together, and warn of too many.
-        traced = functools.partial(
+        call = functools.partial(
             _call, function, weakref.ref(plan.kernel), rest
         )
-        known[key] = tf.function(traced, autograph=False, jit_compile=jit)
+        known[key] = tf.function(call, autograph=False, jit_compile=jit)
     return known[key]
 
 
@@ -340,58 +294,122 @@ def _call(function: Callable, kernel: Any, rest: Plan, *args: Any) -> Any:
     return function(dataclasses.replace(rest, kernel=kernel()), *args)
 
 
-# -- analytic kernels ---------------------------------------------------------
+# -- any kernel: autodiff that starts from x again, so that only x is saved ----
+
+
+@functools.singledispatch
+def _forward(kernel: Any, plan: Plan, x: Tensor, parameters: Any):
+    """Returns y, the fresh batch statistics, and what backward needs."""
+    y, fresh = _joined(plain, plan)(x, parameters)
+    return y, fresh, None
+
+
+@functools.singledispatch
+def _backward(
+    kernel: Any, plan: Plan, saved: Any, dy: Tensor, x: Tensor, parameters: Any
+):
+    """Returns the gradients of x and, by name, of the parameters."""
+    return _joined(_recomputed, plan)(dy, x, parameters)
+
+
+def _recomputed(plan: Plan, dy: Tensor, x: Tensor, parameters: Any):
+    sources = [x, parameters]
+    if not tf.executing_eagerly():
+        return _gradients(lambda *v: plain(plan, *v)[0], sources, dy)
+    with tf.GradientTape() as tape:
+        tape.watch(sources)
+        y, _ = plain(plan, *sources)
+    return tape.gradient(y, sources, dy, tf.UnconnectedGradients.ZERO)
+
+
+def _gradients(function: Callable, sources: Any, dy: Any) -> Any:
+    """Gradient of a function of tensors, where a graph is being built.
+
+    By `tf.gradients`: a tape in a custom gradient sees nothing under a
+    ForwardAccumulator, and its zeros would pass for a derivative.
+    """
+    sources = tf.nest.map_structure(tf.identity, sources)
+    found = tf.gradients(
+        tf.nest.flatten(function(*sources)),
+        tf.nest.flatten(sources),
+        tf.nest.flatten(dy),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    return tf.nest.pack_sequence_as(sources, found)
+
+
+# -- analytic kernels: three steps forward, three back ------------------------
 
 
 class _Saved(NamedTuple):
     """What the forward pass of an analytic kernel saves beside x.
 
     Attributes:
-      statistics: those that the coefficients came from.
-      sample: moments of every (sample, channel), also where the coefficients
-        read the batch alone; None if the kernel takes no moments.
-      count: the number of samples that batch statistics are taken over.
+      statistics: moments of every (sample, channel), also where the
+        coefficients read the batch alone, and moments over the batch.
+      count: the number of samples that the latter are taken over.
     """
 
     statistics: Statistics
-    sample: Moments | None = None
-    count: Tensor | None = None
+    count: Tensor | None
 
 
-def _measure(plan: Plan, x: Tensor) -> Moments:
-    return moments.spatial_moments(xp, x, plan.spatial_axis, plan.settings)
+@_forward.register
+def _(kernel: Analytic, plan: Plan, x: Tensor, parameters: Any):
+    c, fresh, saved = _joined(_prepare, plan)(x, parameters)
+    return _piece(_pointwise, plan)(x, c), fresh, saved
 
 
-def _coefficients(plan: Plan, statistics, values, x: Tensor) -> Any:
-    return plan.kernel.broadcast(xp, plan, statistics, values, x)
+def _prepare(plan: Plan, x: Tensor, parameters: Any):
+    """Steps 1 and 2: the coefficients, and what comes with them."""
+    kernel, sample, batch, count = plan.kernel, None, None, None
+    if kernel.instance or kernel.statistics:
+        sample = _piece(sample_moments, plan)(x)
+    if kernel.statistics:
+        batch, count = moments.batch_moments(_BACKEND, sample, plan)
+    statistics = Statistics(sample, batch)
+    c = kernel.broadcast(xp, plan, statistics, _all_wide(parameters), x)
+    return c, kernel.fresh(statistics), _Saved(statistics, count)
 
 
 def _pointwise(plan: Plan, x: Tensor, c: Any) -> Tensor:
     c = kernel_lib.expand(xp, c, plan.spatial_axis)
     y = plan.kernel.pointwise.forward(xp, _wide(x), c)
-    return _output(plan, y, x)
+    return tf.cast(y, plan.dtype or x.dtype)
 
 
-@_forward.register
-def _(kernel: Analytic, plan: Plan, x: Tensor, *values: Tensor):
-    saved = _statistics(plan, x)
-    values = [_wide(v) for v in values]
-    c = _coefficients(plan, saved.statistics, values, x)
-    y = _piece(_pointwise, plan)(x, c)
-    return y, kernel.fresh(saved.statistics), saved
+@_backward.register
+def _(kernel: Analytic, plan: Plan, saved: _Saved, dy, x, parameters):
+    c, d_moments, d_parameters = _joined(_differentiate, plan)(
+        saved, dy, x, parameters
+    )
+    return _piece(_slope, plan)(x, dy, c, d_moments), d_parameters
 
 
-def _statistics(plan: Plan, x: Tensor) -> _Saved:
-    if not plan.kernel.measures:
-        return _Saved(Statistics())
-    sample = _piece(_measure, plan)(x)
-    if not plan.kernel.statistics:
-        return _Saved(Statistics(sample), sample)
-    batch, count = moments.batch_moments(_BACKEND, sample, plan)
-    return _Saved(Statistics(sample, batch), sample, count)
+def _differentiate(plan: Plan, saved: _Saved, dy, x, parameters):
+    """Steps 1 and 2 of the backward pass.
+
+    Returns:
+      The coefficients; mean, d_mean and d_variance of every (sample,
+      channel), or None; and the gradients of the parameters.
+    """
+    sources = _arrays(saved.statistics), _all_wide(parameters)
+    with tf.GradientTape() as tape:
+        tape.watch(sources)
+        c = plan.kernel.broadcast(xp, plan, saved.statistics, sources[1], x)
+    d_c = _piece(_sums, plan)(x, dy, c)
+    d_statistics, d_parameters = tape.gradient(
+        _arrays(c), sources, _arrays(d_c), tf.UnconnectedGradients.ZERO
+    )
+    d_parameters = {
+        name: tf.cast(d, parameters[name].dtype)
+        for name, d in d_parameters.items()
+    }
+    return c, _moment_terms(plan, saved, d_statistics), d_parameters
 
 
 def _sums(plan: Plan, x: Tensor, dy: Tensor, c: Any) -> Any:
+    """The gradient of the coefficients."""
     pointwise = plan.kernel.pointwise
     expanded = kernel_lib.expand(xp, c, plan.spatial_axis)
 
@@ -401,42 +419,45 @@ def _sums(plan: Plan, x: Tensor, dy: Tensor, c: Any) -> Any:
     sums = moments.spatial_sums(
         xp, terms, [x, dy], plan.spatial_axis, plan.settings
     )
-    return pointwise.finish(xp, sums, c)
+    return pointwise.finish(sums, c)
 
 
-def _slope(plan: Plan, x: Tensor, dy: Tensor, c: Any, moment_terms: Any):
+def _moment_terms(plan: Plan, saved: _Saved, d_statistics: list[Tensor]):
+    """Adds the gradient of the batch statistics to that of the moments."""
+    (sample, batch), count = saved
+    if sample is None:
+        return None
+    d_mean, d_variance, *d_batch = d_statistics
+    if batch is None:
+        return sample.mean, d_mean, d_variance
+    if plan.synchronized:
+        d_batch = _all_reduce_sum(d_batch)
+    d_center, d_spread = (d / count for d in d_batch)
+    d_mean += d_center + 2.0 * d_spread * (sample.mean - batch.mean)
+    return sample.mean, d_mean, d_variance + d_spread
+
+
+def _slope(plan: Plan, x: Tensor, dy: Tensor, c: Any, d_moments: Any):
+    """Step 3 of the backward pass: dx."""
+
     def expand(t):
         return tf.expand_dims(t, plan.spatial_axis)
 
-    wide = _wide(x)
-    expanded = kernel_lib.expand(xp, c, plan.spatial_axis)
+    wide, expanded = _wide(x), kernel_lib.expand(xp, c, plan.spatial_axis)
     dx = plan.kernel.pointwise.slope(xp, wide, _wide(dy), expanded)
-    if moment_terms is not None:
-        mean, d_mean, d_variance = moment_terms
+    if d_moments is not None:
         size = tf.cast(xp.shape(x)[plan.spatial_axis], wide.dtype)
+        mean, d_mean, d_variance = d_moments
         d_mean, d_variance = d_mean / size, 2.0 * d_variance / size
         dx += expand(d_mean) + expand(d_variance) * (wide - expand(mean))
     return tf.cast(dx, x.dtype)
 
 
-@_backward.register
-def _(kernel: Analytic, plan: Plan, saved: _Saved, dy, x, *values):
-    wide = [_wide(v) for v in values]
-    with tf.GradientTape() as tape:
-        tape.watch([_arrays(saved.statistics), wide])
-        c = _coefficients(plan, saved.statistics, wide, x)
-    d_c = _piece(_sums, plan)(x, dy, c)
-    d_small, d_values = tape.gradient(
-        _arrays(c),
-        [_arrays(saved.statistics), wide],
-        output_gradients=_arrays(d_c),
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
-    moment_terms = None
-    if saved.sample is not None:
-        moment_terms = _moment_terms(plan, saved, d_small)
-    dx = _piece(_slope, plan)(x, dy, c, moment_terms)
-    return [dx, *(tf.cast(d, v.dtype) for d, v in zip(d_values, values))]
+_wide = functools.partial(moments.wide, xp)
+
+
+def _all_wide(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: _wide(t) for name, t in tensors.items()}
 
 
 def _arrays(structure: Any) -> list[Tensor]:
@@ -444,88 +465,22 @@ def _arrays(structure: Any) -> list[Tensor]:
     return [t for t in tf.nest.flatten(structure) if t is not None]
 
 
-def _moment_terms(plan: Plan, saved: _Saved, d_small: Sequence[Tensor]):
-    """mean, d_mean and d_variance of every (sample, channel), [N, C].
-
-    Adds the gradient of the batch statistics to that of the moments.
-    """
-    mean = saved.sample.mean
-    d_mean, d_variance, *d_batch = d_small
-    if not d_batch:
-        return mean, d_mean, d_variance
-    if plan.synchronized:
-        d_batch = _all_reduce_sum(d_batch)
-    d_center, d_spread = d_batch
-    center = saved.statistics.batch.mean
-    shift = (d_center + 2.0 * d_spread * (mean - center)) / saved.count
-    return mean, d_mean + shift, d_variance + d_spread / saved.count
-
-
-# -- general kernels ----------------------------------------------------------
-
-
-@_forward.register
-def _(kernel: General, plan: Plan, x: Tensor, *values: Tensor):
-    y, fresh = _whole(_plain_step, plan)(x, *values)
-    return y, fresh, None
-
-
-@_backward.register
-def _(kernel: General, plan: Plan, saved: None, dy, x, *values):
-    return _whole(_recomputed, plan)(dy, x, *values)
-
-
-def _whole(function: Callable, plan: Plan) -> Callable:
-    # The all-reduces of synchronized statistics are inside and do not compile.
-    if plan.synchronized:
-        return functools.partial(function, plan)
-    return _piece(function, plan)
-
-
-def _plain_step(plan: Plan, x: Tensor, *values: Tensor):
-    return plain(plan, x, values)
-
-
-def _recomputed(plan: Plan, dy, x, *values):
-    # Autodiff that starts from x again, so that nothing but x is saved.
-    sources = [x, *values]
-    if not tf.executing_eagerly():
-        return _gradients(lambda *v: plain(plan, v[0], v[1:])[0], sources, dy)
-    with tf.GradientTape() as tape:
-        tape.watch(sources)
-        y, _ = plain(plan, x, values)
-    return tape.gradient(
-        y,
-        sources,
-        output_gradients=dy,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
-
-
-def _gradients(function: Callable, sources: Sequence[Tensor], dy) -> list:
-    """Gradient of a function of tensors, where a graph is being built.
-
-    By `tf.gradients`: a tape in a custom gradient sees nothing under a
-    ForwardAccumulator, and its zeros would pass for a derivative.
-    """
-    sources = [tf.identity(s) for s in sources]
-    y = function(*sources)
-    return tf.gradients(y, sources, dy, unconnected_gradients="zero")
-
-
 # -- second derivatives -------------------------------------------------------
 
 
-def _second(plan: Plan, dy, x, parameters, *upstream):
+def _second(plan: Plan, names, dy, x, values, *upstream):
     """Gradient of the gradient, by autodiff of the plain formula."""
-    inputs = [dy, x, *parameters]
+    inputs = [dy, x, dict(zip(names, values))]
+    upstream = [upstream[0], dict(zip(names, upstream[1:]))]
+    second = functools.partial(_second_order, plan)
     if tf.executing_eagerly():
-        return _function(_second_order, plan, jit=False)(inputs, upstream)
-    return _second_order(plan, inputs, upstream)
+        second = _traced(_second_order, plan, jit=False)
+    d_dy, d_x, d_parameters = second(inputs, upstream)
+    return [d_dy, d_x, *(d_parameters[name] for name in names)]
 
 
-def _second_order(plan: Plan, inputs, upstream):
+def _second_order(plan: Plan, inputs: Any, upstream: Any):
     def first(dy, *sources):
-        return _gradients(lambda *v: plain(plan, v[0], v[1:])[0], sources, dy)
+        return _gradients(lambda *v: plain(plan, *v)[0], sources, dy)
 
-    return _gradients(first, inputs, list(upstream))
+    return _gradients(first, inputs, upstream)

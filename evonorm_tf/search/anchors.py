@@ -210,18 +210,17 @@ class _Pass:
                 for _, initial in statistics
             ]
             return x
+        grouped = self._row.grouped
         plan = Plan(
             kernel=self._row.kernel,
-            parameters=tuple(values),
             settings=settings.get().resolved(backend.accelerated()).plain(),
-            groups=math.gcd(self._groups, channels),
+            groups=math.gcd(self._groups, channels) if grouped else 1,
         )
-        values = list(values.values())
         if not self._training:
-            moving = [next(self.moving) for _ in statistics]
+            moving = {name: next(self.moving) for name, _ in statistics}
             return self._compute(plan, x, values, moving)[0]
         y, fresh = self._compute(plan, x, values, None)
-        self.fresh += fresh
+        self.fresh += [fresh[name] for name, _ in statistics]
         return y
 
 

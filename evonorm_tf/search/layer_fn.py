@@ -1,6 +1,6 @@
 """The layer under test at one site of an anchor: inline, or as a call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -9,30 +9,27 @@ from evonorm_tf.ops.kernel import Plan
 
 Tensor = tf.Tensor
 # As `compute`, below.
-Compute = Callable[..., tuple[Tensor, list[Tensor]]]
+Compute = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
 def compute(
     plan: Plan,
     x: Tensor,
-    values: Sequence[Tensor],
-    moving: Sequence[Tensor] | None,
-) -> tuple[Tensor, list[Tensor]]:
+    values: Mapping[str, Tensor],
+    moving: Mapping[str, Tensor] | None,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """A layer on x [N, H, W, C]: y, and this batch's statistics.
 
     Args:
       plan: the layer.
       x: its input; the batch size is known, and the others if they can be.
-      values: of the plan's parameters, in order.
-      moving: statistics of the plan's kernel, in order; None in training.
+      values: parameters by name.
+      moving: moving statistics by name; None in training.
     """
     known = x.shape.is_fully_defined()
     shape = x.shape if known else tf.shape(x)
     space = shape[1] * shape[2] if known else -1
     flat = tf.reshape(x, [x.shape[0], space, shape[3]])
-    if moving is not None:
-        names = [name for name, _ in plan.kernel.statistics]
-        moving = dict(zip(names, moving))
     y, fresh = backend.plain(plan, flat, values, moving)
     return tf.reshape(y, shape), fresh
 
@@ -56,7 +53,7 @@ class Shared:
         if key not in self._traced:
             image = tf.TensorSpec([x.shape[0], None, None, None], x.dtype)
             vector = tf.TensorSpec([None], x.dtype)
-            lists = [vector] * len(values), moving and [vector] * len(moving)
+            named = [t and dict.fromkeys(t, vector) for t in (values, moving)]
 
             def layer(x, values, moving):
                 return compute(plan, x, values, moving)
@@ -64,9 +61,9 @@ class Shared:
             function = tf.function(
                 layer, autograph=False, experimental_attributes=_A_CALL
             )
-            self._traced[key] = function.get_concrete_function(image, *lists)
+            self._traced[key] = function.get_concrete_function(image, *named)
         y, fresh = self._traced[key](x, values, moving)
         y.set_shape(x.shape)
-        for statistic in fresh:
+        for statistic in fresh.values():
             statistic.set_shape(x.shape[-1:])
         return y, fresh

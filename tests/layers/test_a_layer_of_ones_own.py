@@ -43,7 +43,7 @@ KERNEL = Analytic(
     Pointwise(
         forward=lambda xp, x, c: x * xp.abs(x) * c.scale + c.beta,
         terms=lambda xp, x, dy, c: {"scale": dy * x * xp.abs(x), "beta": dy},
-        finish=lambda xp, sums, c: Coefficients(**sums),
+        finish=lambda sums, c: Coefficients(**sums),
         slope=lambda xp, x, dy, c: dy * 2.0 * xp.abs(x) * c.scale,
     ),
     _coefficients,
