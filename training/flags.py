@@ -5,11 +5,11 @@ What is laid over what: the experiment's own values, --row, each
 experiment or layer is an error.
 """
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from evonorm_tf import files
 from evonorm_tf.preflight import tpu
-from training import config, driver, report, strategy
+from training import commands, config, driver, report, strategy
 
 MODES = ("train_and_eval", "train", "eval", "eval_best")
 
@@ -124,7 +124,7 @@ def train(
             folder = files.join("runs", given.row)
         driver.run(params, head, given.mode, folder)
 
-    app.run(main)
+    commands.run(main)
 
 
 def parse(tables: report.HeadTables) -> config.Experiment:

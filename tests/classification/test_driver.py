@@ -262,3 +262,4 @@ def test_entrypoint_refuses_in_one_line_of_plain_words(tmp_path):
     )
     assert done.returncode != 0
     assert "tfds build cifar10" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
