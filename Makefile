@@ -44,7 +44,8 @@ demo: $(STAMP)  ## train EvoNorms and BatchNorm on digits, 4 to 6 minutes
 
 test: $(STAMP)  ## run the tests, as CI does
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --durations=15
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m 'not slow' tests/jax
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m 'not slow' -n 2 \
+	  --dist loadfile tests/jax
 
 test-fast: $(STAMP)  ## run tests of layers, graphs, metrics: 5 minutes
 	$(BIN)/python -m pytest -m 'not slow' tests/layers $(wildcard \

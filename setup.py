@@ -53,6 +53,7 @@ EXTRAS = {
     ],
     "dev": [
         *("pytest", "pytest-xdist", "hypothesis", "portpicker"),
+        "psutil",
         *("ruff", "codespell", "build"),
     ],
 }

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from evonorm_tf import preflight
+from evonorm_tf.ops.custom_gradient import custom_gradient
 from gan import architectures, latent, networks, trainer
 from training import config, preflights
 
@@ -28,7 +29,7 @@ class _Nothing(tf_keras.layers.Layer):
         return _without(x, *affine)
 
 
-@tf.custom_gradient
+@custom_gradient
 def _without(x: tf.Tensor, *affine: tf.Tensor):
     # Zeros for what a layer would use: the optimizer goes on as it was.
     def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:

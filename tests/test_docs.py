@@ -58,7 +58,14 @@ def test_snippets_run(code, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["layer", "convert", pytest.param("search", marks=pytest.mark.slow)]
+    "name",
+    [
+        "layer",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("convert", "search")
+        ),
+    ],
 )
 def test_notebooks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -31,6 +31,7 @@ import tensorflow as tf
 from evonorm_tf import versions
 from evonorm_tf.ops import kernel as kernel_lib
 from evonorm_tf.ops import moments
+from evonorm_tf.ops.custom_gradient import custom_gradient
 from evonorm_tf.ops.kernel import Analytic, Plan, Statistics
 from evonorm_tf.ops.moments import Moments
 from evonorm_tf.ops.settings import Settings
@@ -219,7 +220,7 @@ def train(
     """
     names = list(parameters)
 
-    @tf.custom_gradient
+    @custom_gradient
     def op(x, *values):
         inputs = dict(zip(names, _stop(values)))
         y, fresh, saved = _forward(plan.kernel, plan, *_stop([x]), inputs)
@@ -229,7 +230,7 @@ def train(
             del unused
             return differentiable(dy, x, *values)
 
-        @tf.custom_gradient
+        @custom_gradient
         def differentiable(dy, x, *values):
             dx, d_values = _backward(
                 plan.kernel, plan, saved, *_stop([dy, x]), inputs

@@ -21,8 +21,9 @@ from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome, Task, seed, steps
 
 ATTEMPTS = 2
-# TensorFlow keeps data of each function; a new process starts without them.
-STAGES_A_PROCESS = 100
+# A process that trains candidate after candidate stays as large as it is. A
+# new one takes many seconds to start; it ends what might grow after all.
+STAGES_A_PROCESS = 2000
 # Seconds for importing TensorFlow and reading the images: 14 on an idle core,
 # many times that on a busy machine.
 STARTUP = 900.0

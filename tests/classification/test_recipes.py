@@ -22,25 +22,28 @@ from training import config, runs, schedule
 # A row for each network and recipe (a sweep changes the batch alone), with
 # layers such that each layer of the tables comes at least once.
 ROWS = (
+    "imagenet/r50-aug-2x-cosine/evonorm_b2",
+    "imagenet/mobilenet_v2-b4/evonorm_s2",
+    "imagenet/effnet_b0/rs_rej",
+    "cifar10/resnet20-b4/evonorm_b0",
+)
+SLOW = (
     "imagenet/r50-b4/evonorm_s1",
     "imagenet/r101/bn_silu",
     "imagenet/r50-aug/evonorm_b1",
     "imagenet/r50-aug-2x/random_rej",
-    "imagenet/r50-aug-2x-cosine/evonorm_b2",
-    "imagenet/mobilenet_v2-b4/evonorm_s2",
     "imagenet/mnasnet_b1/random",
-    "imagenet/effnet_b0/rs_rej",
     "imagenet/effnet_b5/bn_swish",
     # Layers that are left, on the network that is soonest built.
     "cifar10/resnet20-b128/bn_relu",
     "cifar10/resnet20-b128/gn_relu",
     "cifar10/resnet20-b4/gn_swish",
     "cifar10/resnet20-b4/frn",
-    "cifar10/resnet20-b4/evonorm_b0",
     "cifar10/resnet20-b8/evonorm_s0",
     "cifar10/resnet20-e12-b128/gn_silu",
     "cifar10/mobilenet_v2-w0.25-e8-b128/bn_silu",
 )
+_SLOW = [pytest.param(row, marks=pytest.mark.slow) for row in SLOW]
 
 
 def _debug(row):
@@ -51,7 +54,7 @@ def _debug(row):
 
 
 def test_the_rows_below_have_every_recipe_and_every_layer():
-    chosen = [tables.find(row) for row in ROWS]
+    chosen = [tables.find(row) for row in (*ROWS, *SLOW)]
     head = chosen[0].recipe.head
     mine = [row for row in tables.ROWS.values() if row.recipe.head == head]
     assert {r.layer for r in chosen} == {row.layer for row in mine}
@@ -67,7 +70,7 @@ def test_the_rows_below_have_every_recipe_and_every_layer():
     assert kinds(chosen) == kinds(mine)
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", [*ROWS, *_SLOW])
 def test_debug_steps_on_the_rows_own_path(row, tmp_path):
     tf_keras.backend.clear_session()
     params = _debug(row)

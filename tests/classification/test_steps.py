@@ -37,6 +37,7 @@ def test_step_of_a_recipe_needs_no_data_and_draws_without_state():
     assert "rng_bit_generator" in module.text
 
 
+@pytest.mark.slow
 def test_bare_step_is_the_step_without_its_layers():
     whole, bare = _module("evonorm_b0"), _module(None)
     assert len(bare.state) < len(whole.state)
@@ -92,6 +93,7 @@ def test_command_line_takes_a_run_or_a_step(tmp_path):
     assert "give one of --model_dir" in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_report_file_without_a_report_is_an_error(tmp_path):
     command = [sys.executable, "-m", "classification.train", f"--row={ROW}"]
     command += [f"--model_dir={tmp_path}", "--preflight_json=report.json"]

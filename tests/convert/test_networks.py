@@ -63,8 +63,20 @@ def _check(kit_name, model, norm_act, sites, path, mode="normalize"):
     small.assert_saves(kit_name, new, x, path / "new.keras")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@cases.both_kerases
+# Each network every time, and with the other Keras in `make test-all`.
+_QUICK = [
+    *[("tf_keras", "ResNet50"), ("tf_keras", "EfficientNetB0")],
+    *[("keras3", "ResNet50V2"), ("keras3", "MobileNetV2")],
+]
+_SLOW = [
+    pytest.param(kit_name, name, marks=pytest.mark.slow)
+    for kit_name in cases.KITS
+    for name in NETWORKS
+    if (kit_name, name) not in _QUICK
+]
+
+
+@pytest.mark.parametrize(("kit_name", "name"), [*_QUICK, *_SLOW])
 def test_keras_applications(kit_name, name, tmp_path):
     model = _model(kit_name, name)
     # A layer of each kind, each with one of the Kerases.
@@ -110,7 +122,9 @@ def test_a_trained_residual_network_trains_on(norm_act):
     assert not recipe.fit(other, 2)[-1] < 1.0
 
 
-@cases.both_kerases
+@pytest.mark.parametrize(
+    "kit_name", ["keras3", pytest.param("tf_keras", marks=pytest.mark.slow)]
+)
 def test_keras_cv(kit_name, tmp_path):
     """In a process of its own: keras-cv takes the Keras of TensorFlow.
 

@@ -209,11 +209,11 @@ def _changed_file(draw, tree):
 
 
 def _fuzz(drawn):
-    """Runs a test on a few hundred draws, and as a slow one on 20,000."""
+    """Runs a test on 50 draws, and as a slow one on 20,000."""
 
     def decorate(test):
         @pytest.mark.parametrize(
-            "count", [200, pytest.param(20_000, marks=pytest.mark.slow)]
+            "count", [50, pytest.param(20_000, marks=pytest.mark.slow)]
         )
         def run(count, tmp_path):
             @hypothesis.settings(

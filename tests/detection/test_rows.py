@@ -13,10 +13,10 @@ from training import config
 # tables comes at least once.
 ROWS = (
     "coco/r50_fpn/evonorm_b0",
-    "coco/r50_fpn-finetune/gn_relu",
     "coco/spinenet49s/evonorm_s0",
 )
 SLOW = (
+    "coco/r50_fpn-finetune/gn_relu",
     "coco/r101_fpn/bn_relu",
     "coco/r50_fpn-b8/gn_relu",
     "coco/spinenet49/evonorm_b0",

@@ -29,6 +29,7 @@ def test_step_needs_no_data_and_draws_without_state():
     assert len(module.updates) > 100
 
 
+@pytest.mark.slow
 def test_bare_step_is_the_step_without_its_layers():
     whole, bare = _module("evonorm_s0"), _module(None)
     assert len(bare.state) < len(whole.state)

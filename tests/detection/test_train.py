@@ -62,6 +62,7 @@ def _saved(folder):
     return {name: reader.get_tensor(name) for name in names}
 
 
+@pytest.mark.slow  # The classifier's, on the same path, runs every time.
 def test_run_killed_without_warning_ends_as_the_unbroken_one(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed, [0.1] *?ü"
     about = {"text": True, "stdout": subprocess.PIPE}

@@ -47,7 +47,9 @@ def test_two_steps_of_evonorm_b0_are_finite(unbroken):
 @pytest.mark.parametrize(
     "name, task",
     [
-        ("bn_relu", {"discriminator_steps": 1}),
+        pytest.param(
+            *("bn_relu", {"discriminator_steps": 1}), marks=pytest.mark.slow
+        ),
         ("evonorm_s0", {"discriminator_steps": 1, "accumulation": 2}),
     ],
 )

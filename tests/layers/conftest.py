@@ -1,11 +1,44 @@
-"""Layers are tested on small inputs, compiled as large ones are."""
+"""Layers are tested on small inputs, compiled as large ones are.
+
+Every row runs with Keras 3 and uncompiled. What rows of one kernel share, the
+wrapper of tf_keras and the compiled computation, runs once per kernel, and
+the two together: the rest of the cross is slow.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from evonorm_tf.ops import settings
+from tests import cases
+
+_FOLDER = pathlib.Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
 def _compiled():
     with settings.using(xla_elements=0):
         yield
+
+
+def _repeats(parameters: Mapping[str, Any]) -> bool:
+    """Whether other tests with the same kernel cover these parameters."""
+    case = parameters.get("case")
+    legacy = parameters.get("kit_name") == "tf_keras"
+    compiled = parameters.get("xla") == "auto"
+    if case is None:
+        return False
+    if case not in cases.KERNELS:
+        return legacy or compiled
+    crossed = {"kit_name", "xla"} <= set(parameters)
+    return crossed and legacy != compiled
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        crossed = _FOLDER in item.path.parents and hasattr(item, "callspec")
+        if crossed and _repeats(item.callspec.params):
+            item.add_marker(pytest.mark.slow)

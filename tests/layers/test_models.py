@@ -33,10 +33,10 @@ def _every_row(kit_name, filled=True, rows=cases.CASES):
     return kit.keras.Model(inputs, outputs), layers
 
 
-def _assert_right(outputs, x):
+def _assert_right(outputs, x, rows=cases.CASES):
     """Outputs of the filled model at inference, row by row."""
-    assert len(outputs) == len(cases.CASES)
-    for case, y in zip(cases.CASES, outputs, strict=True):
+    assert len(outputs) == len(rows)
+    for case, y in zip(rows, outputs, strict=True):
         weights, moving = cases.split(cases.weights_of(case))
         wanted = reference.forward(
             case.name, x, weights, moving=moving, **_keywords(case)
@@ -45,6 +45,12 @@ def _assert_right(outputs, x):
 
 
 SIZES = (cases.SHAPE, (2, 3, 7, 8))
+# What traces or compiles every row takes long.
+of_each_kernel_or_all = pytest.mark.parametrize(
+    "rows",
+    [cases.KERNELS, pytest.param(cases.CASES, marks=pytest.mark.slow)],
+    ids=["kernels", "catalog"],
+)
 
 
 @cases.both_kerases
@@ -60,10 +66,11 @@ def test_keras_file(kit_name, tmp_path):
         _assert_right(outputs, x)
 
 
+@of_each_kernel_or_all
 @cases.both_kerases
-def test_saved_model_of_any_size(kit_name, tmp_path):
+def test_saved_model_of_any_size(kit_name, rows, tmp_path):
     """Served by TensorFlow alone, at batch, height and width unknown."""
-    model, _ = _every_row(kit_name)
+    model, _ = _every_row(kit_name, rows=rows)
     path = str(tmp_path / "saved")
     if kit_name == "keras3":
         model.export(path, verbose=False)
@@ -79,7 +86,7 @@ def test_saved_model_of_any_size(kit_name, tmp_path):
 
     for shape in SIZES:
         x = cases.draw(shape)
-        _assert_right(serve(tf.constant(x, tf.float32)), x)
+        _assert_right(serve(tf.constant(x, tf.float32)), x, rows)
 
 
 @cases.both_kerases
@@ -147,18 +154,16 @@ def test_model_styles(kit_name, style, case):
     cases.assert_close(model(x, training=False), wanted, TOLERANCE)
 
 
+@of_each_kernel_or_all
 @pytest.mark.parametrize("jit_compile", [False, True])
 @cases.both_kerases
-def test_fit(kit_name, jit_compile):
+def test_fit(kit_name, jit_compile, rows):
     """Two SGD steps by `fit` equal two worked out with the reference.
 
     Every row is an output of its own, and the loss the sum of their mean
     squared errors: each layer's update follows from its plain gradients.
-    Compiling is what takes the time, and tf_keras is what the heads train
-    with: there every row, in Keras 3 one of each kernel.
     """
     x, target = cases.draw(), cases.draw(seed=5)
-    rows = cases.CASES if kit_name == "tf_keras" else cases.KERNELS
     model, layers = _every_row(kit_name, rows=rows)
     model.compile(
         optimizer=cases.kit(kit_name).keras.optimizers.SGD(0.1),

@@ -82,7 +82,7 @@ def test_every_example_comes_once_an_epoch_in_another_order(reader):
     assert not np.array_equal(other, steps[:2])
 
 
-@pytest.mark.parametrize("start", [1, 5, 17])
+@pytest.mark.parametrize("start", [5, pytest.param(17, marks=pytest.mark.slow)])
 def test_a_later_start_is_the_rest_of_the_run(reader, start):
     whole = _steps(reader, ORDER, start + 4)
     tf.random.set_seed(5)  # Of no consequence.
@@ -91,10 +91,10 @@ def test_a_later_start_is_the_rest_of_the_run(reader, start):
     )
 
 
-@pytest.mark.parametrize("pipelines", [2, 4, 8])
-def test_batches_do_not_depend_on_the_number_of_hosts(
-    reader, pipelines, capsys
-):
+@pytest.mark.parametrize(
+    "pipelines", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 8))]
+)
+def test_batches_do_not_depend_on_the_number_of_hosts(reader, pipelines):
     whole = _steps(reader, ORDER, 9)
     shared = _steps(reader, ORDER, 9, pipelines=pipelines)
     # The same at the same place, so that a replica's are the same too.
