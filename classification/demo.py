@@ -1,16 +1,23 @@
 """The paper's batch-size figure in small: `python -m classification.demo`.
 
 Trains one small ResNet on the 1,797 8x8 digits inside scikit-learn with each
-of four layers, at batch 64 and at batch 4, from two seeds: a few minutes on
-two CPU cores. Digits, not ImageNet: it shows that the layers train and how,
-not what the paper's tables say. Every run is `classification.train`'s; the
-rate scales linearly with the batch and nothing is tuned for one layer.
+of four layers, at batch 64 and at batch 4, from two seeds, two runs at a time:
+a few minutes on two CPU cores. Digits, not ImageNet: it shows that the layers
+train and how, not what the paper's tables say. Every run is that of
+`classification.train`; the rate scales linearly with the batch and nothing is
+tuned for one layer.
 
-Killed, it goes on where it was by the same command.
+The same command resumes a demo that was stopped.
 """
 
+import concurrent.futures
+import contextlib
+import multiprocessing
+import queue
+import signal
+import sys
 import time
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import tf_keras
 from absl import flags
@@ -26,11 +33,12 @@ LAYERS = ("bn_relu", "gn_relu", "evonorm_b0", "evonorm_s0")
 BATCHES = (64, 4)
 SEEDS = (0, 1)
 EPOCHS = 8.0
+WORKERS = 2
 RESULT_FILE = "result.json"
 
 
 def grid() -> list[Run]:
-    """The runs, in the order that they are made."""
+    """The runs, in the order of the report."""
     return [
         Run(layer, batch, seed)
         for seed in SEEDS
@@ -64,63 +72,56 @@ def _cost(run: Run) -> float:
     return 1 / run.batch + 1 / 16
 
 
-class Demo:
-    """All runs, one after the other, behind one progress bar."""
+def accuracy(run: Run, root: str, epochs: float, display: Any) -> float:
+    """Test accuracy of a run in [0, 1]: recorded, resumed or made.
 
-    def __init__(self, root: str, epochs: float, display: progress.Display):
-        """Args: where the runs go, how long each is, what shows them."""
-        self._root, self._epochs, self._display = root, epochs, display
-        self._total = sum(_cost(run) for run in grid())
-        self._done = self._found = 0.0
-        self._began = time.monotonic()
-
-    def accuracy(self, run: Run) -> float:
-        """Test accuracy of a run in [0, 1]: recorded, resumed or made."""
-        folder = runs.Run(files.join(self._root, run.directory))
-        params = parameters(run, self._epochs)
-        task.prepare(params)
-        steps = params.trainer.train_steps
-        params.trainer.override(
-            {
-                "steps_per_loop": max(steps // 20, 1),
-                "summary_interval": max(steps // 20, 1),
-                "checkpoint_interval": max(steps // 3, 1),
-                "validation_interval": steps,
-            }
+    Args:
+      run: which one.
+      root: where the runs go.
+      epochs: passes over the training images.
+      display: a `progress.Display` of this run.
+    """
+    folder = runs.Run(files.join(root, run.directory))
+    params = parameters(run, epochs)
+    task.prepare(params)
+    steps = params.trainer.train_steps
+    params.trainer.override(
+        {
+            "steps_per_loop": max(steps // 20, 1),
+            "summary_interval": max(steps // 20, 1),
+            "checkpoint_interval": max(steps // 3, 1),
+            "validation_interval": steps,
+        }
+    )
+    if not folder.records(params):
+        files.remove(folder.folder)
+    found = folder.json(RESULT_FILE).get("accuracy")
+    if found is None:
+        # Each model starts from the same names and an empty graph.
+        tf_keras.backend.clear_session()
+        result = driver.run(
+            params, train.HEAD, "train_and_eval", folder.folder, display
         )
-        if not folder.records(params):
-            files.remove(folder.folder)
-        accuracy = folder.json(RESULT_FILE).get("accuracy")
-        if accuracy is not None:
-            self._found += _cost(run)
-        else:
-            # Each model starts from the same names and an empty graph.
-            tf_keras.backend.clear_session()
-            part = _Part(self, run)
-            result = driver.run(
-                params, train.HEAD, "train_and_eval", folder.folder, part
-            )
-            accuracy = result.metrics["accuracy"]
-            folder.write_json({"accuracy": accuracy}, RESULT_FILE)
-        self._done += _cost(run)
-        self._display.say(f"{run}: accuracy {accuracy:.3f}")
-        return accuracy
+        found = result.metrics["accuracy"]
+        folder.write_json({"accuracy": found}, RESULT_FILE)
+    return found
 
-    def show(self, run: Run, share: float, note: str) -> None:
-        """Moves the bar: a `share` in [0, 1] of `run` is done."""
-        if not self._display.live:
-            return
-        done = self._done + share * _cost(run)
-        passed = time.monotonic() - self._began
-        left = passed / (done - self._found) * (self._total - done)
-        self._display.update(done / self._total, f"{run}: {note}", left)
+
+class Update(NamedTuple):
+    """How far a run is: a `share` in [0, 1], and what it says of itself."""
+
+    run: Run
+    share: float
+    note: str
 
 
 class _Part:
-    """One run's `progress.Display`: its share of the whole bar."""
+    """One run's `progress.Display`, which tells the process of the bar."""
 
-    def __init__(self, demo: Demo, run: Run):
-        self._demo, self._run = demo, run
+    live = False
+
+    def __init__(self, run: Run, updates: Any):
+        self._run, self._updates = run, updates
 
     def __enter__(self) -> Self:
         return self
@@ -134,7 +135,94 @@ class _Part:
     def update(self, share: float, note: str, seconds_left: float) -> None:
         """As `progress.Display.update`."""
         del seconds_left
-        self._demo.show(self._run, share, note)
+        self._updates.put(Update(self._run, share, note))
+
+
+def _begin(updates: Any) -> None:
+    """Prepares a worker process."""
+    global _updates
+    _updates = updates
+    training_flags.quiet_logs()
+    # Ctrl-C is for the process that started it, which then ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _work(run: Run, root: str, epochs: float) -> float:
+    return accuracy(run, root, epochs, _Part(run, _updates))
+
+
+class Bar:
+    """The progress bar of all runs."""
+
+    def __init__(self, display: progress.Display):
+        self._display = display
+        self._shares: dict[Run, float] = {}
+        # Recorded before, and no measure of how long the others take.
+        self._recorded = 0.0
+        self._began = time.monotonic()
+
+    def update(self, update: Update) -> None:
+        """Moves the bar."""
+        self._shares[update.run] = update.share
+        if not self._display.live:
+            return
+        total = sum(_cost(run) for run in grid())
+        done = sum(share * _cost(run) for run, share in self._shares.items())
+        passed = time.monotonic() - self._began
+        made = max(done - self._recorded, 1e-9)
+        self._display.update(
+            done / total,
+            f"{update.run}: {update.note}",
+            passed / made * (total - done),
+        )
+
+    def end(self, run: Run, result: float) -> None:
+        """Says what a run came to."""
+        if run not in self._shares:
+            self._recorded += _cost(run)
+        self._shares[run] = 1.0
+        self._display.say(f"{run}: accuracy {result:.3f}")
+
+
+def accuracies(
+    root: str, epochs: float, display: progress.Display
+) -> dict[Run, float]:
+    """Accuracies of all runs, made by WORKERS processes.
+
+    Tracing has one thread, and so small a network hardly more: one run alone
+    would leave a second core idle. What a run computes does not depend on the
+    runs beside it.
+    """
+    context, bar = multiprocessing.get_context("spawn"), Bar(display)
+    updates = context.Queue()
+    with concurrent.futures.ProcessPoolExecutor(
+        WORKERS, context, _begin, (updates,)
+    ) as pool:
+        # The longest first, so that all processes end at about one time.
+        waiting = {
+            pool.submit(_work, run, root, epochs): run
+            for run in sorted(grid(), key=_cost, reverse=True)
+        }
+        found = {}
+        try:
+            while waiting:
+                with contextlib.suppress(queue.Empty):
+                    bar.update(updates.get(timeout=0.2))
+                for future in [one for one in waiting if one.done()]:
+                    run = waiting.pop(future)
+                    found[run] = future.result()
+                    bar.end(run, found[run])
+        except BaseException:
+            _end(pool)
+            raise
+    return {run: found[run] for run in grid()}
+
+
+def _end(pool: concurrent.futures.ProcessPoolExecutor) -> None:
+    """Ends the runs at once; they resume from their last checkpoints."""
+    for process in multiprocessing.active_children():
+        process.terminate()
+    pool.shutdown(cancel_futures=True)
 
 
 def main(_: list[str]) -> None:
@@ -143,14 +231,17 @@ def main(_: list[str]) -> None:
     began = time.monotonic()
     with progress.Display("demo") as display:
         display.say(report.ABOUT)
-        demo = Demo(FLAGS.model_dir, FLAGS.epochs, display)
-        accuracies = {run: demo.accuracy(run) for run in grid()}
+        try:
+            found = accuracies(FLAGS.model_dir, FLAGS.epochs, display)
+        except KeyboardInterrupt:
+            display.say("Stopped; the same command resumes.")
+            sys.exit(130)
     seconds = time.monotonic() - began
     # The test set alone: its size says how fine the accuracies are.
     digits = parameters(grid()[0], FLAGS.epochs).task.validation_data
     examples = datasets.open_source(digits, num_classes=10).examples
-    paths = report.write(FLAGS.model_dir, accuracies, FLAGS.epochs, examples)
-    print(f"\n{report.table(accuracies)}\n")
+    paths = report.write(FLAGS.model_dir, found, FLAGS.epochs, examples)
+    print(f"\n{report.table(found)}\n")
     print(f"{progress.duration(seconds)}. Report: {', '.join(paths)}")
 
 

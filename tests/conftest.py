@@ -1,5 +1,6 @@
 """Shared by all tests: two logical CPUs, fixed seeds, the optional data."""
 
+import gc
 import importlib.util
 import os
 import pathlib
@@ -15,6 +16,19 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
+
+
+def pytest_collection_finish():
+    """What was imported stays: no collection of garbage need walk it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected():
+    """Models and traced graphs that a file leaves are cycles of objects."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

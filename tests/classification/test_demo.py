@@ -57,7 +57,7 @@ def counted(monkeypatch):
 
 
 def _accuracy(root, run, epochs=1.0):
-    return demo.Demo(str(root), epochs, small.Silent()).accuracy(run)
+    return demo.accuracy(run, str(root), epochs, small.Silent())
 
 
 def test_finished_run_is_not_made_again(tmp_path, counted):
@@ -95,6 +95,17 @@ def test_a_real_run_resumes_from_its_own_checkpoint(tmp_path):
     assert recorded == {"accuracy": accuracy}
     (folder / demo.RESULT_FILE).unlink()
     assert _accuracy(tmp_path, run) == accuracy
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_are_those_of_one_process(tmp_path, monkeypatch):
+    two = [Run("bn_relu", 64, 0), Run("evonorm_s0", 64, 0)]
+    monkeypatch.setattr(demo, "grid", lambda: two)
+    display = small.Silent()
+    found = demo.accuracies(str(tmp_path / "two"), 0.5, display)
+    assert sum("accuracy" in line for line in display.lines) == 2
+    alone = [_accuracy(tmp_path / "one", run, 0.5) for run in two]
+    assert found == dict(zip(two, alone))
 
 
 ACCURACIES = {

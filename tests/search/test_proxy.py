@@ -18,7 +18,13 @@ from evonorm_tf.search.stages import Outcome, Task
 SETTINGS = settings_lib.make(settings_lib.DEBUG, {"stability_steps": 25})
 IMAGES = data.load(SETTINGS)
 PROXY = proxy.Proxy(SETTINGS, IMAGES)
-GOOD = [n for n in graphs.NAMED if n != "gn_silu"]
+# One layer of each kind every time.
+QUICK = ("bn_relu", "evonorm_b0", "evonorm_s0")
+GOOD = [
+    n if n in QUICK else pytest.param(n, marks=pytest.mark.slow)
+    for n in graphs.NAMED
+    if n != "gn_silu"
+]
 BAD = {
     "relu": "n13=max(zero,x)",
     "square": "n13=square(x)",
