@@ -94,10 +94,10 @@ class _Detection:
 
     def use(self, folder):
         """Reads the run back, exports it and predicts with it."""
-        from detection import export, predict, restore
+        from detection import export, predict, task
 
-        run = restore.restore(folder)
-        assert run.names[1] == "0"
+        run = task.restore(folder)
+        assert task.names(run.params)[1] == "0"
         # Of an untrained detector: images in which it finds something.
         images = export._images(run, [])
         assert len(images) == 2 and images[0].dtype == np.uint8

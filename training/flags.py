@@ -106,25 +106,26 @@ def train(
       model_dir: see `define_flags`.
     """
     define_flags(experiment, model_dir)
+    commands.run(lambda _: run(head, tables))
 
-    def main(_: list[str]) -> None:
-        given = flags.FLAGS
-        params = parse(tables)
-        # Workers and logical CPUs come before TensorFlow's first operation.
-        replicas = strategy.build(params.runtime).num_replicas_in_sync
-        if given.preflight:
-            replicas = tpu.chips(given.preflight)
-        if given.debug:
-            print(head.shrink(params, replicas))
-        if given.preflight:
-            head.preflight(params, given.preflight, given.preflight_json)
-            return
-        folder = given.model_dir
-        if given.row and not given["model_dir"].present:
-            folder = files.join("runs", given.row)
-        driver.run(params, head, given.mode, folder)
 
-    commands.run(main)
+def run(head: driver.Head, tables: report.HeadTables) -> None:
+    """Does what the flags ask for; args as of `train`."""
+    given = flags.FLAGS
+    params = parse(tables)
+    # Workers and logical CPUs come before TensorFlow's first operation.
+    replicas = strategy.build(params.runtime).num_replicas_in_sync
+    if given.preflight:
+        replicas = tpu.chips(given.preflight)
+    if given.debug:
+        print(head.shrink(params, replicas))
+    if given.preflight:
+        head.preflight(params, given.preflight, given.preflight_json)
+        return
+    folder = given.model_dir
+    if given.row and not given["model_dir"].present:
+        folder = files.join("runs", given.row)
+    driver.run(params, head, given.mode, folder)
 
 
 def parse(tables: report.HeadTables) -> config.Experiment:

@@ -14,10 +14,11 @@ from official.modeling import optimization
 
 import evonorm_tf
 from classification import experiment, train
+from classification.tables import TABLES
 from configs import tables
 from evonorm_tf import legacy
 from tests.classification import small
-from training import config, runs, schedule
+from training import config, flags, preflights, runs, schedule
 
 # A row for each network and recipe (a sweep changes the batch alone), with
 # layers such that each layer of the tables comes at least once.
@@ -134,17 +135,16 @@ def test_debug_batch_divides_among_replicas_and_micro_batches(
     params.runtime.accumulation_steps = 2
     asked = types.SimpleNamespace(
         **{"debug": True, "preflight": preflight, "preflight_json": None},
-        **{"mode": "train", "model_dir": "there"},
+        **{"mode": "train", "model_dir": "there", "row": None},
     )
-    monkeypatch.setattr(train, "FLAGS", asked)
-    monkeypatch.setattr(train.training_flags, "parse", lambda find: params)
+    monkeypatch.setattr(flags.flags, "FLAGS", asked)
+    monkeypatch.setattr(flags, "parse", lambda tables: params)
     replicas = types.SimpleNamespace(num_replicas_in_sync=3)
-    monkeypatch.setattr(train.strategy, "build", lambda runtime: replicas)
-    monkeypatch.setattr(train.task, "prepare", lambda params: None)
-    monkeypatch.setattr(train.driver, "run", lambda *a: ran.append("run"))
+    monkeypatch.setattr(flags.strategy, "build", lambda runtime: replicas)
+    monkeypatch.setattr(flags.driver, "run", lambda *a: ran.append("run"))
     report = lambda *a: ran.append("report")  # noqa: E731
-    monkeypatch.setattr(train.preflights, "report", report)
-    train.main([])
+    monkeypatch.setattr(preflights, "report", report)
+    flags.run(train.HEAD, TABLES)
     assert ran == ["report" if preflight else "run"]
     data = params.task.train_data, params.task.validation_data
     assert tuple(part.global_batch_size for part in data) == batches

@@ -11,11 +11,11 @@ import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
 from pycocotools import coco
 
-from detection import convert, data, ground_truth, inspect_dataset
+from detection import convert, ground_truth, inspect_dataset
 from detection.tables import TABLES
 from tests.detection import coco_files
 from tests.training.images import pictures
-from training import progress
+from training import commands, progress
 from training.images import decoding
 
 
@@ -281,7 +281,7 @@ def test_real_images_convert_and_check(data_dir, tmp_path, monkeypatch, capsys):
         "sys.argv", ["data", "convert", *arguments, f"--output={output}"]
     )
     with pytest.raises(SystemExit) as ended:
-        data._main()
+        commands.dispatch("detection.data", {"convert": convert})
     assert ended.value.code == 0
     assert f"input_path: {output}/*.tfrecord" in capsys.readouterr().out
     picture = tmp_path / "check.png"
