@@ -79,6 +79,11 @@ class Plan:
     xla: bool = False
     dtype: str | None = None
 
+    @property
+    def channel_axis(self) -> int:
+        """The axis of C, 2 for [N, S, C] and 1 for [N, C, S]."""
+        return 3 - self.spatial_axis
+
 
 def plain(
     backend: Any,
@@ -189,8 +194,8 @@ class Analytic:
         x: Array,
     ) -> Any:
         """The coefficients, each [N, C], so that autodiff sums over n."""
-        n, *rest = xp.shape(x)
-        shape = [n, rest[2 - plan.spatial_axis]]
+        sizes = xp.shape(x)
+        shape = [sizes[0], sizes[plan.channel_axis]]
         dtype = moments_lib.compute_dtype(xp, x)
         return _map(
             lambda t: xp.broadcast_to(xp.asarray(t, dtype), shape),

@@ -204,7 +204,7 @@ def batch_moments(
     """Moments over the batch and space, from those of every sample.
 
     Where replicas are synchronized their averages are pooled twice, first of
-    the mean and then of the spread around it, since a variance from pooled
+    the mean and then of the variance around it, since a variance from pooled
     squares would lose (mean / std)^2.
 
     Args:
@@ -218,6 +218,6 @@ def batch_moments(
       and the number of samples that they are taken over.
     """
     (mean,), _ = backend.batch_average(plan, [sample.mean])
-    spread = sample.variance + backend.xp.square(sample.mean - mean)
-    (variance,), count = backend.batch_average(plan, [spread])
+    around_mean = sample.variance + backend.xp.square(sample.mean - mean)
+    (variance,), count = backend.batch_average(plan, [around_mean])
     return Moments(mean, variance), count

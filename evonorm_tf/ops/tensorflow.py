@@ -433,9 +433,10 @@ def _moment_terms(plan: Plan, saved: _Saved, d_statistics: list[Tensor]):
         return sample.mean, d_mean, d_variance
     if plan.synchronized:
         d_batch = _all_reduce_sum(d_batch)
-    d_center, d_spread = (d / count for d in d_batch)
-    d_mean += d_center + 2.0 * d_spread * (sample.mean - batch.mean)
-    return sample.mean, d_mean, d_variance + d_spread
+    d_batch_mean, d_batch_variance = (d / count for d in d_batch)
+    d_mean += d_batch_mean
+    d_mean += 2.0 * d_batch_variance * (sample.mean - batch.mean)
+    return sample.mean, d_mean, d_variance + d_batch_variance
 
 
 def _slope(plan: Plan, x: Tensor, dy: Tensor, c: Any, d_moments: Any):
