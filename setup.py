@@ -34,6 +34,8 @@ VISION = [
 EXTRAS = {
     # Not a requirement: what a machine has, tensorflow-cpu or a TPU's, stays.
     "tensorflow": [f"tensorflow>={LEAST['tensorflow']}"],
+    # For a CPU; jax[cuda13] and jax[tpu] are for other devices.
+    "jax": ["jax"],
     "vision": VISION,
     "gan": [*VISION, "scipy"],
     "search": [

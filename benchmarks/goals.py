@@ -67,8 +67,19 @@ def _chain(runs: pathlib.Path, key: str) -> dict[str, float]:
     }
 
 
-def _cpu(runs: pathlib.Path) -> dict[str, float]:
-    path = runs / "layers-cpu.json"
+def _tpu_jax(runs: pathlib.Path, network: str, key: str) -> dict[str, float]:
+    path = runs / f"tpu-jax-{network}.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    found = {row["layer"]: row[key] for row in rows}
+    return {
+        name: found[name] / found["bn_relu"]
+        for name in EVONORMS
+        if name in found
+    }
+
+
+def _cpu(runs: pathlib.Path, name: str) -> dict[str, float]:
+    path = runs / name
     found: dict[str, float] = {}
     for row in json.loads(path.read_text())["rows"] if path.exists() else []:
         if row["layer"] in EVONORMS:
@@ -116,7 +127,7 @@ def rows(runs: pathlib.Path) -> list[list[str]]:
             "BatchNormalization + ReLU, the worse of two sizes",
             1.5,
             False,
-            _cpu(runs),
+            _cpu(runs, "layers-cpu.json"),
         ),
         (
             "TPU compiler, ResNet-50 step, batch 128, bf16: bytes accessed "
@@ -143,6 +154,38 @@ def rows(runs: pathlib.Path) -> list[list[str]]:
             0.98,
             True,
             _largest(runs),
+        ),
+        (
+            "JAX, CPU, one layer, forward + backward: time relative to "
+            "Keras's BatchNormalization + ReLU, the worse of two sizes",
+            1.1,
+            False,
+            _cpu(runs, "layers-jax-cpu.json"),
+        ),
+        (
+            "JAX, TPU compiler, step of ResNet-50, batch 128, bf16: bytes "
+            "accessed relative to bn_relu",
+            1.02,
+            False,
+            _tpu_jax(runs, "resnet50", "bytes_accessed"),
+        ),
+        (
+            "the same on JAX: temporaries",
+            1.02,
+            False,
+            _tpu_jax(runs, "resnet50", "temporary_bytes"),
+        ),
+        (
+            "JAX, TPU compiler, chain of convolutions: bytes accessed",
+            1.02,
+            False,
+            _tpu_jax(runs, "chain", "bytes_accessed"),
+        ),
+        (
+            "the same chain on JAX: temporaries",
+            1.02,
+            False,
+            _tpu_jax(runs, "chain", "temporary_bytes"),
         ),
         (
             "GPU, ResNet-50 step, batch 128, bf16: time relative to Keras's "

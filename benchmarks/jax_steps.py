@@ -1,8 +1,8 @@
 """Layers and training steps of networks on JAX: time and memory."""
 
 import concurrent.futures
+import functools
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 import evonorm_tf
+from benchmarks import record
 from evonorm_tf import layers
 
 BASELINE = "keras BatchNormalization + ReLU"
@@ -28,6 +29,7 @@ NAMES += ("evonorm_b0" + RECOMPUTED, "evonorm_s0" + RECOMPUTED)
 # 4 and 1 backward.
 PASSES = 8
 COMPILERS = 4  # at a time
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 class Normalized:
@@ -59,7 +61,7 @@ def facts() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "device": f"{device.platform}: {device.device_kind}",
-        "processor": platform.processor() or platform.machine(),
+        "processor": record.processor(),
         "jax": jax.__version__,
         "keras": keras.__version__,
         "evonorm_tf": evonorm_tf.__version__,
@@ -69,25 +71,32 @@ def facts() -> dict[str, Any]:
 # -- single layers ------------------------------------------------------------
 
 
-def layer_row(name: str, shape: Sequence[int], count: int) -> Callable:
-    """Returns a step (x, dy) -> gradients through a row of equal layers.
+def layer_row(
+    name: str, shape: Sequence[int], count: int, dtype: str
+) -> Callable:
+    """A row of equal layers.
 
     Args:
       name: a catalog name, BASELINE, or "copy".
       shape: of x, [N, H, W, C].
       count: number of layers.
+      dtype: of x, "float32" or "bfloat16".
+
+    Returns:
+      A step (x, dy, weights) -> output and gradients, and the weights, which
+      are arguments lest the compiler simplify a gain of 1 and a bias of 0.
     """
     if name == "copy":
 
-        def copies(x, dy):
+        def copies(x, dy, weights):
             for _ in range(count):
                 x = jax.lax.optimization_barrier(-x)
                 dy = jax.lax.optimization_barrier(-dy)
             return x, dy
 
-        return copies
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    inputs = keras.Input(shape[1:], dtype="bfloat16")
+        return copies, []
+    keras.config.set_dtype_policy(_POLICIES[dtype])
+    inputs = keras.Input(shape[1:], dtype=dtype)
     models = []
     for _ in range(count):
         models.append(keras.Model(inputs, norm_act(name)()(inputs)))
@@ -96,17 +105,28 @@ def layer_row(name: str, shape: Sequence[int], count: int) -> Callable:
     fixed = [[v.value for v in m.non_trainable_variables] for m in models]
 
     def forward(x, trainable):
-        for model, weights, state in zip(models, trainable, fixed):
+        for model, weights, state in zip(models, trainable, fixed, strict=True):
             y, _ = model.stateless_call(weights, state, x, training=True)
             x = jax.lax.optimization_barrier(y)
         return x
 
-    def step(x, dy):
+    def step(x, dy, weights):
         with evonorm_tf.using(recompute=name.endswith(RECOMPUTED)):
-            _, backward = jax.vjp(forward, x, trainable)
-        return backward(dy)
+            y, backward = jax.vjp(forward, x, weights)
+        # y too, or the last layer's forward pass would not be computed.
+        return y, backward(dy)
 
-    return step
+    return step, trainable
+
+
+def compiled_layers(
+    name: str, x: jax.Array, dy: jax.Array, count: int
+) -> tuple[Callable[[], Any], int]:
+    """`layer_row` compiled for x and dy, and the bytes of its temporaries."""
+    step, weights = layer_row(name, x.shape, count, x.dtype.name)
+    compiled = jax.jit(step).lower(x, dy, weights).compile()
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    return functools.partial(compiled, x, dy, weights), temporaries
 
 
 def milliseconds(
@@ -124,7 +144,8 @@ def milliseconds(
     return times
 
 
-def _ratio(times: dict[str, list[float]], name: str, to: str) -> float:
+def ratio(times: dict[str, list[float]], name: str, to: str) -> float:
+    """The median ratio of two steps' times within a round."""
     pairs = zip(times[name], times[to])
     return statistics.median(a / b for a, b in pairs)
 
@@ -140,9 +161,7 @@ def measure_layers(sizes: dict, rows: Any, deadline: float) -> None:
     for name in (BASELINE, "copy", *NAMES):
         if time.time() > deadline:
             break
-        compiled = jax.jit(layer_row(name, shape, count)).lower(x, dy).compile()
-        memory[name] = compiled.memory_analysis().temp_size_in_bytes
-        steps[name] = lambda run=compiled: run(x, dy)
+        steps[name], memory[name] = compiled_layers(name, x, dy, count)
     times = milliseconds(steps, sizes["rounds"])
     bytes_copied = 4 * count * x.nbytes  # x and dy, each read and written
     bandwidth = bytes_copied / statistics.median(times["copy"]) * 1e3
@@ -154,7 +173,7 @@ def measure_layers(sizes: dict, rows: Any, deadline: float) -> None:
         rows.add(
             layer=name,
             ms_per_layer=round(taken / count, 4),
-            ratio=round(_ratio(times, name, BASELINE), 3),
+            ratio=round(ratio(times, name, BASELINE), 3),
             bandwidth_fraction=round(moved / bandwidth, 3),
             temporary_bytes=memory[name],
         )
@@ -260,7 +279,7 @@ def measure_networks(sizes: dict, rows: Any, deadline: float) -> None:
         rows.add(
             layer=name,
             ms=round(statistics.median(times[name]), 3),
-            ratio=round(_ratio(times, name, BASELINE), 3),
+            ratio=round(ratio(times, name, BASELINE), 3),
             memory_bytes=memory[name],
             memory_ratio=round(memory[name] / memory[BASELINE], 4),
         )

@@ -23,6 +23,9 @@ NETWORKS = ("networks-cpu.json", "networks-mobilenet-cpu.json")
 INPUT = "input-cpu.json"
 INFERENCE = "inference-cpu.json"
 CHAIN = "tpu-chain.json"
+JAX_LAYERS = "layers-jax-cpu.json"
+JAX_CHAIN = "tpu-jax-chain.json"
+JAX_RESNET50 = "tpu-jax-resnet50.json"
 NOT_RUN = "*Not run.*"
 # The rows of the table in README.
 _SHOWN = ["tf_keras BatchNormalization + ReLU"]
@@ -170,6 +173,48 @@ def preflights(documents: dict[str, dict[str, Any]]) -> str:
     return markdown([*head, "estimate, ratio", "largest batch"], lines)
 
 
+def jax_layers(document: dict[str, Any] | None) -> str:
+    """Tables times and temporaries of single layers on JAX and a CPU."""
+    if document is None:
+        return NOT_RUN
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in document["rows"]:
+        found.setdefault(row["layer"], []).append(row)
+    first = next(iter(found.values()))
+    lines = [
+        [
+            name,
+            *(f"{row['ratio_to_bn_relu']:.2f}" for row in each),
+            *(f"{row['temporary_bytes'] / 1e6:.1f} MB" for row in each),
+        ]
+        for name, each in found.items()
+    ]
+    shapes = [row["shape"] for row in first]
+    head = ["layer", *(f"time, {shape}" for shape in shapes)]
+    return markdown([*head, *(f"temporaries, {s}" for s in shapes)], lines)
+
+
+def jax_tpu(document: dict[str, Any] | None) -> str:
+    """Tables the TPU compiler's figures of a step on JAX."""
+    if document is None:
+        return NOT_RUN
+    found = {row["layer"]: row for row in document["rows"]}
+    base = found["bn_relu"]
+    lines = [
+        [
+            name,
+            f"{row['bytes_accessed'] / 1e9:.2f} GB",
+            f"{row['bytes_accessed'] / base['bytes_accessed']:.3f}",
+            f"{row['temporary_bytes'] / 1e6:.0f} MB",
+            f"{row['temporary_bytes'] / base['temporary_bytes']:.3f}",
+            f"{row['seconds_estimate'] / base['seconds_estimate']:.3f}",
+        ]
+        for name, row in found.items()
+    ]
+    head = ["layer", "accessed", "ratio", "temporaries", "ratio"]
+    return markdown([*head, "estimated time, ratio"], lines)
+
+
 def gpu_layers(document: dict[str, Any] | None) -> str:
     """Tables single layers on a GPU."""
     if document is None:
@@ -259,9 +304,11 @@ def gpu_machine(document: dict[str, Any] | None) -> str:
 def machine(document: dict[str, Any]) -> str:
     """Describes the machine of a CPU benchmark."""
     found = document["machine"]
+    backends = {"tensorflow": "TensorFlow", "jax": "JAX"}
+    versions = [f"{backends[k]} {found[k]}" for k in backends if k in found]
     return (
-        f"{found['cores']} cores, {found['processor']}, TensorFlow "
-        f"{found['tensorflow']}, load average {found['load_average']:.1f}."
+        f"{found['cores']} cores, {found['processor']}, {', '.join(versions)}, "
+        f"load average {found['load_average']:.1f}."
     )
 
 
@@ -272,6 +319,7 @@ def page(runs: pathlib.Path) -> str:
     six = read(runs, CHAIN)
     latency = read(runs, INFERENCE)
     steps = goals.preflights(runs)
+    on_jax = read(runs, JAX_LAYERS)
     text = (ROOT / "benchmarks" / "performance.md.in").read_text()
     parts = {
         "goals": markdown(["measure", "goal", "reached", ""], goals.rows(runs)),
@@ -286,6 +334,10 @@ def page(runs: pathlib.Path) -> str:
         "chain_what": f"{six['topology']}, {six['shape']}, "
         f"libtpu {six['libtpu']}",
         "preflights": preflights(steps),
+        "jax_layers": jax_layers(on_jax),
+        "jax_layers_machine": machine(on_jax) if on_jax else NOT_RUN,
+        "jax_chain": jax_tpu(read(runs, JAX_CHAIN)),
+        "jax_resnet50": jax_tpu(read(runs, JAX_RESNET50)),
         "gpu_machine": gpu_machine(goals.gpu(runs, "networks")),
         "gpu_layers": gpu_layers(goals.gpu(runs, "layers")),
         "gpu_networks": gpu_networks(runs),

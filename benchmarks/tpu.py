@@ -20,7 +20,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from benchmarks.layers import Autodiff, Normalized, Ours
+from benchmarks.tensorflow_layers import Autodiff, Normalized, Ours
 from evonorm_tf import preflight
 
 # Arrays of 103 MB: of smaller ones the compiler copies some to a chip's fast

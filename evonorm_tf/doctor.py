@@ -43,11 +43,22 @@ VARIABLES = (
     "TF_CONFIG",
     "CUDA_VISIBLE_DEVICES",
 )
-_PROBE = """
-import json, tensorflow as tf
+# What prints the kinds of all devices that a backend sees.
+_PROBES = {
+    "tensorflow": """
+import tensorflow as tf
 kinds = [d.device_type for d in tf.config.list_physical_devices()]
+""",
+    "jax": """
+import jax
+kinds = [d.platform.upper() for d in jax.devices()]
+""",
+}
+_PROBE_END = """
+import json
 print("DOCTOR" + json.dumps({k: kinds.count(k) for k in set(kinds)}))
 """
+_NAMES = {"tensorflow": "TensorFlow", "jax": "JAX"}
 _PROBE_SECONDS = 300
 
 
@@ -59,9 +70,9 @@ class Machine:
       python: its version.
       versions: the installed versions of `PACKAGES`, by name.
       environment: the environment variables.
-      devices: number of devices of each kind that TensorFlow sees; empty if
-        TensorFlow is broken.
-      failure: the last line printed by a TensorFlow that cannot be imported.
+      devices: number of devices of each kind that the backend sees; empty if
+        it is broken.
+      failure: the last line printed by a backend that cannot be imported.
     """
 
     python: str
@@ -81,26 +92,28 @@ class Conflict:
 
 
 def look() -> Machine:
-    """Inspects this machine; takes as long as importing TensorFlow."""
+    """Inspects this machine; takes as long as importing the backend."""
     versions = {}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    devices, failure = _probe()
+    devices, failure = _probe(_backend(os.environ))
     python = ".".join(map(str, sys.version_info[:3]))
     return Machine(python, versions, dict(os.environ), devices, failure)
 
 
-def _probe() -> tuple[dict[str, int], str]:
-    """Returns the devices that TensorFlow sees, or how it failed.
+def _probe(backend: str) -> tuple[dict[str, int], str]:
+    """Returns the devices that a backend sees, or how it failed.
 
     Runs in a separate process, because a broken TensorFlow may abort it.
     """
+    if backend not in _PROBES:
+        return {}, ""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE],
+            [sys.executable, "-c", _PROBES[backend] + _PROBE_END],
             capture_output=True,
             text=True,
             timeout=_PROBE_SECONDS,
@@ -149,12 +162,15 @@ def _combinations(machine: Machine) -> Iterator[Conflict]:
     """Finds packages that are incompatible, or that need a missing one."""
     versions = machine.versions
     found = [name for name in _TENSORFLOWS if name in versions]
-    needed = "jax" if _backend(machine) == "jax" else "tensorflow"
-    if not (found if needed == "tensorflow" else needed in versions):
+    backend = _backend(machine.environment)
+    needed = "jax" if backend == "jax" else "tensorflow"
+    same = _TENSORFLOWS if needed == "tensorflow" else (needed,)
+    package = next((name for name in same if name in versions), None)
+    if package is None:
         yield Conflict(
             f"no {needed}",
-            f"The layers compute with it (KERAS_BACKEND={_backend(machine)}).",
-            f"pip install {needed}",
+            f"The layers compute with it (KERAS_BACKEND={backend}).",
+            f"pip install 'evonorm-tf[{needed}]'",
         )
     if len(found) > 1:
         yield Conflict(
@@ -179,12 +195,12 @@ def _combinations(machine: Machine) -> Iterator[Conflict]:
             "Preflight calls the TPU's compiler through jax.",
             "pip install 'evonorm-tf[tpu]'",
         )
-    if found and machine.failure:
+    if package and machine.failure:
         yield Conflict(
-            "TensorFlow cannot be imported",
+            f"{_NAMES[needed]} cannot be imported",
             machine.failure,
             "Resolve the conflicts above first. If there are none: pip "
-            f"install --force-reinstall {found[0]}=={versions[found[0]]}",
+            f"install --force-reinstall {package}=={versions[package]}",
         )
 
 
@@ -199,16 +215,17 @@ def _settings(machine: Machine) -> Iterator[Conflict]:
             "Use the layers of evonorm_tf.legacy, or unset "
             "TF_USE_LEGACY_KERAS.",
         )
-    if _backend(machine) not in ("tensorflow", "jax"):
+    backend = _backend(machine.environment)
+    if backend not in _NAMES:
         yield Conflict(
-            f"KERAS_BACKEND={_backend(machine)}",
+            f"KERAS_BACKEND={backend}",
             "The layers compute with TensorFlow or JAX.",
             "export KERAS_BACKEND=tensorflow, or jax",
         )
 
 
-def _backend(machine: Machine) -> str:
-    return machine.environment.get("KERAS_BACKEND", "tensorflow")
+def _backend(environment: Mapping[str, str]) -> str:
+    return environment.get("KERAS_BACKEND", "tensorflow")
 
 
 def report(machine: Machine, conflicts: list[Conflict]) -> str:
@@ -225,7 +242,9 @@ def report(machine: Machine, conflicts: list[Conflict]) -> str:
     seen = [
         f"{count} {kind}" for kind, count in sorted(machine.devices.items())
     ]
-    lines += ["", f"TensorFlow sees: {', '.join(seen) or 'nothing'}"]
+    backend = _backend(machine.environment)
+    name = _NAMES.get(backend, backend)
+    lines += ["", f"{name} sees: {', '.join(seen) or 'nothing'}"]
     for one in conflicts:
         lines += ["", f"CONFLICT: {one.what}", f"  {one.why}"]
         lines += [f"  How to fix it: {one.fix}"]

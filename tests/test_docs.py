@@ -5,7 +5,6 @@ more than a checkout says so: ```sh needs=tpu, imagenet, coco, cifar10,
 inception, cluster, install, images, or hours of a machine.
 """
 
-import json
 import os
 import pathlib
 import re
@@ -17,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 from evonorm_tf import catalog
+from tests import notebooks
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -70,17 +70,7 @@ def test_snippets_run(code, tmp_path, monkeypatch):
 def test_notebooks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # Of the processes they start.
-    path = ROOT / "docs" / "notebooks" / f"{name}.ipynb"
-    cells = json.loads(path.read_text())["cells"]
-    code = [c for c in cells if c["cell_type"] == "code"]
-    # The stored outputs come from one run in order.
-    assert [c["execution_count"] for c in code] == [
-        *range(1, len(code) + 1),
-    ]
-    kept: dict = {}
-    for index, cell in enumerate(code):
-        text = "".join(cell["source"])
-        exec(compile(text, f"{name}-{index}", "exec"), kept)
+    notebooks.run(name)
 
 
 @pytest.mark.slow

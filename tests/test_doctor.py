@@ -42,8 +42,8 @@ def test_a_machine_in_order_has_no_findings():
     [
         ({"python": "3.10.13"}, "Python 3.10.13", ">=3.11"),
         ({"python": "3.14.0"}, "Python 3.14.0", "<3.14"),
-        (_versions(tensorflow=None), "no tensorflow", "pip install"),
-        ({"environment": {"KERAS_BACKEND": "jax"}}, "no jax", "pip install"),
+        (_versions(tensorflow=None), "no tensorflow", "[tensorflow]"),
+        ({"environment": {"KERAS_BACKEND": "jax"}}, "no jax", "[jax]"),
         (
             _versions(**{"tensorflow-tpu": "2.20.0"}),
             "tensorflow beside tensorflow-tpu",
@@ -104,10 +104,12 @@ def test_the_layers_on_jax_need_no_tensorflow():
         python="3.13.1",
         versions={"keras": "3.13.2", "jax": "0.7.2"},
         environment={"KERAS_BACKEND": "jax"},
-        devices={},
-        failure="exit status 1: No module named 'tensorflow'",
+        devices={"TPU": 4},
     )
     assert doctor.examine(alone) == []
+    assert "JAX sees: 4 TPU" in doctor.report(alone, [])
+    (found,) = doctor.examine(dataclasses.replace(alone, failure="no jaxlib"))
+    assert found.fix.endswith("--force-reinstall jax==0.7.2")
 
 
 def test_versions_below_the_minimum_are_refused():

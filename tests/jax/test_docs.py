@@ -1,4 +1,4 @@
-"""The Python of docs/jax.md runs, each block by itself."""
+"""The Python of docs/jax.md runs on JAX, and so do the notebooks."""
 
 import pathlib
 import re
@@ -7,6 +7,7 @@ import keras
 import pytest
 
 from evonorm_tf.ops import settings
+from tests import notebooks
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "jax.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
@@ -26,3 +27,10 @@ def test_snippets_run(index, restored):
         pytest.importorskip("libtpu")
     exec(compile(code, f"snippet-{index}", "exec"), {})
     assert settings.get() == before
+
+
+@pytest.mark.parametrize("name", ["layer", "convert"])
+def test_notebooks_run(name, tmp_path, monkeypatch):
+    """The search of the third trains with TensorFlow."""
+    monkeypatch.chdir(tmp_path)
+    notebooks.run(name)

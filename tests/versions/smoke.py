@@ -166,9 +166,8 @@ STEPS = (
     *(modules, fit_and_reload, without_xla, mixed_precision),
     *(convert, create_model, export, no_conflict),
 )
-# Conversion, export and the doctor are TensorFlow's.
-JAX_STEPS = (modules, fit_and_reload, without_xla, mixed_precision)
-JAX_STEPS += (create_model,)
+# Export is TensorFlow's.
+JAX_STEPS = tuple(step for step in STEPS if step is not export)
 # The last two are tf_keras's.
 EXTRA_STEPS = {"keras": (onnx,), "tf_keras": (onnx, search, preflight)}
 
