@@ -78,11 +78,12 @@ def restore(
         reason = str(error).strip().splitlines()[0]
     saved = [name for name, _ in tf.train.list_variables(plain)]
     for name, model in models.items():
-        # A layer of fewer weights would find all of its own.
+        # A layer of fewer weights would find all of its own. Names may be
+        # those of the model's parts, which a head saves by themselves.
         count = sum(
             key.startswith(f"{name}/") and _SLOT not in key for key in saved
         )
-        if not reason and count != len(model.weights):
+        if not reason and count > len(model.weights):
             reason = (
                 f"its {name} has {count} weights, not {len(model.weights)}."
             )
