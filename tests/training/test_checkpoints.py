@@ -1,0 +1,50 @@
+"""Checkpoints are compared with the models that are to read them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from training import checkpoints
+
+
+class _Detector(tf_keras.Model):
+    """Of parts that its trainer saves by themselves, too."""
+
+    def __init__(self, *units):
+        super().__init__()
+        self.body = tf_keras.Sequential(
+            [tf_keras.layers.Dense(n) for n in units]
+        )
+        self.body.build([None, 2])
+
+    def call(self, inputs):
+        """Of the body."""
+        return self.body(inputs)
+
+
+def _reader(model, **parts):
+    return tf.train.Checkpoint(model=model, **parts)
+
+
+@pytest.mark.parametrize("by_parts", [False, True])
+def test_a_model_is_read_by_itself_or_by_its_parts(by_parts, tmp_path):
+    saved, read = _Detector(3, 4), _Detector(3, 4)
+    parts = {"body": saved.body} if by_parts else {}
+    path = _reader(saved, **parts).save(str(tmp_path / "ckpt"))
+    names = [name for name, _ in tf.train.list_variables(path)]
+    assert any(n.startswith("body/") for n in names) == by_parts
+    checkpoints.restore(_reader(read), path, {"model": read})
+    for one, other in zip(saved.weights, read.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "units, message",
+    [((3, 5), "shape"), ((3, 4, 5), "not bound"), ((3,), "4 weights, not 2")],
+)
+def test_another_model_is_refused(units, message, tmp_path):
+    saved, read = _Detector(3, 4), _Detector(*units)
+    path = _reader(saved).save(str(tmp_path / "ckpt"))
+    with pytest.raises(ValueError, match=rf"another model.*{message}"):
+        checkpoints.restore(_reader(read), path, {"model": read})
