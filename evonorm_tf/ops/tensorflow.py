@@ -219,6 +219,7 @@ def train(
     Its gradient is the analytic one, and the statistics have none.
     """
     names = list(parameters)
+    statistics = [statistic.name for statistic in plan.kernel.statistics]
 
     @custom_gradient
     def op(x, *values):
@@ -239,10 +240,9 @@ def train(
             second = functools.partial(_second, plan, names, dy, x, values)
             return grads, second
 
-        return (y, *fresh.values()), grad
+        return (y, *(fresh[name] for name in statistics)), grad
 
     y, *fresh = op(x, *parameters.values())
-    statistics = [statistic.name for statistic in plan.kernel.statistics]
     return y, dict(zip(statistics, _stop(fresh)))
 
 
