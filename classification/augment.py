@@ -1,21 +1,21 @@
-"""Stateless augmentation: what happens to an image is a pure function of
-(seed, position in the run), so that a resumed run sees what an unbroken one
-would have seen.
+"""Stateless augmentation.
 
-Images are uint8 in and out; `normalize` makes them float32.
+The augmentation of an image is a function of (seed, position in the run), so a
+resumed run sees the same images as an uninterrupted one. Images are uint8 in
+and out; `normalize` makes them float32.
 """
 
 import numpy as np
 import tensorflow as tf
 
-_CROP_PADDING = 32  # Pixels around an evaluation's images,
-_CROP_SIZE = 224  # and the least size of an image that the rule is for.
+_CROP_PADDING = 32  # Pixels around an evaluation's crop,
+_CROP_SIZE = 224  # and the minimum size for which this rule was made.
 
 
 def normalize(
     images: tf.Tensor, mean: list[float], std: list[float]
 ) -> tf.Tensor:
-    """(image / 255 - mean) / std, for one value or one a channel.
+    """Returns (image / 255 - mean) / std, with one value or one per channel.
 
     Args:
       images: [..., H, W, C].
@@ -25,7 +25,7 @@ def normalize(
     Returns:
       float32.
     """
-    # A row of the whole width: an operand of 3 values is read three times
+    # Broadcast to a full row: an operand with 3 values is read three times
     # slower on CPU than one that fills the cache lines.
     shape = [images.shape[-2] or 1, images.shape[-1]]
     scale = np.broadcast_to(1 / (255 * np.asarray(std)), shape)
@@ -35,7 +35,7 @@ def normalize(
 
 
 def random_crop(images: tf.Tensor, pad: int, seed: tf.Tensor) -> tf.Tensor:
-    """Pads with black and cuts a window of the old size out, one an image.
+    """Pads each image with black and crops a window of the original size.
 
     Args:
       images: [N, H, W, C].
@@ -55,23 +55,23 @@ def random_crop(images: tf.Tensor, pad: int, seed: tf.Tensor) -> tf.Tensor:
 
 
 def random_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirrors half of the images [N, H, W, C], left to right."""
+    """Flips half of the images [N, H, W, C] horizontally."""
     draw = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed)
     return tf.where(draw < 0.5, tf.reverse(images, [2]), images)
 
 
 def random_flip_one(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirrors an image [H, W, C] or not, by a fair coin."""
+    """Flips an image [H, W, C] horizontally with probability 1/2."""
     draw = tf.random.stateless_uniform([], seed)
-    # Not image[:, ::-1], which takes four times as long.
+    # Not image[:, ::-1], which is four times slower.
     return tf.cond(draw < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
 
 
 def inception_window(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A random part of an image, as in arXiv:1409.4842.
+    """Draws a random part of an image, as in arXiv:1409.4842.
 
-    8 to 100 % of the area at 3/4 to 4/3 its aspect; the whole image where
-    ten attempts find no such part.
+    It has 8 to 100 % of the area and 3/4 to 4/3 of the aspect ratio, or is the
+    whole image if ten attempts fail.
 
     Args:
       shape: of the image, [3].
@@ -94,21 +94,21 @@ def inception_window(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def center_window(shape: tf.Tensor, size: int) -> tf.Tensor:
-    """The central square of size / (size + 32) of the shorter side.
+    """Returns the central square, size / (size + 32) of the shorter side.
 
-    The rule of the public EfficientNet code; at 224 it is ResNet's 87.5 %,
-    and smaller sizes keep that: the rule was made for none of them.
+    This is the rule of the public EfficientNet code. At 224 it equals ResNet's
+    87.5 %, which is also used for smaller sizes.
 
     Args:
       shape: of the image, [3].
-      size: what the part is resized to, in pixels.
+      size: size in pixels to which the part is resized.
 
     Returns:
       Top, left, height and width, [4].
     """
-    # In whole numbers: 7/8 of 8 pixels is 7, not a rounded 6.99.
+    # In integers: 7/8 of 8 pixels is 7, not a truncated 6.99.
     shorter = tf.reduce_min(shape[:2])
-    # An image one pixel high has a part, too.
+    # At least one pixel, also for an image that is one pixel high.
     size = max(size, _CROP_SIZE)
     side = tf.maximum(shorter * size // (size + _CROP_PADDING), 1)
     begin = (shape[:2] - side) // 2
@@ -116,9 +116,9 @@ def center_window(shape: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def resize(image: tf.Tensor, size: int) -> tf.Tensor:
-    """[H, W, C] to [size, size, C], bicubic."""
+    """Resizes [H, W, C] to [size, size, C], bicubic."""
     image = tf.image.resize(image, [size, size], "bicubic")
-    # Half a level more, for the cast cuts off; one pass where saturate_cast
+    # Adding 0.5 makes the cast round. This is one pass, whereas saturate_cast
     # and clip_by_value make two.
     image = tf.raw_ops.ClipByValue(
         t=image + 0.5, clip_value_min=0.0, clip_value_max=255.0

@@ -12,23 +12,23 @@ from classification import logs
 from classification.logs import Log
 from evonorm_tf import plots
 
-_POINTS = 60  # of a training curve: more is noise at the width of a page
+_POINTS = 60  # of a training curve: more would look like noise
 
 
 def figure(runs: list[Log]) -> Figure:
-    """Training loss and accuracy against images seen, a column a batch.
+    """Plots training loss and accuracy against images seen, by batch.
 
     Args:
-      runs: as `logs.find` returns them.
+      runs: from `logs.find`.
 
     Raises:
-      ValueError: no run has got to its first line.
+      ValueError: if no run has recorded anything yet.
     """
     open_ended = [run for run in runs if not run.finished]
     waiting = ", ".join(run.progress for run in runs)
     runs = [run for run in runs if run.train]
     if not runs:
-        raise ValueError(f"No run has a line yet. Received: {waiting}")
+        raise ValueError(f"No run has recorded anything. Received: {waiting}")
     batches = sorted({run.per_worker for run in runs}, reverse=True)
     note = f"{logs.about(runs)}; {logs.mean_of(runs)}"
     if open_ended:
@@ -59,7 +59,7 @@ def figure(runs: list[Log]) -> Figure:
 
 
 def _panel(axes: Axes, runs: list[Log], value: str, scale: float) -> None:
-    """Training curves of one value: mean of the seeds, and their range."""
+    """Plots training curves: mean and range of the seeds."""
     plots.plain(axes)
     for (layer,), group in logs.by(runs, "layer").items():
         style = plots.style(layer)
@@ -86,7 +86,7 @@ def _panel(axes: Axes, runs: list[Log], value: str, scale: float) -> None:
 
 
 def _validation(axes: Axes, runs: list[Log]) -> None:
-    """Validation points with the range of the seeds."""
+    """Plots validation points with the range of the seeds."""
     layers = plots.in_order({run.layer for run in runs})
     longest = max(run.steps * run.batch for run in runs)
     for index, layer in enumerate(layers):
@@ -101,7 +101,7 @@ def _validation(axes: Axes, runs: list[Log]) -> None:
                 for run in group
             ]
         )
-        # Set apart a little: the layers are evaluated at the same steps.
+        # Slightly offset, as the layers are evaluated at the same steps.
         shift = 0.022 * longest * (index + 1)
         x = [images + shift for images in at]
         y = [statistics.fmean(row) for row in rows]
@@ -111,10 +111,10 @@ def _validation(axes: Axes, runs: list[Log]) -> None:
 
 
 def curve(run: Log, value: str) -> dict[int, float]:
-    """A run's training value by images seen, at most `_POINTS` of them.
+    """Returns a run's training value by images seen, at most `_POINTS`.
 
-    The run's whole length is cut into parts, and the lines of a part make
-    one point, so that seeds, finished or not, have theirs at equal places.
+    The whole length of the run is divided into parts, each of which becomes one
+    point, so that all seeds, finished or not, have points at the same places.
 
     Args:
       run: the run.
@@ -136,14 +136,14 @@ def curve(run: Log, value: str) -> dict[int, float]:
 def together(
     curves: list[dict[int, float]],
 ) -> tuple[list[int], list[list[float]]]:
-    """The images seen that any curve has, and what the curves have there."""
+    """Returns all numbers of images in any curve, and the values there."""
     at = sorted({images for points in curves for images in points})
     rows = [[c[images] for c in curves if images in c] for images in at]
     return at, rows
 
 
 def _label(grid: Any, tall: bool, split: str) -> None:
-    """Axis names: on the outer panels, or on both where there are two."""
+    """Labels the outer axes, or both if there are two."""
     for axes in grid[-1] if tall else grid[:, 0]:
         axes.set_xlabel("images seen")
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
@@ -162,7 +162,7 @@ def _label(grid: Any, tall: bool, split: str) -> None:
 
 
 def _short(images: float, _: int) -> str:
-    """50k, 1.2M"""
+    """Formats a number of images, such as 50k or 1.2M."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if abs(images) >= size:
             return f"{images / size:g}{unit}"
@@ -170,7 +170,7 @@ def _short(images: float, _: int) -> str:
 
 
 def _legend(new: Figure, layers: list[str]) -> None:
-    """All layers under the panels, where no data are."""
+    """Draws the legend of all layers below the panels."""
     handles = [
         Line2D([], [], color=style.colour, marker=style.marker, label=layer)
         for layer, style in ((layer, plots.style(layer)) for layer in layers)

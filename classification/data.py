@@ -1,8 +1,8 @@
-"""Data sets of classification, from the command line.
+"""Commands for the datasets of classification.
 
     python -m classification.data check --dataset=cifar10 --tfds_data_dir=DIR
 
-looks at a data set before training.
+checks a dataset before training.
 """
 
 from classification import inspect_dataset

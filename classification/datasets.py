@@ -1,10 +1,10 @@
-"""Data sets: TFDS ones by name, TFRecords, folders of images, and digits.
+"""Datasets: TFDS datasets by name, TFRecords, folders of images, and digits.
 
-A small set whose images share one size is decoded once and held in memory
-(`Memory`); any other is read as it is trained on, each JPEG decoded once and
-only where it is cropped (`Files`). Both give the same thing: batch k of a
-run is a pure function of (seed, k), wherever the run was started and on
-however many hosts.
+A small dataset whose images have one size is decoded once and kept in memory
+(`Memory`). Others are read during training, and each JPEG is decoded once and
+only where it is cropped (`Files`). Both give the same result: batch k of a run
+is a function of (seed, k), wherever the run was started and on any number of
+hosts.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ _SIZE = 224
 
 
 def open_source(config: Data, num_classes: int) -> Source:
-    """Opens a data set.
+    """Opens a dataset.
 
     Args:
-      config: names it.
-      num_classes: classes that the model tells apart.
+      config: defines it.
+      num_classes: number of classes of the model.
 
     Raises:
-      ValueError: no such data, a setting that cannot be, or a label outside
-        the classes.
+      ValueError: if the data do not exist, a setting is invalid, or a label is
+        outside the classes.
     """
     validate(config)
     openers = {
@@ -47,7 +47,7 @@ def open_source(config: Data, num_classes: int) -> Source:
     source = openers.get(config.dataset, _tfds)(config)
     if not source.examples:
         raise ValueError(
-            "There is not one example in the split. Received: "
+            "The split has no examples. Received: "
             f"dataset={config.dataset!r}, split={config.split!r}"
         )
     largest = source.classes - 1
@@ -66,7 +66,7 @@ def open_source(config: Data, num_classes: int) -> Source:
         )
     if config.randaugment_layers and source.shape[-1] != 3:
         raise ValueError(
-            "RandAugment works on colour images. Set randaugment_layers=0. "
+            "RandAugment needs colour images. Set randaugment_layers=0. "
             f"Received: dataset={config.dataset!r}, "
             f"channels={source.shape[-1]}"
         )
@@ -80,21 +80,21 @@ def inputs(
     start_step: int = 0,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """Batches of (images, {"label": [N], "weight": [N]}).
+    """Returns batches of (images, {"label": [N], "weight": [N]}).
 
-    With MixUp or CutMix also "target" [N, classes], the mixed labels. Both
-    mix inside one replica's batch.
+    With MixUp or CutMix they also have "target" [N, classes], the mixed labels.
+    Both mix images within one replica's batch.
 
-    Training goes on for ever from `start_step`; evaluation is one pass, its
-    last batch filled up with examples of weight 0, so that every replica
-    always has a whole one.
+    Training batches start at `start_step` and never end. Evaluation is one
+    pass, whose last batch is padded with examples of weight 0, so that every
+    replica always has a full batch.
 
     Args:
-      source: the opened data set.
+      source: the opened dataset.
       config: how to read it.
-      start_step: the global step that training goes on from.
-      context: which of several input pipelines this is. Each reads its own
-        share, and the batch does not depend on how many there are.
+      start_step: the global step from which training resumes.
+      context: identifies one of several input pipelines. Each reads its own
+        share, and the batch does not depend on their number.
     """
     loading = {
         "context": context,
@@ -109,7 +109,7 @@ def inputs(
 
 
 def _finish(source, config, numbers, images, labels):
-    """Normalises a batch, says which examples count, mixes them."""
+    """Normalizes a batch, sets weights, and mixes images."""
     counts = numbers < source.examples
     if config.is_training:
         counts = tf.ones_like(counts)
@@ -129,7 +129,7 @@ def _finish(source, config, numbers, images, labels):
 
 
 def validate(config: Data) -> None:
-    """Raises ValueError for settings that cannot be."""
+    """Raises ValueError for invalid settings."""
     choices = (("augmentation", AUGMENTATIONS), ("augmenter", AUGMENTERS))
     for name, known in choices:
         value = getattr(config, name)
@@ -156,17 +156,17 @@ def validate(config: Data) -> None:
             )
     if config.path and config.dataset not in ("tfrecords", "folder"):
         raise ValueError(
-            "path is read by the data sets tfrecords and folder alone. Set "
-            "dataset to one of them, or leave path out. Received: "
+            "Only the datasets tfrecords and folder have a path. Set dataset "
+            "to one of them, or omit path. Received: "
             f"dataset={config.dataset!r}, path={config.path!r}"
         )
 
 
 def located_as(validation: Data, training: Data) -> Data:
-    """Validation settings, with where the data lie from the training ones.
+    """Returns validation settings, with the location of the training data.
 
     Raises:
-      ValueError: both would read the same files.
+      ValueError: if both would read the same files.
     """
     changes = {}
     if not validation.tfds_data_dir:
@@ -174,8 +174,8 @@ def located_as(validation: Data, training: Data) -> Data:
     if validation.dataset == training.dataset and not validation.path:
         if training.path and "{split}" not in training.path:
             raise ValueError(
-                "Validation data need a path of their own, or {split} in "
-                "that of the training data: DIR/{split}-*. Received: "
+                "Validation data need their own path, or {split} in that of "
+                "the training data: DIR/{split}-*. Received: "
                 f"task.train_data.path={training.path!r}"
             )
         changes["path"] = training.path
@@ -185,14 +185,14 @@ def located_as(validation: Data, training: Data) -> Data:
 def require_alike(
     training: tuple[Data, Source], validation: tuple[Data, Source]
 ) -> None:
-    """Refuses a validation set that the training says nothing about.
+    """Rejects a validation set that differs in kind from the training set.
 
     Args:
-      training: settings, and what they open.
+      training: settings, and the opened dataset.
       validation: likewise.
 
     Raises:
-      ValueError: other classes, or images that are read otherwise.
+      ValueError: if the classes differ or images are read differently.
     """
     (train, trained), (test, tested) = training, validation
     for key in ("image_size", "mean", "std", "label_offset"):
@@ -201,10 +201,10 @@ def require_alike(
             raise _unlike(key, one, other)
     sets = [part.dataset.split(":")[0] for part in (train, test)]
     names = trained.class_names, tested.class_names
-    # Sets of other names may have the same classes, if they say so.
+    # Datasets with other names may have the same classes, if they list them.
     if names[0] != names[1] or (sets[0] != sets[1] and not names[0]):
         differ = sorted({*names[0]} ^ {*names[1]})[:5]
-        what = f", class names in one alone: {', '.join(differ)}"
+        what = f", class names in only one: {', '.join(differ)}"
         keys = ("dataset", "path", "split")
         raise _unlike(
             "the dataset (and, of a folder, the classes)",
@@ -217,7 +217,7 @@ def require_alike(
 
 def _unlike(key: str, one: object, other: object, more: str = "") -> ValueError:
     return ValueError(
-        f"Training and validation must agree in {key}: set both "
+        f"Training and validation must have the same {key}: set both "
         "task.train_data and task.validation_data. Received: "
         f"train_data: {one}, validation_data: {other}{more}"
     )
@@ -252,29 +252,29 @@ def _location(config: Data, example: str) -> str:
 
 
 def _tfrecords(config: Data) -> Source:
-    """TFRecords in the standard ImageNet layout."""
+    """Opens TFRecords in the standard ImageNet layout."""
     pattern = _location(config, "DIR/{split}-*")
     found = files.match(pattern)
     if not found:
         raise ValueError(
-            "No file matches the pattern. Received: "
+            "No files match the pattern. Received: "
             f"path={config.path!r}, split={config.split!r}: {pattern}"
         )
     counts = records.counts(found)
     if config.examples and config.examples != sum(counts):
         raise ValueError(
-            f"The {len(found)} files hold {sum(counts):,} records. Give that "
-            "many as examples, or 0, or the files that are missing. "
+            f"The {len(found)} files contain {sum(counts):,} records. Set "
+            "examples to this number or to 0, or add the missing files. "
             f"Received: examples={config.examples}, {pattern}"
         )
     shards = map(readers.Shard, found, counts)
     reader = readers.Shards(tuple(shards), _parser(config.label_offset))
-    # How many classes there are, such files do not say.
+    # Such files do not store the number of classes.
     return Files(reader, 0, config.image_size or _SIZE)
 
 
 def _folder(config: Data) -> Source:
-    """A folder of one folder for each class, in alphabetical order."""
+    """Opens a folder with one folder per class, in alphabetical order."""
     root = _location(config, "DIR/{split}")
     found = folders.classes(root)
     reader = readers.Listed(
@@ -290,7 +290,7 @@ def _folder(config: Data) -> Source:
 
 
 def _tfds(config: Data) -> Source:
-    """A TFDS data set, in memory if it is small and of one image size."""
+    """Opens a TFDS dataset, in memory if it is small and of one size."""
     return sources.open_tfds(
         config.dataset,
         config.split,
@@ -301,7 +301,7 @@ def _tfds(config: Data) -> Source:
 
 
 def _parser(label_offset: int) -> readers.Parse:
-    """Of the standard layout: image/encoded and image/class/label."""
+    """Returns a parser of image/encoded and image/class/label."""
     features = {
         "image/encoded": tf.io.FixedLenFeature([], tf.string),
         "image/class/label": tf.io.FixedLenFeature([], tf.int64),

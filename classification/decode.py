@@ -1,6 +1,6 @@
-"""How an example is decoded and augmented, from a file or from memory.
+"""Decodes and augments examples, from files or memory.
 
-Whatever is drawn is a function of the seed and of the example's number in the
+All random numbers are functions of the seed and of the example's number in the
 run.
 """
 
@@ -15,16 +15,16 @@ from training.images import decoding, readers
 from training.images.sources import Files, Memory, Source
 
 _ADVICE = (
-    "Fix or remove it; `python -m classification.data check` finds all such."
+    "Fix or remove it; `python -m classification.data check` finds all of them."
 )
 _SETTINGS = "task.model.num_classes or label_offset"
 Decode = Callable[..., tuple[tf.Tensor, ...]]
 
 
 def decoder(source: Source, config: Data) -> Decode:
-    """f(number, record) to (number, image [H, W, C] uint8, label int32).
+    """Returns f(number, record) to (number, image [H, W, C] uint8, label).
 
-    Of images in memory it takes a whole batch at once.
+    For images in memory it takes a whole batch at once.
     """
     if isinstance(source, Memory):
         return _from_memory(source, config)
@@ -82,7 +82,7 @@ def _random_part(encoded, name, size, config, number):
 
 
 def pad_crop_flip(images: tf.Tensor, kind: str, seed: tf.Tensor) -> tf.Tensor:
-    """CIFAR's augmentation: 4 pixels of padding on 32, the same share else.
+    """Applies CIFAR's augmentation: padding of 4 pixels on 32, in proportion.
 
     Args:
       images: [N, H, W, C].
@@ -105,7 +105,7 @@ def _rand_augment(
         image,
         config.randaugment_layers,
         config.randaugment_magnitude,
-        # Other draws than those of the crop, which has the seed itself.
+        # A different seed than that of the crop.
         tf.random.experimental.stateless_fold_in(seed, 1),
         garden.OPERATIONS if config.augmenter == "official" else None,
     )

@@ -1,13 +1,14 @@
-"""The paper's batch-size figure in small: `python -m classification.demo`.
+"""A small version of the paper's batch-size figure.
 
-Trains one small ResNet on the 1,797 8x8 digits inside scikit-learn with each
-of four layers, at batch 64 and at batch 4, from two seeds, two runs at a time:
-a few minutes on two CPU cores. Digits, not ImageNet: it shows that the layers
-train and how, not what the paper's tables say. Every run is that of
-`classification.train`; the rate scales linearly with the batch and nothing is
-tuned for one layer.
+    python -m classification.demo
 
-The same command resumes a demo that was stopped.
+Trains a small ResNet on the 1,797 8x8 digits of scikit-learn with each of four
+layers, at batch 64 and batch 4, with two seeds, two runs at a time, in a few
+minutes on two CPU cores. It shows that the layers train and how, not the paper's
+results on ImageNet. Every run is one of `classification.train`; the rate scales
+linearly with the batch and nothing is tuned for a layer.
+
+Run the same command again to resume an interrupted demo.
 """
 
 import concurrent.futures
@@ -38,7 +39,7 @@ RESULT_FILE = "result.json"
 
 
 def grid() -> list[Run]:
-    """The runs, in the order of the report."""
+    """Returns the runs, in the order of the report."""
     return [
         Run(layer, batch, seed)
         for seed in SEEDS
@@ -48,7 +49,7 @@ def grid() -> list[Run]:
 
 
 def parameters(run: Run, epochs: float) -> config.Experiment:
-    """The experiment of one run: `digits_resnet` but for what differs."""
+    """Returns the experiment of one run, based on `digits_resnet`."""
     train_data = {"global_batch_size": run.batch, "seed": run.seed}
     changes = {
         "seed": run.seed,
@@ -63,23 +64,23 @@ def parameters(run: Run, epochs: float) -> config.Experiment:
 
 
 def _cost(run: Run) -> float:
-    """A run's share of the work, for the time left.
+    """Returns a run's share of the work, to estimate the time left.
 
-    Per image: a step's cost hardly depends on so small a batch, and tracing
-    and compiling cost as much as some 800 steps, 1/16 of the images of 10
-    epochs.
+    It is the same per image, because a step costs almost as much at small
+    batches, and tracing and compiling costs as much as about 800 steps, 1/16 of
+    the images of 10 epochs.
     """
     return 1 / run.batch + 1 / 16
 
 
 def accuracy(run: Run, root: str, epochs: float, display: Any) -> float:
-    """Test accuracy of a run in [0, 1]: recorded, resumed or made.
+    """Returns a run's test accuracy in [0, 1]; trains if necessary.
 
     Args:
-      run: which one.
-      root: where the runs go.
+      run: the run.
+      root: folder of the runs.
       epochs: passes over the training images.
-      display: a `progress.Display` of this run.
+      display: a `progress.Display` for this run.
     """
     folder = runs.Run(files.join(root, run.directory))
     params = parameters(run, epochs)
@@ -97,7 +98,7 @@ def accuracy(run: Run, root: str, epochs: float, display: Any) -> float:
         files.remove(folder.folder)
     found = folder.json(RESULT_FILE).get("accuracy")
     if found is None:
-        # Each model starts from the same names and an empty graph.
+        # Each model starts with the same names and an empty graph.
         tf_keras.backend.clear_session()
         result = driver.run(
             params, train.HEAD, "train_and_eval", folder.folder, display
@@ -108,7 +109,7 @@ def accuracy(run: Run, root: str, epochs: float, display: Any) -> float:
 
 
 class Update(NamedTuple):
-    """How far a run is: a `share` in [0, 1], and what it says of itself."""
+    """The progress of a run: a `share` in [0, 1], and a note."""
 
     run: Run
     share: float
@@ -116,7 +117,7 @@ class Update(NamedTuple):
 
 
 class _Part:
-    """One run's `progress.Display`, which tells the process of the bar."""
+    """The `progress.Display` of one run, which updates the bar's process."""
 
     live = False
 
@@ -130,20 +131,20 @@ class _Part:
         pass
 
     def say(self, text: str) -> None:
-        """The runs' own lines are in their `metrics.jsonl`."""
+        """Drops the runs' own lines, which are in their `metrics.jsonl`."""
 
     def update(self, share: float, note: str, seconds_left: float) -> None:
-        """As `progress.Display.update`."""
+        """Updates the bar; see `progress.Display.update`."""
         del seconds_left
         self._updates.put(Update(self._run, share, note))
 
 
 def _begin(updates: Any) -> None:
-    """Prepares a worker process."""
+    """Initializes a worker process."""
     global _updates
     _updates = updates
     training_flags.quiet_logs()
-    # Ctrl-C is for the process that started it, which then ends this one.
+    # The parent process handles Ctrl-C and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -157,7 +158,7 @@ class Bar:
     def __init__(self, display: progress.Display):
         self._display = display
         self._shares: dict[Run, float] = {}
-        # Recorded before, and no measure of how long the others take.
+        # Recorded earlier, so not a measure of the time of the others.
         self._recorded = 0.0
         self._began = time.monotonic()
 
@@ -177,7 +178,7 @@ class Bar:
         )
 
     def end(self, run: Run, result: float) -> None:
-        """Says what a run came to."""
+        """Prints the result of a run."""
         if run not in self._shares:
             self._recorded += _cost(run)
         self._shares[run] = 1.0
@@ -187,18 +188,17 @@ class Bar:
 def accuracies(
     root: str, epochs: float, display: progress.Display
 ) -> dict[Run, float]:
-    """Accuracies of all runs, made by WORKERS processes.
+    """Returns the accuracies of all runs, trained in WORKERS processes.
 
-    Tracing has one thread, and so small a network hardly more: one run alone
-    would leave a second core idle. What a run computes does not depend on the
-    runs beside it.
+    Tracing uses one thread, and such a small network hardly more, so a single
+    run would leave a second core idle. Results do not depend on other runs.
     """
     context, bar = multiprocessing.get_context("spawn"), Bar(display)
     updates = context.Queue()
     with concurrent.futures.ProcessPoolExecutor(
         WORKERS, context, _begin, (updates,)
     ) as pool:
-        # The longest first, so that all processes end at about one time.
+        # The longest first, so that all processes end at about the same time.
         waiting = {
             pool.submit(_work, run, root, epochs): run
             for run in sorted(grid(), key=_cost, reverse=True)
@@ -219,14 +219,14 @@ def accuracies(
 
 
 def _end(pool: concurrent.futures.ProcessPoolExecutor) -> None:
-    """Ends the runs at once; they resume from their last checkpoints."""
+    """Ends the runs immediately; they can resume from checkpoints."""
     for process in multiprocessing.active_children():
         process.terminate()
     pool.shutdown(cancel_futures=True)
 
 
 def main(_: list[str]) -> None:
-    """Makes the runs that are missing, then the report."""
+    """Runs what is missing, then writes the report."""
     training_flags.quiet_logs()
     began = time.monotonic()
     with progress.Display("demo") as display:
@@ -237,7 +237,7 @@ def main(_: list[str]) -> None:
             display.say("Stopped; the same command resumes.")
             sys.exit(130)
     seconds = time.monotonic() - began
-    # The test set alone: its size says how fine the accuracies are.
+    # Only the test set, whose size determines the resolution of accuracies.
     digits = parameters(grid()[0], FLAGS.epochs).task.validation_data
     examples = datasets.open_source(digits, num_classes=10).examples
     paths = report.write(FLAGS.model_dir, found, FLAGS.epochs, examples)
@@ -246,6 +246,6 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model_dir", "runs/demo", "Where the runs go.")
-    flags.DEFINE_float("epochs", EPOCHS, "Passes over the digits, each run.")
+    flags.DEFINE_string("model_dir", "runs/demo", "Folder of the runs.")
+    flags.DEFINE_float("epochs", EPOCHS, "Passes over the digits per run.")
     commands.run(main)

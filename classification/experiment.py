@@ -10,7 +10,7 @@ from training.schedule import Schedule
 
 
 def _nesterov() -> optimization.OptimizationConfig:
-    """SGD with Nesterov momentum 0.9; the rate comes from the schedule."""
+    """Returns SGD with Nesterov momentum 0.9; the schedule sets the rate."""
     sgd = {"momentum": 0.9, "nesterov": True}
     return optimization.OptimizationConfig(
         {"optimizer": {"type": "sgd", "sgd": sgd}}
@@ -20,7 +20,7 @@ def _nesterov() -> optimization.OptimizationConfig:
 def _experiment(
     model: Model, data: Data, test_split: str, schedule: Schedule
 ) -> config.Experiment:
-    """What the named experiments below have in common."""
+    """Returns what the experiments below have in common."""
     test = data.replace(split=test_split, is_training=False)
     return config.Experiment(
         task=Task(
@@ -61,7 +61,7 @@ def cifar10_resnet() -> config.Experiment:
     """ResNet-20 on CIFAR-10, section 4.2 of arXiv:1512.03385."""
     data = Data(dataset="cifar10", global_batch_size=128)
     model = Model(network="resnet20_cifar", num_classes=10)
-    # 16 to 64 channels: 32 groups would be single channels.
+    # 16 to 64 channels: 32 groups would be mostly single channels.
     model.norm_act.groups = 8
     schedule = Schedule(epochs=180, base_learning_rate=0.1, base_batch_size=128)
     return _experiment(model, data, "test", schedule)
@@ -71,7 +71,7 @@ def cifar10_resnet() -> config.Experiment:
 def imagenet() -> config.Experiment:
     """ResNet-50, section 6 of the paper's recipe: 90 epochs at batch 1024.
 
-    Every ImageNet recipe in `configs/classification` starts from this.
+    All ImageNet recipes in `configs/classification` start from this.
     """
     data = Data(dataset="imagenet2012", global_batch_size=1024, image_size=None)
     schedule = Schedule(decay="stepwise", validation_epochs=1.0)
@@ -79,13 +79,13 @@ def imagenet() -> config.Experiment:
 
 
 def fill_in(params: settings.Task) -> None:
-    """Puts the network's own settings where the config leaves them to it.
+    """Fills in the network's own settings where the config does not set them.
 
     Args:
       params: the task's config, changed in place.
 
     Raises:
-      ValueError: an unknown network.
+      ValueError: if the network is unknown.
     """
     network = nets.get(params.model.network)
     if params.model.dropout is None:

@@ -1,10 +1,10 @@
 """The Model Garden's RandAugment, MixUp and CutMix: augmenter "official".
 
-For comparison, and not the default (`python -m benchmarks.input` has the
-speeds). Its RandAugment mirrors the image into uncovered pixels and its
-Contrast works on each channel alone, unlike Pillow's. Its CutMix labels an
-image by the box before that is cut off at the border, of a width taken from
-the image's height: the label's share is not that of the pixels.
+For comparison; not the default (`python -m benchmarks.input` measures the
+speed). Its RandAugment mirrors the image into uncovered pixels, and its
+Contrast works on each channel separately, unlike Pillow's. Its CutMix computes
+the label from the box before it is clipped at the border, with a width taken
+from the image's height, so the label's share is not that of the pixels.
 """
 
 import functools
@@ -18,9 +18,9 @@ _SIGNED = {"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"}
 
 
 def _apply(name, image, magnitude, sign, place):
-    """One of the Model Garden's operations, with draws that are handed in."""
+    """Applies one of the Model Garden's operations with given draws."""
     if name == "Cutout":
-        # Theirs draws its place itself, from the global generator.
+        # The Model Garden's draws its position from the global generator.
         return randaugment.cutout(image, magnitude, sign, place)
     if name in _SIGNED:
         arguments = (sign * _strength(name, image, magnitude),)
@@ -54,7 +54,7 @@ def mix(
     mixup_alpha: float,
     cutmix_alpha: float,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `mixing.mix`, but drawn from TensorFlow's global generator."""
+    """Like `mixing.mix`, but with TensorFlow's global generator."""
     mixer = augment.MixupAndCutmix(
         classes, mixup_alpha, cutmix_alpha, label_smoothing=0.0
     )

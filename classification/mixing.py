@@ -1,10 +1,10 @@
 """MixUp (arXiv:1710.09412) and CutMix (arXiv:1905.04899), stateless.
 
-Both replace a part of an image by another image of the batch, its neighbour,
-and the same part of its label: MixUp a share of every pixel, CutMix a box.
-So one form serves both: a share, and a box that is the whole image for MixUp.
-The draws are made for each image, not once a batch as in the papers: with a
-few images a worker one draw would decide the whole step.
+Both replace a part of an image by its neighbor in the batch, and the same part
+of its label: MixUp a share of every pixel, CutMix a box. Both have the same
+form: a share, and a box that is the whole image for MixUp. The draws are made
+per image, not per batch as in the papers, because with few images per worker a
+single draw would determine the whole step.
 """
 
 import tensorflow as tf
@@ -18,14 +18,15 @@ def mix(
     cutmix_alpha: float,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mixes each image with the one before it, the first with the last.
+    """Mixes each image with the previous one, the first with the last.
 
     Args:
-      images: [N, H, W, C], float, of known shape; N at least 2.
+      images: [N, H, W, C], float, of static shape; N at least 2.
       labels: [N], integers.
-      classes: classes to tell apart.
+      classes: number of classes.
       mixup_alpha: of MixUp's Beta(alpha, alpha); 0 for no MixUp.
-      cutmix_alpha: likewise. With both, an image gets either by a fair coin.
+      cutmix_alpha: likewise. With both, each image gets either with
+        probability 1/2.
       seed: [2], integers.
 
     Returns:
@@ -33,20 +34,20 @@ def mix(
       the exact share of the pixels.
 
     Raises:
-      ValueError: a batch of one image, which has no other to mix with.
+      ValueError: if the batch has one image, which cannot be mixed.
     """
     count, height, width, channels = images.shape
     if count < 2:
         raise ValueError(
             "MixUp and CutMix mix images of one replica's batch, which must "
-            "hold 2 or more. Raise global_batch_size, or set mixup_alpha and "
-            f"cutmix_alpha to 0. Received: images a replica={count}"
+            "have at least 2. Increase global_batch_size, or set mixup_alpha "
+            f"and cutmix_alpha to 0. Received: images per replica={count}"
         )
     share, rows, columns = _draw(
         count, height, width, mixup_alpha, cutmix_alpha, seed
     )
-    # One row of pixels as one axis: a factor that stands for the channels
-    # would be read three times slower on CPU.
+    # Broadcast to a row of pixels: a factor with one value per channel is
+    # read three times slower on CPU.
     mask = rows[:, :, tf.newaxis] * tf.repeat(columns, channels, 1)[:, None]
     mask *= share[:, tf.newaxis, tf.newaxis]
     flat = tf.reshape(images, [count, height, width * channels])
@@ -66,9 +67,10 @@ def _draw(
     cutmix_alpha: float,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Share of the other image [N], its rows [N, H] and columns [N, W].
+    """Draws the share of the other image [N], its rows and columns.
 
-    MixUp: a share below 1 of all rows and columns. CutMix: all of some.
+    For MixUp, a share below 1 of all rows [N, H] and columns [N, W]; for
+    CutMix, all of some of them.
     """
     seeds = tf.random.experimental.stateless_split(seed, 4)
     share = tf.ones([count])
@@ -88,8 +90,8 @@ def _draw(
 
 
 def _beta(count: int, alpha: float, seed: tf.Tensor) -> tf.Tensor:
-    """[N] draws from Beta(alpha, alpha)."""
-    # In float32 both gammas can underflow to 0 where alpha is small.
+    """Returns [N] draws from Beta(alpha, alpha)."""
+    # In float32 both gammas can underflow to 0 if alpha is small.
     alphas = tf.constant(alpha, tf.float64)
     draws = tf.random.stateless_gamma(
         [2, count], seed, alphas, dtype=tf.float64
@@ -98,9 +100,9 @@ def _beta(count: int, alpha: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _span(size: int, share: tf.Tensor, center: tf.Tensor) -> tf.Tensor:
-    """1 in a part of `share` of the side around `center`, else 0: [N, size].
+    """Returns 1 in a part of `share` of the side around `center`, else 0.
 
-    Cut off at the border, as in the paper.
+    The result is [N, size]. The part is clipped at the border, as in the paper.
     """
     half = tf.cast(share * size, tf.int32) // 2
     middle = tf.cast(center * size, tf.int32)

@@ -4,9 +4,9 @@
     python -m classification.plot runs/cifar10 --output=batch_size.png \
         --kind=batch_size
 
-Each argument is a run's folder or one that holds many, however deep. Runs may
-differ in layer, batch and seed; in anything else they are refused. Seeds of
-one configuration make one line: their mean, and their range as a band or bar.
+Each argument is the folder of a run or of several runs, at any depth. Runs may
+differ in layer, batch and seed; other differences are an error. The seeds of a
+configuration make one line: their mean, with their range as a band or bar.
 """
 
 import statistics
@@ -20,19 +20,19 @@ from classification.logs import Log
 from evonorm_tf import plots
 
 KINDS = ("curves", "batch_size")
-# Accuracies in % of the seeds, by layer, then by images a worker.
+# Accuracies in % of the seeds, by layer, then by images per worker.
 Cells = dict[str, dict[int, tuple[float, ...]]]
 
 
 def draw(runs: list[Log], kind: str) -> Figure:
-    """The figure of some runs.
+    """Draws the figure of some runs.
 
     Args:
-      runs: as `logs.find` returns them.
+      runs: from `logs.find`.
       kind: one of `KINDS`.
 
     Raises:
-      ValueError: another kind, or no run that the figure can show.
+      ValueError: if the kind is unknown or no run can be shown.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}. Received: {kind=}")
@@ -42,13 +42,13 @@ def draw(runs: list[Log], kind: str) -> Figure:
 def batch_size_figure(
     cells: Cells, title: str, note: str, split: str = "test"
 ) -> Figure:
-    """Accuracy against images a worker, one line a layer, named at its end.
+    """Plots accuracy against images per worker, one labeled line per layer.
 
     Args:
       cells: accuracies in %.
-      title: what it shows.
-      note: of what, with the number of seeds.
-      split: the images that the accuracy is of.
+      title: title of the figure.
+      note: describes the data, with the number of seeds.
+      split: the images on which the accuracy was measured.
     """
     new = plots.figure(8.4, 4.6, title, note)
     axes = new.subplots()
@@ -58,7 +58,7 @@ def batch_size_figure(
     for index, layer in enumerate(layers):
         style = plots.style(layer)
         row = dict(sorted(cells[layer].items(), reverse=True))
-        # Set apart a little, so that the bars of equal values stay visible.
+        # Slightly offset, so that the bars of equal values stay visible.
         shift = 2 ** (-0.045 * (index - (len(layers) - 1) / 2))
         x = [batch * shift for batch in row]
         y = [statistics.fmean(values) for values in row.values()]
@@ -83,8 +83,8 @@ def _batch_sizes(runs: list[Log]) -> Figure:
     done = [run for run in runs if run.accuracy is not None]
     if not done:
         raise ValueError(
-            "No run has got to the evaluation after its last step, which "
-            "this figure shows; draw --kind=curves, or let them finish. "
+            "No run has reached the evaluation after its last step, which "
+            "this figure shows; use --kind=curves, or finish the runs. "
             f"Received: {', '.join(run.progress for run in runs)}"
         )
     cells: Cells = {}
@@ -94,13 +94,13 @@ def _batch_sizes(runs: list[Log]) -> Figure:
     note = f"{logs.about(done)}; {logs.mean_of(done)}"
     left_out = [run for run in runs if run.accuracy is None]
     if left_out:
-        note += f"; {len(left_out)} not evaluated at the end and left out"
+        note += f"; {len(left_out)} without a final evaluation omitted"
     split = done[0].settings["task.validation_data.split"]
     return batch_size_figure(cells, "Accuracy against batch size", note, split)
 
 
 def main(argv: list[str]) -> None:
-    """Reads the runs, draws, and says which runs are not finished."""
+    """Reads the runs, draws, and lists unfinished runs."""
     output = flags.FLAGS.output
     if not output.lower().endswith((".png", ".svg", ".pdf")):
         raise app.UsageError(
@@ -120,7 +120,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output", None, "The picture: .png, .svg or .pdf.")
+    flags.DEFINE_string("output", None, "Output file: .png, .svg or .pdf.")
     flags.DEFINE_enum("kind", "curves", KINDS, "What to draw.")
     flags.mark_flag_as_required("output")
     app.run(main)

@@ -1,22 +1,22 @@
 """RandAugment, arXiv:1909.13719, stateless.
 
-The 16 operations, their ranges and directions, and one magnitude for all, are
+The 16 operations, their ranges and directions, and the common magnitude are
 those of the authors' released code (tensorflow/tpu, models/official/
-efficientnet/autoaugment.py), whose Posterize and Solarize grow weaker as the
-magnitude grows. Four things are not:
+efficientnet/autoaugment.py), in which Posterize and Solarize become weaker with
+increasing magnitude. There are four differences:
 
-- a 17th choice, as likely as each of them, does nothing, as in the Model
-  Garden;
-- Contrast follows Pillow and mixes with the mean grey level; that code mixes
-  with the number of pixels over 256, white for an image of 256 x 256;
-- Translation and Cutout, there in pixels at 224, are shares of the side, so
-  that they mean the same at any size;
-- values are rounded as by Pillow; the Model Garden's differ by a level at most.
+- A 17th operation with the same probability does nothing, as in the Model
+  Garden.
+- Contrast follows Pillow and blends with the mean grey level; that code blends
+  with the number of pixels over 256, white for an image of 256 x 256.
+- Translation and Cutout, given there in pixels at 224, are fractions of the
+  side, so that they are equivalent at any size.
+- Values are rounded as by Pillow; the Model Garden's differ by at most 1.
 
-Uncovered pixels are grey, as there; the Model Garden mirrors the image into
-them.
+Uncovered pixels are grey, as in that code; the Model Garden mirrors the image
+into them.
 
-`classification.garden` has the Model Garden's operations under these draws.
+`classification.garden` has the Model Garden's operations with these draws.
 """
 
 import math
@@ -44,8 +44,8 @@ OPERATIONS = (
     "Cutout",
 )
 MAX_MAGNITUDE = 10.0
-TRANSLATE = 100 / 224  # Of the side, at the largest magnitude.
-CUTOUT = 40 / 224  # Half a square's side, likewise.
+TRANSLATE = 100 / 224  # Fraction of the side, at the largest magnitude.
+CUTOUT = 40 / 224  # Half of a square's side, likewise.
 _GREY = 128
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
@@ -60,15 +60,15 @@ def rand_augment(
     seed: tf.Tensor,
     operations: dict[str, Operation] | None = None,
 ) -> tf.Tensor:
-    """Applies `layers` random operations, one after the other.
+    """Applies `layers` random operations, one after another.
 
     Args:
-      image: [H, W, 3], uint8, of known shape.
-      layers: how many.
-      magnitude: 0 to 10, shared.
+      image: [H, W, 3], uint8, of static shape.
+      layers: number of operations.
+      magnitude: 0 to 10, the same for all.
       seed: [2], integers.
-      operations: by name; these when None. Each takes the image, the
-        magnitude, a sign (+1.0 or -1.0) and a place [2] in [0, 1).
+      operations: by name; None for those of this module. Each takes the image,
+        the magnitude, a sign (+1.0 or -1.0) and a place [2] in [0, 1).
     """
     known = operations or _OPERATIONS
     seeds = tf.random.experimental.stateless_split(seed, 3)
@@ -93,7 +93,7 @@ def rand_augment(
 
 
 def _lookup(image: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-    """Each value replaced by table[value], or table[channel, value]."""
+    """Replaces each value by table[value], or table[channel, value]."""
     height, width, channels = image.shape
     index = tf.cast(tf.reshape(image, [height, width * channels]), tf.int32)
     if table.shape.rank == 2:
@@ -107,7 +107,7 @@ def _levels() -> tf.Tensor:
 
 
 def _enhancement(magnitude: float) -> float:
-    """Factor of Color, Contrast, Brightness and Sharpness; 1 is identity."""
+    """Returns the factor of Color, Contrast, Brightness and Sharpness."""
     return magnitude / MAX_MAGNITUDE * 1.8 + 0.1
 
 
@@ -117,7 +117,7 @@ def _auto_contrast(image, magnitude, sign, place):
     high = tf.cast(tf.reduce_max(image, [0, 1]), tf.float32)[:, tf.newaxis]
     stretched = (_levels() - low) * (255 / tf.maximum(high - low, 1))
     table = tf.where(high > low, stretched, _levels())
-    # 1e-3: what is a whole number must not fall below it by rounding.
+    # 1e-3, because rounding must not reduce an integer.
     return _lookup(image, tf.saturate_cast(table + 1e-3, tf.uint8))
 
 
@@ -203,13 +203,13 @@ def _sharpness(image, magnitude, sign, place):
         "VALID",
     )[0]
     inside = tf.saturate_cast(inside, tf.uint8)
-    # The outermost pixels stay as they are, as in Pillow.
+    # The outermost pixels are unchanged, as in Pillow.
     rows = tf.concat([image[1:-1, :1], inside, image[1:-1, -1:]], axis=1)
     return tf.concat([image[:1], rows, image[-1:]], axis=0)
 
 
 def _warp(image: tf.Tensor, matrix: list) -> tf.Tensor:
-    """Pixel (x, y) is read at (a x + b y + c, d x + e y + f)."""
+    """Reads pixel (x, y) at (a x + b y + c, d x + e y + f)."""
     transform = tf.stack([tf.cast(m, tf.float32) for m in (*matrix, 0, 0)])
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=image[tf.newaxis],
@@ -257,7 +257,7 @@ def _translate_y(image, magnitude, sign, place):
 
 
 def cutout(image, magnitude, sign, place):
-    """A grey square around a place, cut off at the image's border."""
+    """Draws a grey square around a place, clipped at the border."""
     del sign
     edges = []
     for axis in range(2):

@@ -20,7 +20,7 @@ class Run:
 
     Attributes:
       layer: catalog name.
-      batch: images a step.
+      batch: images per step.
       seed: of weights, order and augmentation.
     """
 
@@ -30,7 +30,7 @@ class Run:
 
     @property
     def directory(self) -> str:
-        """Name of the run's directory."""
+        """Returns the name of the run's folder."""
         return f"{self.layer}-batch{self.batch}-seed{self.seed}"
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Cell:
 
     @property
     def mean(self) -> float:
-        """Mean over the seeds."""
+        """Returns the mean over the seeds."""
         return statistics.fmean(self.values)
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Cell:
 
 
 def cells(accuracies: dict[Run, float]) -> dict[str, dict[int, Cell]]:
-    """Cells by layer, then by batch size, the largest batch first."""
+    """Returns cells by layer, then by batch size, the largest batch first."""
     rows: dict[str, dict[int, Cell]] = {}
     for layer in dict.fromkeys(run.layer for run in accuracies):
         rows[layer] = {
@@ -79,7 +79,7 @@ def _values(
 
 
 def table(accuracies: dict[Run, float]) -> str:
-    """Test accuracy in %, mean and range over the seeds, as Markdown."""
+    """Tables the test accuracy in %, mean and range over the seeds."""
     batches = _batches(accuracies)
     heads = ["layer", *(f"batch {batch}" for batch in batches)]
     lines = [heads, ["---"] * len(heads)]
@@ -103,9 +103,9 @@ def write(
     """Writes report.md and report.png; returns their paths.
 
     Args:
-      root: the directory that they go to.
+      root: the output folder.
       accuracies: test accuracy of every run, in [0, 1].
-      epochs: passes over the training set, each run.
+      epochs: passes over the training set per run.
       examples: size of the test set.
     """
     page, picture = (files.join(root, f"report.{x}") for x in ("md", "png"))
@@ -118,17 +118,17 @@ def write(
     text = (
         f"# Batch size and layer, on digits\n\n{ABOUT}\n\n"
         f"Test accuracy in %. {what}, so differences of a few tenths are "
-        "noise. The learning rate scales linearly with the batch and nothing "
-        f"is tuned for one layer.\n\n{table(accuracies)}\n\n"
+        "noise. The learning rate scales linearly with the batch, and nothing "
+        f"is tuned for a layer.\n\n{table(accuracies)}\n\n"
         "![Accuracy against batch size](report.png)\n\n"
-        "Made by `python -m classification.demo`.\n"
+        "Written by `python -m classification.demo`.\n"
     )
     files.write(page, text)
     return page, picture
 
 
 def _figure(accuracies: dict[Run, float], note: str, path: str) -> None:
-    """The batch-size figure of these runs."""
+    """Draws the batch-size figure of these runs."""
     rows = {
         layer: {batch: cell.values for batch, cell in row.items()}
         for layer, row in cells(accuracies).items()

@@ -1,4 +1,4 @@
-"""The best of a search, trained by the classification head on a larger task.
+r"""Trains the best layers of a search on a larger task and ranks them.
 
     python -m classification.rerank --output=runs/search --top=3 \
         --experiment=cifar10_resnet
@@ -6,10 +6,10 @@
         --experiment=imagenet --head=--config_file=CONFIG
 
 The paper re-ranks its top ten on held-out ImageNet images (Section 4,
-arXiv:2004.02967). Here a share of the head's training images is held out for
-it: chosen on the test images, the best of ten would look better than it is.
-The head runs as a process of its own, one layer after the other, and resumes;
-runs that have ended are not repeated.
+arXiv:2004.02967). Here a part of the training images is held out for this: if
+it were chosen on the test images, the best of ten would look better than it is.
+Each layer is trained in a separate process, one after another, and can be
+resumed; finished runs are not repeated.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _FIELDS = ("id", "search", "accuracy", "command")
 
 
 class Ranking(NamedTuple):
-    """A layer's mean accuracy in the search, and the head's."""
+    """A layer's mean accuracy in the search, and in the re-ranking."""
 
     id: int
     search: float
@@ -48,20 +48,20 @@ def run(
     extra: Sequence[str] = (),
     held_out: int = 10,
 ) -> list[Ranking]:
-    """Trains every layer with the head; the best first.
+    """Trains every layer with the head; returns the best first.
 
     Args:
       layers: id, accuracy in the search, and file of every layer.
-      folder: what the runs and rerank.csv go to.
+      folder: folder of the runs and rerank.csv.
       experiment: of the head.
-      extra: further flags of the head, as `--debug`.
-      held_out: percent of the training images to rank by, the last ones; 0
-        ranks by the images that the head evaluates on. The digits, and so
-        `--debug`, have no other than those.
+      extra: further flags of the head, such as `--debug`.
+      held_out: percentage of the training images for the ranking, the last
+        ones; 0 to rank by the head's evaluation images. The digits, and
+        therefore `--debug`, have no others.
 
     Raises:
-      ValueError: held_out is no share.
-      RuntimeError: a run of the head failed.
+      ValueError: if held_out is not a valid percentage.
+      RuntimeError: if a run of the head failed.
     """
     extra = _holding_out(held_out, experiment, extra)
     path = files.join(folder, "rerank.csv")
@@ -72,7 +72,7 @@ def run(
             *(sys.executable, "-m", _HEAD, f"--experiment={experiment}"),
             *(f"--norm_act={file}", f"--model_dir={model_dir}", *extra),
         ]
-        # Without the interpreter: another environment runs the same thing.
+        # Without the interpreter: another environment can run the same.
         text = shlex.join(command[1:])
         if (number, text) in done:
             continue
@@ -81,7 +81,7 @@ def run(
         if code:
             raise RuntimeError(
                 f"The head failed with exit status {code} on layer {number}; "
-                "what it printed is above. What ended before is kept. "
+                "its output is above. Finished runs are kept. "
                 f"Received: experiment={experiment!r}"
             )
         accuracy = _accuracy(model_dir)
@@ -95,10 +95,10 @@ def run(
 def _holding_out(
     percent: int, experiment: str, flags: Sequence[str]
 ) -> list[str]:
-    """The head's flags, with a share of its training images held out."""
+    """Returns the head's flags, with some training images held out."""
     if not 0 <= percent < 100:
         raise ValueError(
-            "held_out is a percentage of the training images, 0 to 99. "
+            "held_out must be a percentage of the training images, 0 to 99. "
             f"Received: held_out={percent}"
         )
     if not percent or experiment.startswith("digits") or "--debug" in flags:
@@ -112,12 +112,12 @@ def _holding_out(
         f.removeprefix(_OVERRIDE) for f in flags if f.startswith(_OVERRIDE)
     ]
     others = [f for f in flags if not f.startswith(_OVERRIDE)]
-    # The flag counts once: the last one would win. Who names splits decides.
+    # The last flag would win; explicit splits take precedence.
     return [*others, _OVERRIDE + ",".join([splits, *given])]
 
 
 def _accuracy(model_dir: str) -> float:
-    """Validation accuracy after the last step that the run took."""
+    """Returns the validation accuracy after the last step of the run."""
     run = runs.Run(model_dir)
     found = run.metrics("eval")
     last = max((line["step"] for line in run.metrics()), default=0)
@@ -185,7 +185,7 @@ def _rerank(chosen: argparse.Namespace) -> None:
 
 
 def main(given: list[str] | None = None) -> int:
-    """Reranks by the flags; returns the exit status."""
+    """Ranks layers as the flags say; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m classification.rerank",
         description=__doc__,
@@ -198,24 +198,24 @@ def main(given: list[str] | None = None) -> int:
         "--top",
         type=command_line.count,
         default=10,
-        help="how many layers; the best of the search",
+        help="number of layers, the best of the search",
     )
     parser.add_argument(
-        "--experiment", default="cifar10_resnet", help="of the head"
+        "--experiment", default="cifar10_resnet", help="experiment of the head"
     )
     parser.add_argument(
         "--head",
         action="append",
         default=[],
         metavar="FLAG",
-        help="a further flag of the head; repeat it",
+        help="a further flag for the head; may be repeated",
     )
     parser.add_argument(
         "--held_out",
         type=int,
         default=10,
         metavar="PERCENT",
-        help="share of the training images to rank by",
+        help="percentage of the training images used for ranking",
     )
     parser.add_argument(
         "--debug", action="store_true", help="run the head with --debug"

@@ -1,4 +1,4 @@
-"""What a classification run is made of: its config classes."""
+"""The config classes of a classification run."""
 
 import dataclasses
 from dataclasses import field
@@ -19,13 +19,13 @@ class Model(hyperparams.Config):
 
     Attributes:
       network: one of `evonorm_tf.nets.names()`.
-      width: width multiplier.
-      max_depth: at most so many blocks a stage; 0 keeps them all.
-      num_classes: classes to tell apart.
-      dropout: rate before the last layer; None for the network's own.
-      stochastic_depth: share of the samples that skip the last block, less
-        linearly towards the first (arXiv:1603.09382); None for the
-        network's own.
+      width: multiplier of the channels.
+      max_depth: maximum number of blocks per stage; 0 for all.
+      num_classes: number of classes.
+      dropout: rate before the last layer; None for the network's default.
+      stochastic_depth: fraction of the samples that skip the last block,
+        decreasing linearly towards the first (arXiv:1603.09382); None for the
+        network's default.
       norm_act: the layer after (or before) every convolution.
     """
 
@@ -40,49 +40,50 @@ class Model(hyperparams.Config):
 
 @dataclasses.dataclass
 class Data(hyperparams.Config):
-    """A split of a data set, and how it is read.
+    """A split of a dataset, and how it is read.
 
     Attributes:
-      dataset: "digits" (inside scikit-learn), "jpeg_digits" (the same as
-        JPEG files of many sizes; of both, those below the model's
-        num_classes), "tfrecords" or "folder" (see `path`), or a TFDS name,
-        "cifar10" or with its version "cifar10:3.0.2".
-      split: in TFDS's notation, the newest version's; "train" or "test" for
-        digits; what stands for {split} in `path`.
-      path: of "tfrecords", a file pattern in the standard ImageNet layout,
-        DIR/{split}-*; of "folder", a folder of one folder a class,
-        DIR/{split}. Validation data without one takes that of the training
-        data, which must then hold {split}.
-      tfds_data_dir: the directory that holds <dataset>/<version>/;
-        ~/tensorflow_datasets when empty. Validation data without one takes
-        that of the training data.
+      dataset: "digits" (included in scikit-learn), "jpeg_digits" (the same as
+        JPEG files of varying sizes; of both, only digits below the model's
+        num_classes), "tfrecords" or "folder" (see `path`), or a TFDS name such
+        as "cifar10", optionally with its version, "cifar10:3.0.2".
+      split: in TFDS's notation, of the newest version by default; "train" or
+        "test" for digits; replaces {split} in `path`.
+      path: for "tfrecords", a file pattern in the standard ImageNet layout,
+        DIR/{split}-*; for "folder", a folder with one folder per class,
+        DIR/{split}. By default, validation data use the path of the training
+        data, which must then contain {split}.
+      tfds_data_dir: the directory that contains <dataset>/<version>/; if
+        empty, ~/tensorflow_datasets. By default, validation data use that of
+        the training data.
       label_offset: subtracted from the labels of "tfrecords": 1 for the
         classic ImageNet files, whose labels are 1 to 1000.
-      examples: how many records "tfrecords" must hold; another number is an
-        error. 0: any number.
-      global_batch_size: images a step, over all replicas.
-      is_training: shuffle, augment and repeat.
-      augmentation: "none", "crop" or "crop_flip". Images that are resized
-        are cropped to a random part of 8 to 100 %, others padded first.
-      randaugment_layers: RandAugment operations an image (arXiv:1909.13719);
-        0 switches it off. The paper says of its ResNets only that they used
-        RandAugment; 2 at magnitude 9 is arXiv:1909.13719's own ResNet-50.
-      randaugment_magnitude: of those operations, 0 to 10; above it stronger
-        still.
-      mixup_alpha: MixUp (arXiv:1710.09412) with Beta(alpha, alpha); 0 off.
-      cutmix_alpha: CutMix (arXiv:1905.04899) with Beta(alpha, alpha); 0 off.
-        With both on, each image gets one of the two, by a fair coin.
-      augmenter: whose RandAugment, MixUp and CutMix: "stateless" (ours) or
-        "official" (the Model Garden's; its MixUp and CutMix draw from a
-        global generator, so a resumed run differs from an unbroken one).
-      image_size: side in pixels to resize to; None is the network's own; 0
-        keeps a set whose images share one size as it is, and is 224 for
-        others.
-      mean: subtracted from the image in [0, 1], one value or one a channel.
-      std: divided by after that.
+      examples: required number of records of "tfrecords"; another number is an
+        error. 0 for any number.
+      global_batch_size: images per step, over all replicas.
+      is_training: whether to shuffle, augment and repeat.
+      augmentation: "none", "crop" or "crop_flip". Images that are resized are
+        cropped to a random part of 8 to 100 %; others are padded first.
+      randaugment_layers: number of RandAugment operations per image
+        (arXiv:1909.13719); 0 for none. For its ResNets, the paper only says
+        that they used RandAugment; 2 at magnitude 9 is the ResNet-50 of
+        arXiv:1909.13719.
+      randaugment_magnitude: of those operations, 0 to 10; larger values are
+        possible.
+      mixup_alpha: MixUp (arXiv:1710.09412) with Beta(alpha, alpha); 0 for none.
+      cutmix_alpha: CutMix (arXiv:1905.04899) with Beta(alpha, alpha); 0 for
+        none. With both, each image gets either with probability 1/2.
+      augmenter: implementation of RandAugment, MixUp and CutMix: "stateless"
+        (ours) or "official" (the Model Garden's; its MixUp and CutMix use a
+        global generator, so a resumed run differs from an uninterrupted one).
+      image_size: side in pixels to which images are resized; None for the
+        network's default; 0 keeps a dataset with images of one size, and is
+        224 for others.
+      mean: subtracted from the image in [0, 1], one value or one per channel.
+      std: divisor after that.
       seed: of order and augmentation.
-      shuffle_buffer_size: records, over all hosts, for TFRecords that are not
-        held in memory; other sets are shuffled whole.
+      shuffle_buffer_size: number of records, over all hosts, for TFRecords
+        that are not kept in memory; other datasets are shuffled as a whole.
     """
 
     dataset: str = ""
@@ -111,10 +112,10 @@ class Task(config_definitions.TaskConfig):
     """A classification task.
 
     Attributes:
-      weight_decay: L2: this times half the sum of squares of all that is
-        trained but what NormAct owns; see `task.decayed_weights`.
-      label_smoothing: share of a label spread evenly over all classes.
-      seed: of the weights' initial values.
+      weight_decay: L2: this times half the sum of squares of all trainable
+        weights except those of NormAct; see `task.decayed_weights`.
+      label_smoothing: fraction of a label that is spread over all classes.
+      seed: of the initial weights.
       schedule: length and learning rate.
     """
 

@@ -1,7 +1,7 @@
-"""A classifier's training step as a function of tensors; --preflight.
+"""A classifier's training step as a function of tensors, for --preflight.
 
-`preflight_module` is the step as it trains, without its data: what compiles,
-fits and costs does not depend on them.
+`preflight_module` is the training step without its data, which do not affect
+whether it compiles and fits and what it costs.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from classification import experiment, settings, task
 from evonorm_tf import nets, preflight
 from training import accumulation, config, preflights, schedule
 
-_EXAMPLES = 1_281_167  # The schedule's constants are no part of the cost.
+_EXAMPLES = 1_281_167  # The schedule's constants do not affect the cost.
 
 
 class _Task(task.Task):
-    """The task, where the network can do without its norm_act layers."""
+    """The task, with an option to omit the norm_act layers."""
 
     def __init__(self, params: settings.Task, bare: bool = False):
         super().__init__(params)
         self._bare = bare
 
     def norm_act(self) -> Any:
-        """As the task's, or a layer that does nothing."""
+        """Returns the task's layer, or a layer that does nothing."""
         if self._bare:
             return lambda **_: tf_keras.layers.Activation("linear")
         return super().norm_act()
@@ -35,18 +35,18 @@ class _Task(task.Task):
 def preflight_module(
     params: config.Experiment, layer: str | None, batch: int
 ) -> preflight.Module:
-    """The training step of one chip.
+    """Returns the training step of one chip.
 
     Args:
       params: the resolved experiment.
-      layer: catalog name; None for the network without its norm_act layers.
-      batch: examples a step on the chip.
+      layer: catalog name; None for the network without norm_act layers.
+      batch: examples per step on the chip.
     """
     params = params.replace()  # A copy.
     one = params.task
     one.model.norm_act.name = layer or one.model.norm_act.name
     experiment.fill_in(one)
-    # The data give the step its images' size and nothing else.
+    # The data only determine the size of the step's images.
     side = one.train_data.image_size or nets.get(one.model.network).image_size
     for data, split in (
         (one.train_data, "train"),
@@ -55,8 +55,8 @@ def preflight_module(
         data.dataset, data.split, data.path = "jpeg_digits", split, ""
         data.image_size = side
     made = _Task(one, bare=layer is None)
-    # The order of a module's text goes by the layers' names: equal programs
-    # are to be equal texts, whatever was built before.
+    # The order in a module depends on the layers' names, so these are reset:
+    # equal programs must have equal texts, whatever was built before.
     tf_keras.backend.reset_uids()
     step, _ = train_step(params, made, _EXAMPLES)
     images = tf.TensorSpec([batch, side, side, 3], tf.float32)
@@ -73,10 +73,10 @@ def preflight_module(
 def train_step(
     params: config.Experiment, made: task.Task, examples: int
 ) -> tuple[Callable[..., tf.Tensor], tf_keras.Model]:
-    """The step as the trainer takes it on one device.
+    """Returns the training step of the trainer on one device.
 
     Args:
-      params: the resolved experiment; its schedule is filled in.
+      params: the resolved experiment, with its schedule.
       made: its task.
       examples: size of the training set, for the schedule.
 
@@ -84,7 +84,7 @@ def train_step(
       f(images, labels, [mixed labels]) -> loss, and the model it trains.
 
     Raises:
-      ValueError: a batch that the micro-batches cannot share.
+      ValueError: if the micro-batches do not divide the batch.
     """
     batch = params.task.train_data.global_batch_size
     schedule.resolve(params.trainer, params.task.schedule, examples, batch)
@@ -103,7 +103,7 @@ def train_step(
     def step(images, labels, *targets):
         if images.shape[0] % parts:
             raise ValueError(
-                "The batch of a chip must divide into the micro-batches. "
+                "The batch per chip must be divisible by the micro-batches. "
                 f"Received: batch={images.shape[0]}, "
                 f"accumulation_steps={parts}"
             )

@@ -6,9 +6,9 @@ from training import report
 
 
 def _resolve(row: report.Row) -> Any:
-    """The config that a run of a row records, without its data."""
+    """Returns the config that a run of a row records, without its data."""
     from classification import (
-        experiment,  # It brings TensorFlow, which is slow.
+        experiment,  # Imports TensorFlow, which is slow.
     )
     from training import config, schedule
 

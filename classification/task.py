@@ -12,19 +12,19 @@ from evonorm_tf import legacy, nets
 from training import average, config, dropout_seed, runs, saved, schedule
 from training.images.sources import Files, Source
 
-# AutoGraph would rewrite every layer's source for control flow that none of
-# it has: a third of the time to the first step of a small network.
+# AutoGraph would convert the source of every layer, none of which has control
+# flow; this took a third of the time to the first step of a small network.
 _as_written = tf.autograph.experimental.do_not_convert
 
 
 def decayed_weights(model: tf_keras.Model) -> list[tf.Variable]:
-    """Trainable weights that weight decay applies to.
+    """Returns the trainable weights to which weight decay applies.
 
-    All but those that a NormAct layer owns (section 6 of the paper's
-    recipe: gamma, beta and v1 are not decayed); by ownership, for names
-    change with nesting. Biases, of the last layer and of
-    squeeze-and-excitation, are decayed: the public TPU recipes of ResNet,
-    MnasNet and EfficientNet leave out nothing but BatchNorm's weights.
+    These are all but those of NormAct layers (section 6 of the paper's recipe:
+    gamma, beta and v1 are not decayed), found by layer because names change
+    with nesting. Biases, of the last layer and of squeeze-and-excitation, are
+    decayed: the public TPU recipes of ResNet, MnasNet and EfficientNet exclude
+    only the weights of BatchNorm.
     """
     owned = {
         id(weight)
@@ -37,11 +37,11 @@ def decayed_weights(model: tf_keras.Model) -> list[tf.Variable]:
 
 @task_factory.register_task_cls(settings.Task)
 class Task(average.Averaging, base_task.Task):
-    """Classification with one integer label an image.
+    """Classification with one integer label per image.
 
     Attributes:
-      seed: of the weights' initial values.
-      start_step: global step that the training data go on from.
+      seed: of the initial weights.
+      start_step: global step from which training resumes.
     """
 
     def __init__(self, params: settings.Task, **others: Any):
@@ -52,7 +52,7 @@ class Task(average.Averaging, base_task.Task):
         self._sources: dict[bool, Source] = {}
 
     def source(self, training: bool) -> Source:
-        """The training or the validation set, opened once."""
+        """Returns the training or the validation set, opened once."""
         if training not in self._sources:
             params = self.task_config
             chosen = params.train_data if training else params.validation_data
@@ -63,22 +63,22 @@ class Task(average.Averaging, base_task.Task):
         return self._sources[training]
 
     def norm_act(self) -> Callable[..., Any]:
-        """What `build_model` puts at every site: makes one layer a call."""
+        """Returns the function that creates the norm_act layers."""
         return self.task_config.model.norm_act.bind(legacy)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the validation set; () where it does not say."""
+        """Returns those of the validation set; () if unknown."""
         return tuple(self.source(training=False).class_names)
 
     @property
     def resized(self) -> bool:
-        """Whether images are cut out of files of any size, and resized."""
+        """Returns whether images are cropped from files and resized."""
         return isinstance(self.source(training=False), Files)
 
     @_as_written
     def build_model(self) -> tf_keras.Model:
-        """[N, H, W, C] images to [N, num_classes] logits."""
+        """Builds the model, [N, H, W, C] images to [N, num_classes] logits."""
         params, layers = self.task_config.model, tf_keras.layers
         images = layers.Input(self.source(training=False).shape)
         with dropout_seed.seedable():
@@ -109,14 +109,14 @@ class Task(average.Averaging, base_task.Task):
         params: settings.Data,
         input_context: tf.distribute.InputContext | None = None,
     ) -> tf.data.Dataset:
-        """Batches of (images, {"label", "weight"}), from `start_step` on."""
+        """Returns batches of (images, {"label", "weight"})."""
         source = self.source(params.is_training)
         return datasets.inputs(source, params, self.start_step, input_context)
 
     def build_losses(
         self, labels: Any, model_outputs: tf.Tensor, aux_losses: Any = None
     ) -> tf.Tensor:
-        """Mean cross-entropy over the examples that count, and the decay."""
+        """Returns the mean weighted cross-entropy, plus the weight decay."""
         each = self._cross_entropy(labels, model_outputs)
         weight = labels["weight"]
         loss = tf.reduce_sum(each * weight) / tf.reduce_sum(weight)
@@ -125,7 +125,7 @@ class Task(average.Averaging, base_task.Task):
     def _cross_entropy(
         self, labels: dict[str, tf.Tensor], logits: tf.Tensor
     ) -> tf.Tensor:
-        """[N], against mixed labels where images were mixed."""
+        """Returns [N], against mixed labels if images were mixed."""
         smoothing = self.task_config.label_smoothing
         if not smoothing and "target" not in labels:
             return tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -141,7 +141,7 @@ class Task(average.Averaging, base_task.Task):
         )
 
     def build_metrics(self, training: bool = True) -> list[Any]:
-        """Accuracy, and for validation the cross-entropy as well."""
+        """Returns accuracy and, for validation, the cross-entropy."""
         metrics = [tf_keras.metrics.SparseCategoricalAccuracy("accuracy")]
         if not training:
             metrics.append(
@@ -154,7 +154,7 @@ class Task(average.Averaging, base_task.Task):
     def process_metrics(
         self, metrics: Any, labels: Any, model_outputs: Any, **_: Any
     ) -> None:
-        """Updates the metrics with the examples that count."""
+        """Updates the metrics with the weighted examples."""
         for metric in metrics:
             metric.update_state(
                 labels["label"], model_outputs, labels["weight"]
@@ -168,7 +168,7 @@ class Task(average.Averaging, base_task.Task):
         optimizer: Any,
         metrics: Any = None,
     ) -> dict[str, tf.Tensor]:
-        """One step, as the Model Garden takes it, with dropout seeded."""
+        """Runs one step of the Model Garden, with seeded dropout."""
         dropout_seed.seed(model, self.seed, optimizer.iterations)
         return super().train_step(inputs, model, optimizer, metrics)
 
@@ -176,10 +176,10 @@ class Task(average.Averaging, base_task.Task):
     def validation_step(
         self, inputs: Any, model: tf_keras.Model, metrics: Any = None
     ) -> dict[str, Any]:
-        """One batch of an evaluation.
+        """Runs one batch of an evaluation.
 
-        The trainer's own validation loss is a mean of batch means, wrong
-        when the last batch is partly filled: `cross_entropy` stands for it.
+        The trainer's own validation loss is a mean of batch means, which is
+        wrong if the last batch is padded; `cross_entropy` is the correct one.
         """
         images, labels = inputs
         logits = self.inference_step(images, model)
@@ -188,14 +188,14 @@ class Task(average.Averaging, base_task.Task):
 
 
 class _WithoutData(Task):
-    """The task of a recorded run: a model needs the images' shape alone."""
+    """The task of a recorded run; a model needs only the images' shape."""
 
     def __init__(self, params: settings.Task, shape: list[int]):
         super().__init__(params)
         self.shape = shape
 
     def source(self, training: bool) -> Any:
-        """Stands for either data set."""
+        """Takes the place of either dataset."""
         del training
         return self
 
@@ -210,7 +210,7 @@ def restore(
       checkpoint: "latest", "best" or the path of one, without .index.
 
     Raises:
-      ValueError: no run, no such checkpoint, or a run of an older version.
+      ValueError: if there is no run or checkpoint, or the run is too old.
     """
     return saved.restore(settings.Task(), _recorded, model_dir, checkpoint)
 
@@ -219,22 +219,22 @@ def _recorded(params: config.Experiment, run: runs.Run) -> Task:
     facts = run.facts()
     if "input_shape" not in facts:
         raise ValueError(
-            f"{runs.FACTS_FILE} is missing or does not say how large the "
-            "images are; start the run's command once more, which writes it "
-            f"anew. Received: model_dir={run.folder!r}"
+            f"{runs.FACTS_FILE} is missing or lacks the size of the images; "
+            "run the run's command again, which writes it. "
+            f"Received: model_dir={run.folder!r}"
         )
     return _WithoutData(params.task, facts["input_shape"])
 
 
 def prepare(params: config.Experiment) -> Task:
-    """Opens the data and fills the config in, for `driver.run`.
+    """Opens the data and completes the config, for `driver.run`.
 
     Args:
       params: the experiment's config, changed in place.
 
     Raises:
-      ValueError: data, network or schedule that cannot be; training and
-        validation data that do not belong together.
+      ValueError: if data, network or schedule are invalid, or training and
+        validation data do not match.
     """
     task = Task(params.task)
     train = params.task.train_data

@@ -1,4 +1,4 @@
-"""Trains a classifier.
+r"""Trains a classifier.
 
     python -m classification.train --experiment=cifar10_resnet \
         --norm_act=evonorm_s0 --model_dir=runs/cifar10-s0 \
@@ -9,10 +9,9 @@
     python -m classification.train --row=imagenet/r50/evonorm_s0 \
         --preflight=v5e:2x2
 
-A row of the paper's tables (`python -m configs.tables` lists them) stands
-for its experiment, recipe and layer. A run that was stopped goes on where it
-was, by the same command. --preflight compiles the step for a TPU that is not
-there.
+A row of the paper's tables (`python -m configs.tables` lists them) defines
+experiment, recipe and layer. Run the same command again to resume training from
+the last checkpoint. --preflight compiles the step for a TPU without having one.
 """
 
 import dataclasses
@@ -22,7 +21,7 @@ from classification.tables import TABLES
 from training import config, driver, flags, garden, runs
 from training.report import results
 
-_DEBUG_BATCH = 4  # images a replica and micro-batch
+_DEBUG_BATCH = 4  # images per replica and micro-batch
 _DEBUG_SIZE = 64  # pixels; five halvings leave 2x2
 
 
@@ -34,17 +33,17 @@ class Classification(garden.TaskHead):
     def prepare(
         self, params: config.Experiment, run: runs.Run | None = None
     ) -> task.Task:
-        """Opens the data, and turns epochs into steps in the config.
+        """Opens the data, and converts epochs to steps in the config.
 
         Raises:
-          ValueError: invalid data, network or schedule; training and
-            validation data that do not belong together.
+          ValueError: if data, network or schedule are invalid, or training and
+            validation data do not match.
         """
         del run
         return task.prepare(params)
 
     def data(self, params: config.Experiment, prepared: task.Task) -> list[str]:
-        """Counts and digests of both splits."""
+        """Returns counts and digests of both splits."""
         del params
         return [
             prepared.source(training).reader.identity()
@@ -52,7 +51,7 @@ class Classification(garden.TaskHead):
         ]
 
     def build(self, session: driver.Session) -> driver.Built:
-        """As for any task; the record names the tables' rows that it is."""
+        """Builds the task; the record names the rows that it belongs to."""
         built = super().build(session)
         rows = results.rows_of(
             runs.settings(session.params), session.about, TABLES.rows()
@@ -60,20 +59,20 @@ class Classification(garden.TaskHead):
         return dataclasses.replace(built, facts=built.facts | {"rows": rows})
 
     def shrink(self, params: config.Experiment, replicas: int = 1) -> str:
-        """Makes any experiment take seconds, without its data: --debug.
+        """Shrinks any experiment to seconds, without its data, for --debug.
 
-        One block per stage at a quarter of the width, two steps of four
-        images per replica and micro-batch, one batch of evaluation. The code
-        path stays that of the full run, but the images are scikit-learn's
-        digits: as JPEG files where the experiment reads files, in memory
-        where its images are small and of one size.
+        One block per stage at a quarter of the width, two steps of four images
+        per replica and micro-batch, one batch of evaluation. The code is that
+        of the full run, but the images are scikit-learn's digits: as JPEG files
+        if the experiment reads files, and in memory if its images are small and
+        of one size.
 
         Args:
           params: the experiment, changed in place.
-          replicas: how many share a step.
+          replicas: number of replicas per step.
 
         Returns:
-          What this did to the data, in one line for the screen.
+          A one-line description of the changes to the data.
         """
         params.task.model.max_depth = 1
         params.task.model.width *= 0.25

@@ -1,10 +1,10 @@
-"""Every row of every table of results: its command, the paper's number, ours.
+"""Lists all rows of the tables of results, with commands and numbers.
 
     python -m configs.tables imagenet/r50            # rows, with commands
     python -m configs.tables --results docs/runs --write docs/results.md
 
-The rows are in configs/HEAD/tables.yaml; `training.report` reads them. This
-command alone imports all heads, which register theirs.
+The rows are in configs/HEAD/tables.yaml; `training.report` reads them. Only
+this command imports all heads, which register their tables.
 """
 
 import argparse
@@ -32,23 +32,23 @@ def main(arguments: list[str] | None = None) -> None:
         description="Every row of the paper's tables: id, command, numbers.",
     )
     parser.add_argument(
-        "prefix", nargs="?", default="", help="only rows whose id starts so"
+        "prefix", nargs="?", default="", help="list only rows with this prefix"
     )
     parser.add_argument(
         "--results",
         nargs="+",
         metavar="RUNS",
-        help="folders of runs, however deep: fill in ours",
+        help="folders of runs, at any depth, whose results are filled in",
     )
     parser.add_argument(
-        "--write", metavar="FILE", help="write all tables as Markdown to FILE"
+        "--write", metavar="FILE", help="write all tables to FILE as Markdown"
     )
     given = parser.parse_args(arguments)
     if given.write and given.prefix:
-        parser.error("--write writes all tables; leave the prefix out")
+        parser.error("--write writes all tables; omit the prefix")
     if given.write and given.results is None:
         parser.error(
-            "--write without --results would write every row as not run; give "
+            "--write without --results would mark every row as not run; pass "
             f"the folders of the runs. Received: write={given.write!r}"
         )
     known, found = dict(ROWS), None
@@ -56,14 +56,14 @@ def main(arguments: list[str] | None = None) -> None:
         if given.results is not None:
             runs = results.read(given.results)
             found = results.sort(runs, ROWS)
-            # Of a table's recipe, with a layer that the table has not.
+            # Rows of a table's recipe with a layer outside the table.
             for row_id in found.by_row:
                 known.setdefault(row_id, find(row_id))
         chosen = [x for x in known.values() if x.id.startswith(given.prefix)]
         if not chosen:
             hint = did_you_mean(given.prefix, ROWS)
             raise ValueError(
-                f"No row's id starts so. {hint}"
+                f"No row's id has this prefix. {hint}"
                 f"Received: prefix={given.prefix!r}"
             )
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a detection run refuses before it builds anything."""
+"""Validates the settings of a detection run before anything is built."""
 
 import dataclasses
 import operator
@@ -7,16 +7,16 @@ from detection import ground_truth, parser, settings
 from training import config
 
 NORMALIZERS = ("rpn_batch_size", "model_garden")
-# Fields of the Model Garden's that are read here, the others not. Of a
-# training set, by `reading`, `parser` and the losses.
+# Fields of the Model Garden's configs that are used here: of a training set,
+# by `datasets`, `parser` and the losses.
 _TRAINING = {
     *("input_path", "num_examples", "global_batch_size", "dtype"),
     *("shuffle_buffer_size", "seed", "decoder", "parser"),
 }
-# And of an evaluation, which shuffles nothing: what it shares with training
-# is set for both.
+# And of an evaluation, which does not shuffle. Fields shared with training are
+# set for both.
 _EVALUATION = _TRAINING | {"num_objects"}
-# An evaluation's parser moves nothing and labels no anchors.
+# An evaluation's parser does not augment and labels no anchors.
 _EVALUATION_PARSER = {"max_num_instances", "mask_crop_size"}
 
 
@@ -24,7 +24,7 @@ def options(params: config.Experiment) -> None:
     """Checks the settings against each other.
 
     Raises:
-      ValueError: options that cannot be, or that nothing would read.
+      ValueError: if options are invalid or would have no effect.
     """
     task = params.task
     if task.rpn_score_normalizer not in NORMALIZERS:
@@ -34,24 +34,24 @@ def options(params: config.Experiment) -> None:
         )
     if task.train_data.parser.aug_type is not None:
         raise ValueError(
-            "aug_type moves the pixels and leaves boxes and masks where they "
-            "were. Use aug_rand_hflip, aug_scale_min and aug_scale_max. "
+            "aug_type would move the pixels but not boxes and masks. "
+            "Use aug_rand_hflip, aug_scale_min and aug_scale_max. "
             f"Received: aug_type={task.train_data.parser.aug_type}"
         )
     padded = ("use_approx_instance_metrics", "use_wod_metrics")
     if any(getattr(task, name) for name in padded):
         raise ValueError(
-            "Evaluation is by COCO's figures alone: the Model Garden's other "
-            "metrics would count the images that fill up the last batch. "
-            f"Leave {' and '.join(padded)} off. Received: "
+            "Only COCO's metrics are computed: the Model Garden's others "
+            "would count the images that pad the last batch. "
+            f"Turn {' and '.join(padded)} off. Received: "
             + ", ".join(f"{name}={getattr(task, name)}" for name in padded)
         )
     transfers = task.init_checkpoint_modules == "backbone"
     if bool(task.init_checkpoint) != transfers:
         raise ValueError(
-            "A run that starts from a classifier names it and takes its "
-            "backbone: give both task.init_checkpoint=RUN and "
-            "task.init_checkpoint_modules=backbone, or neither. Received: "
+            "To start from a classifier, set both "
+            "task.init_checkpoint=RUN and "
+            "task.init_checkpoint_modules=backbone. Received: "
             f"init_checkpoint={task.init_checkpoint!r}, "
             f"init_checkpoint_modules={task.init_checkpoint_modules!r}"
         )
@@ -61,7 +61,7 @@ def options(params: config.Experiment) -> None:
 
 
 def _refuse_unread(task: settings.Task) -> None:
-    """Settings of the Model Garden's that nothing here would read."""
+    """Rejects settings of the Model Garden that would have no effect."""
     usual = settings.Task()
     for key in _unread():
         value, default = (
@@ -69,14 +69,14 @@ def _refuse_unread(task: settings.Task) -> None:
         )
         if value != default:
             raise ValueError(
-                "Training and evaluation are on TFRecords as detection.data "
-                "writes them, and have no such choice; leave it at "
-                f"{default!r}. Received: task.{key}={value!r}"
+                "Training and evaluation read TFRecords written by "
+                "detection.data, for which this setting has no effect; keep it "
+                f"at {default!r}. Received: task.{key}={value!r}"
             )
 
 
 def _unread() -> list[str]:
-    """Keys below `task` of what no one reads."""
+    """Returns the keys below `task` that are not used."""
     data, parsed = (
         [field.name for field in dataclasses.fields(kind)]
         for kind in (settings.Data, type(settings.Data().parser))
@@ -96,17 +96,17 @@ def _unread() -> list[str]:
 
 
 def is_tpu(params: config.Experiment) -> bool:
-    """Whether the run is for a TPU."""
+    """Returns whether the run is for a TPU."""
     runtime = params.runtime
     return bool(runtime.tpu) or runtime.distribution_strategy == "tpu"
 
 
 def tpu_safe(model: settings.Model) -> None:
-    """Refuses what a TPU cannot run.
+    """Rejects what a TPU cannot run.
 
     Raises:
-      ValueError: the suppression of overlaps is the fused operation, which
-        exists on CPU and GPU alone.
+      ValueError: if non-maximum suppression is the fused operation, which
+        exists only on CPU and GPU.
     """
     chosen = {
         "roi_generator.use_batched_nms": model.roi_generator.use_batched_nms,
@@ -117,26 +117,26 @@ def tpu_safe(model: settings.Model) -> None:
     found = [name for name, on in chosen.items() if on]
     if found:
         raise ValueError(
-            "TPUs lack CombinedNonMaxSuppression. Leave use_batched_nms off "
-            "and detection_generator.nms_version at v2. Received: "
+            "TPUs have no CombinedNonMaxSuppression. Turn use_batched_nms off "
+            "and set detection_generator.nms_version to v2. Received: "
             f"{', '.join(found)}"
         )
 
 
 def annotations(task: settings.Task) -> ground_truth.GroundTruth:
-    """Checks that data are named and the classes cover their categories.
+    """Checks that data are set and the classes include their categories.
 
     Returns:
-      What an evaluation is scored against.
+      The ground truth of the evaluation.
 
     Raises:
-      ValueError: no data, annotations that are not COCO's, too few classes,
-        or annotations without masks for a model with masks.
+      ValueError: if there are no data, the annotations are not COCO's, there
+        are too few classes, or masks are missing for a model with masks.
     """
     paths = (task.train_data.input_path, task.validation_data.input_path)
     if not all(paths) or not task.annotation_file:
         raise ValueError(
-            "A run needs TFRecords and annotations to be scored against: set "
+            "A run needs TFRecords and annotations for scoring: set "
             "task.train_data.input_path, task.validation_data.input_path and "
             "task.annotation_file, or try it with --debug. Received: "
             f"train_data.input_path={paths[0]!r}, "

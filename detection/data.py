@@ -1,4 +1,4 @@
-"""Data sets of detection: conversion to records, and a look at them.
+"""Commands for the datasets of detection: conversion and checks.
 
 python -m detection.data convert --help
 python -m detection.data check --help

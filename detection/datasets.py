@@ -1,8 +1,8 @@
 """Batches from TFRecords: batch k is a function of (seed, k).
 
-So a run that was killed goes on with the examples, in the order and with the
-augmentation, that the unbroken run would have had, and on however many hosts.
-An evaluation's batches are filled to whole ones.
+A resumed run therefore sees the same examples, in the same order and with the
+same augmentation, as an uninterrupted run, on any number of hosts. The batches
+of an evaluation are padded to full ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from evonorm_tf import files
 from training.images import batches, readers, records
 from training.images.order import Order
 
-# The source_id of an image that only fills a batch.
+# The source_id of an image that only pads a batch.
 PADDING = -1
 
 
@@ -26,20 +26,20 @@ def training(
     start_step: int = 0,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """Batches of (images, labels), for ever.
+    """Returns batches of (images, labels), without end.
 
     Args:
-      model: whose anchors, sizes and classes.
-      data: where the records are, and how they are augmented; its own `seed`,
-        where it has one, stands before the run's.
+      model: defines anchors, sizes and classes.
+      data: defines records and augmentation; its own `seed`, if set, takes
+        precedence over the run's.
       seed: of the run.
-      start_step: the global step that training resumes from.
-      context: which of several input pipelines this is. Each reads its own
-        share, and the batch does not depend on how many there are.
+      start_step: the global step from which training resumes.
+      context: identifies one of several input pipelines. Each reads its own
+        share, and the batch does not depend on their number.
 
     Raises:
-      ValueError: no such files, none with an example in it, or another number
-        of examples than the settings say.
+      ValueError: if files or examples are missing, or their number differs from
+        the settings.
     """
     seed = seed if data.seed is None else data.seed
     parse = parser.build(model, data).parse_fn(is_training=True)
@@ -59,10 +59,10 @@ def evaluation(
     data: Data,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """Batches of (images, labels) of every image once, without its masks.
+    """Returns batches of (images, labels) of every image once, without masks.
 
-    What fills the last batches has the source_id `PADDING`. Args and errors
-    as of `training`.
+    Images that pad the last batches have the source_id `PADDING`. Arguments and
+    errors are those of `training`.
     """
     bare = model.replace(include_mask=False)
     parse = parser.build(bare, data).parse_fn(is_training=False)
@@ -81,24 +81,24 @@ def evaluation(
 
 
 def open_records(data: Data) -> readers.Shards:
-    """The records of a data set.
+    """Opens the records of a dataset.
 
     Raises:
-      ValueError: no such files, none with an example in it, or another number
-        of examples than the settings say.
+      ValueError: if files or examples are missing, or their number differs from
+        the settings.
     """
-    # Sorted: epochs shuffle places in this list, on whatever machine.
+    # Sorted, so that epochs shuffle the same list on any machine.
     found = sorted(find(data.input_path))
     counts = records.counts(found)
     if not sum(counts):
         raise ValueError(
-            "The files have no example. Received: "
+            "The files have no examples. Received: "
             f"input_path={data.input_path!r}"
         )
     if data.num_examples > 0 and data.num_examples != sum(counts):
         raise ValueError(
-            f"The records hold {sum(counts):,} images; convert them anew, or "
-            "correct num_examples and input_path. Received: "
+            f"The records contain {sum(counts):,} images; convert them again, "
+            "or correct num_examples and input_path. Received: "
             f"num_examples={data.num_examples}, "
             f"input_path={data.input_path!r}"
         )
@@ -108,13 +108,13 @@ def open_records(data: Data) -> readers.Shards:
 
 
 def find(input_path: str | Sequence[str]) -> list[str]:
-    """The files of an `input_path`: patterns, in a list or between commas.
+    """Returns the files of an `input_path`: a list of patterns, or with commas.
 
-    What is there under its whole name is taken for a list of nothing else, so
-    that a path may have commas.
+    If a file with the whole name exists, it is not split, so that paths may
+    contain commas.
 
     Raises:
-      ValueError: a pattern that matches nothing.
+      ValueError: if a pattern matches nothing.
     """
     given = [input_path] if isinstance(input_path, str) else input_path
     found = []
@@ -130,14 +130,14 @@ def find(input_path: str | Sequence[str]) -> list[str]:
 
 
 def _parts(given: str) -> list[str]:
-    """What stands between the commas, unless they belong to one path."""
+    """Splits at the commas that do not belong to a path."""
     if files.match(given):
         return [given]
     return [part.strip() for part in given.split(",") if part.strip()]
 
 
 def _decoder(model: Model, data: Data) -> Callable[..., dict]:
-    """f(serialized, name) to decoded tensors, class ids checked."""
+    """Returns f(serialized, name) to decoded tensors, with checked classes."""
     settings = data.decoder.simple_decoder
     decoder = example_decoder.Decoder(
         include_mask=model.include_mask,
@@ -159,7 +159,7 @@ def _decoder(model: Model, data: Data) -> Callable[..., dict]:
 def _require_classes(
     ids: tf.Tensor, num_classes: int, name: tf.Tensor
 ) -> tf.Operation | None:
-    """Such an id would train without a word, at a class loss of 0."""
+    """Rejects class ids that would silently train with a class loss of 0."""
     valid = (ids > 0) & (ids < num_classes)
     text = tf.strings.join(
         [

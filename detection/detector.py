@@ -1,4 +1,4 @@
-"""A detector as it is used: images in, boxes in their own pixels out."""
+"""A detector for use: images in, boxes in their own pixels out."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ Outputs = dict[str, tf.Tensor]
 
 
 class Detector:
-    """A network between an evaluation's preprocessing and its boxes.
+    """A network with the preprocessing and postprocessing of an evaluation.
 
-    Outputs of N images, padded to K detections each:
-      num_detections: [N], how many are none of the padding.
+    The outputs for N images, padded to K detections each, are
+      num_detections: [N], the number of detections without padding.
       detection_boxes: [N, K, 4], top, left, bottom, right, in pixels of the
-        image that was given; as in an evaluation they may reach past it,
-        where the network saw padding.
+        input image. As in an evaluation they may extend beyond it, where the
+        network saw padding.
       detection_classes: [N, K], category ids.
       detection_scores: [N, K].
-      detection_masks: [N, K, h, w], in [0, 1], of the box; with masks alone.
-      detection_outer_boxes: [N, K, 4], the larger boxes that the masks are
-        of, where outer_boxes_scale is above 1.
+      detection_masks: [N, K, h, w], in [0, 1], of the box; only with masks.
+      detection_outer_boxes: [N, K, 4], the larger boxes of the masks, if
+        outer_boxes_scale is above 1.
     """
 
     def __init__(self, model: tf_keras.Model, params: settings.Model):
@@ -35,7 +35,7 @@ class Detector:
         self._stride = 2**params.max_level
 
     def _scaled(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """uint8 [H, W, 3] to the network's input, and its image_info."""
+        """Maps uint8 [H, W, 3] to the network's input and its image_info."""
         return preprocess_ops.resize_and_crop_image(
             preprocess_ops.normalize_image(image),
             self._size,
@@ -45,7 +45,7 @@ class Detector:
         )
 
     def _network(self, inputs: tf.Tensor, info: tf.Tensor) -> Outputs:
-        """The network's inputs [N, H, W, 3] and image_info to detections."""
+        """Maps the network's inputs [N, H, W, 3] and image_info to outputs."""
         found = self.model(inputs, info[:, 1, :], training=False)
         outputs = {k: v for k, v in found.items() if k.startswith("detection_")}
         scale = tf.tile(info[:, 2:3, :], [1, 1, 2])
@@ -63,19 +63,19 @@ class Detector:
         return tf.TensorSpec([*batch, *shape]), tf.TensorSpec([*batch, 4, 2])
 
     def images(self, images: tf.Tensor) -> Outputs:
-        """Detections in uint8 [N, H, W, 3].
+        """Returns the detections in uint8 [N, H, W, 3].
 
-        Not compiled: the network's graph takes longer to make, a loop for
-        each class, than some tens of images to look at.
+        This is not compiled: building the graph, with a loop for each class,
+        takes longer than processing tens of images.
         """
         return self._network(*self._scale_all(self._scaled, images))
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """What a SavedModel serves: by "images", and by "encoded" files.
+        """Returns the signatures of a SavedModel: "images" and "encoded".
 
-        The files' bytes are [N], JPEG or PNG, of any sizes.
+        The latter takes the bytes [N] of JPEG or PNG files of any size.
         """
-        # One graph of the network for both.
+        # Both share one graph of the network.
         network = tf.function(self._network, self._specs(None))
 
         @tf.function
@@ -101,15 +101,15 @@ class Detector:
 def to_coco(
     outputs: dict[str, Any], image: np.ndarray, image_id: int = 0
 ) -> list[dict]:
-    """The detections of one image as COCO results.
+    """Returns the detections in one image as COCO results.
 
     Args:
       outputs: of a `Detector`, for N = 1.
-      image: [H, W, 3], what was given to it.
+      image: [H, W, 3], its input.
       image_id: the image's.
     """
     size = np.array(image.shape[:2], np.float32)
     one = {name: np.asarray(value)[0] for name, value in outputs.items()}
-    # Its boxes are in the image's own pixels already.
+    # Its boxes are already in the image's own pixels.
     one["image_info"] = np.stack([size, size, np.ones(2), np.zeros(2)])
     return results.to_coco(one, image_id)

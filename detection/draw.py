@@ -19,14 +19,14 @@ _INCH = 100  # pixels
 
 
 def read_images(records: str, count: int) -> dict[int, np.ndarray]:
-    """The first images of TFRecords: id to [H, W, 3], uint8.
+    """Reads the first images of TFRecords: id to [H, W, 3], uint8.
 
     Args:
-      records: as `input_path` in the data's config.
-      count: at most so many.
+      records: like `input_path` in the data's config.
+      count: maximum number of images.
 
     Raises:
-      ValueError: no such files.
+      ValueError: if there are no such files.
     """
     decoder = example_decoder.Decoder()
     found = tf.data.TFRecordDataset(datasets.find(records)).take(count)
@@ -44,16 +44,16 @@ def overview(
     path: str,
     threshold: float = 0.5,
 ) -> None:
-    """Draws what is annotated above what was found, one column an image.
+    """Draws annotations above detections, one column per image.
 
     Args:
       images: id to [H, W, 3], uint8.
       results: COCO results.
-      truth: what is there.
+      truth: the ground truth.
       path: of the PNG.
-      threshold: least score that is drawn.
+      threshold: minimum score to draw.
     """
-    # Headless: a figure of its own, and no pyplot state.
+    # Headless: a separate figure without pyplot's state.
     sheet = figure.Figure(
         figsize=(2.4 * len(images) + 0.3, 5.2), layout="constrained"
     )
@@ -77,10 +77,10 @@ def summaries(
     truth: GroundTruth,
     threshold: float = 0.5,
 ) -> None:
-    """Writes pictures for TensorBoard: annotated left, found right.
+    """Writes pictures for TensorBoard: annotations left, detections right.
 
-    One picture an image, under "detections/<image id>"; to be called after
-    an evaluation, with `read_images(validation_data.input_path, 4)` and the
+    There is one picture per image, "detections/<image id>". Call it after an
+    evaluation, with `read_images(validation_data.input_path, 4)` and the
     collector's `results`, which it does not change.
 
     Args:
@@ -88,8 +88,8 @@ def summaries(
       step: the global step.
       images: id to [H, W, 3], uint8.
       results: COCO results.
-      truth: what is there.
-      threshold: least score that is drawn.
+      truth: the ground truth.
+      threshold: minimum score to draw.
     """
     called = truth.categories
     with tf.summary.create_file_writer(directory).as_default(step):
@@ -106,12 +106,12 @@ def summaries(
 def picture(
     image: np.ndarray, entries: Entries, called: Mapping[int, str], path: str
 ) -> None:
-    """One image at its own size with boxes, masks, names and scores.
+    """Draws one image at its own size with boxes, masks, names and scores.
 
     Args:
       image: [H, W, 3], uint8.
-      entries: COCO results or annotations of it.
-      called: category ids to names; an id without one is drawn as it is.
+      entries: COCO results or annotations for it.
+      called: category ids to names; an id without a name is drawn itself.
       path: of the PNG.
     """
     sheet = _sheet(image, panels=1)
@@ -120,7 +120,7 @@ def picture(
 
 
 def _sheet(image: np.ndarray, panels: int) -> figure.Figure:
-    """A figure for an image: at least 640 pixels a panel, for the text."""
+    """Creates a figure of at least 640 pixels per panel, for the text."""
     height, width = image.shape[:2]
     scale = max(1.0, 640 / max(height, width)) / _INCH
     size = (panels * width * scale, height * scale)
@@ -128,13 +128,13 @@ def _sheet(image: np.ndarray, panels: int) -> figure.Figure:
 
 
 def save(sheet: figure.Figure, path: str) -> None:
-    """Writes a figure as a PNG, and the directory that it goes to."""
+    """Writes a figure as a PNG, and creates its directory."""
     with files.writing(path) as place:
         sheet.savefig(place, format="png", dpi=1.3 * _INCH)
 
 
 def pixels(sheet: figure.Figure) -> np.ndarray:
-    """A figure as [H, W, 3], uint8."""
+    """Returns a figure as [H, W, 3], uint8."""
     canvas = backend_agg.FigureCanvasAgg(sheet)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -151,7 +151,7 @@ def _found(results: Entries, image_id: int, threshold: float) -> Entries:
 def panel(
     axis: Any, image: np.ndarray, entries: Entries, called: Mapping[int, str]
 ) -> None:
-    """Draws an image on matplotlib axes; arguments as of `picture`."""
+    """Draws an image on matplotlib axes; arguments are those of `picture`."""
     tinted = image.astype(np.float32) / 255
     for index, entry in enumerate(entries):
         colour = colors.to_rgb(_COLOURS[index % len(_COLOURS)])
@@ -175,7 +175,7 @@ def _box(axis, entry: Mapping, colour: tuple, called: Mapping) -> None:
     text = called.get(entry["category_id"], str(entry["category_id"]))
     if "score" in entry:
         text += f" {entry['score']:.2f}"
-    # Above the box, or inside where the image ends.
+    # Above the box, or inside it at the edge of the image.
     above = y >= 10
     axis.text(
         max(x, 0),

@@ -1,20 +1,20 @@
-"""COCO's figures of a results file, by pycocotools.
+"""Computes COCO's metrics of a results file with pycocotools.
 
     python -m detection.evaluate --results=FILE --annotations=FILE
 
-Prints the 12 box and the 12 mask figures. The results are a JSON list as
-COCO defines it, each entry with image_id, category_id, score and bbox,
+Prints the 12 box and the 12 mask metrics. The results are a JSON list as
+defined by COCO, each entry with image_id, category_id, score and bbox,
 segmentation (RLE) or both. Masks are scored with their own areas, not with
-those of their boxes: plain pycocotools does so in files of masks alone.
+those of their boxes; pycocotools does this only for files with masks alone.
 
---backend=faster_coco_eval, where it is installed, takes a fraction of the
-time. Its figures differ in the sixteenth digit alone: pycocotools adds a
+--backend=faster_coco_eval, if it is installed, takes a fraction of the time.
+Its metrics differ only in the sixteenth digit, because pycocotools adds a
 rounding unit to every denominator.
 
-Both files are validated entry by entry before anything is scored, because
-neither package does so (see `detection.coco_format`). A figure over some of the
-images is not COCO's: images without a result are an error until --missing says
-what they are.
+Both files are validated entry by entry before scoring, because neither package
+does so (see `detection.coco_format`). Metrics over some of the images are not
+COCO's, so images without a result are an error unless --missing says how to
+treat them.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from detection.ground_truth import GroundTruth
 from training import commands
 
 Results = list[dict]
-# COCO's order of figures, by the Model Garden's names.
+# COCO's order of metrics, with the Model Garden's names.
 FIGURES = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     *("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl"),
@@ -52,27 +52,27 @@ def score(
     masks: bool = True,
     source: str = coco_json.RESULTS,
 ) -> dict[str, float]:
-    """COCO's figures, over all images or those given.
+    """Computes COCO's metrics, over all images or the given ones.
 
-    An image without a result is one in which nothing was found.
+    In an image without a result nothing was detected.
 
     Args:
       results: COCO results.
-      truth: what is there.
-      images: ids of the images to score over, when not all of them: each
-        figure's name then begins with "partial_".
-      per_category: AP of each category as well, as "AP/<name>".
+      truth: the ground truth.
+      images: ids of the images to score, if not all of them; the names of the
+        metrics then begin with "partial_".
+      per_category: whether to include the AP of each category, "AP/<name>".
       backend: one of `BACKENDS`.
-      masks: False scores boxes alone: a model without masks finds none.
+      masks: whether to score masks; False for a model without masks.
       source: the name of the results in messages.
 
     Returns:
-      Figures in [0, 1], -1 where there is nothing to find; those of masks,
-      if the results have any, begin with "mask_".
+      Metrics in [0, 1], -1 if there are no objects; those of masks, if the
+      results have any, begin with "mask_".
 
     Raises:
-      ValueError: results that `check` refuses; masks to be scored against
-        annotations without any; a backend that is not installed.
+      ValueError: if `check` rejects results, masks are scored against
+        annotations without masks, or the backend is not installed.
     """
     found = check(enumerate(results), truth, source=source)
     return _score(found, truth, images, per_category, backend, masks)
@@ -86,19 +86,19 @@ def _score(
     backend: str,
     masks: bool = True,
 ) -> dict[str, float]:
-    """As `score`, for validated results."""
+    """Scores validated results; see `score`."""
     toolkit = _toolkit(backend)
     chosen = set(truth.images) if images is None else set(images)
     if not chosen:
         raise ValueError(
-            "There is no image to score over: none has a result, or none was "
-            "evaluated. If nothing was found in any image give "
+            "There is no image to score: none has a result, or none was "
+            "evaluated. If nothing was detected in any image, pass "
             f"--missing=empty. Received: 0 of {len(truth.images)} images of "
             f"annotations={truth.path!r}"
         )
     label = "" if chosen == set(truth.images) else PARTIAL
     figures: dict[str, float] = {}
-    # Where nothing was found, what is annotated says what is scored.
+    # Without detections, the annotations determine what is scored.
     known = results or truth.annotations()
     for kind, (prefix, field) in _KINDS.items():
         absent = known and not any(field in entry for entry in known)
@@ -137,13 +137,13 @@ def _run(
     kind: str,
     images: list[int],
 ) -> Any:
-    """One evaluation; the packages print, and this does not."""
+    """Runs one evaluation without the output that the packages print."""
     dataset, evaluation = toolkit
     annotations = dataset()
     annotations.dataset = _dataset(truth, kind)
     fields = ("image_id", "category_id", "score", _KINDS[kind][1])
-    # Copies, for loadRes adds to them; of one geometry, for it takes the
-    # areas from the boxes where it finds both.
+    # Copies, because loadRes modifies them; with one geometry only, because
+    # loadRes takes the areas from the boxes if there are both.
     bare = [{field: entry[field] for field in fields} for entry in results]
     with contextlib.redirect_stdout(io.StringIO()):
         annotations.createIndex()
@@ -197,7 +197,7 @@ def _size(image: dict, truth: GroundTruth) -> tuple[int, int]:
 
 
 def _by_category(run: Any, categories: dict[int, str]) -> dict[str, float]:
-    """AP of each category: the mean over IoU and recall, -1 for none."""
+    """Returns the AP of each category, -1 for none."""
     # [IoU, recall, category, area, detections]: all areas, most detections.
     precision = run.eval["precision"][:, :, :, 0, -1]
     figures = {}
@@ -282,7 +282,7 @@ def _check_new(entry: dict, seen: set[tuple]) -> None:
     box = entry.get("bbox")
     place = entry["segmentation"]["counts"] if box is None else tuple(box)
     key = (entry["image_id"], entry["category_id"], entry["score"], place)
-    # A model may keep two empty boxes or masks: they overlap nothing.
+    # A model may return two empty boxes or masks, which overlap nothing.
     if key in seen and (
         min(box[2:]) if box else masks.area(entry["segmentation"])
     ):
@@ -294,7 +294,7 @@ def _check_new(entry: dict, seen: set[tuple]) -> None:
 
 
 def without_results(results: Results, truth: GroundTruth) -> list[int]:
-    """Ids of the annotated images that no result is of."""
+    """Returns the ids of annotated images without a result."""
     return sorted(set(truth.images) - {r["image_id"] for r in results})
 
 
@@ -305,30 +305,30 @@ def score_file(
     backend: str = "pycocotools",
     counts: Counts | None = None,
 ) -> dict[str, float]:
-    """The figures of a file.
+    """Computes the metrics of a file.
 
     Args:
       results: path of the results.
       annotations: path of the annotations.
-      missing: images without a result are an "error", "empty" (nothing was
-        found in them) or to "skip" (the figures are labelled partial).
+      missing: treat images without a result as an "error", as "empty" (nothing
+        was detected in them), or "skip" them (the metrics are partial).
       backend: one of `BACKENDS`.
       counts: gets counts of the defaults filled in, in both files.
 
     Raises:
-      ValueError: files that do not fit, images without a result.
+      ValueError: if the files do not match or images have no result.
     """
     counts = Counts() if counts is None else counts
     truth = ground_truth.load(annotations)
     counts.add(truth.filled)
-    # First: it names the cause where there are several.
+    # Checked first, because it is the cause of other errors.
     found = check(coco_json.items(results), truth, counts, results)
     lacking = without_results(found, truth)
     if lacking and missing == "error":
         raise ValueError(
-            f"{len(lacking)} of {len(truth.images)} images have no result, "
-            f"the first has id {lacking[0]}. If nothing was found in them give "
-            "--missing=empty; if they were not evaluated --missing=skip "
+            f"{len(lacking)} of {len(truth.images)} images have no result; "
+            f"the first has id {lacking[0]}. If nothing was detected in them, "
+            "pass --missing=empty; if they were not evaluated, --missing=skip "
             f"scores the others. Received: results={results!r}"
         )
     images = None
@@ -338,7 +338,7 @@ def score_file(
 
 
 def table(figures: dict[str, float]) -> str:
-    """The figures as text, boxes beside masks."""
+    """Returns the metrics as text, boxes next to masks."""
     partial = any(name.startswith(PARTIAL) for name in figures)
     label = PARTIAL if partial else ""
     named = [name.removeprefix(label) for name in figures]
@@ -349,12 +349,12 @@ def table(figures: dict[str, float]) -> str:
         cells = ("-" if v is None else f"{v:.4f}" for v in pair)
         lines.append(f"{name:12}" + "".join(f"{cell:>10}" for cell in cells))
     if partial:
-        lines.append("PARTIAL: over some of the images; not COCO's figures.")
+        lines.append("PARTIAL: over some of the images; not COCO's metrics.")
     return "\n".join(lines)
 
 
 def main(_: list[str]) -> None:
-    """Prints the figures of a file."""
+    """Prints the metrics of a file."""
     flag, counts = flags.FLAGS, Counts()
     figures = score_file(
         *(flag.results, flag.annotations, flag.missing, flag.backend), counts
@@ -363,14 +363,14 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("results", None, "JSON of detections.")
-    flags.DEFINE_string("annotations", None, "COCO's JSON of annotations.")
+    flags.DEFINE_string("results", None, "JSON file of detections.")
+    flags.DEFINE_string("annotations", None, "COCO's JSON file of annotations.")
     flags.DEFINE_enum(
         "missing",
         "error",
         ("error", "empty", "skip"),
-        "What images without a result are.",
+        "How to treat images without a result.",
     )
-    flags.DEFINE_enum("backend", BACKENDS[0], BACKENDS, "What computes them.")
+    flags.DEFINE_enum("backend", BACKENDS[0], BACKENDS, "Package to use.")
     flags.mark_flags_as_required(["results", "annotations"])
     commands.run(main)

@@ -17,18 +17,18 @@ _ID = "image/source_id"
 class Decoder(tf_example_decoder.TfExampleDecoder):
     """Decodes serialized examples; errors name the record.
 
-    The parent decodes its files by an operation that neither names the one it
-    fails at nor refuses what 8 bits do not hold.
+    The parent's operation does not name a file that it cannot decode, and
+    accepts files with more than 8 bits per channel.
     """
 
     def decode(
         self, serialized_example: tf.Tensor, name: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
-        """What the parent's docstring lists.
+        """Returns what the parent's docstring lists.
 
         Args:
           serialized_example: a scalar string.
-          name: a scalar string, what an error calls the record.
+          name: a scalar string, name of the record in errors.
         """
         self._name = tf.constant("a record") if name is None else name
         return super().decode(serialized_example)

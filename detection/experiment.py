@@ -10,7 +10,7 @@ from training import config, driver, strategy
 def _optimizer(
     kind: dict, schedule: dict, warmup: int
 ) -> optimization.OptimizationConfig:
-    """An optimizer and a schedule, after a linear warm-up from 0."""
+    """Returns an optimizer and a schedule with linear warm-up from 0."""
     linear = {"warmup_steps": warmup, "warmup_learning_rate": 0.0}
     return optimization.OptimizationConfig(
         {
@@ -99,7 +99,7 @@ def small_model(model: Model) -> None:
 
 
 def small_parts(model: Model) -> None:
-    """Makes all but the backbone small, in place: 128 px, narrow, few boxes."""
+    """Shrinks all but the backbone, in place: 128 px, narrow, few boxes."""
     model.input_size = [128, 128, 3]
     model.fpn_filters = 64
     for head in (model.rpn_head, model.detection_head, model.mask_head):

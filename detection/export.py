@@ -4,15 +4,15 @@
         --checkpoint=best
 
 The SavedModel takes uint8 images [N, H, W, 3] of any size ("images"), or the
-bytes of files [N] by its second signature ("encoded"); it scales them, and
-gives boxes in the pixels of what it was given (see `detection.detector`). Its
-layers are in the folded form of `evonorm_tf.exporting`.
-Beside it are `labels.json`, category ids and names, and `export.json`: where
-the weights come from and how far the export is from the model.
+bytes of files [N] with its second signature ("encoded"). It scales them and
+returns boxes in the pixels of the input (see `detection.detector`). Its layers
+are in the folded form of `evonorm_tf.exporting`. `labels.json` has category ids
+and names, and `export.json` the origin of the weights and the difference
+between export and model.
 
-The export is run on images and must find what the model finds in them: those
-of --image, or the first of the run's validation data. An export that finds
-something else is an error, and so is one on images in which nothing is found.
+The export is run on images and must detect what the model detects in them:
+those of --image, or the first of the run's validation data. A difference is an
+error, and so are images without any detections.
 """
 
 import json
@@ -29,8 +29,8 @@ from training import export as export_lib
 from training import flags as training_flags
 
 NAME = "saved_model"
-# Boxes in parts of the image's longer side, scores and masks as they are:
-# float32 sums in another order, through tens of layers.
+# For boxes relative to the image's longer side, scores and masks: float32 sums
+# in another order, through tens of layers.
 TOLERANCE = 1e-3
 _CHECKED = 2  # images
 
@@ -42,15 +42,15 @@ def export(
 
     Args:
       run: the restored run.
-      output_dir: where to; made where it is not there.
-      images: [H, W, 3], uint8, to compare on; of any sizes.
+      output_dir: destination; created if needed.
+      images: [H, W, 3], uint8, of any size, for the comparison.
 
     Returns:
       "difference", the largest of boxes, scores and masks, and "detections",
-      how many were compared.
+      the number of compared detections.
 
     Raises:
-      ValueError: the export differs from the model, or nothing was found.
+      ValueError: if the export differs from the model, or nothing is detected.
     """
     model = detector.Detector(run.model, run.params.task.model)
     with inference_form(run.model) as left:
@@ -70,7 +70,7 @@ def export(
 def _compare(
     model: detector.Detector, loaded: tf.Module, images: list[np.ndarray]
 ) -> dict[str, float]:
-    """Model and export on the same images, by both signatures."""
+    """Compares model and export on the same images, by both signatures."""
     difference, count = 0.0, 0
     for image in images:
         batch = tf.constant(image[np.newaxis])
@@ -80,28 +80,28 @@ def _compare(
             loaded.signatures["serving_default"](images=batch),
             loaded.signatures["encoded"](encoded=png),
         ):
-            # Not max(), which passes over what is no number.
+            # Not max(), which ignores NaN.
             found = _difference(wanted, got, image.shape)
             difference = float(np.maximum(difference, found))
         count += int(wanted["num_detections"][0])
     if not count:
         raise ValueError(
-            "The model finds nothing in the images that it is compared on, so "
-            "the export cannot be checked; give --image with something to "
-            f"find. Received: {len(images)} images"
+            "The model detects nothing in the images for the comparison, so "
+            "the export cannot be checked; pass --image with objects to "
+            f"detect. Received: {len(images)} images"
         )
-    # Not `>`: what is no number is no export either.
+    # Not `>`, because NaN must fail too.
     if not difference <= TOLERANCE:
         raise ValueError(
-            f"The export is not the model: it differs by {difference:.1e}, at "
-            f"most {TOLERANCE:.0e} expected. It was not kept; what output_dir "
-            "held before was."
+            f"The export differs from the model by {difference:.1e}; at "
+            f"most {TOLERANCE:.0e} is expected. It was discarded, and "
+            "output_dir is unchanged."
         )
     return {"difference": difference, "detections": count}
 
 
 def _difference(wanted: dict, got: dict, shape: tuple[int, ...]) -> float:
-    """Largest difference of any output; infinite where what is found is."""
+    """Returns the largest difference of outputs; infinite if counts differ."""
     count = int(wanted["num_detections"][0])
     if set(wanted) != set(got) or count != int(got["num_detections"][0]):
         return np.inf
@@ -120,7 +120,7 @@ def _difference(wanted: dict, got: dict, shape: tuple[int, ...]) -> float:
 
 
 def _images(run: saved.Restored, paths: list[str]) -> list[np.ndarray]:
-    """What to compare on."""
+    """Returns the images for the comparison."""
     if paths:
         return [predict.read(path) for path in paths]
     records = run.params.task.validation_data.input_path
@@ -128,14 +128,14 @@ def _images(run: saved.Restored, paths: list[str]) -> list[np.ndarray]:
         found = draw.read_images(records, _CHECKED)
     except ValueError as error:
         raise ValueError(
-            "The run's validation data are gone; give --image to compare the "
-            f"export on. Received: input_path={records!r}"
+            "The run's validation data do not exist; pass --image for the "
+            f"comparison. Received: input_path={records!r}"
         ) from error
     return list(found.values())
 
 
 def main(_: list[str]) -> None:
-    """Exports what the flags ask for."""
+    """Exports as the flags say."""
     flag = flags.FLAGS
     training_flags.quiet_logs()
     run = task.restore(flag.model_dir, flag.checkpoint)
@@ -149,5 +149,5 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     export_lib.define_flags()
-    flags.DEFINE_multi_string("image", [], "Image to compare on.")
+    flags.DEFINE_multi_string("image", [], "Image for the comparison.")
     commands.run(main)

@@ -1,12 +1,12 @@
-"""The Model Garden's three Mask R-CNN heads, with our layers in them.
+"""The Model Garden's three Mask R-CNN heads with our layers.
 
-Each subclass lets its parent make the convolutions and then puts a layer of
-`norm_act` where the parent put BatchNormalization; the activation that
-follows becomes linear, for `norm_act` has it.
+Each subclass lets its parent create the convolutions and then replaces
+BatchNormalization by a layer of `norm_act`, which includes the activation, so
+that the parent's activation becomes linear.
 
-Fully connected box features are [N, ROIs, C]: EvoNorms need a map to take
-statistics over, and group statistics would mix the ROIs of an image. They
-keep a ReLU and no normalization, with every layer alike. (The Model Garden
+Fully connected box features are [N, ROIs, C]. EvoNorms need a spatial map for
+their statistics, and group statistics would mix the ROIs of an image. These
+features have a ReLU and no normalization, with every layer. (The Model Garden
 has BatchNorm there.)
 """
 
@@ -21,20 +21,20 @@ from official.vision.modeling.heads import (
 
 
 class RPNHead(dense_prediction_heads.RPNHead):
-    """Region proposals: convolutions shared by the levels, norms of each."""
+    """Region proposals: shared convolutions, norms for each level."""
 
     def __init__(self, norm_act: Callable[..., Any], **settings: Any):
         """Takes `norm_act`, and the arguments of the parent.
 
         Args:
-          norm_act: makes one normalization-activation layer a call.
+          norm_act: creates one normalization-activation layer per call.
           **settings: the parent's; an unknown one raises TypeError.
         """
         super().__init__(activation="linear", **settings)
         self._norm_act = norm_act
 
     def build(self, input_shape: Any) -> None:
-        """Makes convolutions and layers."""
+        """Creates convolutions and layers."""
         super().build(input_shape)
         self._norms = [
             [self._norm_act() for _ in level] for level in self._norms
@@ -42,30 +42,30 @@ class RPNHead(dense_prediction_heads.RPNHead):
 
 
 class DetectionHead(instance_heads.DetectionHead):
-    """Classes and boxes of ROIs [N, ROIs, H, W, C]; statistics a ROI."""
+    """Classes and boxes of ROIs [N, ROIs, H, W, C]; statistics per ROI."""
 
     def __init__(self, norm_act: Callable[..., Any], **settings: Any):
-        """As `RPNHead`."""
+        """Takes the arguments of `RPNHead`."""
         super().__init__(activation="linear", **settings)
         self._norm_act = norm_act
 
     def build(self, input_shape: Any) -> None:
-        """Makes convolutions, dense layers and what follows them."""
+        """Creates convolutions, dense layers and what follows them."""
         super().build(input_shape)
         self._conv_norms = [self._norm_act() for _ in self._convs]
         self._fc_norms = [tf_keras.layers.ReLU() for _ in self._fcs]
 
 
 class MaskHead(instance_heads.MaskHead):
-    """Masks of ROIs [N, ROIs, H, W, C]; statistics a ROI."""
+    """Masks of ROIs [N, ROIs, H, W, C]; statistics per ROI."""
 
     def __init__(self, norm_act: Callable[..., Any], **settings: Any):
-        """As `RPNHead`."""
+        """Takes the arguments of `RPNHead`."""
         super().__init__(activation="linear", **settings)
         self._norm_act = norm_act
 
     def build(self, input_shape: Any) -> None:
-        """Makes convolutions, the transposed one and their layers."""
+        """Creates convolutions, the transposed one and their layers."""
         super().build(input_shape)
         self._conv_norms = [self._norm_act() for _ in self._convs]
         self._deconv_bn = self._norm_act()

@@ -1,12 +1,11 @@
-"""Looks at a detection data set before training.
+r"""Checks a detection dataset before training.
 
     python -m detection.data check --annotations=instances_val2017.json \
         --images=val2017 --records='DIR/val/*.tfrecord' --picture=val.png
 
-Reads the annotations, the images, the records that were made of them, or
-what of these is given, and compares them. The picture shows boxes and masks
-as training gets them. The exit status is 1 where training or its evaluation
-would go wrong.
+Reads annotations, images and records, or those of them that are given, and
+compares them. The picture shows boxes and masks as training reads them. The
+exit status is 1 if training or its evaluation would fail.
 """
 
 import argparse
@@ -25,23 +24,23 @@ from evonorm_tf import files
 from training.images import inspection
 from training.images.inspection import SHOWN, Report
 
-# A mask may be a little off its box, COCO's are; not another object's.
+# A mask may be slightly outside its box, as in COCO, but not elsewhere.
 _LEAST_OVERLAP = 0.5
 
 
 def examine(
     reader: Reader, folder: str | None, num_classes: int, limit: int
 ) -> tuple[Report, Drawn]:
-    """Looks at annotations and images.
+    """Checks annotations and images.
 
     Args:
-      reader: of the annotations, for training, which left invalid ones out.
-      folder: of the images; None looks at the annotations alone.
-      num_classes: of the model, background included; 0 for any.
-      limit: images to look at; 0 for all.
+      reader: of the annotations, for training, which skipped invalid ones.
+      folder: of the images; None to check only annotations.
+      num_classes: of the model, including background; 0 for any.
+      limit: number of images to check; 0 for all.
 
     Returns:
-      What was found, and a few images with their annotations.
+      A report, and a few images with their annotations.
     """
     report, drawn = Report(), []
     _categories(report, reader, num_classes)
@@ -50,7 +49,7 @@ def examine(
     problems = []
     with_masks = reader.maskless.counts.total() < reader.annotations
     looked = min(limit or len(reader), len(reader))
-    # Not the first alone, which may come from one source.
+    # A sample, because the first images may come from one source.
     apart = max(len(reader) // max(looked, 1), 1)
     chosen = itertools.islice(reader, 0, looked * apart, apart)
     for image, annotations in chosen:
@@ -84,7 +83,7 @@ def examine(
 
 
 def _left_out(report: Report, reader: Reader) -> None:
-    """What the reader refused or filled in."""
+    """Reports what the reader rejected or filled in."""
     for section, found in reader.faults.counts.items():
         report.problems.append(
             f"{found:,} {section} are invalid: convert refuses them, and "
@@ -95,7 +94,7 @@ def _left_out(report: Report, reader: Reader) -> None:
     maskless = reader.maskless.counts.total()
     if not maskless:
         return
-    if maskless >= reader.annotations:  # Those left out are counted as well.
+    if maskless >= reader.annotations:  # Skipped ones are counted too.
         report.lines.append(
             "No annotation has a mask: convert with --no_masks, and train "
             "with task.model.include_mask=False"
@@ -172,7 +171,7 @@ def _say(report: Report, counts: Counts) -> None:
 
 
 def _sheet(drawn: Drawn, called: dict[int, str], path: str) -> None:
-    """The drawn images on one picture."""
+    """Draws the images on one picture."""
     columns = min(2, len(drawn))
     rows = -(-len(drawn) // columns)
     sheet = figure.Figure((6 * columns, 5 * rows), layout="constrained")
@@ -185,7 +184,7 @@ def _sheet(drawn: Drawn, called: dict[int, str], path: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints what it finds; returns the exit status."""
+    """Prints the report; returns the exit status."""
     parser = inspection.parser("detection.data check", __doc__, 500)
     parser.add_argument("--annotations", help="COCO's JSON")
     parser.add_argument("--images", help="directory of its images")
@@ -194,9 +193,9 @@ def main(arguments: list[str]) -> int:
         "--num_classes",
         type=int,
         default=0,
-        help="of the model, background included; 0 for any",
+        help="classes of the model, including background; 0 for any",
     )
-    parser.add_argument("--picture", help="PNG to draw")
+    parser.add_argument("--picture", help="PNG file to draw")
     given = parser.parse_args(arguments)
     if not (given.annotations or given.records):
         parser.error("give --annotations, --records or both")
@@ -217,7 +216,7 @@ def _look(given: argparse.Namespace, reader: Reader | None) -> int:
             drawn[:] = found
             yield given.annotations, report
         if given.records:
-            # What training gets is what is drawn.
+            # What training reads is drawn.
             report, found = compare(reader, given.records, given.limit)
             drawn[:] = found
             yield given.records, report

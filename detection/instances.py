@@ -1,4 +1,4 @@
-"""COCO annotations as what a model is trained on."""
+"""Converts COCO annotations to training targets."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class Instance:
     Attributes:
       box: left, top, right, bottom in pixels, inside the image.
       label: category id.
-      crowd: whether it is a group that is not told apart.
+      crowd: whether it is a group of objects.
       area: of the object in pixels, as annotated.
       mask: compressed RLE; None without masks.
     """
@@ -39,18 +39,18 @@ def read(
     with_masks: bool,
     counts: Counts,
 ) -> list[Instance]:
-    """The objects of an image.
+    """Returns the objects of an image.
 
-    A box that leaves the image is clipped: COCO's rounding puts many a hair
-    outside, and they are as good as any. One without an area inside the
-    image is dropped, with its mask. Both are counted.
+    A box that extends beyond the image is clipped; COCO's rounding puts many
+    slightly outside. A box without an area inside the image is dropped, with
+    its mask. Both are counted.
 
     Args:
       image: of a `ground_truth.Reader` for training, with height and width.
       annotations: its annotations, of the same.
       with_masks: whether to read segmentations; an annotation without one is
-        left out, and counted.
-      counts: gets what was met.
+        then skipped and counted.
+      counts: is updated.
     """
     instances = []
     for annotation in annotations:
@@ -86,7 +86,7 @@ def _instance(
 
 
 def _box(bbox: list, size: tuple[int, int], counts: Counts, where: str):
-    """Corners inside an image of (width, height); None where none is."""
+    """Returns corners inside an image of (width, height), or None."""
     x, y, width, height = bbox
     corners = (x, y, x + width, y + height)
     limits = (*size, *size)

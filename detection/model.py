@@ -1,9 +1,9 @@
 """Mask R-CNN (arXiv:1703.06870) with one `norm_act` everywhere.
 
-A ResNet with a feature pyramid, or a SpineNet, which is its own pyramid.
-Composed around the Model Garden's MaskRCNNModel: backbone, pyramid and heads
-are ours, what has no normalization (anchors, proposals, sampling, ROIAlign,
-detections) is its own.
+The backbone is a ResNet with a feature pyramid, or a SpineNet, which includes
+its own. The model is built on the Model Garden's MaskRCNNModel: backbone,
+pyramid and heads are ours, and the parts without normalization (anchors,
+proposals, sampling, ROIAlign, detections) are the Model Garden's.
 """
 
 from collections.abc import Callable
@@ -29,20 +29,20 @@ _NMS = ("v1", "v2", "batched")
 
 
 def build(params: settings.Model) -> maskrcnn_model.MaskRCNNModel:
-    """Builds the model, all weights made.
+    """Builds the model with all weights.
 
     Args:
-      params: which model.
+      params: the model's settings.
 
     Raises:
-      ValueError: a network, size or option that cannot be.
+      ValueError: if a network, size or option is invalid.
     """
     _check(params)
     norm_act = params.norm_act.bind(legacy)
     levels = range(params.min_level, params.max_level + 1)
     size = pyramid.scaled(params.network, params.width, params.max_depth)
     backbone = pyramid.backbone(params.input_size, norm_act, size, levels)
-    decoder = None  # A SpineNet's outputs are a pyramid already.
+    decoder = None  # A SpineNet's outputs are already a pyramid.
     if not isinstance(size, spinenet.Size):
         shapes = {level: x.shape for level, x in backbone.output.items()}
         decoder = pyramid.fpn(shapes, norm_act, params.fpn_filters, levels)
@@ -62,10 +62,10 @@ def build(params: settings.Model) -> maskrcnn_model.MaskRCNNModel:
 
 
 def _make_weights(model: tf_keras.Model, params: settings.Model) -> None:
-    """Calls the heads on symbolic features, so that they make their weights.
+    """Calls the heads on symbolic features, which creates their weights.
 
-    The heads alone: a call of the model traces the suppression of overlaps
-    once a class, half a minute for COCO's.
+    Calling the whole model would trace non-maximum suppression once per class,
+    which takes half a minute for COCO.
     """
     layers = tf_keras.layers
     features = (model.decoder or model.backbone).output
@@ -80,8 +80,8 @@ def _make_weights(model: tf_keras.Model, params: settings.Model) -> None:
 
 
 def _box_parts(params: settings.Model, norm_act: NormActFn) -> dict:
-    """What finds boxes, and the layers between, by argument name."""
-    # `_check` lets neither have a value.
+    """Returns the parts that detect boxes, by argument name."""
+    # `_check` ensures that neither has a value.
     head = params.detection_head.as_dict()
     del head["cascade_class_ensemble"]
     sampler = params.roi_sampler.as_dict()
@@ -112,7 +112,7 @@ def _box_parts(params: settings.Model, norm_act: NormActFn) -> dict:
 
 
 def _mask_parts(params: settings.Model, norm_act: NormActFn) -> dict:
-    """What finds masks, by argument name; nothing for a Faster R-CNN."""
+    """Returns the parts that predict masks; {} for a Faster R-CNN."""
     if not params.include_mask:
         return {}
     aligner, head = params.mask_roi_aligner, params.mask_head
@@ -147,9 +147,9 @@ def _check(params: settings.Model) -> None:
     ensemble = params.detection_head.cascade_class_ensemble
     if thresholds or ensemble:
         raise ValueError(
-            "Cascade heads are not supported; leave "
+            "Cascade heads are not supported; do not set "
             "roi_sampler.cascade_iou_thresholds and "
-            "detection_head.cascade_class_ensemble out. Received: "
+            "detection_head.cascade_class_ensemble. Received: "
             f"cascade_iou_thresholds={thresholds}, "
             f"cascade_class_ensemble={ensemble}"
         )
@@ -157,7 +157,7 @@ def _check(params: settings.Model) -> None:
 
 
 def _check_suppression(generator: maskrcnn.DetectionGenerator) -> None:
-    """Refuses what would fail at the first evaluation, or change nothing."""
+    """Rejects what would fail at the first evaluation, or have no effect."""
     version, sigma = generator.nms_version, generator.soft_nms_sigma
     if version not in _NMS or not generator.apply_nms:
         raise ValueError(
@@ -167,14 +167,14 @@ def _check_suppression(generator: maskrcnn.DetectionGenerator) -> None:
         )
     if sigma is not None and version != "v1":
         raise ValueError(
-            "detection_generator.soft_nms_sigma is read with nms_version=v1 "
-            "alone; give both or leave it out. Received: "
+            "detection_generator.soft_nms_sigma requires nms_version=v1; "
+            "set both or neither. Received: "
             f"soft_nms_sigma={sigma}, nms_version={version!r}"
         )
 
 
 def norm_sites(model: tf_keras.Model) -> list[legacy.NormAct]:
-    """Every NormAct layer of a model."""
+    """Returns all NormAct layers of a model."""
     return [
         layer
         for layer in model._flatten_layers()
@@ -183,10 +183,10 @@ def norm_sites(model: tf_keras.Model) -> list[legacy.NormAct]:
 
 
 def decayed_weights(model: tf_keras.Model) -> list:
-    """Trainable weights that weight decay applies to: kernels.
+    """Returns the weights to which weight decay applies: kernels.
 
-    Not what a NormAct owns (section 6 of the paper's recipe), found by
-    ownership, and not biases, as in the Model Garden.
+    Not those of NormAct layers (section 6 of the paper's recipe), found by
+    layer, and not biases, as in the Model Garden.
     """
     owned = {id(w) for layer in norm_sites(model) for w in layer.weights}
     return [

@@ -1,20 +1,20 @@
-"""Parameters and multiply-adds of every detection row, beside the paper's.
+"""Parameters and multiply-adds of every detection row, with the paper's.
 
     python -m detection.model_cost                # every row, minutes
-    python -m detection.model_cost coco/r101      # rows whose id starts so
+    python -m detection.model_cost coco/r101      # rows with this prefix
     python -m detection.model_cost coco/r50_fpn/evonorm_b1    # or any layer
 
-Models are built as graphs alone: nothing is allocated and nothing runs.
+Models are built as graphs only; no weights are allocated and nothing is run.
 
-A multiply-add is one of a convolution, a transposed one or a dense layer.
-Element-wise work (normalization, activation, biases, sums, resizing) and
-everything about boxes is not counted.
+Multiply-adds are those of convolutions, transposed convolutions and dense
+layers. Element-wise work (normalization, activation, biases, sums, resizing)
+and operations on boxes are not counted.
 
-A head of regions costs as much as there are regions. Two counts are printed:
-of training (the regions sampled: 512 for boxes and 128 for masks by default)
-and of inference (1000 proposals, 100 detections). The paper does not say
-which its numbers are; training's are 0.3 to 0.45 % below each and
-inference's 11 to 14 % above.
+The cost of a head is proportional to the number of regions. Two counts are
+printed: for training (the sampled regions, by default 512 for boxes and 128 for
+masks) and for inference (1000 proposals, 100 detections). The paper does not
+say which it counts; training is 0.3 to 0.45 % below each of its numbers, and
+inference 11 to 14 % above.
 """
 
 import argparse
@@ -36,19 +36,19 @@ from evonorm_tf.errors import did_you_mean
 from training import config
 from training.report import Row
 
-# Contractions that the networks here have none of.
+# Contractions that do not occur in these networks.
 _UNCOUNTED = ("BatchMatMul", "BatchMatMulV2", "Conv3D", "Einsum", "XlaDot")
 
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """What a model costs.
+    """The cost of a model.
 
     Attributes:
       parameters: trainable ones.
-      image: multiply-adds of backbone, pyramid and RPN head, once an image.
-      box: of the box head, once a region.
-      mask: of the mask head, once a region; 0 without one.
+      image: multiply-adds of backbone, pyramid and RPN head, per image.
+      box: of the box head, per region.
+      mask: of the mask head, per region; 0 without one.
     """
 
     parameters: int
@@ -57,18 +57,18 @@ class Count:
     mask: int
 
     def multiply_adds(self, boxes: int, masks: int) -> int:
-        """Of an image with so many regions for boxes and for masks."""
+        """Returns those of an image with these numbers of regions."""
         return self.image + boxes * self.box + masks * self.mask
 
     def training(self, params: settings.Model) -> int:
-        """Multiply-adds of one image with the regions that are sampled."""
+        """Returns the multiply-adds of one image with sampled regions."""
         return self.multiply_adds(
             params.roi_sampler.num_sampled_rois,
             params.mask_sampler.num_sampled_masks,
         )
 
     def inference(self, params: settings.Model) -> int:
-        """Of one image with all proposals and as many masks as detections."""
+        """Returns those with all proposals and a mask per detection."""
         return self.multiply_adds(
             params.roi_generator.test_num_proposals,
             params.detection_generator.max_num_detections,
@@ -76,10 +76,10 @@ class Count:
 
 
 def count(params: settings.Model) -> Count:
-    """Counts a model that is built for it, without allocating its weights.
+    """Builds and counts a model, without allocating its weights.
 
     Args:
-      params: which model.
+      params: the model's settings.
     """
     with tf.Graph().as_default():
         return of(model.build(params), params)
@@ -89,7 +89,7 @@ def of(built: Any, params: settings.Model) -> Count:
     """Counts a model.
 
     Args:
-      built: as `model.build(params)` returned it.
+      built: from `model.build(params)`.
       params: its settings.
     """
 
@@ -125,13 +125,13 @@ def of(built: Any, params: settings.Model) -> Count:
 
 
 def _traced(function: Callable[..., Any], *specs: tf.TensorSpec) -> int:
-    """Multiply-adds of a function's graph, of shapes that are all known."""
+    """Returns the multiply-adds of a function's graph of static shapes."""
     graph = tf.function(function).get_concrete_function(*specs).graph
     return sum(_multiply_adds(op) for op in graph.get_operations())
 
 
 def _multiply_adds(op: tf.Operation) -> int:
-    """Of one operation: kernel elements times the places it is laid on."""
+    """Returns those of one operation: kernel elements times positions."""
     if op.type in _UNCOUNTED:
         raise ValueError(
             f"Operations of this type are not counted; add it to "
@@ -153,27 +153,27 @@ def _multiply_adds(op: tf.Operation) -> int:
 
 
 def _rows(prefix: str) -> list[Row]:
-    """The detection rows whose id starts so, or the one of that id."""
+    """Returns the detection rows with a prefix, or the one with an id."""
     known = TABLES.rows()
     found = [row for name, row in known.items() if name.startswith(prefix)]
     try:
         return found or [TABLES.find(prefix)]
     except ValueError:
         raise ValueError(
-            f"No detection row's id starts so. {did_you_mean(prefix, known)}"
+            f"No detection row has this prefix. {did_you_mean(prefix, known)}"
             f"Received: prefix={prefix!r}"
         ) from None
 
 
 def _paper(row: Row, name: str) -> str:
-    """What the paper prints of a row by a metric; "-" for no number."""
+    """Returns the paper's values for a row and metric; "-" for none."""
     found = [v for m, values in row.paper.items() if m.name == name
              for v in values]  # fmt: skip
     return found[0].printed if found else "-"
 
 
 def lines(chosen: Iterable[Row]) -> Iterable[str]:
-    """The table, line by line as it is counted.
+    """Yields the lines of the table, as they are counted.
 
     Args:
       chosen: rows of the detection head.
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
         description="Parameters and multiply-adds, ours and the paper's.",
     )
     parser.add_argument(
-        "prefix", nargs="?", default="", help="only rows whose id starts so"
+        "prefix", nargs="?", default="", help="count only rows with this prefix"
     )
     given = parser.parse_args(arguments)
     try:

@@ -1,8 +1,8 @@
-"""From a decoded training example to what a step takes, by a seed.
+"""Converts a decoded training example to targets, depending on a seed.
 
-The Model Garden's Parser with every random choice a function of the example's
-seed: flips, scale, crop, and which anchors train. A resumed run then sees what
-the unbroken one would have seen.
+This is the Model Garden's Parser with every random choice a function of the
+example's seed: flips, scale, crop, and the sampled anchors. A resumed run
+therefore sees the same as an uninterrupted one.
 """
 
 from typing import Any
@@ -15,8 +15,8 @@ from detection import sampling
 from detection.settings import Data, Model
 
 Tensors = dict[str, tf.Tensor]
-# Of `Data.parser`, what the Model Garden does not read either; `check_config`
-# refuses another value than the default.
+# Fields of `Data.parser` that the Model Garden does not use either;
+# `check_config` rejects values other than the default.
 UNREAD = (
     *("num_channels", "match_threshold", "unmatched_threshold"),
     *("pad", "keep_aspect_ratio"),
@@ -24,10 +24,10 @@ UNREAD = (
 
 
 class Parser(maskrcnn_input.Parser):
-    """Takes decoded examples that have a `seed`, [2], as well."""
+    """Takes decoded examples with an additional `seed`, [2]."""
 
     def _parse_train_data(self, data: Tensors) -> tuple[tf.Tensor, dict]:
-        """The image, and labels as the parent's docstring lists them."""
+        """Returns the image, and labels as in the parent's docstring."""
         seeds = tf.unstack(
             tf.random.experimental.stateless_split(data["seed"], 5)
         )
@@ -68,10 +68,10 @@ class Parser(maskrcnn_input.Parser):
     def _cropped(
         self, image: tf.Tensor, scale_seed: tf.Tensor, place_seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The image scaled at random, a random part, padded; its info.
+        """Scales, crops and pads the image randomly; returns its info too.
 
-        Info is [4, 2]: the size before, the output's, the scale, the offset
-        of the part.
+        The info is [4, 2]: the original size, the output's, the scale, and the
+        offset of the crop.
         """
         size = tf.cast(tf.shape(image)[:2], tf.float32)
         output = tf.constant(self._output_size, tf.float32)
@@ -96,7 +96,7 @@ class Parser(maskrcnn_input.Parser):
     def _targets(
         self, boxes: tf.Tensor, classes: tf.Tensor, size: Any, seed: tf.Tensor
     ) -> dict[str, Any]:
-        """Anchors, what they are to find, and the padded boxes."""
+        """Returns anchors, their targets, and the padded boxes."""
         anchors = anchor.build_anchor_generator(
             min_level=self._min_level,
             max_level=self._max_level,
@@ -124,11 +124,11 @@ class Parser(maskrcnn_input.Parser):
     def _mask_targets(
         self, boxes: tf.Tensor, masks: tf.Tensor, size: Any, info: tf.Tensor
     ) -> Tensors:
-        """Each mask within its (outer) box, [K, mask_crop_size squared]."""
+        """Returns each mask in its (outer) box, [K, mask_crop_size squared]."""
         outer = box_ops.compute_outer_boxes(
             boxes, info[1], self._outer_boxes_scale
         )
-        # Back to the image that the masks are of.
+        # Back to the image of the masks.
         places = (outer + tf.tile(info[3], [2])) / tf.tile(info[2], [2])
         places = box_ops.normalize_boxes(places, size)
         whole = tf.cast(masks, tf.float32)[..., tf.newaxis]
@@ -139,8 +139,8 @@ class Parser(maskrcnn_input.Parser):
             found = tf.image.crop_and_resize(whole, place, which, [side, side])
             return found[0, ..., 0]
 
-        # One by one: of a number that it does not know, TensorFlow warns that
-        # it cannot tell the cost.
+        # One by one: for an unknown number, TensorFlow warns that it cannot
+        # estimate the cost.
         parts = tf.map_fn(
             cut,
             tf.range(tf.shape(masks)[0]),
@@ -164,11 +164,11 @@ def _flipped(
     axis: int,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Image, boxes and masks, all mirrored or none, by a fair coin.
+    """Flips image, boxes and masks together with probability 1/2.
 
     Args:
       image: [H, W, 3].
-      boxes: [K, 4], y, x, y, x as shares of the image.
+      boxes: [K, 4], y, x, y, x as fractions of the image.
       masks: [K, H, W].
       axis: of the image; 1 swaps left and right.
       seed: [2].
@@ -185,11 +185,11 @@ def _flipped(
 
 
 def build(model: Model, data: Data) -> Parser:
-    """The parser of a data set's examples for a model.
+    """Returns the parser of a dataset's examples for a model.
 
     Args:
-      model: whose anchors and sizes.
-      data: whose augmentation; `aug_type` must be none.
+      model: defines anchors and sizes.
+      data: defines the augmentation; `aug_type` must be none.
     """
     settings = data.parser.as_dict()
     for name in UNREAD:

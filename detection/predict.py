@@ -1,11 +1,11 @@
-"""Draws what a trained detector finds in images.
+r"""Draws the detections of a trained model in images.
 
     python -m detection.predict --model_dir=RUN --image=A.jpg --image=B.png \
         --output_dir=found
 
-Each image gets a PNG with boxes, masks, names and scores, and with
---json=FILE all detections are written as COCO results. --checkpoint is
-"latest", "best" or the path of one, which then needs no --model_dir.
+Each image gets a PNG with boxes, masks, names and scores, and --json=FILE
+writes all detections as COCO results. --checkpoint is "latest", "best" or the
+path of a checkpoint, for which --model_dir is not needed.
 """
 
 import json
@@ -22,12 +22,12 @@ from training.images import decoding
 
 
 def read(path: str) -> np.ndarray:
-    """[H, W, 3], uint8, RGB, of an image file.
+    """Reads an image file as [H, W, 3], uint8, RGB.
 
-    As training reads it: turned as it is stored, whatever its EXIF says.
+    As in training, the orientation in EXIF is ignored.
 
     Raises:
-      ValueError: no such file, or one that cannot be read as an image.
+      ValueError: if the file does not exist or cannot be read as an image.
     """
     return decoding.read(decoding.load(path), path).pixels
 
@@ -35,9 +35,9 @@ def read(path: str) -> np.ndarray:
 def predict(
     run: saved.Restored, images: dict[str, np.ndarray]
 ) -> dict[str, list[dict]]:
-    """COCO results by the images' names, best first.
+    """Returns COCO results by the images' names, best first.
 
-    The `image_id` of a result is the image's place in `images`.
+    The `image_id` of a result is the index in `images`.
     """
     found = detector.Detector(run.model, run.params.task.model)
     return {
@@ -61,17 +61,17 @@ def _describe(entry: dict, names: dict[int, str]) -> str:
 
 
 def outputs(images: list[str], folder: str) -> dict[str, str]:
-    """Where the picture of each image goes; none over another.
+    """Returns the path of each image's picture.
 
     Raises:
-      ValueError: two images of one name.
+      ValueError: if two images have the same name.
     """
     places = {}
     for image in images:
         place = files.join(folder, f"{files.stem(image)}.detections.png")
         if place in places.values():
             raise ValueError(
-                "Two images have the same name; draw them into two "
+                "Two images have the same name; draw them to different "
                 f"directories. Received: image={image!r}"
             )
         places[image] = place
@@ -88,9 +88,9 @@ def draw_all(
 
     Args:
       run: the restored run.
-      places: image files to PNGs, of `outputs`.
+      places: image files to PNGs, from `outputs`.
       names: category ids to names.
-      threshold: least score that is drawn and printed.
+      threshold: minimum score to draw and print.
 
     Returns:
       All detections as COCO results.
@@ -108,7 +108,7 @@ def draw_all(
 
 
 def main(_: list[str]) -> None:
-    """Draws what the flags ask for."""
+    """Draws as the flags say."""
     flag = flags.FLAGS
     training_flags.quiet_logs()
     places = outputs(flag.image, flag.output_dir)
@@ -122,12 +122,12 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_multi_string("image", None, "Image file; repeat for more.")
-    flags.DEFINE_string("model_dir", None, "The run's directory.")
+    flags.DEFINE_multi_string("image", None, "Image file; may be repeated.")
+    flags.DEFINE_string("model_dir", None, "Folder of the run.")
     flags.DEFINE_string("checkpoint", "latest", "latest, best or a path.")
-    flags.DEFINE_string("output_dir", ".", "Where the pictures go.")
-    flags.DEFINE_string("json", None, "All detections as COCO results.")
-    flags.DEFINE_string("annotations", None, "COCO's JSON, for the names.")
-    flags.DEFINE_float("threshold", 0.5, "Least score that is drawn.")
+    flags.DEFINE_string("output_dir", ".", "Folder for the pictures.")
+    flags.DEFINE_string("json", None, "File for all detections, COCO results.")
+    flags.DEFINE_string("annotations", None, "COCO's JSON file, for the names.")
+    flags.DEFINE_float("threshold", 0.5, "Minimum score to draw.")
     flags.mark_flags_as_required(["image"])
     commands.run(main)

@@ -1,7 +1,7 @@
 """Backbones and the feature pyramid: images to {level: features}.
 
-Level l has stride 2^l. All are functional tf_keras models whose inputs and
-outputs are what `MaskRCNNModel` hands from one to the other.
+Level l has stride 2^l. All are functional tf_keras models with the inputs and
+outputs that `MaskRCNNModel` passes between them.
 """
 
 import math
@@ -18,12 +18,12 @@ SIZES: dict[str, Size] = resnet.SIZES | spinenet.SIZES
 
 
 def scaled(name: str, width: float = 1.0, max_depth: int = 0) -> Size:
-    """A network's shape at another size.
+    """Returns a network's shape at another size.
 
     Args:
       name: a key of `SIZES`.
       width: multiplier of the channels, above 0.
-      max_depth: at most so many blocks a stage or node; 0 keeps them all.
+      max_depth: maximum number of blocks per stage or node; 0 for all.
     """
     size = SIZES[name]
     family = spinenet if isinstance(size, spinenet.Size) else resnet
@@ -31,7 +31,7 @@ def scaled(name: str, width: float = 1.0, max_depth: int = 0) -> Size:
 
 
 def stage_levels(size: resnet.Size) -> list[int]:
-    """The level of each stage's output."""
+    """Returns the level of each stage's output."""
     stride, levels = 4 if size.stem == "imagenet" else 1, []
     for step in size.strides:
         stride *= step
@@ -45,21 +45,21 @@ def backbone(
     size: Size,
     levels: range,
 ) -> tf_keras.Model:
-    """A network without a classifier: [N, H, W, 3] to {level: features}.
+    """Builds a network without a classifier, to {level: features}.
 
-    A stage of a pre-activation ResNet has no norm_act after it. Each that
-    goes to the pyramid gets one, for the pyramid's first convolutions are to
-    see what every other convolution sees.
+    A stage of a pre-activation ResNet ends without a norm_act. Each output that
+    the pyramid uses gets one, so that the pyramid's first convolutions have the
+    same kind of input as all others.
 
     Args:
       input_size: [H, W, 3].
-      norm_act: makes one normalization-activation layer a call.
-      size: which network.
-      levels: of the pyramid; a ResNet's stages outside it are left out.
+      norm_act: creates one normalization-activation layer per call.
+      size: the shape of the network.
+      levels: of the pyramid; a ResNet's stages outside it are not returned.
 
     Raises:
-      ValueError: a network that has no such level, or images that it cannot
-        halve.
+      ValueError: if the network does not have a level or cannot halve images
+        of this size.
     """
     images = tf_keras.layers.Input(input_size)
     if isinstance(size, spinenet.Size):
@@ -89,18 +89,18 @@ def fpn(
     filters: int,
     levels: range,
 ) -> tf_keras.Model:
-    """A feature pyramid, arXiv:1612.03144, as in the Model Garden.
+    """Builds a feature pyramid, arXiv:1612.03144, as in the Model Garden.
 
-    Every output carries a norm_act without activation: for EvoNorms a plain
-    affine. Levels above the backbone's are made by convolutions of stride 2;
-    from the second on, one sees the norm_act of the level before (where the
-    Model Garden has a bare ReLU; levels 2 to 6 have none of these).
+    Every output has a norm_act without activation, for EvoNorms a plain affine.
+    Levels above the backbone's are convolutions of stride 2; from the second
+    on, their input is the norm_act of the previous level (where the Model
+    Garden has only a ReLU; levels 2 to 6 have none of these).
 
     Args:
       shapes: of the backbone's outputs, {level: [N, H, W, C]}.
-      norm_act: makes one normalization-activation layer a call.
+      norm_act: creates one normalization-activation layer per call.
       filters: channels of every level.
-      levels: to make.
+      levels: to build.
     """
     layers = tf_keras.layers
     inputs = {

@@ -1,4 +1,4 @@
-"""One image and its objects as the tf.Example that a model is trained on."""
+"""Converts an image and its objects to the tf.Example for training."""
 
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ from detection import instances, masks
 from evonorm_tf import files
 from training.images import decoding
 
-# Masks are runs: looking for nothing else packs them best, and OpenCV's own
-# choice of filter triples the time.
+# Masks consist of runs, for which this strategy compresses best; OpenCV's
+# default choice of filter takes three times as long.
 _PACKING = [
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
@@ -21,14 +21,14 @@ _PACKING = [
 
 
 class ImageFile(NamedTuple):
-    """An image file, decoded.
+    """A decoded image file.
 
     Attributes:
-      encoded: JPEG or PNG of the pixels, which other readers of records
-        decode, too.
+      encoded: JPEG or PNG of the pixels, which other readers of records can
+        decode.
       kind: which of the two.
       pixels: [H, W, 3], uint8.
-      transparent: pixels that were not opaque and are on white now.
+      transparent: number of transparent pixels, composited on white.
     """
 
     encoded: bytes
@@ -40,16 +40,16 @@ class ImageFile(NamedTuple):
 def read_image(image: dict[str, Any], folder: str) -> ImageFile:
     """Reads and decodes an image.
 
-    A JPEG is kept as it is, and so is a PNG without transparent pixels; other
-    formats become a PNG of the same pixels.
+    A JPEG is stored unchanged, and so is a PNG without transparent pixels;
+    other formats are converted to a PNG with the same pixels.
 
     Args:
       image: COCO's entry.
       folder: of the images.
 
     Raises:
-      ValueError: no such file, one that cannot be read as an image, or
-        another size than the entry's.
+      ValueError: if the file does not exist, cannot be read as an image, or
+        has another size than the entry.
     """
     about = f"image id={image['id']}, file_name={image.get('file_name')!r}"
     lacking = {"file_name", "height", "width"} - set(image)
@@ -61,8 +61,8 @@ def read_image(image: dict[str, Any], folder: str) -> ImageFile:
     height, width = found.pixels.shape[:2]
     if (width, height) != (image["width"], image["height"]):
         raise ValueError(
-            "An image is of another size than its annotation says, so its "
-            f"boxes are of another picture. Received: {about}, width x height "
+            "An image has another size than its annotation, so its boxes "
+            f"belong to another picture. Received: {about}, width x height "
             f"{width}x{height}, annotated {image['width']}x{image['height']}"
         )
     encoded, kind = decoding.standardize(content, about)
@@ -78,7 +78,7 @@ def example(
     found: list[instances.Instance],
     with_masks: bool,
 ) -> tf_example_builder.TfExampleBuilder:
-    """The tf.Example of an image, as `example_decoder.Decoder` reads it."""
+    """Returns the tf.Example of an image for `example_decoder.Decoder`."""
     height, width = image["height"], image["width"]
     builder = tf_example_builder.TfExampleBuilder()
     builder.add_encoded_image_feature(

@@ -1,8 +1,8 @@
 """Collects a model's detections as COCO results, and scores them.
 
-Stands where the Model Garden's COCOEvaluator stands. That one scores the
-images it happened to see as if they were all, and counts one that it saw
-twice two times; this one knows which there are.
+It replaces the Model Garden's COCOEvaluator, which scores only the images that
+it received, without saying so, and counts repeated images twice. This one knows
+which images there are.
 """
 
 import json
@@ -22,11 +22,11 @@ Arrays = dict[str, np.ndarray]
 
 
 class Collector:
-    """The COCO figures of one evaluation at a time.
+    """Computes the COCO metrics of one evaluation at a time.
 
     Attributes:
-      name: what the task's logs call it.
-      truth: what is there.
+      name: in the task's logs.
+      truth: the ground truth.
       results: COCO results since the last reset.
       figures: what `result` last returned.
     """
@@ -44,13 +44,13 @@ class Collector:
 
         Args:
           annotation_file: COCO's JSON.
-          path: where `result` writes the results, and beside it those of
-            masks alone: see `masks_path`; None for nowhere.
-          per_category: AP of each category as well.
-          masks: whether the model finds any.
+          path: where `result` writes the results and, next to it, those of
+            masks alone: see `masks_path`; None to write nothing.
+          per_category: whether to include the AP of each category.
+          masks: whether the model predicts masks.
 
         Raises:
-          ValueError: the annotations cannot be read.
+          ValueError: if the annotations cannot be read.
         """
         self.truth = ground_truth.load(annotation_file)
         self._path, self._per_category = path, per_category
@@ -59,7 +59,7 @@ class Collector:
         self.reset_states()
 
     def reset_states(self) -> None:
-        """Begins a new evaluation."""
+        """Starts a new evaluation."""
         self.results: evaluate.Results = []
         self._seen: set[int] = set()
         self._unused = 0
@@ -68,12 +68,12 @@ class Collector:
         """Adds a batch.
 
         Args:
-          groundtruths: not used; the annotations have them.
-          predictions: what the task's validation step returns, each value a
-            tuple with one tensor a replica.
+          groundtruths: ignored; the annotations have them.
+          predictions: from the task's validation step, each value a tuple with
+            one tensor per replica.
 
         Raises:
-          ValueError: an image that is not annotated, or seen before.
+          ValueError: if an image is not annotated or was added before.
         """
         del groundtruths
         arrays = {name: _gather(value) for name, value in predictions.items()}
@@ -92,20 +92,20 @@ class Collector:
             )
         self._seen.add(image_id)
         found = to_coco(image, image_id)
-        # Classes may have gaps between the ids of categories, as COCO's: a
-        # detection of such a class counts in no figure.
+        # Class ids may lie in gaps between category ids, as COCO's have;
+        # detections of such classes are ignored.
         kept = [e for e in found if e["category_id"] in self.truth.categories]
         self._unused += len(found) - len(kept)
         self.results.extend(kept)
 
     def result(self) -> dict[str, float]:
-        """The figures, "partial_" ones unless every image was seen.
+        """Returns the metrics, "partial_" ones unless all images were added.
 
-        Of several workers each has evaluated its share; all of them get the
-        figures of the whole, and the chief writes the results.
+        Each of several workers evaluates its share. All of them get the metrics
+        of the whole, and the chief writes the results.
 
         Raises:
-          ValueError: two workers have evaluated the same image.
+          ValueError: if two workers evaluated the same image.
         """
         devices = tf.distribute.get_strategy()
         own = [self.results, [*self._seen], self._unused]
@@ -126,7 +126,7 @@ class Collector:
         )
         if self._unused:
             logging.warning(
-                "%d detections have class ids that no category of %s has; "
+                "%d detections have class ids that are not categories of %s; "
                 "they are ignored.",
                 self._unused,
                 self.truth.path,
@@ -134,7 +134,7 @@ class Collector:
         return self.figures
 
     def _join(self, parts: list[list[Any]]) -> None:
-        """Takes what each of the workers has."""
+        """Merges the results of the workers."""
         if len(parts) == 1:
             return
         seen = [number for _, numbers, _ in parts for number in numbers]
@@ -150,34 +150,34 @@ class Collector:
 
 
 def masks_path(path: str) -> str:
-    """Where the results of masks alone are, beside those at `path`.
+    """Returns the path for the results of masks alone, next to `path`.
 
-    A file of their own, because pycocotools sorts masks into small, medium
-    and large by the areas of their boxes where a file has both.
+    This is a separate file because pycocotools classifies masks as small,
+    medium or large by the areas of their boxes if a file has both.
     """
     end = len(path) - len(files.suffix(path))
     return f"{path[:end]}_masks{path[end:]}"
 
 
 def without_box(entry: dict) -> dict:
-    """A result of a mask alone."""
+    """Returns a result with only the mask."""
     return {key: value for key, value in entry.items() if key != "bbox"}
 
 
 def _gather(value: Any) -> np.ndarray:
-    """One array of what one or several replicas returned."""
+    """Concatenates the outputs of one or several replicas."""
     parts = value if isinstance(value, tuple) else (value,)
     return np.concatenate([tf.convert_to_tensor(p).numpy() for p in parts])
 
 
 def to_coco(image: Arrays, image_id: int) -> evaluate.Results:
-    """COCO results of one image, in the pixels of the original.
+    """Returns COCO results of one image, in the pixels of the original.
 
     Args:
       image: `num_detections` and, padded to [K, ...], `detection_boxes`
         [K, 4] (y, x, y, x), `detection_scores`, `detection_classes` and
-        perhaps `detection_masks` [K, H, W], and `detection_outer_boxes`
-        [K, 4], where the masks are of larger boxes; `image_info`, [4, 2].
+        optionally `detection_masks` [K, H, W] and, if the masks are of larger
+        boxes, `detection_outer_boxes` [K, 4]; `image_info`, [4, 2].
       image_id: the image's.
     """
     count = int(image["num_detections"])
@@ -210,6 +210,6 @@ def to_coco(image: Arrays, image_id: int) -> evaluate.Results:
 
 
 def _original(boxes: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """[K, 4]: y, x, y, x as scaled, to x, y, width, height in the original."""
+    """Converts [K, 4] scaled y, x, y, x to original x, y, width, height."""
     y, x, bottom, right = (boxes / np.tile(scale, 2)).astype(np.float64).T
     return np.stack([x, y, right - x, bottom - y], axis=1)

@@ -1,8 +1,8 @@
-"""Which boxes a step trains on, drawn from seeds.
+"""Samples the boxes of a training step from seeds.
 
-The Model Garden draws proposals and anchors with TensorFlow's stateful
-generator, whose state no checkpoint holds: a resumed run would train on other
-boxes than the unbroken one. Here every draw is a function of a seed.
+The Model Garden samples proposals and anchors with TensorFlow's stateful
+generator, whose state no checkpoint stores, so a resumed run would train on
+other boxes than an uninterrupted one. Here every draw is a function of a seed.
 """
 
 from typing import Any
@@ -20,16 +20,17 @@ def choose(
     most_positive: int,
     count: int,
 ) -> tf.Tensor:
-    """Indices of `count` boxes, at random among equals.
+    """Returns indices of `count` boxes, random among equals.
 
-    Up to `most_positive` positives, then negatives; where there are too few
-    of both, what is neither, and positives above the limit last.
+    Up to `most_positive` positives come first, then negatives; if there are too
+    few of both, boxes that are neither follow, and positives above the limit
+    come last.
 
     Args:
       positive: [..., N], bool.
       negative: [..., N], bool.
       draws: [..., N], uniform in [0, 1).
-      most_positive: of those chosen.
+      most_positive: maximum number of positives.
       count: at most N.
 
     Returns:
@@ -43,27 +44,27 @@ def choose(
 
 
 def _rank(values: tf.Tensor) -> tf.Tensor:
-    """How many are larger, [..., N]; an inverse of the sorting order."""
+    """Returns how many are larger, [..., N]: the inverse of sorting."""
     order = tf.argsort(values, direction="DESCENDING", stable=True)
     return tf.argsort(order, stable=True)
 
 
 class _BoxSampler(tf_keras.__internal__.layers.BaseRandomLayer):
-    """As the Model Garden's BoxSampler: [B, N] bools to indices [B, K].
+    """Like the Model Garden's BoxSampler: [B, N] bools to indices [B, K].
 
-    Its generator is set before each step: see `training.noise`.
+    Its generator is set before each step: see `training.dropout_seed`.
     """
 
     def __init__(self, num_samples: int, foreground_fraction: float):
         super().__init__()
         self._count = num_samples
         self._most = int(num_samples * foreground_fraction)
-        self.build(None)  # A step that is traced may make no generator.
+        self.build(None)  # A traced step must not create a generator.
 
     def call(
         self, positive: tf.Tensor, negative: tf.Tensor, ignored: tf.Tensor
     ) -> tf.Tensor:
-        """Indices [B, K] of the boxes chosen."""
+        """Returns indices [B, K] of the sampled boxes."""
         draws = self._random_generator.random_uniform(tf.shape(positive))
         return choose(
             positive & ~ignored,
@@ -83,8 +84,8 @@ class ROISampler(roi_sampler.ROISampler):
         """Takes the arguments of the parent.
 
         Args:
-          num_sampled_rois: boxes an image.
-          foreground_fraction: share of them that may be objects.
+          num_sampled_rois: boxes per image.
+          foreground_fraction: maximum fraction of them that are objects.
           **settings: the parent's; an unknown one raises TypeError.
         """
         super().__init__(
@@ -96,21 +97,21 @@ class ROISampler(roi_sampler.ROISampler):
 
 
 class AnchorLabeler(anchor.RpnAnchorLabeler):
-    """The Model Garden's, its sample drawn from a seed."""
+    """The Model Garden's, with a sample drawn from a seed."""
 
     def __init__(self, seed: tf.Tensor, count: int, **settings: Any):
         """Labels the anchors of one image.
 
         Args:
           seed: [2].
-          count: anchors that train, an image.
+          count: number of sampled anchors per image.
           **settings: the parent's; an unknown one raises TypeError.
         """
         super().__init__(rpn_batch_size_per_im=count, **settings)
         self._seed, self._count = seed, count
 
     def _get_rpn_samples(self, match_results: tf.Tensor) -> tuple:
-        """1 for objects that train, 0 for background, -1 for neither: [N]."""
+        """Returns [N], 1 for sampled objects, 0 for background, else -1."""
         positive, negative = match_results > -1, match_results == -1
         size = match_results.shape[0]
         count = min(self._count, size)
@@ -120,8 +121,8 @@ class AnchorLabeler(anchor.RpnAnchorLabeler):
         sampled = tf.scatter_nd(
             chosen[:, tf.newaxis], tf.ones([count], tf.int32), [size]
         )
-        # Where there are too few, others fill up that are not to train; of
-        # positives at most the share.
+        # If there are too few, others that are not trained fill up; positives
+        # are limited to their fraction.
         place = _rank(tf.where(positive, draws, -1.0))
         positives = tf.cast(positive & (place < most), tf.int32) * sampled
         negatives = tf.cast(negative, tf.int32) * sampled

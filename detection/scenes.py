@@ -1,10 +1,10 @@
-"""An embedded data set: scenes composed of scikit-learn's real digits.
+"""An embedded dataset: scenes composed of scikit-learn's digits.
 
 Each scene shows a few of the 1,797 8x8 digits, enlarged, coloured and partly
-hiding one another, on a shaded and noisy ground. Boxes and masks are those
-of what can be seen. Written as COCO's JSON with PNG images, and as the
-TFRecords that the Model Garden's converter would make of them. Training and
-validation scenes are made of different digits.
+occluding one another, on a shaded and noisy background. Boxes and masks are
+those of the visible parts. Scenes are written as COCO's JSON with PNG images
+and as the TFRecords that the Model Garden's converter would write. Training and
+validation scenes use different digits.
 """
 
 import dataclasses
@@ -25,19 +25,19 @@ from evonorm_tf import files
 CATEGORIES = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
 _SPLITS = ("train", "validation")
 _MOST_DIGITS = 5
-# What is left of a digit that others hide, for it to stay in the picture.
+# Minimum visible fraction of a digit that others occlude.
 _LEAST_VISIBLE = 0.6
 
 
 @dataclasses.dataclass
 class Scenes(hyperparams.Config):
-    """Which scenes to make.
+    """The scenes to create.
 
     Attributes:
       train: number of training scenes; 0 for no scenes at all.
       validation: number of validation scenes.
       size: side of a scene in pixels.
-      seed: of digits, places, sizes and colours.
+      seed: of digits, positions, sizes and colours.
     """
 
     train: int = 0
@@ -52,7 +52,7 @@ class Scene:
 
     Attributes:
       image: [H, W, 3], uint8.
-      masks: [K, H, W], uint8, 0 or 1: what can be seen of each digit.
+      masks: [K, H, W], uint8, 0 or 1: the visible part of each digit.
       labels: [K], category ids.
     """
 
@@ -62,7 +62,7 @@ class Scene:
 
     @property
     def boxes(self) -> np.ndarray:
-        """[K, 4], x, y, width, height in pixels, tight around the masks."""
+        """Returns [K, 4], x, y, width, height in pixels, tight boxes."""
         return np.array([_box(mask) for mask in self.masks], np.float64)
 
 
@@ -73,24 +73,24 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def ensure(params: Scenes, directory: str) -> str:
-    """Writes the scenes under `directory`, unless they are there already.
+    """Writes the scenes under `directory` unless they exist.
 
     Args:
-      params: which scenes.
-      directory: gets one directory a set of settings, named after them, so
-        that scenes of other settings are never taken for these.
+      params: the scenes.
+      directory: gets one directory per set of settings, named after them, so
+        that scenes with other settings are never used.
 
     Returns:
-      The directory of these scenes, which holds for each split
+      The directory of these scenes, which contains for each split
       `<split>.json`, `<split>.tfrecord` and the images in `<split>/`.
 
     Raises:
-      ValueError: settings that make no scenes.
+      ValueError: if the settings are invalid.
     """
     if params.train < 1 or params.validation < 1 or params.size < 32:
         raise ValueError(
-            "Expected at least one scene of each split, of 32 pixels at "
-            f"least. Received: scenes={params.as_dict()}"
+            "Expected at least one scene per split, of at least 32 pixels. "
+            f"Received: scenes={params.as_dict()}"
         )
     name = (
         f"scenes-{params.size}px-{params.train}-{params.validation}"
@@ -104,15 +104,15 @@ def ensure(params: Scenes, directory: str) -> str:
     with files.writing(unfinished) as place:
         for index, (split, count) in enumerate(zip(_SPLITS, counts)):
             _write(place, split, compose(params, index, count))
-    # Several workers make the same scenes; the first one's are read by all.
+    # Several workers write the same scenes; all read those of the first.
     files.move_if_absent(unfinished, path)
     return path
 
 
 def compose(params: Scenes, split: int, count: int) -> Iterator[Scene]:
-    """Makes `count` scenes of a split (0 training, 1 validation)."""
+    """Composes `count` scenes of a split (0 training, 1 validation)."""
     digits = datasets.load_digits()
-    # Every fourth digit is kept for validation.
+    # Every fourth digit is reserved for validation.
     mine = (np.arange(len(digits.target)) % 4 == 3) == bool(split)
     pixels, labels = digits.images[mine] / 16.0, digits.target[mine]
     for index in range(count):
@@ -143,13 +143,13 @@ def _scene(rng, size: int, pixels: np.ndarray, labels: np.ndarray) -> Scene:
 
 
 def _ground(rng, size: int) -> np.ndarray:
-    """A dark ground, its shade changing over the picture: [H, W, 3]."""
+    """Returns a dark background with varying shade: [H, W, 3]."""
     corners = rng.uniform(0.05, 0.4, [2, 2, 3]).astype(np.float32)
     return cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def _place(rng, size: int, digit: np.ndarray) -> tuple:
-    """A digit enlarged to [H, W], ink in [0, 1], and its top left corner."""
+    """Returns a digit enlarged to [H, W], ink in [0, 1], and its corner."""
     height = int(size * rng.uniform(0.2, 0.6))
     width = max(8, int(height * rng.uniform(0.7, 1.0)))
     ink = cv2.resize(
@@ -160,7 +160,7 @@ def _place(rng, size: int, digit: np.ndarray) -> tuple:
 
 
 def _hides(mask: np.ndarray, other: np.ndarray) -> bool:
-    """Whether `mask` in front leaves too little of `other`."""
+    """Returns whether `mask` in front occludes too much of `other`."""
     hidden = np.sum(mask & other)
     return hidden > (1 - _LEAST_VISIBLE) * np.sum(other)
 
@@ -197,7 +197,7 @@ def _write(directory: str, split: str, scenes: Iterator[Scene]) -> None:
 
 
 def _annotations(scene: Scene, image_id: int) -> Iterator[dict]:
-    """COCO annotations, without ids, masks as compressed RLE."""
+    """Returns COCO annotations without ids, masks as compressed RLE."""
     for label, mask, box in zip(scene.labels, scene.masks, scene.boxes):
         yield {
             "image_id": image_id,
@@ -210,7 +210,7 @@ def _annotations(scene: Scene, image_id: int) -> Iterator[dict]:
 
 
 def _example(scene: Scene, image_id: int) -> tf.train.Example:
-    """The tf.Example that the Model Garden's decoder reads."""
+    """Returns the tf.Example that the Model Garden's decoder reads."""
     height, width = scene.image.shape[:2]
     x, y, w, h = scene.boxes.T
     builder = tf_example_builder.TfExampleBuilder()

@@ -1,4 +1,4 @@
-"""What a detection run is made of: its config classes."""
+"""The config classes of a detection run."""
 
 import dataclasses
 from dataclasses import field
@@ -17,19 +17,19 @@ class Model(hyperparams.Config):
     Sections without a description here are the Model Garden's.
 
     Attributes:
-      num_classes: classes to tell apart, background (0) included.
+      num_classes: number of classes, including background (0).
       input_size: [height, width, 3], sides divisible by 2^max_level.
-      min_level: finest level of the pyramid; its stride is 2^level. 2 for
-        the paper's ResNets, 3 for SpineNets.
+      min_level: finest level of the pyramid, with stride 2^level. 2 for the
+        paper's ResNets, 3 for SpineNets.
       max_level: coarsest level. 6 for ResNets, 7 for SpineNets.
-      include_mask: False leaves a Faster R-CNN.
+      include_mask: False for a Faster R-CNN.
       network: a key of `detection.pyramid.SIZES`. The paper's are
-        "resnet50_postact" and "resnet101_postact": their parameters are
-        those of its Table 4, the pre-activation ones' are not.
-      width: width multiplier of the network.
-      max_depth: at most so many blocks a stage or node; 0 keeps them all.
+        "resnet50_postact" and "resnet101_postact", which have the numbers of
+        parameters of its Table 4; the pre-activation ones do not.
+      width: multiplier of the network's channels.
+      max_depth: maximum number of blocks per stage or node; 0 for all.
       fpn_filters: channels of a ResNet's pyramid. A SpineNet has its own.
-      norm_act: the layer of backbone, pyramid and heads alike.
+      norm_act: the layer of backbone, pyramid and heads.
     """
 
     num_classes: int = 91
@@ -77,9 +77,10 @@ class Data(maskrcnn.DataConfig):
     Attributes:
       dtype: of the images. (The Model Garden's default is bfloat16 whatever
         the precision of the run.)
-      num_objects: of an evaluation, how many are annotated, crowds included.
-        Where a recipe names it, a run puts in what it finds, so that another
-        set of as many images is not taken for the recipe's. 0: not counted.
+      num_objects: for an evaluation, the number of annotated objects,
+        including crowds. If a recipe sets it, a run replaces it by the actual
+        number, so that another dataset with as many images is not mistaken
+        for the recipe's. 0: not counted.
     """
 
     dtype: str = "float32"
@@ -91,15 +92,15 @@ class Task(maskrcnn.MaskRCNNTask):
     """A detection task.
 
     Attributes:
-      scenes: the embedded data set, made where `input_path` is empty.
-      seed: of the weights' initial values.
-      init_recipe: of `configs.tables`, what the classifier that
-        `init_checkpoint` names was trained by. Where a recipe names one, a
-        run puts in what it finds. Empty: not looked at.
-      rpn_score_normalizer: what the RPN score loss is divided by.
-        "rpn_batch_size": the anchors sampled an image, as the loss's own
-        definition has it. "model_garden": the sampled ROIs, as its code has
-        it; at its settings half the weight. For parity alone.
+      scenes: the embedded dataset, created if `input_path` is empty.
+      seed: of the initial weights.
+      init_recipe: the recipe, in `configs.tables`, with which the classifier
+        in `init_checkpoint` was trained. If a recipe sets it, a run replaces
+        it by the actual one. Empty: not checked.
+      rpn_score_normalizer: divisor of the RPN score loss. "rpn_batch_size":
+        the anchors sampled per image, as in the definition of the loss.
+        "model_garden": the sampled ROIs, as in its code; with its settings,
+        half the weight. Only for parity.
     """
 
     model: Model = field(default_factory=Model)

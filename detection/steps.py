@@ -1,7 +1,7 @@
-"""A detector's training step as a function of tensors; --preflight.
+"""A detector's training step as a function of tensors, for --preflight.
 
-The step as it trains, without its data: what compiles, fits and costs does
-not depend on them. Evaluation is not part of it.
+This is the training step without its data, which do not affect whether it
+compiles and fits and what it costs. Evaluation is not included.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from training import config, preflights
 
 
 class _Bare(config.NormAct):
-    """No layer at all, wherever a norm_act would be."""
+    """Replaces every norm_act by no layer at all."""
 
     def bind(self, layers: Any) -> Callable[..., Any]:
-        """Makes layers that do nothing."""
+        """Returns a function that creates layers that do nothing."""
         del layers
         return lambda **_: tf_keras.layers.Activation("linear")
 
@@ -27,12 +27,12 @@ class _Bare(config.NormAct):
 def preflight_module(
     params: config.Experiment, layer: str | None, batch: int
 ) -> preflight.Module:
-    """The training step of one chip.
+    """Returns the training step of one chip.
 
     Args:
       params: the resolved experiment.
-      layer: catalog name; None for the network without its norm_act layers.
-      batch: images a step on the chip.
+      layer: catalog name; None for the network without norm_act layers.
+      batch: images per step on the chip.
     """
     params = params.replace()  # A copy.
     if layer is None:
@@ -46,7 +46,7 @@ def preflight_module(
 
 
 def specs(params: settings.Task, batch: int) -> tuple[tf.TensorSpec, dict]:
-    """Of a training batch: images and labels, without any data."""
+    """Returns the specs of a training batch, images and labels."""
     size = [*params.model.input_size[:2], 3]
     decoded = {
         "image": tf.TensorSpec([None, None, 3], tf.uint8),
@@ -75,7 +75,7 @@ def _flat_specs(params: settings.Task, batch: int) -> list[tf.TensorSpec]:
 def train_step(
     params: config.Experiment, made: task.Task
 ) -> tuple[Callable[..., tf.Tensor], tf_keras.Model]:
-    """The step as the trainer takes it on one device.
+    """Returns the training step of the trainer on one device.
 
     Args:
       params: the resolved experiment.
@@ -86,11 +86,11 @@ def train_step(
       and the model it trains.
 
     Raises:
-      ValueError: micro-batches, whose statistics a preflight does not have.
+      ValueError: for micro-batches, whose statistics a preflight lacks.
     """
     if params.runtime.accumulation_steps != 1:
         raise ValueError(
-            "The preflight is of one whole batch. Received: "
+            "A preflight needs one whole batch. Received: "
             f"accumulation_steps={params.runtime.accumulation_steps}"
         )
     with preflights.precision(params):

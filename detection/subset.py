@@ -4,8 +4,8 @@
         --output=runs/mini/instances.json --count=8
 
 Takes the first images by id that have objects and no crowd, at most
---most_objects of them, each at least --least_area of the image. So chosen
-images are easier than COCO's mean, and a figure on them says so or misleads.
+--most_objects of them, each at least --least_area of the image. These images
+are easier than COCO's average, so metrics on them are not COCO's.
 """
 
 import json
@@ -25,16 +25,16 @@ def choose(
     most_objects: int,
     least_area: float,
 ) -> list[int]:
-    """Ids of the images that are chosen, sorted.
+    """Returns the ids of the selected images, sorted.
 
     Args:
       pairs: images and their annotations, of a `ground_truth.Reader`.
-      count: how many images.
-      most_objects: in an image.
-      least_area: of each object, as a share of its image.
+      count: number of images.
+      most_objects: maximum number per image.
+      least_area: minimum area of each object, as a fraction of its image.
 
     Raises:
-      ValueError: too few images are like that.
+      ValueError: if there are too few such images.
     """
 
     def serves(image: dict, found: list[dict]) -> bool:
@@ -46,15 +46,15 @@ def choose(
     ids = sorted(image["id"] for image, found in pairs if serves(image, found))
     if len(ids) < count:
         raise ValueError(
-            "Too few images have so few and so large objects; ask for fewer "
-            f"or choose less strictly. Expected {count}, found {len(ids)}. "
+            "Too few images have so few and so large objects; request fewer "
+            f"or relax the limits. Expected {count}, found {len(ids)}. "
             f"Received: most_objects={most_objects}, least_area={least_area}"
         )
     return ids[:count]
 
 
 def part(path: str, ids: list[int]) -> dict[str, Any]:
-    """COCO's JSON with those images alone, and what is annotated in them."""
+    """Returns COCO's JSON with only those images and their annotations."""
     content: dict[str, Any] = {}
     for section, number, entry in coco_json.sections(path):
         if number is None:
@@ -72,7 +72,7 @@ def part(path: str, ids: list[int]) -> dict[str, Any]:
 
 
 def main(_: list[str]) -> None:
-    """Writes the part that the flags ask for."""
+    """Writes the subset as the flags say."""
     flag = flags.FLAGS
     with ground_truth.Reader(flag.annotations, training=True) as reader:
         ids = choose(reader, flag.count, flag.most_objects, flag.least_area)
@@ -83,9 +83,9 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("annotations", None, "COCO's JSON.")
-    flags.DEFINE_string("output", None, "JSON to write.")
-    flags.DEFINE_integer("count", 8, "Images to take.")
-    flags.DEFINE_integer("most_objects", 3, "In an image, at most.")
-    flags.DEFINE_float("least_area", 0.03, "Of an object in its image.")
+    flags.DEFINE_string("output", None, "JSON file to write.")
+    flags.DEFINE_integer("count", 8, "Number of images.")
+    flags.DEFINE_integer("most_objects", 3, "Maximum number per image.")
+    flags.DEFINE_float("least_area", 0.03, "Minimum share of the image area.")
     flags.mark_flags_as_required(["annotations", "output"])
     commands.run(main)

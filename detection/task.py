@@ -1,10 +1,10 @@
 """The task: model, inputs and losses for the Model Garden's trainer.
 
-Subclasses its MaskRCNNTask and closes the traps that make its numbers wrong
-without a word: the RPN loss's normalizer, class ids outside the classes,
-images scored in part or twice, stale annotations, a validation loss that is
-always 0, augmentation that moves the pixels and leaves the boxes. What a step
-draws is a function of (seed, step), so that a resumed run is the unbroken one.
+It subclasses MaskRCNNTask and corrects what silently makes results wrong: the
+normalizer of the RPN loss, out-of-range class ids, images that are not scored
+or scored twice, stale annotations, a validation loss that is always 0, and
+augmentation that moves the pixels but not the boxes. All draws of a step are
+functions of (seed, step), so that a resumed run equals an uninterrupted one.
 """
 
 from collections.abc import Mapping
@@ -39,8 +39,8 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
     """Boxes, classes and masks.
 
     Attributes:
-      seed: of the weights' initial values.
-      start_step: global step that a run goes on from.
+      seed: of the initial weights.
+      start_step: global step from which a run resumes.
     """
 
     def __init__(self, params: settings.Task, **others: Any):
@@ -49,7 +49,7 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
         self.start_step = 0
 
     def build_model(self) -> tf_keras.Model:
-        """Builds the model, with weight decay as a loss of its own."""
+        """Builds the model, with weight decay as an additional loss."""
         with dropout_seed.seedable():
             built = model.build(self.task_config.model)
         if self.task_config.freeze_backbone:
@@ -66,9 +66,9 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
         return built
 
     def initialize(self, model: tf_keras.Model) -> None:
-        """Takes the backbone of a classifier, where one is named.
+        """Loads the backbone of a classifier, if one is set.
 
-        Prints which weights were taken and which were not.
+        Prints which weights were loaded and which were not.
         """
         run = self.task_config.init_checkpoint
         if run:
@@ -80,23 +80,23 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
         input_context: tf.distribute.InputContext | None = None,
         dataset_fn: Any = None,
     ) -> tf.data.Dataset:
-        """Batches of (images, labels); see `datasets`.
+        """Returns batches of (images, labels); see `datasets`.
 
         Training resumes from `start_step`.
         """
-        del dataset_fn  # Records are read by one way alone.
+        del dataset_fn  # There is only one reader of records.
         model = self.task_config.model
         if params.is_training:
             return datasets.training(
                 model, params, self.seed, self.start_step, input_context
             )
-        # Results are scored against annotations: no mask need be decoded.
+        # Results are scored against annotations, so masks are not decoded.
         return datasets.evaluation(model, params, input_context)
 
     def _build_rpn_losses(
         self, outputs: Mapping[str, Any], labels: Mapping[str, Any]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Score and box loss of the proposals, scalars."""
+        """Returns score and box loss of the proposals, scalars."""
         if self.task_config.rpn_score_normalizer == "model_garden":
             return super()._build_rpn_losses(outputs, labels)
         parser = self.task_config.train_data.parser
@@ -127,14 +127,14 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
         optimizer: Any,
         metrics: Any = None,
     ) -> dict[str, tf.Tensor]:
-        """One step, as the Model Garden takes it, with its draws seeded."""
+        """Runs one step of the Model Garden, with seeded draws."""
         dropout_seed.seed(model, self.seed, optimizer.iterations)
         return super().train_step(inputs, model, optimizer, metrics)
 
     def validation_step(
         self, inputs: Any, model: tf_keras.Model, metrics: Any = None
     ) -> dict[str, Any]:
-        """Detections of a batch; no loss, where the parent reports 0."""
+        """Returns detections of a batch, without the parent's loss of 0."""
         logs = super().validation_step(inputs, model, metrics)
         del logs[self.loss]
         return logs
@@ -146,11 +146,11 @@ def restore(
     """Reads a run's detector; no data are opened.
 
     Args:
-      model_dir: the run's folder; None finds it from the checkpoint.
+      model_dir: the run's folder; None to find it from the checkpoint.
       checkpoint: "latest", "best" or the path of one, without .index.
 
     Raises:
-      ValueError: no run, or no such checkpoint.
+      ValueError: if there is no run or checkpoint.
     """
     return saved.restore(
         settings.Task(),
@@ -161,7 +161,7 @@ def restore(
 
 
 def names(params: config.Experiment) -> dict[int, str]:
-    """Category ids to names; {} where the annotations are gone."""
+    """Returns category ids to names; {} if there are no annotations."""
     path = params.task.annotation_file
     if not path or not files.is_file(path):
         return {}
@@ -169,14 +169,14 @@ def names(params: config.Experiment) -> dict[int, str]:
 
 
 def prepare(params: config.Experiment, model_dir: str) -> Task:
-    """Makes the scenes if they are asked for, and checks what there is.
+    """Creates scenes if requested, and checks the data.
 
     Args:
       params: the experiment's config, changed in place.
-      model_dir: the run's directory; gets the scenes.
+      model_dir: the run's folder, which gets the scenes.
 
     Raises:
-      ValueError: data or options that cannot be.
+      ValueError: if data or options are invalid.
     """
     task, run = params.task, runs.Run(model_dir)
     check_config.options(params)
@@ -194,12 +194,12 @@ def prepare(params: config.Experiment, model_dir: str) -> Task:
 
 
 def _init_recipe(task: settings.Task, run: runs.Run) -> str:
-    """The recipe of the classifier that the run starts from, or started."""
+    """Returns the recipe of the classifier from which the run starts."""
     if not task.init_checkpoint:
         return ""
     before = run.config()
     if run.step() and before is not None:
-        # Its classifier may be gone, or trained on, by now.
+        # Its classifier may be gone or have been trained further.
         return before["task"].get("init_recipe", "")
     found = transfer.recipes(task.init_checkpoint)
     asked = task.init_recipe

@@ -1,4 +1,4 @@
-"""Trains Mask R-CNN, evaluates it and draws what it finds.
+r"""Trains Mask R-CNN, evaluates it and draws its detections.
 
     python -m detection.train --debug
     python -m detection.train --row=coco/r50_fpn/evonorm_s0 \
@@ -6,11 +6,11 @@
     python -m detection.train --row=coco/r50_fpn/evonorm_s0 \
         --preflight=v5e:2x2
 
-The first trains on scenes of scikit-learn's digits, in minutes. A row of the
-tables (`python -m configs.tables coco` lists them) stands for its experiment,
-recipe and layer. A run that was stopped goes on where it was, by the same
-command. Beside the checkpoints, `model_dir` gets `results.json` (COCO results
-of the last evaluation; `results_masks.json` for those of masks alone),
+The first command trains on scenes of scikit-learn's digits, in minutes. A row
+of the tables (`python -m configs.tables coco` lists them) defines experiment,
+recipe and layer. Run the same command again to resume training from the last
+checkpoint. In addition to checkpoints, `model_dir` gets `results.json` (COCO
+results of the last evaluation; `results_masks.json` for masks alone),
 `predictions.png` and pictures for TensorBoard.
 """
 
@@ -32,7 +32,7 @@ PICTURES = "pictures"  # For TensorBoard.
 _DRAWN = 6
 _DEBUG_SCENES = scenes.Scenes(train=16, validation=8)
 _DEBUG_STEPS = 4
-_SCENES_STEPS = 200  # On scenes of digits, enough to find something.
+_SCENES_STEPS = 200  # On scenes of digits, enough to detect something.
 
 
 class Detection(garden.TaskHead):
@@ -41,29 +41,29 @@ class Detection(garden.TaskHead):
     step = staticmethod(steps.preflight_module)
 
     def prepare(self, params: config.Experiment, run: runs.Run) -> task.Task:
-        """Renders scenes where the experiment has them; checks the data."""
+        """Renders scenes if the experiment uses them; checks the data."""
         return task.prepare(params, run.folder)
 
     def data(self, params: config.Experiment, prepared: task.Task) -> list[str]:
-        """Counts and digests of both splits' records."""
+        """Returns counts and digests of both splits' records."""
         del prepared
         splits = (params.task.train_data, params.task.validation_data)
         return [datasets.open_records(one).identity() for one in splits]
 
     def shrink(self, params: config.Experiment, replicas: int = 1) -> str:
-        """Makes any experiment small, without its data: --debug.
+        """Shrinks any experiment, without its data, for --debug.
 
-        One block a stage at a quarter of the width, 128 pixels, few boxes. An
+        One block per stage at a quarter of the width, 128 pixels, few boxes. An
         experiment without data of its own gets a few scenes of digits and four
-        steps; the one on scenes keeps them and takes 200. The code path stays
-        that of the whole run.
+        steps; one on scenes keeps them and takes 200. The code is that of the
+        full run.
 
         Args:
           params: the experiment, changed in place.
-          replicas: how many share a step.
+          replicas: number of replicas per step.
 
         Returns:
-          What this did, in one line for the screen.
+          A one-line description of the changes.
         """
         one, trainer = params.task, params.trainer
         most = _SCENES_STEPS
@@ -91,13 +91,13 @@ class Detection(garden.TaskHead):
         where = one.train_data.input_path or "scenes of scikit-learn's digits"
         return (
             f"DEBUG: {trainer.train_steps} steps of a shrunken network on "
-            f"{where}; its figures mean nothing."
+            f"{where}; its metrics mean nothing."
         )
 
     def draw(
         self, session: driver.Session, built: driver.Built, step: int
     ) -> list[str]:
-        """The last evaluation, as a table and as pictures."""
+        """Returns the last evaluation as a table, and draws pictures."""
         one, run = session.params.task, session.run
         if not one.use_coco_metrics:
             return []
@@ -111,7 +111,7 @@ class Detection(garden.TaskHead):
     def preflight(
         self, params: config.Experiment, topology: str, json_file: str | None
     ) -> None:
-        """Prints what the TPU's compiler says of the training step."""
+        """Prints the TPU compiler's figures of the training step."""
         check_config.tpu_safe(params.task.model)
         super().preflight(params, topology, json_file)
 

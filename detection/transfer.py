@@ -1,8 +1,8 @@
-"""Weights of a classifier of this project, for a detector's backbone.
+"""Loads weights of a classifier of this project into a detector's backbone.
 
-The detector's ResNet is the classifier's, built by the same function, so its
-layers are found by their place in the graph: both networks are walked from
-their last features back to the image, and must agree layer by layer.
+The detector's ResNet is built by the same function as the classifier's, so
+layers are matched by their position in the graph: both networks are traversed
+from their last features to the image, and must agree layer by layer.
 """
 
 import dataclasses
@@ -23,12 +23,12 @@ _LAYER = ("name", "groups", "group_size", "min_group_size")
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-    """What a transfer did.
+    """The result of a transfer.
 
     Attributes:
       source: the checkpoint.
-      taken: names of the detector's weights that are the classifier's now.
-      left: names of its other weights, as they were initialised.
+      taken: names of the detector's weights that were loaded.
+      left: names of its other weights, which keep their initial values.
     """
 
     source: str
@@ -37,9 +37,9 @@ class Transfer:
 
     def __str__(self) -> str:
         return (
-            f"Taken from {self.source}: {len(self.taken)} weights of the "
+            f"Loaded from {self.source}: {len(self.taken)} weights of the "
             f"backbone, {self.taken[0]} to {self.taken[-1]}.\n"
-            f"Not taken, initialised anew: {len(self.left)} weights, "
+            f"Not loaded, newly initialized: {len(self.left)} weights, "
             f"{self.left[0]} to {self.left[-1]}; the classifier's last layer "
             "is not used."
         )
@@ -48,17 +48,17 @@ class Transfer:
 def backbone(
     model: tf_keras.Model, params: settings.Model, run: str
 ) -> Transfer:
-    """Gives a detector's backbone the weights of a classifier.
+    """Loads the weights of a classifier into a detector's backbone.
 
     Args:
       model: the detector; changed in place.
-      params: what it was built with.
+      params: its settings.
       run: model_dir of a run of `classification.train`; its best/ for a run
         that averages its weights.
 
     Raises:
-      ValueError: no such run, another network or layer than the detector's,
-        or weights that are not what an evaluation would use.
+      ValueError: if there is no run, its network or layer differs from the
+        detector's, or its weights are not those of an evaluation.
     """
     _, recorded = _read(run)
     theirs = recorded["task"]["model"]
@@ -85,18 +85,18 @@ def backbone(
 
 
 def recipes(run: str) -> list[str]:
-    """Which recipes of the tables a classifier was trained by, to the end.
+    """Returns the recipes with which a classifier was trained to the end.
 
-    Its run says so in `run.json`: at a row's settings and no others.
+    Its run records them in `run.json`: rows with exactly its settings.
 
     Args:
       run: model_dir of a run of `classification.train`, or its best/.
 
     Returns:
-      Their ids, sorted; none where it is of no row, or unfinished.
+      Their ids, sorted; empty if it belongs to no row or is unfinished.
 
     Raises:
-      ValueError: no such run.
+      ValueError: if there is no run.
     """
     found, recorded = _read(run)
     if not found.evaluated(recorded["trainer"]["train_steps"]):

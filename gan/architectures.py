@@ -1,17 +1,17 @@
-"""The networks as data: one row a resolution.
+"""The networks as data: one entry per resolution.
 
-BigGAN and BigGAN-deep, appendix B of arXiv:1809.11096, as their author's
-PyTorch code has them. Widths are multiples of `ch`, the base width. A
-generator starts at 4x4 pixels and each of its stages doubles the side; the
-first `pooled` stages of a discriminator halve it. A stage is one block, and
-two bottleneck blocks in BigGAN-deep.
+BigGAN and BigGAN-deep, appendix B of arXiv:1809.11096, as in their author's
+PyTorch code. Widths are multiples of `ch`, the base width. A generator starts
+at 4x4 pixels and each of its stages doubles the side; the first `pooled` stages
+of a discriminator halve it. A stage is one block, or two bottleneck blocks in
+BigGAN-deep.
 """
 
 import dataclasses
 
 from evonorm_tf.errors import did_you_mean
 
-START = 4  # Pixels a side that a generator starts from.
+START = 4  # Side in pixels at which a generator starts.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,15 +19,16 @@ class Architecture:
     """A pair of networks.
 
     Attributes:
-      resolution: pixels a side.
-      generator: multiples of ch: what enters the first stage, then what
-        leaves each.
-      discriminator: multiples of ch that leave each stage; of a deep one,
-        what leaves the first convolution comes before them.
-      pooled: how many of the discriminator's stages halve the side.
-      generator_attention: pixels a side after which it attends; 0 never.
+      resolution: side in pixels.
+      generator: multiples of ch: the input of the first stage, then the output
+        of each.
+      discriminator: multiples of ch at the output of each stage; for a deep
+        one, preceded by the output of the first convolution.
+      pooled: number of the discriminator's stages that halve the side.
+      generator_attention: side in pixels after which it has attention; 0 for
+        none.
       discriminator_attention: likewise.
-      deep: bottleneck blocks, and the whole latent to each of them.
+      deep: whether it has bottleneck blocks, each with the whole latent.
     """
 
     resolution: int
@@ -51,8 +52,8 @@ ARCHITECTURES = {
         generator=(16, 16, 8, 4, 2),
         discriminator=(1, 2, 4, 8, 16),
         pooled=4,
-        # The published code is of two minds at 64 px: half the side, as at
-        # 128 px.
+        # The published code is inconsistent at 64 px; half the side is used,
+        # as at 128 px.
         generator_attention=32,
         discriminator_attention=32,
     ),
@@ -85,10 +86,10 @@ ARCHITECTURES = {
 
 
 def get(name: str) -> Architecture:
-    """The row of that name.
+    """Returns the architecture with a name.
 
     Raises:
-      ValueError: there is none; names the nearest.
+      ValueError: if there is none; names similar ones.
     """
     if name not in ARCHITECTURES:
         raise ValueError(

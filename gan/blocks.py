@@ -1,4 +1,4 @@
-"""What BigGAN's networks are made of, arXiv:1809.11096, appendix B.
+"""Building blocks of BigGAN's networks, arXiv:1809.11096, appendix B.
 
 Each normalization and the activation after it are one `norm_act` layer. In a
 generator's block it is class-conditional: gain = 1 + linear, bias = linear.
@@ -17,9 +17,9 @@ Layer = tf_keras.layers.Layer
 
 
 class Table(Layer):
-    """A row a class, without spectral normalization: [N] integers.
+    """An embedding without spectral normalization: [N] integers.
 
-    "Applying SN to G's embedding seems to randomly cripple G", says the
+    "Applying SN to G's embedding seems to randomly cripple G", according to the
     author's code.
     """
 
@@ -28,15 +28,15 @@ class Table(Layer):
         self._shape, self._initializer = (classes, units), initializer
 
     def build(self, shape: Any) -> None:
-        """Makes the weights."""
+        """Creates the weights."""
         self.table = self.add_weight(
             "table", self._shape, initializer=self._initializer
         )
         self.built = True
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
-        """[N] to [N, units]."""
-        del training  # As all layers here.
+        """Maps [N] to [N, units]."""
+        del training  # For the same signature as all layers here.
         return tf.gather(tf.convert_to_tensor(self.table), inputs)
 
 
@@ -44,8 +44,8 @@ class ConditionalNormAct(Layer):
     """A norm-act layer whose gain and bias depend on a condition.
 
     Args:
-      norm_act: a NormAct layer without an affine of its own.
-      linear: makes the layer from a condition to [N, C].
+      norm_act: a NormAct layer without its own affine.
+      linear: creates the layer from a condition to [N, C].
     """
 
     def __init__(self, norm_act: Layer, linear: Callable[[], Layer]):
@@ -56,15 +56,15 @@ class ConditionalNormAct(Layer):
     def call(
         self, inputs: Tensor, condition: Tensor, training: bool = False
     ) -> Tensor:
-        """[N, H, W, C] and a condition to [N, H, W, C]."""
-        # Centred at 1: around 0 a block would start switched off.
+        """Maps [N, H, W, C] and a condition to [N, H, W, C]."""
+        # Centered at 1, because around 0 a block would start switched off.
         gamma = 1.0 + self._gain(condition, training=training)
         beta = self._bias(condition, training=training)
         return self._norm_act(inputs, gamma, beta, training=training)
 
 
 class Attention(Layer):
-    """Self-attention over pixels (arXiv:1805.08318), added at strength 0."""
+    """Self-attention over pixels (arXiv:1805.08318), added with weight 0."""
 
     def __init__(self, channels: int, initializer: Callable[[], Any]):
         super().__init__()
@@ -77,12 +77,12 @@ class Attention(Layer):
         self._value, self._out = conv(channels // 2), conv(channels)
 
     def build(self, shape: Any) -> None:
-        """Makes the strength, a scalar."""
+        """Creates the weight of the sum, a scalar."""
         self.gamma = self.add_weight("gamma", (), initializer="zeros")
         self.built = True
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
-        """[N, H, W, C] to the same."""
+        """Maps [N, H, W, C] to the same shape."""
         height, width, channels = inputs.shape[1:]
         query = self._query(inputs, training=training)
         key = _max_pool(self._key(inputs, training=training))
@@ -102,8 +102,8 @@ class GeneratorBlock(Layer):
     """norm-act, upsample, conv, norm-act, conv; a learned shortcut.
 
     Args:
-      units: channels that come out.
-      initializer: makes one for each kernel.
+      units: output channels.
+      initializer: creates one for each kernel.
       norms: the two ConditionalNormAct.
     """
 
@@ -121,7 +121,7 @@ class GeneratorBlock(Layer):
     def call(
         self, inputs: Tensor, condition: Tensor, training: bool = False
     ) -> Tensor:
-        """[N, H, W, C] and a condition to [N, 2H, 2W, units]."""
+        """Maps [N, H, W, C] and a condition to [N, 2H, 2W, units]."""
         h = self._norms[0](inputs, condition, training=training)
         h = self._convs[0](upsample(h), training=training)
         h = self._norms[1](h, condition, training=training)
@@ -132,13 +132,14 @@ class GeneratorBlock(Layer):
 
 
 class DiscriminatorBlock(Layer):
-    """relu, conv, relu, conv, pool; no normalization but the kernels'.
+    """relu, conv, relu, conv, pool; only the kernels are normalized.
 
     Args:
-      units: channels that come out.
-      initializer: makes one for each kernel.
-      first: images come in: no activation before the first convolution.
-      pooled: halves the side.
+      units: output channels.
+      initializer: creates one for each kernel.
+      first: whether the input is images, so the first convolution has no
+        activation before it.
+      pooled: whether to halve the side.
     """
 
     def __init__(
@@ -155,13 +156,13 @@ class DiscriminatorBlock(Layer):
         self._shortcut = None
 
     def build(self, shape: Any) -> None:
-        """The shortcut is learned where it changes the shape."""
+        """Creates a learned shortcut if the shape changes."""
         if shape[-1] != self._units or self._pooled:
             self._shortcut = spectral.Conv(self._units, 1, self._initializer())
         self.built = True
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
-        """[N, H, W, C] to [N, H/2, W/2, units], or [N, H, W, units]."""
+        """Maps [N, H, W, C] to [N, H/2, W/2, units] or [N, H, W, units]."""
         h = inputs if self._first else tf.nn.relu(inputs)
         h = self._convs[0](h, training=training)
         h = self._convs[1](tf.nn.relu(h), training=training)
@@ -176,8 +177,8 @@ class DiscriminatorBlock(Layer):
 def upsample(x: Tensor) -> Tensor:
     """Nearest neighbour, [N, H, W, C] to [N, 2H, 2W, C].
 
-    Tiling's gradient is a sum in a fixed order; that of a resize is not on
-    every device, and a resumed run must equal the unbroken one.
+    The gradient of tiling is a sum in a fixed order. That of a resize is not on
+    every device, and a resumed run must equal an uninterrupted one.
     """
     height, width, channels = x.shape[1:]
     x = tf.reshape(x, [-1, height, 1, width, 1, channels])
@@ -186,7 +187,7 @@ def upsample(x: Tensor) -> Tensor:
 
 
 def average_pool(x: Tensor) -> Tensor:
-    """[N, H, W, C] to [N, H/2, W/2, C]."""
+    """Average pooling, [N, H, W, C] to [N, H/2, W/2, C]."""
     return tf.nn.avg_pool2d(x, 2, 2, "VALID")
 
 

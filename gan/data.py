@@ -1,8 +1,8 @@
-"""Data sets of image synthesis, from the command line.
+"""Commands for the datasets of image synthesis.
 
     python -m gan.data check --row=cifar10/biggan_small/evonorm_s0
 
-looks at a data set before training or measuring.
+checks a dataset before training or evaluation.
 """
 
 from gan import inspect_dataset

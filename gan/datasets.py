@@ -1,8 +1,7 @@
-"""The real images: batch k of a run is a pure function of (seed, k).
+"""The real images: batch k of a run is a function of (seed, k).
 
-Files are preprocessed as by BigGAN: the centre square of the shorter side,
-brought to the network's size by averaging areas (arXiv:1809.11096, appendix
-C).
+Files are preprocessed as for BigGAN: the central square of the shorter side,
+resized to the network's size by area averaging (arXiv:1809.11096, appendix C).
 """
 
 import dataclasses
@@ -19,19 +18,19 @@ from training.images.order import ALONE, Order, Share
 from training.images.sources import Files, Memory, Source
 
 _MEMORY_LIMIT = 2**31  # bytes of decoded images
-# A JPEG's pixels hang on the decoder: by up to 17 of 255 on its DCT alone.
+# A JPEG's pixels depend on the decoder: by up to 17 of 255 on its DCT alone.
 _DECODED = "JPEG (accurate DCT)"
-_ADVICE = "Fix or remove it; `python -m gan.data check` finds all such."
+_ADVICE = "Fix or remove it; `python -m gan.data check` finds all of them."
 _as_written = tf.autograph.experimental.do_not_convert
 
 
 def to_float(pixels: tf.Tensor) -> tf.Tensor:
-    """uint8 to [-1, 1], what the networks see."""
+    """Converts uint8 to [-1, 1], the range of the networks."""
     return tf.cast(pixels, tf.float32) / 127.5 - 1.0
 
 
 def to_uint8(images: tf.Tensor) -> tf.Tensor:
-    """[-1, 1] to uint8: made images are measured with the grain of real."""
+    """Converts [-1, 1] to uint8, the precision of real images."""
     levels = tf.round((tf.convert_to_tensor(images) + 1.0) * 127.5)
     return tf.cast(tf.clip_by_value(levels, 0.0, 255.0), tf.uint8)
 
@@ -43,17 +42,17 @@ def inputs(
     start_step: int = 0,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """Batches of (images in [-1, 1], labels), for ever, each a replica's.
+    """Returns batches of (images in [-1, 1], labels) per replica, endlessly.
 
     Every epoch has its own order, a function of its number.
 
     Args:
-      images: what there is.
+      images: the dataset.
       seed: of the order.
-      batch: images of one step on one replica.
-      start_step: the step that the run resumes from.
-      context: which of several input pipelines this is. Each reads its own
-        share, and a replica's images do not depend on how many there are.
+      batch: images per step on one replica.
+      start_step: the step from which the run resumes.
+      context: identifies one of several input pipelines. Each reads its own
+        share, and a replica's images do not depend on their number.
     """
     context = context or tf.distribute.InputContext(1, 0, 1)
     buffer = images.buffer if isinstance(images, Files) else 1
@@ -70,9 +69,9 @@ def inputs(
 
 
 def _decoder(images: Source) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """f(number, record) to pixels [S, S, 3] uint8 and label.
+    """Returns f(number, record) to pixels [S, S, 3] uint8 and label.
 
-    Of images in memory it takes a whole batch at once. Nothing is drawn.
+    For images in memory it takes a whole batch at once. Nothing is random.
     """
     if isinstance(images, Memory):
         pixels, labels = images.tensors()
@@ -93,14 +92,14 @@ def _decoder(images: Source) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
 def in_order(
     images: Source, batch: int, share: Share = ALONE
 ) -> Iterator[np.ndarray]:
-    """A share of each `batch` pixels in turn, [n, S, S, 3], uint8.
+    """Yields a share of each `batch` pixels in turn, [n, S, S, 3], uint8.
 
-    All once; of several shares the last batch is filled.
+    All images once; with several shares the last batch is padded.
 
     Args:
-      images: what there is.
+      images: the dataset.
       batch: over all shares.
-      share: which of several input pipelines this is.
+      share: identifies one of several input pipelines.
     """
     each, count = batch // share.pipelines, images.examples
     if isinstance(images, Memory):
@@ -127,27 +126,27 @@ def in_order(
 
 
 def open_images(data: Data, model: Model, split: str = "") -> Source:
-    """Opens a split of a data set, of the network's size and classes.
+    """Opens a split of a dataset, with the network's size and classes.
 
     Args:
-      data: names the set.
-      model: says which size and how many classes.
+      data: names the dataset.
+      model: defines size and number of classes.
       split: instead of `data.split`.
 
     Raises:
-      ValueError: no such data, or images or classes that do not fit.
+      ValueError: if the data do not exist, or images or classes do not match.
     """
     side = architectures.get(model.architecture).resolution
     images = open_set(data, side, split)
     if images.shape[0] != side:
         raise ValueError(
-            f"{model.architecture} makes images [{side}, {side}, 3]; those of "
-            f"{data.dataset} are {images.shape[0]} px. Choose the architecture "
-            f"of their size. Received: dataset={data.dataset!r}"
+            f"{model.architecture} generates images [{side}, {side}, 3]; those "
+            f"of {data.dataset} have {images.shape[0]} px. Choose the matching "
+            f"architecture. Received: dataset={data.dataset!r}"
         )
     if images.classes != model.num_classes:
         raise ValueError(
-            f"{data.dataset} has other classes than the model makes. Set "
+            f"{data.dataset} has other classes than the model. Set "
             f"task.model.num_classes={images.classes}. "
             f"Received: num_classes={model.num_classes}"
         )
@@ -155,20 +154,20 @@ def open_images(data: Data, model: Model, split: str = "") -> Source:
 
 
 def open_set(data: Data, side: int, split: str = "") -> Source:
-    """Opens a split of a data set.
+    """Opens a split of a dataset.
 
     Args:
-      data: names the set.
-      side: pixels that images of no fixed size are brought to.
+      data: names the dataset.
+      side: side in pixels to which images without a fixed size are resized.
       split: instead of `data.split`.
 
     Raises:
-      ValueError: no such data, or labels that cannot be.
+      ValueError: if the data do not exist or labels are invalid.
     """
     split = split or data.split
     if not data.dataset:
         raise ValueError(
-            "No data set is named. Give a recipe, such as "
+            "No dataset is set. Choose a recipe, such as "
             "--config_file=configs/gan/cifar10.yaml, or "
             "task.train_data.dataset."
         )
@@ -194,7 +193,7 @@ def _digits(split: str, side: int) -> Memory:
 
 
 def _tfds(data: Data, split: str, side: int) -> Source:
-    """A TFDS set: in memory where its images share a size and fit."""
+    """Opens a TFDS dataset, in memory if its images have one size and fit."""
     found = sources.open_tfds(
         data.dataset, split, data.tfds_data_dir, side, _MEMORY_LIMIT
     )
@@ -213,15 +212,15 @@ def _tfds(data: Data, split: str, side: int) -> Source:
     if low < 0 or high >= found.classes:
         raise ValueError(
             f"{full_name} has labels outside its {found.classes} classes; "
-            f"prepare it anew. Received: labels {low} to {high}"
+            f"prepare it again. Received: labels {low} to {high}"
         )
     name = f"{full_name}/{split}, {_encoding(builder, split)}"
     return dataclasses.replace(found, name=name)
 
 
 def _encoding(builder: Any, split: str) -> str:
-    """How the images are stored: JPEG alone moves a distance a lot."""
-    import tensorflow_datasets as tfds  # Only TFDS sets need it.
+    """Returns how images are stored; JPEG alone changes distances a lot."""
+    import tensorflow_datasets as tfds  # Needed only for TFDS datasets.
 
     stored = builder.as_dataset(
         split,
@@ -234,11 +233,11 @@ def _encoding(builder: Any, split: str) -> str:
 
 
 def centre(image: tf.Tensor, name: tf.Tensor, side: int) -> tf.Tensor:
-    """The centre square of an image, [side, side, 3], uint8.
+    """Returns the central square of an image, [side, side, 3], uint8.
 
     Args:
       image: a scalar string, the file's bytes.
-      name: a scalar string, what an error calls the image.
+      name: a scalar string, name of the image in errors.
       side: in pixels.
     """
     pixels = decoding.window(image, name, _square, _ADVICE)
@@ -247,7 +246,7 @@ def centre(image: tf.Tensor, name: tf.Tensor, side: int) -> tf.Tensor:
 
 
 def _square(shape: tf.Tensor) -> tf.Tensor:
-    """Top, left, height and width of the largest square in the middle."""
+    """Returns top, left, height and width of the central square."""
     side = tf.minimum(shape[0], shape[1])
     return tf.stack(
         [(shape[0] - side) // 2, (shape[1] - side) // 2, side, side]

@@ -1,8 +1,8 @@
 """The bottleneck blocks of BigGAN-deep, arXiv:1809.11096, appendix B.
 
-1x1, 3x3, 3x3, 1x1 convolutions, a quarter as wide inside. No shortcut is
-convolved where it need not be: a generator's drops the channels that are too
-many, a discriminator's joins on those that are missing.
+1x1, 3x3, 3x3 and 1x1 convolutions, with a quarter of the width inside.
+Shortcuts are convolved only where necessary: a generator's drops superfluous
+channels, a discriminator's concatenates missing ones.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ NORMS = 4  # of a generator's block
 
 
 class GeneratorBlock(tf_keras.layers.Layer):
-    """Four times norm-act and conv; upsampled, if it is, after the first.
+    """Four times norm-act and conv; optionally upsampled after the first conv.
 
     Args:
-      entering: channels that come in.
-      units: channels that come out, at most as many.
-      upsampled: doubles the side.
-      initializer: makes one for each kernel.
+      entering: input channels.
+      units: output channels, at most as many.
+      upsampled: whether to double the side.
+      initializer: creates one for each kernel.
       norms: the four ConditionalNormAct.
     """
 
@@ -49,11 +49,11 @@ class GeneratorBlock(tf_keras.layers.Layer):
     def call(
         self, inputs: Tensor, condition: Tensor, training: bool = False
     ) -> Tensor:
-        """[N, H, W, C] and a condition to [N, H, W, units], or [N, 2H, ...]."""
+        """Maps [N, H, W, C] to [N, H, W, units], or [N, 2H, 2W, units]."""
         h, x = inputs, inputs[..., : self._units]
         for index, (norm, conv) in enumerate(zip(self._norms, self._convs)):
             h = norm(h, condition, training=training)
-            # After the second norm-act, which so works on a quarter.
+            # After the second norm-act, which then has a quarter of the work.
             if index == 1 and self._upsampled:
                 h, x = blocks.upsample(h), blocks.upsample(x)
             h = conv(h, training=training)
@@ -61,12 +61,12 @@ class GeneratorBlock(tf_keras.layers.Layer):
 
 
 class DiscriminatorBlock(tf_keras.layers.Layer):
-    """Four times relu and conv; pooled, if it is, before the last.
+    """Four times relu and conv; optionally pooled before the last conv.
 
     Args:
-      units: channels that come out, at least as many as come in.
-      pooled: halves the side.
-      initializer: makes one for each kernel.
+      units: output channels, at least as many as the input's.
+      pooled: whether to halve the side.
+      initializer: creates one for each kernel.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class DiscriminatorBlock(tf_keras.layers.Layer):
         self._missing = None
 
     def build(self, shape: Any) -> None:
-        """Channels that the shortcut lacks are convolved."""
+        """Creates a convolution for channels that the shortcut lacks."""
         missing = self._units - shape[-1]
         if missing:
             self._missing = spectral.Conv(missing, 1, self._initializer())
         self.built = True
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
-        """[N, H, W, C] to [N, H/2, W/2, units], or [N, H, W, units]."""
+        """Maps [N, H, W, C] to [N, H/2, W/2, units], or [N, H, W, units]."""
         h, x = inputs, inputs
         for index, conv in enumerate(self._convs):
             h = tf.nn.relu(h)

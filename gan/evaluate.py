@@ -1,11 +1,11 @@
-"""Measures a trained generator.
+r"""Evaluates a trained generator.
 
     python -m gan.evaluate --checkpoint=runs/gan-digits
     python -m gan.evaluate --checkpoint=runs/gan-digits/ckpt-300 \
         --params_override=task.evaluation.samples=5000
 
-Prints the numbers and how they were made, and leaves both in a file of their
-own in the run's directory: evaluation.json is of the run's own evaluations.
+Prints the metrics with their provenance, and writes both to a separate file in
+the run's folder; evaluation.json has the run's own evaluations.
 """
 
 from absl import flags
@@ -40,10 +40,10 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string(
-        "checkpoint", None, "A run's directory, or one of its checkpoints."
+        "checkpoint", None, "A run's folder, or one of its checkpoints."
     )
     flags.DEFINE_string(
-        "params_override", None, "Laid over the run's config: a.b=c,..."
+        "params_override", None, "Overrides of the run's config: a.b=c,..."
     )
     flags.mark_flag_as_required("checkpoint")
     commands.run(main)

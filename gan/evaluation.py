@@ -1,4 +1,4 @@
-"""Measures the averaged generator: samples, distances, class score."""
+"""Evaluates the averaged generator: samples, distances, class score."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +18,10 @@ _REAL_BATCH = 500
 
 
 def check(settings: experiment.Evaluation) -> None:
-    """Refuses settings that no evaluation can have, before anything is run.
+    """Rejects invalid settings of an evaluation, before anything is run.
 
     Raises:
-      ValueError: says which, and what it can be.
+      ValueError: names the setting and its valid values.
     """
     least = {
         "samples": 2,
@@ -37,7 +37,7 @@ def check(settings: experiment.Evaluation) -> None:
             )
     if not settings.truncations:
         raise ValueError(
-            "The sweep needs a threshold at least, such as "
+            "The sweep needs at least one threshold, such as "
             "task.evaluation.truncations=[1.0]. Received: truncations=[]"
         )
 
@@ -46,8 +46,8 @@ class Evaluator(orbit.AbstractEvaluator):
     """Evaluates a generator against real images.
 
     Attributes:
-      about: how the numbers were made, in words; "" before the first.
-      result_file: where the last evaluation's numbers went; "" before.
+      about: describes the provenance of the metrics; "" before the first.
+      result_file: file of the last evaluation's metrics; "" before.
     """
 
     def __init__(
@@ -59,16 +59,16 @@ class Evaluator(orbit.AbstractEvaluator):
         step: Callable[[], int],
         apart: bool = False,
     ):
-        """Prepares an evaluation; nothing is read or made before the first.
+        """Prepares an evaluation; nothing is read or written before the first.
 
         Args:
           params: the experiment.
           generator: the averaged one.
-          strategy: whose scope it was built in.
-          run: where samples, results and a trained classifier go.
-          step: gives the global step.
-          apart: gives each kind of evaluation a file of its own, beside that
-            of the run's own evaluations.
+          strategy: in whose scope it was built.
+          run: folder for samples, results and a trained classifier.
+          step: returns the global step.
+          apart: whether each kind of evaluation gets a separate file, instead
+            of that of the run's own evaluations.
         """
         self._task: experiment.Task = params.task
         self._norm_act = params.task.model.norm_act.name
@@ -81,10 +81,10 @@ class Evaluator(orbit.AbstractEvaluator):
         self.about = self.result_file = ""
 
     def evaluate(self, num_steps: Any) -> dict[str, float]:
-        """Settles the average, draws samples, measures.
+        """Settles the average, draws samples and measures them.
 
         Args:
-          num_steps: Orbit's; the number of samples is the config's.
+          num_steps: Orbit's; the config sets the number of samples.
         """
         del num_steps
         self._prepare()
@@ -131,7 +131,7 @@ class Evaluator(orbit.AbstractEvaluator):
         path = settings.reference or reference.path_in(self._run.folder, facts)
 
         share = workers.share(self._devices)
-        # One size of batch on any number of workers: sums stay the same.
+        # The batch is the same for any number of workers, and so are sums.
         batch = _REAL_BATCH * share.pipelines
 
         def make() -> measure.Statistics:
@@ -144,7 +144,7 @@ class Evaluator(orbit.AbstractEvaluator):
                 self._join if workers.several(self._devices) else None,
             )
 
-        # All workers look before the first of them writes.
+        # All workers check before the first of them writes.
         there = workers.gather(files.exists(path), self._devices)
         if all(there):
             self._real = reference.cached(path, facts, make)
@@ -154,7 +154,7 @@ class Evaluator(orbit.AbstractEvaluator):
             reference.save(self._real, path)
 
     def _join(self, part: np.ndarray) -> np.ndarray:
-        """All workers' parts of an array."""
+        """Concatenates all workers' parts of an array."""
         return workers.join(part, self._devices)
 
     def _open_extractor(self) -> extractor.Extractor:
@@ -172,7 +172,7 @@ class Evaluator(orbit.AbstractEvaluator):
             )
 
         found = own() if self._chief else None
-        workers.gather(None, self._devices)  # The others read what it wrote.
+        workers.gather(None, self._devices)  # Wait for what it wrote.
         return found or own()
 
     def _made_facts(self) -> dict[str, str]:
@@ -185,7 +185,7 @@ class Evaluator(orbit.AbstractEvaluator):
         return measure.facts(name, count, self._extract, settings)
 
     def _measure(self) -> dict[str, float]:
-        """Distances and score of fresh samples, in one pass."""
+        """Returns distances and score of new samples, in one pass."""
         settings = self._task.evaluation
         made = measure.measure(
             self._sampler.images(settings.samples),

@@ -1,4 +1,4 @@
-"""What a GAN run is: config classes and named experiments."""
+"""Config classes and named experiments of a GAN run."""
 
 import dataclasses
 from dataclasses import field
@@ -15,15 +15,15 @@ class Model(hyperparams.Config):
 
     Attributes:
       architecture: a key of `gan.architectures.ARCHITECTURES`.
-      generator_width: ch, what the architecture's multiples multiply.
-      discriminator_width: the same of the discriminator.
+      generator_width: ch, the factor of the architecture's multiples.
+      discriminator_width: the same for the discriminator.
       latent_size: entries of z.
-      class_embedding: entries of the class embedding that all the
-        generator's norms share; 0 gives each a table of its own.
-      hierarchical: each block gets a part of z, beside the embedding; in
-        BigGAN-deep the whole of it.
-      num_classes: classes to make.
-      initializer: "orthogonal" or "normal", of standard deviation 0.02.
+      class_embedding: entries of the class embedding that all of the
+        generator's norms share; 0 for a separate table for each.
+      hierarchical: whether each block gets a part of z in addition to the
+        embedding; in BigGAN-deep, the whole of it.
+      num_classes: number of classes.
+      initializer: "orthogonal" or "normal", with standard deviation 0.02.
       norm_act: the generator's layer; the discriminator has none.
     """
 
@@ -45,15 +45,15 @@ class Data(hyperparams.Config):
     """The real images.
 
     Attributes:
-      dataset: "digits" or "jpeg_digits" (inside scikit-learn; the second as
-        image files), or a TFDS name. A set whose images have no fixed size,
-        or that does not fit in memory, is decoded while training.
+      dataset: "digits" or "jpeg_digits" (included in scikit-learn; the second
+        as image files), or a TFDS name. A dataset whose images have no fixed
+        size, or that does not fit in memory, is decoded during training.
       split: in TFDS's notation.
-      tfds_data_dir: the directory that holds <dataset>/<version>/;
-        ~/tensorflow_datasets when empty.
-      global_batch_size: images of one optimizer step, over all replicas.
-      shuffle_buffer_size: image files that are shuffled among each other,
-        where a set is too large for memory.
+      tfds_data_dir: the directory that contains <dataset>/<version>/; if
+        empty, ~/tensorflow_datasets.
+      global_batch_size: images per optimizer step, over all replicas.
+      shuffle_buffer_size: number of image files that are shuffled together,
+        if a dataset is too large for memory.
       seed: of their order.
     """
 
@@ -72,8 +72,8 @@ class Adam(hyperparams.Config):
     Attributes:
       learning_rate: constant.
       beta_1: decay of the first moment.
-      beta_2: decay of the second.
-      epsilon: added to the root of the second.
+      beta_2: decay of the second moment.
+      epsilon: added to the square root of the second moment.
     """
 
     learning_rate: float = 1e-4
@@ -84,29 +84,29 @@ class Adam(hyperparams.Config):
 
 @dataclasses.dataclass
 class Evaluation(hyperparams.Config):
-    """How samples are made and measured.
+    """How samples are generated and evaluated.
 
     Attributes:
-      samples: images made.
-      split: of the real images that they are measured against; the training
-        split when empty.
+      samples: number of generated images.
+      split: split of the real images for comparison; empty for the training
+        split.
       batch_size: images at once on a replica.
-      splits: of the class score, over which its mean and deviation are.
-      kernel_block: features a block of the kernel distance; 0 for none.
-      kernel_blocks: blocks, at most; fewer where there are fewer samples.
-      standing_batches: batches that layers with batch statistics average
-        theirs over before images are made.
+      splits: number of parts of the class score, for mean and deviation.
+      kernel_block: features per block of the kernel distance; 0 for none.
+      kernel_blocks: maximum number of blocks; fewer if there are fewer samples.
+      standing_batches: number of batches over which layers with batch
+        statistics average before images are generated.
       settle_iterations: of the power method on the averaged weights.
       extractor: "own", a small classifier trained on the run's own data;
-        "classifier", any that tf_keras saved; or "inception", for FID.
-      path: the extractor's file or folder; none for "own".
-      classifier_steps: that the run's own classifier is trained for.
-      sha256: what its hash must be, or begin with; anything when empty.
-      reference: file of the real images' statistics, made where it is not
-        there; in the run's folder when empty.
+        "classifier", any saved by tf_keras; or "inception", for FID.
+      path: the extractor's file or folder; not for "own".
+      classifier_steps: training steps of the run's own classifier.
+      sha256: what its hash must be, or begin with; empty for any.
+      reference: file of the real images' statistics, created if needed; empty
+        for a file in the run's folder.
       seed: of the latents.
-      grid_rows: images a class in the grid of samples.
-      truncations: thresholds of the sweep, a row of pictures each.
+      grid_rows: images per class in the grid of samples.
+      truncations: thresholds of the sweep, one row of images for each.
     """
 
     samples: int = 50_000
@@ -134,13 +134,13 @@ class Task(config_definitions.TaskConfig):
     """A GAN task. A step of the run is a step of the generator.
 
     Attributes:
-      discriminator_steps: of the discriminator, for each of the generator.
-      accumulation: parts that a batch is cut into; gradients are their mean.
+      discriminator_steps: steps of the discriminator per step of the generator.
+      accumulation: parts into which a batch is split; gradients are averaged.
       average_decay: of the averaged generator.
       average_start: step before which the average is a copy.
-      sigma_limit: a kernel's largest singular value that stops the run: they
-        explode where a GAN collapses (arXiv:1809.11096, section 4). 0 for
-        none. The value is ours.
+      sigma_limit: largest singular value of a kernel at which the run stops:
+        they explode when a GAN collapses (arXiv:1809.11096, section 4). 0 for
+        none. The value is our choice.
       seed: of weights and latents.
     """
 
@@ -195,11 +195,11 @@ def digits_biggan() -> config.Experiment:
 
 @config.register("biggan")
 def biggan() -> config.Experiment:
-    """BigGAN at 128 px; a recipe in configs/gan names data and the rest.
+    """BigGAN at 128 px; a recipe in configs/gan defines data and the rest.
 
-    Settings after arXiv:1809.11096: Adam(0, 0.999) at 5e-5 and 2e-4, two
-    steps of the discriminator, average 0.9999, batch 2048. Not checked
-    against the paper's text, and the length is ours: not its results'.
+    Settings from arXiv:1809.11096: Adam(0, 0.999) at 5e-5 and 2e-4, two steps
+    of the discriminator, average 0.9999, batch 2048. These were not checked
+    against the paper's text, and the length is our choice.
     """
     task = Task(
         train_data=Data(global_batch_size=2048),

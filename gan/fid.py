@@ -1,13 +1,12 @@
-"""How far two sets of images are from each other.
+r"""Distances between two sets of images.
 
     python -m gan.fid REAL MADE --path=classify_image_graph_def.pb
     python -m gan.fid tfds:cifar10/test samples.npz --tfds_data_dir=DIR \
         --extractor=classifier --path=runs/gan-cifar10/classifier.keras
 
-Each is a folder of images of one size, an .npz of them, or tfds:NAME/SPLIT.
-The first is the reference, and may be the file of statistics that --keep
-wrote of it. Prints the numbers, how they were made, and what of the folders
-was left out.
+Each is a folder of images of one size, an .npz of them, or tfds:NAME/SPLIT. The
+first is the reference, and can be the file of statistics that --keep wrote for
+it. Prints the metrics, their provenance, and what was skipped in the folders.
 """
 
 from absl import app, flags
@@ -28,22 +27,22 @@ def compare(
     tfds_data_dir: str = "",
     keep: str = "",
 ) -> tuple[dict[str, float], str]:
-    """Measures two sets of images.
+    """Compares two sets of images.
 
     Args:
-      real: the reference, as the module's docstring says.
-      made: the other.
-      extract: what they are seen through.
+      real: the reference, as in the module's docstring.
+      made: the other set.
+      extract: the extractor.
       settings: splits and blocks.
-      tfds_data_dir: the directory that holds TFDS sets.
-      keep: file for the reference's statistics; none when empty.
+      tfds_data_dir: the directory with TFDS datasets.
+      keep: file for the reference's statistics; empty for none.
 
     Returns:
-      The numbers, and how they were made.
+      The metrics and a description of their provenance.
 
     Raises:
-      ValueError: sets that cannot be read or measured, a reference that was
-        made in another way.
+      ValueError: if sets cannot be read or measured, or the reference has
+        another provenance.
     """
     other = _open(made, tfds_data_dir)
     measure.require_enough(other.count, extract, settings, other.name)
@@ -55,7 +54,7 @@ def compare(
 
     if _is_reference(real):
         one = reference.load(real)
-        # The images are what it says they are; all else must agree.
+        # Its own description of the images is used; all else must agree.
         wanted = measure.facts("", 0, extract, settings)
         wanted |= {key: one.facts[key] for key in ("images", "count")}
         reference.require_same(one.facts, wanted, real)
@@ -80,15 +79,15 @@ def _open(place: str, tfds_data_dir: str) -> sets.Set:
 
 
 def _is_reference(place: str) -> bool:
-    """Whether it is statistics: as opposed to a set of images."""
+    """Returns whether it is a file of statistics, not a set of images."""
     return place.endswith(".npz") and reference.holds_statistics(place)
 
 
 def main(arguments: list[str]) -> None:
-    """Compares what the command line names."""
+    """Compares the sets that the command line names."""
     training_flags.quiet_logs()
     if len(arguments) != 3:
-        raise app.UsageError("give two sets of images: gan.fid REAL MADE")
+        raise app.UsageError("pass two sets of images: gan.fid REAL MADE")
     settings = experiment.Evaluation(
         extractor=FLAGS.extractor,
         path=FLAGS.path,
@@ -111,19 +110,23 @@ if __name__ == "__main__":
         "extractor",
         "inception",
         ["inception", "classifier"],
-        "The 2015 Inception network, or any classifier that tf_keras saved.",
+        "The 2015 Inception network, or any classifier saved by tf_keras.",
     )
     flags.DEFINE_string("path", "", "The extractor's file or folder.")
     flags.DEFINE_string(
         "sha256", "", "What the extractor's hash must be, or begin with."
     )
-    flags.DEFINE_string("tfds_data_dir", "", "Where TFDS sets are.")
+    flags.DEFINE_string("tfds_data_dir", "", "Folder of the TFDS datasets.")
     flags.DEFINE_string(
-        "keep", "", "File of the reference's statistics, made or used."
+        "keep", "", "File for the reference's statistics, written or reused."
     )
-    flags.DEFINE_integer("splits", 10, "Of the score.", lower_bound=1)
     flags.DEFINE_integer(
-        "kernel_block", 1000, "Images a block of the kernel distance; 0: none."
+        "splits", 10, "Number of splits for the class score.", lower_bound=1
     )
-    flags.DEFINE_integer("kernel_blocks", 10, "Blocks, at most.")
+    flags.DEFINE_integer(
+        "kernel_block",
+        1000,
+        "Images per block of the kernel distance; 0 for none.",
+    )
+    flags.DEFINE_integer("kernel_blocks", 10, "Maximum number of blocks.")
     commands.run(main)

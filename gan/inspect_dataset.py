@@ -1,13 +1,12 @@
-"""Looks at the images of a GAN before training or measuring.
+r"""Checks the images of a GAN before training or evaluation.
 
-    python -m gan.data check --row=imagenet128/biggan_deep/evonorm_b0 \\
+    python -m gan.data check --row=imagenet128/biggan_deep/evonorm_b0 \
         --params_override=task.train_data.tfds_data_dir=DIR
     python -m gan.data check --experiment=NAME [as for training]
     python -m gan.data check --images=FOLDER --images=FILE.npz
 
-The first two look at the images that a run is trained on and measured
-against, the last at sets that `gan.fid` is to measure. The exit status is 1
-where training or measuring would go wrong.
+The first two check the images for training and evaluating a run, the last one
+sets for `gan.fid`. The exit status is 1 if training or evaluation would fail.
 """
 
 import argparse
@@ -23,12 +22,12 @@ from training.images.sources import Files
 
 
 def examine(task: experiment.Task, split: str, limit: int) -> inspection.Report:
-    """Looks at a split of a run's data set.
+    """Checks a split of a run's dataset.
 
     Args:
-      task: names the set, and says which size and classes the networks have.
-      split: of the set.
-      limit: images to look at, of a set that is not in memory; 0 for all.
+      task: defines the dataset, and the size and classes of the networks.
+      split: of the dataset.
+      limit: number of images to check, if not in memory; 0 for all.
     """
     report = inspection.Report()
     try:
@@ -74,7 +73,7 @@ def _look_at_files(
         except tf.errors.OpError as error:
             report.problems.append(
                 "Reading stops at an error; copy the files again, or prepare "
-                f"the set anew. TensorFlow says: {decoding.cause(error)[:300]}"
+                f"the dataset again. TensorFlow: {decoding.cause(error)[:300]}"
             )
 
     found = list(inspection.look_at_all(content()))
@@ -83,7 +82,7 @@ def _look_at_files(
 
 
 def examine_set(place: str, tfds_data_dir: str) -> inspection.Report:
-    """Looks at a set that is to be measured, as `gan.fid` opens it."""
+    """Checks a set for evaluation, as `gan.fid` opens it."""
     report = inspection.Report()
     try:
         found = sets.open_set(place, tfds_data_dir)
@@ -110,19 +109,19 @@ def _reports(
 
 
 def main(arguments: list[str]) -> int:
-    """Prints what it finds; returns the exit status."""
+    """Prints the report; returns the exit status."""
     parser = inspection.parser("gan.data check", __doc__, 1000)
     inspection.add_experiment(parser)
     parser.add_argument(
         "--images",
         action="append",
         default=[],
-        help="a set to measure, as gan.fid takes it; repeat it for more",
+        help="a set to evaluate, as for gan.fid; may be repeated",
     )
     parser.add_argument(
         "--tfds_data_dir",
         default="",
-        help="where the TFDS sets of --images are",
+        help="folder of the TFDS datasets of --images",
     )
     given = parser.parse_args(arguments)
     if not (given.experiment or given.row or given.images):

@@ -1,7 +1,7 @@
-"""Random numbers that hang on nothing but their place in the run.
+"""Random numbers that depend only on their position in the run.
 
-A stateful generator would differ between a resumed and an unbroken run, and
-a TPU ignores its seed.
+A stateful generator would differ between a resumed and an uninterrupted run,
+and TPUs ignore its seed.
 """
 
 import tensorflow as tf
@@ -10,7 +10,7 @@ Tensor = tf.Tensor
 
 
 def key(seed: int, *place: int | Tensor) -> Tensor:
-    """A seed [2] for one place of a run, such as (step, replica, substep)."""
+    """Returns a seed [2] for a position such as (step, replica, substep)."""
     result = tf.constant([seed, 0], tf.int64)
     for coordinate in place:
         coordinate = tf.cast(coordinate, tf.int64)
@@ -21,7 +21,7 @@ def key(seed: int, *place: int | Tensor) -> Tensor:
 def draw(
     seed: Tensor, count: int, size: int, classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Latents [count, size] from N(0, 1) and uniform labels [count]."""
+    """Draws latents [count, size] from N(0, 1) and uniform labels [count]."""
     normal, uniform = tf.unstack(
         tf.random.experimental.stateless_split(seed, 2)
     )
@@ -33,10 +33,10 @@ def draw(
 
 
 def truncated(seed: Tensor, count: int, size: int, threshold: float) -> Tensor:
-    """Latents [count, size]: normals within 2 deviations, times threshold.
+    """Draws latents [count, size]: truncated normals times a threshold.
 
-    The truncation trick as the published BigGAN modules do it. A threshold
-    of 0 is not truncated at all.
+    Normals are truncated at 2 deviations. This is the truncation trick of the
+    published BigGAN modules. A threshold of 0 disables it.
     """
     if not threshold:
         return tf.random.stateless_normal([count, size], seed)
@@ -45,15 +45,15 @@ def truncated(seed: Tensor, count: int, size: int, threshold: float) -> Tensor:
 
 
 def between(one: Tensor, other: Tensor, count: int) -> Tensor:
-    """Latents on the way from one to another, [N, count, size].
+    """Interpolates between latents, [N, count, size].
 
-    Along the arc: on the straight way the middle is shorter than a normal
-    latent of many entries ever is.
+    It follows the arc, because the middle of the straight line is shorter than
+    normal latents with many entries ever are.
 
     Args:
       one: [N, size].
       other: [N, size].
-      count: both ends among them.
+      count: number of latents, including both ends.
     """
     share = tf.linspace(0.0, 1.0, count)[tf.newaxis, :, tf.newaxis]
     units = [tf.math.l2_normalize(z, axis=-1) for z in (one, other)]

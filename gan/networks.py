@@ -23,11 +23,11 @@ INITIALIZERS = {
 
 
 class Generator(tf_keras.Model):
-    """Images of given classes: [N, latent_size] and [N] to [N, S, S, 3].
+    """Generates images of given classes: [N, latent_size], [N] to [N, S, S, 3].
 
     Args:
-      model: the pair's config.
-      norm_act: makes a layer; that of the config when None.
+      model: the config of both networks.
+      norm_act: creates a layer; None for that of the config.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Generator(tf_keras.Model):
                 model.num_classes, model.class_embedding, initializer()
             )
         stage = _deep_stage if row.deep else _stage
-        # Blocks by stage, and an attention after one of them.
+        # Blocks by stage, with attention after one of them.
         self._stages, self._attention, self._attends = [], None, -1
         for index, (entering, units) in enumerate(
             zip([first, *widths], widths)
@@ -64,12 +64,13 @@ class Generator(tf_keras.Model):
         self._image = spectral.Conv(3, 3, initializer())
 
     def call(self, z: Tensor, labels: Tensor, training: bool = False) -> Tensor:
-        """Images in [-1, 1], float32.
+        """Returns images in [-1, 1], float32.
 
         Args:
           z: [N, latent_size].
           labels: [N], integers.
-          training: batch statistics, and `u` and moving ones written.
+          training: whether to use batch statistics and to update `u` and
+            moving statistics.
         """
         start, conditions = self._conditions(z, labels)
         x = self._start(self._linear(start, training=training))
@@ -87,7 +88,7 @@ class Generator(tf_keras.Model):
     def _conditions(
         self, z: Tensor, labels: Tensor
     ) -> tuple[Tensor, Iterator[Tensor]]:
-        """What the first layer gets, and then each stage's norms."""
+        """Returns the first layer's input, and the norms' per stage."""
         if self._shared is None:
             return z, itertools.repeat(labels)
         shared = self._shared(labels)
@@ -101,10 +102,10 @@ class Generator(tf_keras.Model):
 
 
 class Discriminator(tf_keras.Model):
-    """Scores of images and their classes (projection, arXiv:1802.05637).
+    """Scores images and their classes (projection, arXiv:1802.05637).
 
     Args:
-      model: the pair's config.
+      model: the config of both networks.
     """
 
     def __init__(self, model: experiment.Model):
@@ -129,7 +130,7 @@ class Discriminator(tf_keras.Model):
                     )
                 )
             side = side // 2 if pooled else side
-            # Once, right after the stage that arrives at that size.
+            # Once, directly after the stage that reaches this size.
             if pooled and side == row.discriminator_attention:
                 self._blocks.append(blocks.Attention(units, initializer))
         self._linear = spectral.Dense(1, initializer(), dtype="float32")
@@ -140,12 +141,12 @@ class Discriminator(tf_keras.Model):
     def call(
         self, images: Tensor, labels: Tensor, training: bool = False
     ) -> Tensor:
-        """[N] scores, float32: high for real.
+        """Returns [N] scores, float32: high for real images.
 
         Args:
           images: [N, S, S, 3] in [-1, 1].
           labels: [N], integers.
-          training: `u` is written.
+          training: whether to update `u`.
         """
         x = images
         for block in self._blocks:
@@ -160,14 +161,14 @@ class Discriminator(tf_keras.Model):
 def build(
     model: experiment.Model, norm_act: NormAct | None = None
 ) -> tuple[Generator, Discriminator]:
-    """A pair of networks with their weights.
+    """Builds both networks with their weights.
 
     Args:
       model: their config.
       norm_act: see `Generator`.
 
     Raises:
-      ValueError: a config that no network fits.
+      ValueError: if the config is invalid.
     """
     generator = build_generator(model, norm_act)
     discriminator = Discriminator(model)
@@ -182,7 +183,7 @@ def build(
 def build_generator(
     model: experiment.Model, norm_act: NormAct | None = None
 ) -> Generator:
-    """A generator alone, with its weights; as `build`."""
+    """Builds a generator alone, with its weights; see `build`."""
     check(model)
     generator = Generator(model, norm_act)
     generator(
@@ -192,10 +193,10 @@ def build_generator(
 
 
 def check(model: experiment.Model) -> None:
-    """Refuses what no network can be.
+    """Rejects invalid configs.
 
     Raises:
-      ValueError: says what, and the way out.
+      ValueError: says what is wrong, and how to fix it.
     """
     if model.initializer not in INITIALIZERS:
         raise ValueError(
@@ -204,15 +205,15 @@ def check(model: experiment.Model) -> None:
         )
     if model.hierarchical and not model.class_embedding:
         raise ValueError(
-            "A hierarchical latent joins the shared class embedding; set "
+            "A hierarchical latent is added to the class embedding; set "
             "class_embedding above 0 (128 in the paper) or "
             "hierarchical=false. Received: hierarchical=True, "
             f"class_embedding={model.class_embedding}"
         )
     if architectures.get(model.architecture).deep and not model.hierarchical:
         raise ValueError(
-            "BigGAN-deep gives the latent to every block; set "
-            "hierarchical=true, or take another architecture. Received: "
+            "BigGAN-deep passes the latent to every block; set "
+            "hierarchical=true, or choose another architecture. Received: "
             f"architecture={model.architecture!r}, hierarchical=False"
         )
 
@@ -220,7 +221,7 @@ def check(model: experiment.Model) -> None:
 def _stage(
     model: experiment.Model, norm_act: NormAct, entering: int, units: int
 ) -> list[tf_keras.layers.Layer]:
-    """BigGAN's block that doubles the side."""
+    """Returns BigGAN's block that doubles the side."""
     norms = [
         blocks.ConditionalNormAct(norm_act(affine=False), _linear(model, width))
         for width in (entering, units)
@@ -232,7 +233,7 @@ def _stage(
 def _deep_stage(
     model: experiment.Model, norm_act: NormAct, entering: int, units: int
 ) -> list[tf_keras.layers.Layer]:
-    """BigGAN-deep's two: one of the same shape, one that doubles the side."""
+    """Returns BigGAN-deep's two blocks; the second doubles the side."""
     inside, made = entering // deep.RATIO, []
     for width, upsampled in ((entering, False), (units, True)):
         norms = [
@@ -254,7 +255,7 @@ def _deep_stage(
 
 
 def _chunks(model: experiment.Model, count: int) -> list[int]:
-    """Sizes of the latent's parts: the first layer's, then each stage's."""
+    """Returns the sizes of the latent's parts: first layer, then stages."""
     if not model.hierarchical or architectures.get(model.architecture).deep:
         return [model.latent_size]
     parts = count + 1
@@ -270,11 +271,11 @@ def _chunks(model: experiment.Model, count: int) -> list[int]:
 def _linear(
     model: experiment.Model, channels: int
 ) -> Callable[[], tf_keras.layers.Layer]:
-    """Makes the layer from a block's condition to gain or bias."""
+    """Creates the layer from a block's condition to gain or bias."""
     initializer = INITIALIZERS[model.initializer]
     if not model.class_embedding:
         return lambda: blocks.Table(model.num_classes, channels, initializer())
-    # In float32: what multiplies a whole feature map.
+    # In float32, because it multiplies a whole feature map.
     return lambda: spectral.Dense(
         channels, initializer(), use_bias=False, dtype="float32"
     )

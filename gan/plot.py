@@ -1,12 +1,12 @@
-"""Curves of recorded runs, and what each layer's generator makes at the end.
+"""Plots curves of recorded runs, and samples of each layer's generator.
 
     python -m gan.plot runs/cifar10/biggan_small --output=curves.png
 
-Each argument is a run's folder or one that holds many, however deep. Runs may
-differ in layer and seed; runs of other architectures, data or extractors are
-refused, for their distances do not compare. Under the curves of distance,
-score and singular values stand the last samples of each layer's first run, a
-class a column.
+Each argument is the folder of a run or of several runs, at any depth. Runs may
+differ in layer and seed; other architectures, data or extractors are an error,
+because their distances cannot be compared. Below the curves of distance, score
+and singular values are the last samples of each layer's first run, one class
+per column.
 """
 
 import dataclasses
@@ -22,22 +22,21 @@ from evonorm_tf import files, plots
 from gan.evaluation import RESULT_FILE, SAMPLES
 from training import runs
 
-# Of these a run may have its own.
+# Settings that may differ between runs.
 _OWN = ("norm_act",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """What a run recorded.
+    """The records of a run.
 
     Attributes:
-      folder: where.
+      folder: its path.
       layer: catalog name.
       train: lines of its training loops.
       evals: lines of its evaluations.
-      measured: what its distances are of, and through.
-      grid: file of the samples of its last evaluation; "" where it is not
-        there.
+      measured: data and extractor of its distances.
+      grid: file of the samples of its last evaluation; "" if there is none.
     """
 
     folder: str
@@ -49,10 +48,10 @@ class Log:
 
 
 def find(roots: list[str]) -> list[Log]:
-    """The runs in some folders, however deep.
+    """Finds the runs in some folders, at any depth.
 
     Raises:
-      ValueError: a folder without a run, runs that do not compare.
+      ValueError: if a folder has no run, or runs cannot be compared.
     """
     logs = [_read(run) for run in runs.find(roots).values()]
     for log in logs[1:]:
@@ -91,23 +90,23 @@ def _require_alike(one: Log, other: Log) -> None:
     ]
     if different:
         raise ValueError(
-            "Distances of these runs do not compare; draw them apart. "
+            "Distances of these runs cannot be compared; plot them separately. "
             f"Received: {one.folder!r} and {other.folder!r} with "
             f"{'; '.join(different)}"
         )
 
 
 def figure(logs: list[Log]) -> Figure:
-    """Distance, score, the discriminator's largest sigma; samples.
+    """Plots distance, score, the discriminator's largest sigma; samples.
 
     Args:
-      logs: as `find` returns them.
+      logs: from `find`.
 
     Returns:
       Three axes of curves, then one of samples for each layer that has some.
 
     Raises:
-      ValueError: no run has been evaluated.
+      ValueError: if no run has been evaluated.
     """
     if not any(log.evals for log in logs):
         raise ValueError(
@@ -154,7 +153,7 @@ def figure(logs: list[Log]) -> Figure:
 
 
 def _samples(axes: Axes, log: Log) -> None:
-    """The picture of a run's last samples."""
+    """Draws the picture of a run's last samples."""
     with files.local(log.grid) as path, Image.open(path) as image:
         axes.imshow(image.convert("RGB"), interpolation="nearest")
     step = log.evals[-1]["step"]
@@ -165,7 +164,7 @@ def _samples(axes: Axes, log: Log) -> None:
 def _lines(
     axes: Axes, logs: list[Log], kind: str, key: str, marked: bool = False
 ) -> None:
-    """A line a run; seeds of one layer share its colour."""
+    """Draws one line per run; the seeds of a layer share its colour."""
     plots.plain(axes)
     for log in logs:
         lines = [line for line in getattr(log, kind) if key in line]
@@ -197,6 +196,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output", None, "The picture: .png, .svg or .pdf.")
+    flags.DEFINE_string("output", None, "Output file: .png, .svg or .pdf.")
     flags.mark_flag_as_required("output")
     app.run(main)

@@ -1,4 +1,4 @@
-"""A trained generator, read back from a run's folder."""
+"""Reads a trained generator from a run's folder."""
 
 import dataclasses
 
@@ -15,19 +15,19 @@ class Restored(saved.Restored):
     """A run's averaged generator; settle it before use.
 
     Attributes:
-      strategy: whose scope it was built in.
+      strategy: in whose scope it was built.
     """
 
     strategy: tf.distribute.Strategy
 
     @property
     def generator(self) -> networks.Generator:
-        """The model."""
+        """Returns the model."""
         return self.model
 
     @property
     def averaged(self) -> bool:
-        """The trainer averages its weights, not an optimizer."""
+        """Returns True: the trainer averages weights, not an optimizer."""
         return True
 
 
@@ -37,17 +37,17 @@ def restore(checkpoint: str, params_override: str | None = None) -> Restored:
     Args:
       checkpoint: a run's folder, for its last checkpoint, or the prefix of
         one, such as runs/gan-digits/ckpt-300.
-      params_override: laid over the run's config; not over its model.
+      params_override: overrides of the run's config, except of its model.
 
     Raises:
-      ValueError: no checkpoint, no config beside it, or another model.
+      ValueError: if there is no checkpoint or config, or another model.
     """
     path = files.normalize(checkpoint).removesuffix(".index")
     if files.is_folder(path):
         path = runs.Run(path).checkpoint() or ""
     if not files.exists(f"{path}.index"):
         raise ValueError(
-            "There is no checkpoint. Give a run's directory or the prefix of "
+            "There is no checkpoint. Pass a run's folder or the prefix of "
             f"a checkpoint in it. Received: checkpoint={checkpoint!r}"
         )
     run = runs.Run(files.parent(path))
@@ -57,11 +57,11 @@ def restore(checkpoint: str, params_override: str | None = None) -> Restored:
     )
     if params.task.model.as_dict() != before.task.model.as_dict():
         raise ValueError(
-            "task.model is the checkpoint's own and cannot be overridden. "
+            "task.model belongs to the checkpoint and cannot be overridden. "
             f"Received: params_override={params_override!r}"
         )
     devices = strategy.build(params.runtime)
-    # In the precision of the run, as its samples were.
+    # In the precision of the run, like its samples.
     performance.set_mixed_precision_policy(
         params.runtime.mixed_precision_dtype or "float32"
     )

@@ -5,8 +5,8 @@
     python -m gan.sample --checkpoint=runs/gan-digits --kind=truncation
     python -m gan.sample --checkpoint=runs/gan-digits --kind=interpolation
 
-A grid has a class a column; a truncation sweep a threshold a row; an
-interpolation goes from one latent to another, a class a row.
+A grid has one class per column, a truncation sweep one threshold per row, and
+an interpolation one class per row, from one latent to another.
 """
 
 from absl import flags
@@ -21,7 +21,7 @@ FLAGS = flags.FLAGS
 
 
 def main(_: list[str]) -> None:
-    """Draws what the flags ask for."""
+    """Draws as the flags say."""
     training_flags.quiet_logs()
     found = restore.restore(FLAGS.checkpoint, FLAGS.params_override)
     sampler = sampling.Sampler(
@@ -45,10 +45,10 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string(
-        "checkpoint", None, "A run's directory, or one of its checkpoints."
+        "checkpoint", None, "A run's folder, or one of its checkpoints."
     )
     flags.DEFINE_string(
-        "output", "", "PNG to write; a name in the run's samples/ when empty."
+        "output", "", "PNG to write; empty for a name in the run's samples/."
     )
     flags.DEFINE_enum(
         "kind", "grid", ["grid", "truncation", "interpolation"], "What to draw."
@@ -59,12 +59,12 @@ if __name__ == "__main__":
     flags.DEFINE_float(
         "truncation",
         0.0,
-        "Of a grid: latents are normals within 2 deviations times this; 0: "
-        "plain normals. A sweep's are task.evaluation.truncations.",
+        "For a grid: latents are truncated normals times this; 0 for plain "
+        "normals. A sweep uses task.evaluation.truncations.",
         lower_bound=0.0,
     )
     flags.DEFINE_string(
-        "params_override", None, "Laid over the run's config: a.b=c,..."
+        "params_override", None, "Overrides of the run's config: a.b=c,..."
     )
     flags.mark_flag_as_required("checkpoint")
     commands.run(main)

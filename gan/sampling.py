@@ -1,4 +1,4 @@
-"""Images from a generator's averaged weights."""
+"""Generates images from a generator's averaged weights."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ _SAMPLES, _STANDING, _GRID = range(3)  # Streams of random numbers.
 
 
 class Sampler:
-    """Makes images, the same whatever the number of replicas."""
+    """Generates images, the same for any number of replicas."""
 
     def __init__(
         self,
@@ -21,12 +21,12 @@ class Sampler:
         task: experiment.Task,
         strategy: tf.distribute.Strategy,
     ):
-        """Takes a generator; `settle` it before images are made.
+        """Takes a generator; `settle` it before images are generated.
 
         Args:
-          generator: whose weights are only read.
+          generator: its weights are only read.
           task: the run's config.
-          strategy: whose scope the generator was built in.
+          strategy: in whose scope the generator was built.
         """
         self._generator = generator
         self._model, self._settings = task.model, task.evaluation
@@ -35,10 +35,10 @@ class Sampler:
         self._stand = tf.function(self._standing_batches)
 
     def settle(self) -> None:
-        """Finds anew what hangs on the weights: `u`, then batch statistics.
+        """Recomputes what depends on the weights: `u`, then batch statistics.
 
-        Batch statistics become "standing" ones, means over fresh batches
-        (arXiv:1809.11096): moving ones were never those of an average of
+        Batch statistics become "standing" ones, means over new batches
+        (arXiv:1809.11096), because moving statistics are not those of averaged
         weights. Layers without batch statistics need none.
         """
         spectral.settle(self._generator, self._settings.settle_iterations)
@@ -64,13 +64,13 @@ class Sampler:
             statistic.assign(total / count)
 
     def images(self, count: int) -> Iterator[np.ndarray]:
-        """Batches [n, S, S, 3], uint8, of the classes in turn, `count` in all.
+        """Yields batches [n, S, S, 3], uint8, of the classes in turn.
 
-        Of several workers each gets its part of every batch, in which the last
-        one may have images above `count`.
+        Each of several workers gets its part of every batch; the last one may
+        have images beyond `count`.
 
         Args:
-          count: images to make.
+          count: number of images in all.
         """
         devices, batch = self._strategy, self._settings.batch_size
         replicas = devices.num_replicas_in_sync
@@ -83,10 +83,10 @@ class Sampler:
             yield pixels
 
     def grid(self, rows: int, truncation: float = 0.0) -> np.ndarray:
-        """One picture, [rows * S, classes * S, 3], uint8: a class a column.
+        """Returns a picture [rows * S, classes * S, 3], a class per column.
 
         Args:
-          rows: images of each class.
+          rows: images per class.
           truncation: threshold of the latents; 0 for none.
         """
         size, classes = self._model.latent_size, self._columns()
@@ -94,10 +94,10 @@ class Sampler:
         return self._picture(z, tf.tile(tf.range(classes), [rows]), rows)
 
     def truncation(self, thresholds: Sequence[float]) -> np.ndarray:
-        """One picture: a threshold a row, a class and a latent a column.
+        """Returns a picture: a threshold per row, a class per column.
 
         Args:
-          thresholds: that a column's truncated normals are multiplied by.
+          thresholds: factors of a column's truncated normals.
         """
         size, classes = self._model.latent_size, self._columns()
         z = latent.truncated(self._seed(), classes, size, 1.0)
@@ -106,10 +106,10 @@ class Sampler:
         return self._picture(z, tf.tile(tf.range(classes), [rows]), rows)
 
     def interpolation(self, columns: int = 9) -> np.ndarray:
-        """One picture: a class a row, from one latent to another.
+        """Returns a picture: a class per row, from one latent to another.
 
         Args:
-          columns: images on the way, both ends among them.
+          columns: number of images, including both ends.
         """
         size, classes = self._model.latent_size, self._columns()
         ends = latent.truncated(self._seed(), 2 * classes, size, 0.0)
@@ -118,7 +118,7 @@ class Sampler:
         return self._picture(tf.reshape(z, [-1, size]), labels, classes)
 
     def _columns(self) -> int:
-        """Classes in a picture."""
+        """Returns the number of classes in a picture."""
         return min(self._model.num_classes, 10)
 
     def _seed(self) -> tf.Tensor:
@@ -127,7 +127,7 @@ class Sampler:
     def _picture(
         self, z: tf.Tensor, labels: tf.Tensor, rows: int
     ) -> np.ndarray:
-        """Images of latents and labels, set into so many rows."""
+        """Arranges images of latents and labels in rows."""
         pixels = datasets.to_uint8(self._generator(z, labels, training=False))
         side, columns = pixels.shape[1], len(labels) // rows
         pixels = tf.reshape(pixels, [rows, columns, side, side, 3])
@@ -136,7 +136,7 @@ class Sampler:
 
     @tf.autograph.experimental.do_not_convert
     def _make_batches(self, first: tf.Tensor) -> tf.Tensor:
-        """A batch on each replica, the first of them number `first`."""
+        """Returns a batch on each replica; the first has number `first`."""
 
         def make() -> tf.Tensor:
             batch = self._settings.batch_size
@@ -153,7 +153,7 @@ class Sampler:
 
     @tf.autograph.experimental.do_not_convert
     def _standing_batches(self, first: tf.Tensor) -> None:
-        """One batch through batch statistics on each replica."""
+        """Runs one batch through batch statistics on each replica."""
 
         def stand() -> None:
             number = first + _replica()

@@ -1,4 +1,4 @@
-"""Sets of images to be measured: a folder, an array in a file, a TFDS set."""
+"""Sets of images for evaluation: folders, arrays in files, TFDS datasets."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from training.images import decoding, folders, inspection
 Array = np.ndarray
 _ARRAYS = ("images", "arr_0")
 _BATCH = 100
-# What NumPy raises on broken files.
+# NumPy raises these for broken files.
 _BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
@@ -23,10 +23,10 @@ class Set:
     """Images of one size.
 
     Attributes:
-      name: what and where, for reports.
-      count: how many.
-      batches: gives them once, [n, S, S, 3], uint8.
-      notes: what a person should know of what was left out.
+      name: description and origin, for reports.
+      count: number of images.
+      batches: yields them once, [n, S, S, 3], uint8.
+      notes: remarks on what was skipped.
     """
 
     name: str
@@ -39,13 +39,14 @@ def open_set(place: str, tfds_data_dir: str = "", side: int = 299) -> Set:
     """Opens a set of images.
 
     Args:
-      place: a folder of image files, however deep; an .npz whose array
+      place: a folder of image files, at any depth; an .npz whose array
         "images" or "arr_0" is [n, S, S, 3], uint8; or "tfds:NAME/SPLIT".
-      tfds_data_dir: the directory that holds a TFDS set.
-      side: pixels that TFDS images of no fixed size are brought to.
+      tfds_data_dir: the directory with TFDS datasets.
+      side: side in pixels to which TFDS images without a fixed size are
+        resized.
 
     Raises:
-      ValueError: no such place, files that cannot be read, mixed sizes.
+      ValueError: if the set does not exist, cannot be read or has mixed sizes.
     """
     if place.startswith("tfds:"):
         dataset, _, split = place.removeprefix("tfds:").partition("/")
@@ -62,7 +63,7 @@ def open_set(place: str, tfds_data_dir: str = "", side: int = 299) -> Set:
     if files.is_file(place) and files.suffix(place) == ".npz":
         return _array(place)
     raise ValueError(
-        "A set of images is a folder, an .npz file or tfds:NAME/SPLIT. "
+        "A set of images must be a folder, an .npz file or tfds:NAME/SPLIT. "
         f"Received: {place!r}"
     )
 
@@ -71,12 +72,12 @@ def _folder(place: str) -> Set:
     paths, left_out = folders.find(place)
     if not paths:
         raise ValueError(
-            f"There is no image in the folder ({', '.join(folders.SUFFIXES)}). "
+            f"The folder has no images ({', '.join(folders.SUFFIXES)}). "
             f"Received: {place!r}"
             + "".join(f"; {line}" for line in left_out.lines())
         )
-    # All of them, before the first is measured: what is wrong with the last
-    # should not come out hours later.
+    # All of them, before the first is processed, so that an error in the last
+    # one is not reported hours later.
     found = list(inspection.look_at_all((decoding.load(p), p) for p in paths))
     refused = next((one.problem for one in found if one.problem), None)
     if refused:
@@ -88,8 +89,8 @@ def _folder(place: str) -> Set:
             for (height, width), path in list(first.items())[::-1][:3]
         )
         raise ValueError(
-            "The images of a folder must share one size: how they are resized "
-            "would decide of the number. Resize them all in one way first. "
+            "The images of a folder must have one size, because resizing "
+            "affects the metrics. Resize them all in the same way first. "
             f"Received: {len(first)} sizes: {examples}"
         )
     ((height, width),) = first
@@ -117,7 +118,7 @@ def _folder(place: str) -> Set:
 def _digest(place: str, paths: list[str]) -> str:
     """Begins the SHA-256 of files and their names in a folder.
 
-    A reference is of these images, not of what else may come to be there.
+    A reference is valid for these images, whatever else is added later.
     """
     result, place = hashlib.sha256(), files.normalize(place)
     for path in paths:
@@ -145,7 +146,7 @@ def _array(place: str) -> Set:
         raise _unreadable(place, error) from error
     if pixels is None:
         raise ValueError(
-            "An .npz of images has an array named images or arr_0. "
+            "An .npz of images must have an array named images or arr_0. "
             f"Received: {place!r} with {keys}"
         )
     if pixels.dtype != np.uint8 or pixels.shape[3:] != (3,) or not len(pixels):

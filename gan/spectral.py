@@ -1,9 +1,9 @@
 """Layers whose kernel is divided by its largest singular value.
 
-Spectral normalization (arXiv:1802.05957): one power iteration a forward pass.
-The kernel is a weight like any other and only its quotient is used, so the
-gradient goes through sigma as well. The iteration's vector `u` is written in
-training alone. The kernel is divided in float32 whatever the compute dtype.
+Spectral normalization (arXiv:1802.05957) with one power iteration per forward
+pass. The kernel is an ordinary weight and only the quotient is used, so the
+gradient passes through sigma as well. The vector `u` of the iteration is
+updated only in training. The division is in float32 whatever the compute dtype.
 """
 
 from typing import Any
@@ -15,14 +15,14 @@ Tensor = tf.Tensor
 
 
 def normalize(weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Divides a weight by its largest singular value, estimated.
+    """Divides a weight by its estimated largest singular value.
 
-    One power iteration on the matrix [everything else, out]; sigma = v' W u
-    is differentiable in W, with u and v held fixed, as for the exact one.
+    One power iteration on the matrix [everything else, out]; sigma = v' W u is
+    differentiable in W, with u and v held fixed, as for the exact value.
 
     Args:
       weight: [..., out].
-      u: [out], the right singular vector so far.
+      u: [out], the current right singular vector.
 
     Returns:
       weight / sigma, the next u, and sigma.
@@ -36,16 +36,16 @@ def normalize(weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Spectral(tf_keras.layers.Layer):
-    """What the three layers share: a kernel, `u`, and a bias if asked for.
+    """Base class: a kernel, `u`, and optionally a bias.
 
     Args:
-      units: channels that come out.
+      units: output channels.
       initializer: of the kernel.
-      use_bias: adds one, [units].
+      use_bias: whether to add a bias, [units].
       dtype: dtype or dtype policy of the computation.
     """
 
-    # The kernel's axis that `u` belongs to, -1 or 0.
+    # The kernel's axis of `u`, -1 or 0.
     _axis = -1
 
     def __init__(
@@ -72,7 +72,7 @@ class Spectral(tf_keras.layers.Layer):
             initializer=tf_keras.initializers.RandomNormal(0.0, 1.0),
             trainable=False,
             experimental_autocast=False,
-            # Each replica writes its own: from equal kernels, equal vectors.
+            # Each replica writes its own: equal kernels give equal vectors.
             synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
@@ -83,7 +83,7 @@ class Spectral(tf_keras.layers.Layer):
         self.built = True
 
     def _normalized(self, training: bool) -> Tensor:
-        """The kernel over sigma, in the compute dtype; moves `u`."""
+        """Returns the kernel over sigma, in the compute dtype; updates `u`."""
         kernel = tf.convert_to_tensor(self.kernel)
         if self._axis == 0:
             kernel = tf.transpose(kernel)
@@ -95,18 +95,18 @@ class Spectral(tf_keras.layers.Layer):
         return tf.cast(kernel, self.compute_dtype)
 
     def sigma(self) -> Tensor:
-        """The largest singular value, as `u` estimates it."""
+        """Returns the largest singular value, as estimated with `u`."""
         kernel = tf.convert_to_tensor(self.kernel)
         if self._axis == 0:
             kernel = tf.transpose(kernel)
         return normalize(kernel, tf.convert_to_tensor(self.u))[2]
 
     def settle(self, iterations: int) -> None:
-        """Finds `u` anew, from a fixed start: it then hangs on W alone.
+        """Recomputes `u` from a fixed start, so that it depends only on W.
 
         Args:
-          iterations: of the power method; 50 bring a random kernel's sigma
-            within about a percent.
+          iterations: of the power method; 50 bring the sigma of a random
+            kernel within about 1 %.
         """
         kernel = tf.convert_to_tensor(self.kernel)
         if self._axis == 0:
@@ -134,11 +134,11 @@ class Conv(Spectral):
         self._size = size
 
     def build(self, shape: Any) -> None:
-        """Makes the weights."""
+        """Creates the weights."""
         self._add_weights((self._size, self._size, shape[-1], self.units))
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
-        """[N, H, W, C] to [N, H, W, units]."""
+        """Maps [N, H, W, C] to [N, H, W, units]."""
         y = tf.nn.conv2d(inputs, self._normalized(training), 1, "SAME")
         return y + self.bias if self.use_bias else y
 
@@ -147,17 +147,17 @@ class Dense(Spectral):
     """A matrix product: [N, C] inputs."""
 
     def build(self, shape: Any) -> None:
-        """Makes the weights."""
+        """Creates the weights."""
         self._add_weights((shape[-1], self.units))
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
-        """[N, C] to [N, units]."""
+        """Maps [N, C] to [N, units]."""
         y = inputs @ self._normalized(training)
         return y + self.bias if self.use_bias else y
 
 
 class Embedding(Spectral):
-    """A row a class: [N] integers; `u` has an entry a class.
+    """An embedding of integers [N]; `u` has one entry per class.
 
     Args:
       classes: number of rows.
@@ -172,26 +172,26 @@ class Embedding(Spectral):
         self._classes = classes
 
     def build(self, shape: Any) -> None:
-        """Makes the weights."""
+        """Creates the weights."""
         self._add_weights((self._classes, self.units))
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
-        """[N] to [N, units]."""
+        """Maps [N] to [N, units]."""
         return tf.gather(self._normalized(training), inputs)
 
 
 def layers(model: tf_keras.Model) -> list[Spectral]:
-    """All spectrally normalised layers of a model."""
+    """Returns all spectrally normalized layers of a model."""
     return [x for x in model._flatten_layers() if isinstance(x, Spectral)]
 
 
 def largest(model: tf_keras.Model) -> tuple[Tensor, Tensor]:
-    """The largest singular value in a model, and which of `layers` has it."""
+    """Returns the largest singular value in a model, and its layer's index."""
     values = tf.stack([layer.sigma() for layer in layers(model)])
     return tf.reduce_max(values), tf.argmax(values)
 
 
 def settle(model: tf_keras.Model, iterations: int = 50) -> None:
-    """`Spectral.settle` for a whole model, such as an average of weights."""
+    """Applies `Spectral.settle` to a model, such as averaged weights."""
     for layer in layers(model):
         layer.settle(iterations)

@@ -1,7 +1,7 @@
-"""The steps of both networks as functions of tensors; --preflight.
+"""The steps of both networks as functions of tensors, for --preflight.
 
-A step is what trains, without its data: what compiles, fits and costs does
-not depend on them.
+These are the training steps without data, which do not affect whether they
+compile and fit and what they cost.
 """
 
 import functools
@@ -19,19 +19,19 @@ STEPS = ("discriminator", "generator")
 
 
 class _Nothing(tf_keras.layers.Layer):
-    """In a norm-act layer's place: what is left is the cost around it."""
+    """Replaces a norm-act layer, to measure the cost of everything else."""
 
     def call(
         self, x: tf.Tensor, *affine: tf.Tensor, training: bool = False
     ) -> tf.Tensor:
-        """[N, H, W, C] to the same."""
-        del training  # As all layers here take it.
+        """Returns its input, [N, H, W, C]."""
+        del training  # For the same signature as all layers here.
         return _without(x, *affine)
 
 
 @custom_gradient
 def _without(x: tf.Tensor, *affine: tf.Tensor):
-    # Zeros for what a layer would use: the optimizer goes on as it was.
+    # Zeros for the layer's inputs, so that the optimizer works unchanged.
     def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return (dy, *map(tf.zeros_like, affine))
 
@@ -46,16 +46,16 @@ def _nothing(affine: bool = True) -> _Nothing:
 def preflight_module(
     params: config.Experiment, layer: str | None, batch: int, which: str
 ) -> preflight.Module:
-    """A step of one chip.
+    """Returns a step of one chip.
 
     Args:
       params: the experiment.
       layer: catalog name; None for a generator without norm_act layers.
-      batch: images a step on the chip.
-      which: one of `STEPS`. The generator's moves the average as well.
+      batch: images per step on the chip.
+      which: one of `STEPS`. The generator's includes updating the average.
 
     Raises:
-      ValueError: a batch that the micro-batches cannot share.
+      ValueError: if the micro-batches do not divide the batch.
     """
     params = params.replace()  # A copy.
     task = params.task
@@ -90,7 +90,7 @@ def preflight_module(
 def _trainer(
     params: config.Experiment, norm_act: networks.NormAct | None
 ) -> trainer.Trainer:
-    """The trainer on one device, in the run's precision."""
+    """Returns the trainer on one device, in the run's precision."""
     with preflights.precision(params):
         tf_keras.utils.set_random_seed(params.task.seed)
         return trainer.Trainer(
@@ -101,15 +101,16 @@ def _trainer(
 def report(
     params: config.Experiment, topology: str, json_file: str | None = None
 ) -> None:
-    """Prints what the TPU's compiler says of both steps.
+    """Prints the TPU compiler's figures of both steps.
 
     Args:
-      params: the experiment; its batch is shared by the chips.
+      params: the experiment; its batch is divided among the chips.
       topology: such as "v5e:2x2".
-      json_file: where the report goes as well.
+      json_file: also write the report to this file.
 
     Raises:
-      ValueError: an unknown topology, a batch that the chips cannot share.
+      ValueError: if the topology is unknown or the chips do not divide the
+        batch.
     """
     found: dict[str, Any] = {}
     for which in STEPS:
@@ -117,7 +118,7 @@ def report(
             params,
             topology,
             functools.partial(preflight_module, params, which=which),
-            # What the other step keeps is not in the memory of one alone.
+            # The memory of one step does not include the other network's.
             largest=False,
         )
         print(f"step of the {which}", flush=True)

@@ -6,8 +6,8 @@ from training import report
 
 
 def _resolve(row: report.Row) -> Any:
-    """The config that a run of a row records."""
-    # They bring TensorFlow, which is slow; the first registers experiments.
+    """Returns the config that a run of a row records."""
+    # These import TensorFlow, which is slow; the first registers experiments.
     from gan import experiment  # noqa: F401
     from training import config
 

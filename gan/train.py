@@ -1,15 +1,15 @@
-"""Trains a BigGAN.
+r"""Trains a BigGAN.
 
     python -m gan.train --debug
     python -m gan.train --row=imagenet128/biggan_deep/evonorm_b0 --debug
     python -m gan.train --row=cifar10/biggan_small/evonorm_s0 \
         --params_override=task.train_data.tfds_data_dir=DIR
 
-The first makes digits, in a few minutes on two CPU cores. A row of a table of
-results (`python -m configs.tables` lists them) stands for its experiment,
-recipe and layer, and goes to runs/ROW where no --model_dir is given. A run
-that was stopped goes on where it was, by the same command.
---preflight=v5e:2x2 compiles the steps for a TPU that is not there.
+The first command generates digits, in a few minutes on two CPU cores. A row of
+a table of results (`python -m configs.tables` lists them) defines experiment,
+recipe and layer; without --model_dir it is written to runs/ROW. Run the same
+command again to resume training from the last checkpoint. --preflight=v5e:2x2
+compiles the steps for a TPU without having one.
 """
 
 import tensorflow as tf
@@ -37,7 +37,7 @@ class Synthesis(driver.Head):
         """Opens the images.
 
         Raises:
-          ValueError: invalid data or settings.
+          ValueError: if data or settings are invalid.
         """
         del run
         evaluation.check(params.task.evaluation)
@@ -47,7 +47,7 @@ class Synthesis(driver.Head):
     def data(
         self, params: config.Experiment, prepared: datasets.Source
     ) -> list[str]:
-        """Count and digest of the images."""
+        """Returns count and digest of the images."""
         del params
         return [prepared.reader.identity()]
 
@@ -86,30 +86,30 @@ class Synthesis(driver.Head):
     def draw(
         self, session: driver.Session, built: driver.Built, step: int
     ) -> list[str]:
-        """How the figures were measured; the evaluation draws by itself."""
+        """Returns the provenance of the metrics; the evaluation draws."""
         del session, step
         return [built.evaluator.about]
 
     def preflight(
         self, params: config.Experiment, topology: str, json_file: str | None
     ) -> None:
-        """Prints what the TPU's compiler says of both networks' steps."""
+        """Prints the TPU compiler's figures of both networks' steps."""
         steps.report(params, topology, json_file)
 
     def shrink(self, params: config.Experiment, replicas: int = 1) -> str:
-        """Makes any experiment small, without its data: --debug.
+        """Shrinks any experiment, without its data, for --debug.
 
-        Narrow networks and two steps, on the code path of the full run, but
-        the images are scikit-learn's digits: in memory at 32 px, as files
-        that are decoded while training where the run reads such. The embedded
-        digits themselves get enough steps to see their strokes.
+        Narrow networks and two steps, with the code of the full run, but the
+        images are scikit-learn's digits: in memory at 32 px, or as files that
+        are decoded during training if the run reads files. The embedded digits
+        themselves get enough steps to recognize their strokes.
 
         Args:
           params: the experiment, changed in place.
-          replicas: how many share a step.
+          replicas: number of replicas per step.
 
         Returns:
-          What this did to the data, in one line for the screen.
+          A one-line description of the changes to the data.
         """
         task, trainer = params.task, params.trainer
         model, data, measured = task.model, task.train_data, task.evaluation

@@ -1,7 +1,7 @@
-"""The train step: two networks, two optimizers, one averaged generator.
+"""The training step: two networks, two optimizers, one averaged generator.
 
-A step is one of the generator. It takes its images in one fetch and cuts
-them up for the discriminator's steps, which come first.
+A step is one of the generator. Its images are fetched at once and divided among
+the discriminator's steps, which come first.
 """
 
 from typing import Any
@@ -27,12 +27,12 @@ class Trainer(orbit.StandardTrainer):
     """Trains a BigGAN with the hinge loss.
 
     Attributes:
-      generator: the network that is trained.
-      average: its averaged weights. What else it has (`u`, moving
-        statistics) is found anew before it is used: `gan.sampling.settle`.
-      discriminator: its adversary.
+      generator: the generator.
+      average: its averaged weights. Everything else in it (`u`, moving
+        statistics) is recomputed before use: `gan.sampling.settle`.
+      discriminator: the discriminator.
       global_step: steps of the generator.
-      checkpoint: all that a run needs to go on.
+      checkpoint: everything that a run needs to resume.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class Trainer(orbit.StandardTrainer):
 
         Args:
           params: the experiment.
-          strategy: where it runs.
-          dataset: of (images, labels), a step's worth a replica.
-          norm_act: makes the generator's layers; those of the config when
-            None.
+          strategy: the distribution strategy.
+          dataset: of (images, labels), for one step per replica.
+          norm_act: creates the generator's layers; None for those of the
+            config.
         """
         super().__init__(
             dataset, orbit.StandardTrainerOptions(use_tf_while_loop=True)
@@ -81,12 +81,12 @@ class Trainer(orbit.StandardTrainer):
 
     @property
     def strategy(self) -> tf.distribute.Strategy:
-        """Where it runs."""
+        """Returns the distribution strategy."""
         return self._strategy
 
     @property
     def models(self) -> dict[str, tf_keras.Model]:
-        """The networks, by their names in a checkpoint."""
+        """Returns the networks, by their names in a checkpoint."""
         return {
             "generator": self.generator,
             "average": self.average,
@@ -94,15 +94,15 @@ class Trainer(orbit.StandardTrainer):
         }
 
     def train_loop_begin(self) -> None:
-        """Forgets the last loop's metrics."""
+        """Resets the last loop's metrics."""
         for mean in self._means.values():
             mean.reset_state()
 
     def train_loop_end(self) -> dict[str, Tensor]:
-        """Means over the loop's steps, and each network's largest sigma.
+        """Returns means over the loop's steps, and the largest sigmas.
 
         Raises:
-          FloatingPointError: a sigma is above its limit; before anything is
+          FloatingPointError: if a sigma exceeds its limit, before anything is
             saved.
         """
         logs = {name: mean.result() for name, mean in self._means.items()}
@@ -114,30 +114,30 @@ class Trainer(orbit.StandardTrainer):
             if limit and float(sigma) > limit:
                 layer = spectral.layers(network)[int(index)]
                 raise FloatingPointError(
-                    f"The {name} collapses by step "
+                    f"The {name} has collapsed by step "
                     f"{int(self.global_step.numpy())}: the kernel of "
                     f"{layer.kernel.name!r} {list(layer.kernel.shape)} has "
-                    "outgrown its limit. Go on from an earlier checkpoint at "
-                    "a lower rate, or raise task.sigma_limit (0: none). "
+                    "exceeded its limit. Resume from an earlier checkpoint at "
+                    "a lower rate, or increase task.sigma_limit (0: none). "
                     f"Received: sigma={float(sigma):.4g}, sigma_limit={limit}"
                 )
         return logs
 
     def train_step(self, iterator: Any) -> None:
-        """One step, in cross-replica context."""
+        """Runs one step, in cross-replica context."""
         self._strategy.run(self.replica_step, args=next(iterator))
         self.global_step.assign_add(1)
 
-    # Nothing here hangs on a tensor's value: AutoGraph would only read every
-    # layer's source, for a quarter of the time that tracing takes.
+    # There is no control flow on tensors here: AutoGraph would only convert
+    # every layer's source, which took a quarter of the time for tracing.
     @tf.autograph.experimental.do_not_convert
     def replica_step(self, images: Tensor, labels: Tensor) -> None:
-        """The discriminator's steps, the generator's, the average's."""
+        """Runs the steps of discriminator, generator and average."""
         task = self._task
         context = tf.distribute.get_replica_context()
         replica = context.replica_id_in_sync_group
         parts = task.discriminator_steps * task.accumulation
-        # Of several workers' data TensorFlow forgets the batch's size.
+        # With several workers, TensorFlow loses the static batch size.
         count = task.train_data.global_batch_size // self._replicas
         count *= task.discriminator_steps
         images = tf.ensure_shape(images, [count, *images.shape[1:]])
@@ -156,7 +156,7 @@ class Trainer(orbit.StandardTrainer):
     def discriminator_step(
         self, pieces: list[tuple[Tensor, Tensor]], keys: list[Tensor]
     ) -> Tensor:
-        """One step of the discriminator, in replica context: its loss.
+        """Runs one step of the discriminator on a replica: returns its loss.
 
         Args:
           pieces: (images, labels) of each part of the batch.
@@ -169,7 +169,7 @@ class Trainer(orbit.StandardTrainer):
         return tf.add_n(losses) / len(losses)
 
     def generator_step(self, count: int, keys: list[Tensor]) -> Tensor:
-        """One step of the generator, in replica context: its loss.
+        """Runs one step of the generator on a replica: returns its loss.
 
         Args:
           count: images of each part of the batch.
@@ -180,7 +180,7 @@ class Trainer(orbit.StandardTrainer):
         return tf.add_n(losses) / len(losses)
 
     def average_step(self) -> None:
-        """Moves the average, in replica context."""
+        """Updates the average, in replica context."""
         decay = tf.where(
             self.global_step < self._task.average_start,
             0.0,
@@ -192,7 +192,7 @@ class Trainer(orbit.StandardTrainer):
     def _discriminate(
         self, images: Tensor, labels: Tensor, key: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """The discriminator's loss and gradients on real and made images."""
+        """Returns the discriminator's loss and gradients."""
         model = self._task.model
         count = labels.shape[0]
         z, classes = latent.draw(
@@ -218,7 +218,7 @@ class Trainer(orbit.StandardTrainer):
         return loss, tape.gradient(scaled, variables)
 
     def _generate(self, count: int, key: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The generator's loss and gradients."""
+        """Returns the generator's loss and gradients."""
         model = self._task.model
         z, classes = latent.draw(
             key, count, model.latent_size, model.num_classes
@@ -239,9 +239,9 @@ class Trainer(orbit.StandardTrainer):
         network: tf_keras.Model,
         which: int,
     ) -> None:
-        """One optimizer step on the mean gradient of the batch's parts."""
+        """Applies one optimizer step with the mean gradient of the parts."""
         parts = len(gradients)
-        # A table's gradient is a set of rows; all are made whole, to add up.
+        # A table's gradient is sparse; all are made dense, to be added.
         each = [[tf.convert_to_tensor(g) for g in part] for part in gradients]
         mean = [tf.add_n(parts_of_one) / parts for parts_of_one in zip(*each)]
         self._optimizers[which].apply_gradients(
@@ -251,7 +251,7 @@ class Trainer(orbit.StandardTrainer):
     def _move_average(
         self, strategy: tf.distribute.Strategy, decay: Tensor
     ) -> None:
-        """average = decay * average + (1 - decay) * generator, per device."""
+        """Sets average = decay * average + (1 - decay) * generator."""
 
         def move(old: tf.Variable, new: Tensor, decay: Tensor) -> None:
             old.assign(decay * old + (1.0 - decay) * new)
@@ -263,14 +263,14 @@ class Trainer(orbit.StandardTrainer):
 
 
 def check(params: config.Experiment, per_replica: int) -> None:
-    """Refuses steps that no trainer can take.
+    """Rejects invalid steps.
 
     Args:
       params: the experiment.
-      per_replica: images of one step on one replica.
+      per_replica: images per step on one replica.
 
     Raises:
-      ValueError: less than one step or part, or parts that do not divide.
+      ValueError: if there is no step or part, or parts do not divide a batch.
     """
     task: experiment.Task = params.task
     for name in ("discriminator_steps", "accumulation"):
@@ -281,12 +281,12 @@ def check(params: config.Experiment, per_replica: int) -> None:
             )
     if per_replica % task.accumulation:
         raise ValueError(
-            "task.accumulation must divide a replica's batch. Received: "
+            "task.accumulation must divide the batch of a replica. Received: "
             f"accumulation={task.accumulation}, batch={per_replica}"
         )
     if params.runtime.accumulation_steps != 1:
         raise ValueError(
-            "A GAN step accumulates by task.accumulation. Received: "
+            "For a GAN use task.accumulation instead. Received: "
             "runtime.accumulation_steps="
             f"{params.runtime.accumulation_steps}"
         )
@@ -295,7 +295,7 @@ def check(params: config.Experiment, per_replica: int) -> None:
 def _adam(
     settings: experiment.Adam, network: tf_keras.Model
 ) -> tf_keras.optimizers.Optimizer:
-    """The optimizer, its slots made: a loop could not make them."""
+    """Returns the optimizer with slots, which a loop could not create."""
     optimizer = tf_keras.optimizers.Adam(
         settings.learning_rate,
         settings.beta_1,

@@ -194,7 +194,7 @@ def test_a_run_killed_resumed_evaluated_and_used(
         assert run.metrics()[-1]["step"] == 4, "beyond the checkpoint"
         display = one.silent()
         one.run(folder, 4, display=display)
-    assert f"Going on from step 2 of 4 in {run.folder}" in display.lines[0]
+    assert f"Resuming from step 2 of 4 in {run.folder}" in display.lines[0]
     trained = [line["step"] for line in run.metrics("train")]
     assert trained[-1] == 4 and len(set(trained)) == len(trained)
     assert run.step() == 4 and run.evaluated(4)

@@ -1,10 +1,11 @@
 """Gradient accumulation: one optimizer step from several micro-batches.
 
-A replica's batch is cut into k parts that go through the network one after
-the other, and the optimizer gets the mean of their gradients: the memory of
-a k-th of the batch, and for layers without batch statistics the step of the
-whole one. Batch statistics are those of a micro-batch, and moving statistics
-move once a micro-batch. Steps and learning rates are the optimizer's.
+A replica's batch is split into k parts that pass through the network one after
+another, and the optimizer gets the mean of their gradients. This needs the
+memory of one part and, for layers without batch statistics, gives the step of
+the whole batch. Batch statistics are those of a micro-batch, and moving
+statistics are updated once per micro-batch. Steps and learning rates count
+optimizer steps.
 """
 
 from typing import Any
@@ -19,21 +20,21 @@ Logs = dict[str, tf.Tensor]
 class Trainer(base_trainer.Trainer):
     """The Model Garden's trainer, with `runtime.accumulation_steps`.
 
-    It enters its strategy's scope, which exchanging averaged weights needs.
+    It enters its strategy's scope, which swapping averaged weights requires.
     """
 
     def train(self, num_steps: tf.Tensor) -> Logs:
-        """A training loop."""
+        """Runs a training loop."""
         with self.strategy.scope():
             return super().train(num_steps)
 
     def evaluate(self, num_steps: tf.Tensor) -> Logs:
-        """An evaluation."""
+        """Runs an evaluation."""
         with self.strategy.scope():
             return super().evaluate(num_steps)
 
     def train_step(self, iterator: Any) -> None:
-        """One step of the optimizer."""
+        """Runs one step of the optimizer."""
         count = self.config.runtime.accumulation_steps
         if count == 1:
             super().train_step(iterator)
@@ -59,17 +60,16 @@ def step(
     metrics: Any,
     count: int,
 ) -> Logs:
-    """One optimizer step of a Model Garden task, in `count` parts.
+    """Runs one optimizer step of a Model Garden task, in `count` parts.
 
-    Call it where the task's `train_step` would be called. The parts are
-    unrolled: a replica's moving statistics cannot be merged with the others'
-    inside a tf.while_loop.
+    Call it instead of the task's `train_step`. The parts are unrolled, because
+    moving statistics cannot be merged across replicas inside a tf.while_loop.
 
     Args:
-      task: its `train_step` takes each part.
-      inputs: tensors whose first axis, the batch, `count` divides.
-      model: what is trained.
-      optimizer: what takes the step.
+      task: its `train_step` is called with each part.
+      inputs: tensors whose first axis, the batch, is divisible by `count`.
+      model: the model to train.
+      optimizer: applies the mean gradients.
       metrics: updated with every part.
       count: number of micro-batches.
 
@@ -82,7 +82,7 @@ def step(
         task.train_step(part, model=model, optimizer=each, metrics=metrics)
         for part, each in zip(parts, collected)
     ]
-    # Grouped by variable, in the order of the first part's.
+    # Grouped by variable, in the order of the first part.
     grouped = zip(*(each.gradients for each in collected))
     means = [(_mean([g for g, _ in pairs]), pairs[0][1]) for pairs in grouped]
     optimizer.apply_gradients(means)
@@ -90,13 +90,13 @@ def step(
 
 
 def check(optimizer: Any, runtime: config_definitions.RuntimeConfig) -> None:
-    """Raises ValueError where gradients cannot be accumulated."""
+    """Raises ValueError if gradients cannot be accumulated."""
     count = runtime.accumulation_steps
     scales = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
     if count > 1 and (scales or runtime.enable_xla):
         raise ValueError(
-            "runtime.accumulation_steps goes neither with float16's loss "
-            "scaling, use bfloat16, nor with runtime.enable_xla. Received: "
+            "runtime.accumulation_steps cannot be combined with float16's loss "
+            "scaling (use bfloat16) or with runtime.enable_xla. Received: "
             f"accumulation_steps={count}, mixed_precision_dtype="
             f"{runtime.mixed_precision_dtype!r}, "
             f"enable_xla={runtime.enable_xla}"
@@ -104,12 +104,12 @@ def check(optimizer: Any, runtime: config_definitions.RuntimeConfig) -> None:
 
 
 class _Collector:
-    """Stands for the optimizer in one part, and keeps what it is given.
+    """Takes the optimizer's place in one part and collects the gradients.
 
     Attributes:
       gradients: pairs of gradient and variable.
-      iterations: counts parts instead of steps, so that what is seeded by
-        it, dropout for one, is drawn anew in each.
+      iterations: counts parts instead of steps, so that random operations
+        seeded by it, such as dropout, differ between parts.
     """
 
     def __init__(self, optimizer: Any, part: int, count: int):
@@ -117,7 +117,7 @@ class _Collector:
         self.iterations = optimizer.iterations * count + part
 
     def apply_gradients(self, pairs: Any) -> None:
-        """Keeps the gradients for the optimizer's step."""
+        """Stores the gradients for the optimizer's step."""
         self.gradients = list(pairs)
 
 

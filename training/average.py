@@ -1,14 +1,14 @@
-"""An average of the weights over training, evaluated instead of the weights.
+"""An average of the weights over training, used for evaluation.
 
-The Model Garden's, with two changes. Its average starts at zero, so that an
-early evaluation sees a shrunk model; here it starts at the weights, as
-TensorFlow 1's did, with which the recipes were made. And it swaps average
-and weights by adding and subtracting, which rounds: an evaluation would
-change the training after it. Here they are exchanged.
+This changes the Model Garden's average in two ways. That average starts at
+zero, which makes early evaluations useless; here it starts at the weights, as
+in TensorFlow 1, for which the recipes were tuned. It also swaps average and
+weights by adding and subtracting, whose rounding errors would change the
+training after an evaluation; here they are exchanged.
 
-With `trainable_weights_only` false the moving statistics are averaged too,
-as in the authors' code of MnasNet and EfficientNet: averaged weights with
-the raw statistics of the last steps do not belong together.
+If `trainable_weights_only` is false, moving statistics are averaged too, as in
+the authors' code of MnasNet and EfficientNet, because averaged weights do not
+match the statistics of the last steps.
 """
 
 from typing import Any
@@ -21,20 +21,20 @@ from official.modeling import optimization
 class WeightAverage(optimization.ExponentialMovingAverage):
     """Wraps an optimizer; the Model Garden's trainer evaluates the average.
 
-    A checkpoint holds the weights as the model's and the average as slots of
-    the optimizer; one exported during an evaluation (the best) has the
-    average as the model's.
+    A checkpoint has the weights in the model and the average in slots of the
+    optimizer. A checkpoint exported during an evaluation (the best one) has the
+    average in the model.
     """
 
     def shadow_copy(self, model: tf_keras.Model) -> None:
-        """Makes the averages of `model`'s weights, equal to them."""
+        """Creates the averages of `model`'s weights, equal to them."""
         super().shadow_copy(model)
         extended = tf.distribute.get_strategy().extended
         for average, weight in self._pairs():
             extended.update(average, _assign, args=(weight,))
 
     def swap_weights(self) -> None:
-        """Exchanges weights and averages; a second time: back, bit for bit.
+        """Exchanges weights and averages; calling it twice is exact.
 
         Raises:
           ValueError: inside a replica.
@@ -61,21 +61,21 @@ class WeightAverage(optimization.ExponentialMovingAverage):
 def wrap(
     optimizer: Any, settings: optimization.EMAConfig
 ) -> tf_keras.optimizers.legacy.Optimizer:
-    """`optimizer` with an average of the weights.
+    """Wraps `optimizer` with an average of the weights.
 
     Args:
       optimizer: a tf_keras legacy optimizer.
       settings: the Model Garden's `optimizer_config.ema`.
 
     Raises:
-      ValueError: the optimizer scales its loss (float16): the Model Garden's
-        trainer would neither make the average nor evaluate it.
+      ValueError: if the optimizer scales its loss (float16), because the Model
+        Garden's trainer would then not average or evaluate.
     """
     if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
         raise ValueError(
-            "A weight average (trainer.optimizer_config.ema) does not go with "
-            "float16's loss scaling. Use runtime.mixed_precision_dtype="
-            "bfloat16, or ema=null."
+            "A weight average (trainer.optimizer_config.ema) cannot be "
+            "combined with float16's loss scaling. Use "
+            "runtime.mixed_precision_dtype=bfloat16, or ema=null."
         )
     given = {k: v for k, v in settings.as_dict().items() if v is not None}
     return WeightAverage(optimizer, **given)
@@ -92,7 +92,7 @@ def _swap(variable: tf.Variable, other: tf.Variable) -> None:
 
 
 class Averaging:
-    """Before a Model Garden task: its optimizer, inside our average."""
+    """Mixin for a Model Garden task: wraps its optimizer with the average."""
 
     @classmethod
     def create_optimizer(
@@ -101,7 +101,7 @@ class Averaging:
         runtime_config: Any = None,
         dp_config: Any = None,
     ) -> Any:
-        """The Model Garden's optimizer, inside our average if there is one."""
+        """Returns the Model Garden's optimizer, with the average if set."""
         ema = optimizer_config.ema
         if ema is not None:
             optimizer_config = optimizer_config.replace(ema=None)

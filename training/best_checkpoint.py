@@ -1,9 +1,9 @@
-"""The best checkpoint of a run, kept beside the latest ones.
+"""Saves the best checkpoint of a run, in addition to the latest ones.
 
-The Model Garden's exporter writes the figure first and the checkpoint after
-it: killed in between, the run believes in a checkpoint that is not there, and
-its replay, which is no better, is not saved either. Here the figure is
-written last, and counts for the checkpoint of its own step alone.
+The Model Garden's exporter writes the metric before the checkpoint. If it is
+killed in between, the metric refers to a checkpoint that does not exist, and
+the repeated evaluation, which is not better, is not saved either. Here the
+metric is written last and applies only to the checkpoint of its step.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _STEP = "best_ckpt_global_step"
 
 
 class Best:
-    """Keeps the checkpoint of the best evaluation.
+    """Saves the checkpoint of the best evaluation.
 
     Attributes:
       best_ckpt_logs: that evaluation's metrics; None before the first.
@@ -32,15 +32,15 @@ class Best:
         higher: bool,
         aside: str | None = None,
     ):
-        """Reads what an earlier part of the run left.
+        """Reads the state of an earlier part of the run.
 
         Args:
           run: the run.
-          folder: of it, where the checkpoint and its metrics go.
-          metric: which of them says what is better.
-          higher: whether more of it is better.
-          aside: of a worker that is not the chief: where its checkpoint goes
-            instead. It reads what the chief reads, and so decides alike.
+          folder: subfolder for the checkpoint and its metrics.
+          metric: name of the metric to compare.
+          higher: whether higher is better.
+          aside: for a worker that is not the chief: folder for its checkpoint.
+            It reads what the chief reads, so both decide alike.
         """
         self._run, self._folder, self._aside = run, folder, aside
         self._metric, self._higher = metric, higher
@@ -50,24 +50,24 @@ class Best:
     def maybe_export_checkpoint(
         self, checkpoint: tf.train.Checkpoint, logs: dict, step: int
     ) -> bool:
-        """Saves the checkpoint if the evaluation was better than any before.
+        """Saves the checkpoint if the evaluation is the best so far.
 
-        The Model Garden's trainer calls it while the model holds the weights
-        that were evaluated: the averaged ones, where there is an average.
+        The Model Garden's trainer calls it while the model has the weights that
+        were evaluated, which are the averaged ones if there is an average.
 
         Args:
           checkpoint: the trainer's.
           logs: the evaluation's metrics.
-          step: where the run is.
+          step: the global step.
 
         Raises:
-          ValueError: the metric is not among them.
+          ValueError: if the metric is not among them.
         """
         logs = progress.scalars(logs)
         if self._metric not in logs:
             raise ValueError(
-                "trainer.best_checkpoint_eval_metric must be one of what an "
-                f"evaluation measures: {', '.join(sorted(logs))}. Received: "
+                "trainer.best_checkpoint_eval_metric must be a metric of the "
+                f"evaluation: {', '.join(sorted(logs))}. Received: "
                 f"best_checkpoint_eval_metric={self._metric!r}"
             )
         if not self._better(logs):
@@ -98,15 +98,15 @@ def from_config(
     run: runs.Run,
     aside: str | None = None,
 ) -> Best | None:
-    """What keeps the best checkpoint, where the config asks for one.
+    """Returns a `Best` if the config requests one.
 
     Args:
-      trainer: its `best_checkpoint_*` say by which metric, and where.
+      trainer: its `best_checkpoint_*` define the metric and the folder.
       run: the run.
       aside: see `Best`.
 
     Raises:
-      ValueError: half of the settings, or no direction.
+      ValueError: if the settings are incomplete or the direction is invalid.
     """
     folder = trainer.best_checkpoint_export_subdir
     metric = trainer.best_checkpoint_eval_metric

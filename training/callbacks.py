@@ -1,4 +1,4 @@
-"""What a loop or an evaluation returns: guarded, shown and recorded."""
+"""Checks, shows and records the results of loops and evaluations."""
 
 import math
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ class Callbacks:
         steps: tuple[int, int],
         writes: bool = True,
     ):
-        """Drops what the run recorded beyond the step it resumes from.
+        """Removes what the run recorded after the step it resumes from.
 
         Args:
-          built: a `driver.Built`: trainer, models, losses, images of a step.
-          display: where progress is shown.
+          built: a `driver.Built`: trainer, models, losses, images per step.
+          display: shows progress.
           run: the run.
-          steps: where the run resumes, and where it ends.
+          steps: the steps at which the run resumes and ends.
           writes: whether this process records the run; of several workers,
             one does.
         """
@@ -40,16 +40,16 @@ class Callbacks:
 
     @property
     def step(self) -> int:
-        """The global step."""
+        """Returns the global step."""
         return int(self._built.trainer.global_step.numpy())
 
     def trained(self, output: dict[str, Any]) -> None:
-        """After a training loop, before its checkpoint is saved."""
+        """Called after a training loop, before its checkpoint is saved."""
         step, logs = self.step, progress.scalars(output)
         require_finite(step, logs, self._built.models, self._run)
         rate = self._speed.update(step)
         images = rate * self._built.images
-        # Orbit writes the summaries out of this same dictionary, next.
+        # Orbit then writes the summaries from this dictionary.
         output["images_per_second"] = images
         self._record("train", step, logs | {"images_per_second": images})
         losses = [
@@ -62,7 +62,7 @@ class Callbacks:
         self._display.update(step / self._total, note, left)
 
     def evaluated(self, output: dict[str, Any]) -> None:
-        """After an evaluation."""
+        """Called after an evaluation."""
         step, logs = self.step, progress.scalars(output)
         self._record("eval", step, logs)
         text = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
@@ -80,17 +80,17 @@ def require_finite(
     models: Mapping[str, tf_keras.Model],
     run: runs.Run,
 ) -> None:
-    """Stops a run that cannot recover, before it is saved over.
+    """Stops a run that has diverged, before its checkpoint is overwritten.
 
     Args:
-      step: where it is.
-      logs: what a training loop returned, losses among it.
-      models: by the name that an error calls them.
-      run: where its checkpoints are.
+      step: the global step.
+      logs: results of a training loop, including losses.
+      models: by the names to use in an error.
+      run: has the checkpoints.
 
     Raises:
-      FloatingPointError: a value or a weight is not finite; says which, and
-        names the last good checkpoint.
+      FloatingPointError: if a loss or a weight is not finite; the message
+        names it and the last good checkpoint.
     """
     bad = [f"{k} is {v}" for k, v in logs.items() if not math.isfinite(v)]
     for name, model in models.items():
@@ -107,7 +107,7 @@ def require_finite(
     if not bad:
         return
     raise FloatingPointError(
-        f"Training broke down by step {step}: {'; '.join(bad)}. Last good "
+        f"Training diverged by step {step}: {'; '.join(bad)}. Last good "
         f"checkpoint: {run.checkpoint() or 'none was saved yet'}. Lower the "
-        "learning rate, warm up for longer or clip gradients, then run again."
+        "learning rate, extend the warm-up or clip gradients, then run again."
     )

@@ -1,4 +1,4 @@
-"""Checkpoints: saved and read in folders of any name, and checked when read."""
+"""Saves and reads checkpoints in folders of any name, and checks them."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ _SLOT = ".OPTIMIZER_SLOT"
 
 
 class Checkpoints(tf.train.CheckpointManager):
-    """TensorFlow's, for folders of any name.
+    """TensorFlow's CheckpointManager, for folders of any name.
 
-    TensorFlow's own takes the folder for a pattern where it reads a checkpoint
-    and where it removes old ones: in a folder "runs/*" it would remove those
-    of other runs.
+    TensorFlow interprets the folder as a pattern when it reads a checkpoint and
+    when it removes old ones: in a folder "runs/*" it would remove those of
+    other runs.
     """
 
     def __init__(
@@ -26,11 +26,11 @@ class Checkpoints(tf.train.CheckpointManager):
         models: Mapping[str, tf_keras.Model] | None = None,
         **settings,
     ):
-        """Continues the sequence of checkpoints that a folder holds.
+        """Continues the sequence of checkpoints in a folder.
 
         Args:
-          checkpoint: what is saved.
-          folder: where to; made if need be.
+          checkpoint: the checkpoint to save.
+          folder: created if needed.
           models: its models, by name; see `restore`.
           **settings: further arguments of tf.train.CheckpointManager.
         """
@@ -41,14 +41,14 @@ class Checkpoints(tf.train.CheckpointManager):
             self._last_checkpoint_step = saved_step(last)
 
     def restore_or_initialize(self) -> str | None:
-        """As TensorFlow's, and checked: see `restore`."""
+        """Restores the latest checkpoint, with the checks of `restore`."""
         if self.latest_checkpoint is None:
             return super().restore_or_initialize()
         restore(self.checkpoint, self.latest_checkpoint, self._models)
         return self.latest_checkpoint
 
     def _sweep(self) -> None:
-        """Removes the oldest, by their names."""
+        """Removes the oldest checkpoints, by their names."""
         while len(self._maybe_delete) > self._max_to_keep:
             path, _ = self._maybe_delete.popitem(last=False)
             remove_checkpoint(path)
@@ -59,27 +59,27 @@ def restore(
     path: str,
     models: Mapping[str, tf_keras.Model],
 ) -> None:
-    """Reads a checkpoint, and refuses one of other models.
+    """Reads a checkpoint, and rejects one of other models.
 
     Args:
-      reader: what is read.
+      reader: the checkpoint object to restore.
       path: the checkpoint's prefix.
       models: those of `reader`, by their names in it.
 
     Raises:
-      ValueError: weights of other shapes, or too few or too many of them.
+      ValueError: if weights have other shapes, are missing or are superfluous.
     """
     reason, plain = "", readable(path)
     try:
         status = reader.restore(plain).expect_partial()
         status.assert_existing_objects_matched()
-    # What TensorFlow raises on other shapes and on missing weights.
+    # TensorFlow raises these for other shapes and for missing weights.
     except (AssertionError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
     saved = [name for name, _ in tf.train.list_variables(plain)]
     for name, model in models.items():
-        # A layer of fewer weights would find all of its own. Names may be
-        # those of the model's parts, which a head saves by themselves.
+        # A layer with fewer weights would find all of its own. Names can be
+        # those of the model's parts, which a head saves separately.
         count = sum(
             key.startswith(f"{name}/") and _SLOT not in key for key in saved
         )
@@ -89,22 +89,22 @@ def restore(
             )
     if reason:
         raise ValueError(
-            f"The checkpoint holds another model than the config says: {reason}"
-            " Put back the params.yaml it was trained with. "
+            f"The checkpoint has a different model than the config: {reason}"
+            " Restore the params.yaml it was trained with. "
             f"Received: checkpoint={path!r}"
         )
 
 
 def readable(checkpoint: str) -> str:
-    """The prefix by which TensorFlow can read a checkpoint in any folder."""
+    """Returns a prefix by which TensorFlow can read the checkpoint."""
     return files.without_wildcards(checkpoint)
 
 
 def saved_step(checkpoint: str) -> int:
-    """The global step of a checkpoint.
+    """Returns the global step of a checkpoint.
 
-    Read without making a variable, which in the scope of several workers
-    would wait for all of them.
+    This creates no variable, which in the scope of several workers would wait
+    for all of them.
 
     Args:
       checkpoint: its prefix.
@@ -114,10 +114,10 @@ def saved_step(checkpoint: str) -> int:
 
 
 def copy_checkpoint(checkpoint: str, folder: str) -> None:
-    """Copies a checkpoint to where it is the latest of a folder."""
+    """Copies a checkpoint and makes it the latest one of a folder."""
     for file in _files_of(checkpoint):
         files.copy(file, files.join(folder, files.name(file)))
-    # As TensorFlow writes it: relative to its folder.
+    # As TensorFlow writes it, relative to its folder.
     state = f'model_checkpoint_path: "{files.name(checkpoint)}"\n'
     files.write(files.join(folder, "checkpoint"), state)
 
@@ -129,7 +129,7 @@ def remove_checkpoint(checkpoint: str) -> None:
 
 
 def _files_of(checkpoint: str) -> list[str]:
-    """The files of a checkpoint, its index last."""
+    """Returns the files of a checkpoint, its index last."""
     folder, stem = files.parent(checkpoint), files.name(checkpoint)
     names = [n for n in files.names(folder) if n.startswith(f"{stem}.")]
     return [files.join(folder, name) for name in names]

@@ -1,4 +1,4 @@
-"""How a command ends: with a result, or with what is wrong and status 1."""
+"""Runs commands: they end with a result, or with the error and status 1."""
 
 import contextlib
 import sys
@@ -9,7 +9,7 @@ from absl import app, flags
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a command as `absl.app.run` does, see `messages`."""
+    """Runs a command as `absl.app.run` does; see `messages`."""
 
     def guarded(arguments: list[str]) -> None:
         with messages():
@@ -20,10 +20,10 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 @contextlib.contextmanager
 def messages() -> Iterator[None]:
-    """Ends the process where what the user gave is at fault.
+    """Ends the process with the message of an error in the user's input.
 
-    Errors of values and of files say by themselves what is wrong; where they
-    were raised is shown only with --verbosity=1.
+    Messages about values and files are sufficient; where they were raised is
+    shown only with --verbosity=1.
     """
     try:
         yield

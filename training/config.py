@@ -1,8 +1,8 @@
 """Experiments by name, and overrides whose keys and types are checked.
 
-The Model Garden accepts `train_steps: ten` and answers an unknown key with
-its class. Here both are an error that names the full key and the nearest
-ones, raised before anything is built.
+The Model Garden accepts `train_steps: ten` and reports an unknown key by its
+class. Here both are errors that name the full key and similar ones, raised
+before anything is built.
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ _NORM_KEY = "task.model.norm_act.name"
 
 @dataclasses.dataclass
 class NormAct(hyperparams.Config):
-    """Which normalization-activation layer a network uses, everywhere.
+    """The normalization-activation layer of a network.
 
-    Attributes: as the arguments of `evonorm_tf.legacy.norm_act`.
+    Attributes: see the arguments of `evonorm_tf.legacy.norm_act`.
     """
 
     name: str = "evonorm_s0"
@@ -43,7 +43,7 @@ class NormAct(hyperparams.Config):
     synchronized: bool = False
 
     def bind(self, layers: ModuleType) -> Callable[..., Any]:
-        """`layers.norm_act` with these settings, bound once a model.
+        """Returns `layers.norm_act` with these settings.
 
         Args:
           layers: `evonorm_tf.legacy` or `evonorm_tf.layers`.
@@ -54,7 +54,7 @@ class NormAct(hyperparams.Config):
 
 
 class Row(Protocol):
-    """A row of a table of results, as far as training goes.
+    """The settings of a row of a table of results.
 
     Attributes:
       id: its name, for `--row`.
@@ -67,14 +67,14 @@ class Row(Protocol):
     layer: str
 
     def paths(self) -> list[str]:
-        """Its config files, the later over the earlier."""
+        """Returns its config files, later ones overriding earlier ones."""
 
     def changes(self) -> dict[str, Any]:
-        """What it changes after them, as nested keys."""
+        """Returns its changes to them, as nested keys."""
 
 
 def register(name: str) -> Callable:
-    """Registers an experiment factory with the Model Garden, by name."""
+    """Registers an experiment factory with the Model Garden by name."""
     _NAMES.append(name)
     return exp_factory.register_config_factory(name)
 
@@ -90,16 +90,17 @@ def parse(
     """Resolves an experiment: its row, files, layer, then overrides.
 
     Args:
-      experiment: a registered name; a row's own when None.
-      config_files: YAML files, the later over the earlier.
+      experiment: a registered name; None for the row's.
+      config_files: YAML files, later ones overriding earlier ones.
       norm_act: a catalog name.
       params_override: `a.b=c,d.e=f`, YAML text, a YAML file or a dict.
       tpu: TPU name.
-      row: a row of a table, under all the others.
+      row: a row of a table, which all others override.
 
     Raises:
-      ValueError: an unknown experiment, key or layer, a contradiction.
-      TypeError: a value of the wrong type, a file that is no mapping.
+      ValueError: if an experiment, key or layer is unknown, or settings
+        contradict each other.
+      TypeError: if a value has the wrong type or a file is not a mapping.
     """
     files = [overrides.read(path) for path in config_files]
     last = overrides.parse(params_override)
@@ -128,18 +129,18 @@ def parse(
 
 
 def override(params: hyperparams.Config, changes: dict) -> None:
-    """Lays `changes` over `params` in place, once they are all checked."""
+    """Applies `changes` to `params` in place, after checking all of them."""
     params.override(_checked(params, changes, ""), is_strict=True)
 
 
 def _agreed(
     row: Row, experiment: str | None, norm_act: str | None, others: list[dict]
 ) -> str:
-    """The row's experiment, unless something else asks for another one."""
+    """Returns the row's experiment, if no other one is requested."""
     if experiment not in (None, row.experiment):
         raise ValueError(
-            f"The row is one of experiment {row.experiment}; leave "
-            "--experiment out. Received: "
+            f"The row belongs to experiment {row.experiment}; omit "
+            "--experiment. Received: "
             f"row={row.id!r}, experiment={experiment!r}"
         )
     named = [] if norm_act is None else [_nest(_NORM_KEY, norm_act)]
@@ -148,14 +149,14 @@ def _agreed(
 
 
 def _refuse_two_layers(what: str, layer: str, others: list[dict]) -> None:
-    """The layer that `what` names must not be another one in `others`."""
+    """Raises an error if `what` and `others` name different layers."""
     for other in others:
         found: Any = other
         for key in _NORM_KEY.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         if found not in (None, layer):
             raise ValueError(
-                f"Two layers are asked for; give one. Received: {what} "
+                f"Two layers are requested; give one. Received: {what} "
                 f"with {layer!r}, and {_NORM_KEY}={found!r}"
             )
 
@@ -171,7 +172,7 @@ def _keys(params: hyperparams.Config) -> list[str]:
 
 
 def _checked(params: hyperparams.Config, changes: dict, where: str) -> dict:
-    """`changes` with its numbers coerced, or an error that names the key."""
+    """Returns `changes` with coerced numbers; an error names the key."""
     hints = typing.get_type_hints(type(params))
     known = _keys(params)
     result = {}
@@ -188,13 +189,13 @@ def _checked(params: hyperparams.Config, changes: dict, where: str) -> dict:
             if not isinstance(value, dict):
                 keys = ", ".join(_keys(child))
                 raise TypeError(
-                    f"{path} is a section with the keys {keys}. "
+                    f"{path} must be a section with the keys {keys}. "
                     f"Received: {path}={value!r}"
                 )
             value = _checked(child, value, path + ".")
         else:
             section = _section(hint) if isinstance(value, dict) else None
-            if section:  # None until it is asked for, as optimizer_config.ema.
+            if section:  # None unless set, such as optimizer_config.ema.
                 value = _checked(section(), value, path + ".")
             else:
                 value = _typed(value, hint, path)
@@ -205,7 +206,7 @@ def _checked(params: hyperparams.Config, changes: dict, where: str) -> dict:
 
 
 def _section(hint: Any) -> type[hyperparams.Config] | None:
-    """The config class among the types that `hint` allows, if there is one."""
+    """Returns the config class among the types of `hint`, if there is one."""
     for option in typing.get_args(hint):
         if isinstance(option, type) and issubclass(option, hyperparams.Config):
             return option
@@ -222,7 +223,7 @@ def _check_choice(value: Any, known: list[str], path: str) -> None:
 
 
 def _typed(value: Any, hint: Any, path: str) -> Any:
-    """`value` if it fits `hint`; an int becomes a float where one is due."""
+    """Returns `value` if it fits `hint`; converts int to float if needed."""
     if hint is Any:
         return value
     origin = typing.get_origin(hint)

@@ -1,9 +1,9 @@
 """The run path of every head: prepare, build, restore, train, evaluate.
 
-A head supplies what is its own (`Head`); this adds what all runs need: a run
-that is killed resumes from its last checkpoint and ends with the weights of
-an unbroken one, a loss that is not finite stops it, another experiment's
-folder is refused, and progress can be read by people and programs.
+A head supplies its specific parts (`Head`). This module adds what all runs
+need: a killed run resumes from its last checkpoint and ends with the weights of
+an uninterrupted one, a loss that is not finite stops it, the folder of another
+experiment is rejected, and progress is reported to people and programs.
 """
 
 import contextlib
@@ -36,18 +36,18 @@ Logs = dict[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """One run in this process, as a head's methods see it.
+    """One run in this process, passed to the methods of a head.
 
     Attributes:
-      params: the experiment, resolved.
-      prepared: what the head's `prepare` returned.
+      params: the resolved experiment.
+      prepared: the result of the head's `prepare`.
       run: the run's folder.
       mode: one of `flags.MODES`.
       devices: the strategy.
-      about: the devices in words.
-      start: the step that the run resumes from.
-      folder: where this process saves: the run's folder, or one of its own
-        for a worker that is not the chief.
+      about: a description of the devices.
+      start: the step from which the run resumes.
+      folder: where this process saves: the run's folder, or another folder for
+        a worker that is not the chief.
     """
 
     params: config.Experiment
@@ -61,27 +61,27 @@ class Session:
 
     @property
     def trains(self) -> bool:
-        """Whether the run trains, and does not only evaluate."""
+        """Returns whether the run trains, and does not only evaluate."""
         return "train" in self.mode
 
     @property
     def chief(self) -> bool:
-        """Whether this process writes, of those that share the strategy."""
+        """Returns whether this process writes, among those of a strategy."""
         return workers.is_chief(self.devices)
 
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """What a head's `build` returns.
+    """The result of a head's `build`.
 
     Attributes:
       trainer: Orbit's, with `checkpoint`, `global_step` and `strategy`.
       evaluator: Orbit's; often the same object.
-      models: by their names in the checkpoint; they are compared with it when
-        it is read, and checked for finite weights after each training loop.
-      images: how many a step takes.
+      models: by their names in the checkpoint. They are compared with it on
+        reading, and checked for finite weights after each training loop.
+      images: images per step.
       losses: by the name to show, the logs of a loop that add up to it.
-      facts: what `run.json` is to say.
+      facts: what to record in `run.json`.
       evaluates_first: whether a new run is evaluated before its first step.
     """
 
@@ -97,34 +97,34 @@ class Built:
 
 
 class Head(Protocol):
-    """What a head adds to the run path."""
+    """The specific parts of a head."""
 
     def prepare(self, params: config.Experiment, run: runs.Run) -> Any:
-        """Opens the data and completes the config, in place.
+        """Opens the data and completes the config in place.
 
         Raises:
-          ValueError: invalid data or settings.
+          ValueError: if data or settings are invalid.
         """
 
     def data(self, params: config.Experiment, prepared: Any) -> list[str]:
-        """What tells the data of this host from others, ready for JSON."""
+        """Returns what identifies the data of this host, ready for JSON."""
 
     def build(self, session: Session) -> Built:
         """Builds seeded models, trainer and evaluator; restores nothing."""
 
     def shrink(self, params: config.Experiment, replicas: int = 1) -> str:
-        """Makes an experiment take seconds, in place: --debug.
+        """Shrinks an experiment to seconds, in place, for --debug.
 
         Args:
           params: the experiment.
-          replicas: how many share a step.
+          replicas: number of replicas per step.
 
         Returns:
-          What this did, in one line for the screen.
+          A one-line description of the changes.
         """
 
     def draw(self, session: Session, built: Built, step: int) -> list[str]:
-        """Draws what the evaluation at `step` found; returns what to say."""
+        """Draws the last evaluation's result; returns lines to print."""
 
     def preflight(
         self, params: config.Experiment, topology: str, json_file: str | None
@@ -134,12 +134,12 @@ class Head(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run ends with.
+    """The result of a run.
 
     Attributes:
       trainer: the head's, with its models.
       step: global step reached.
-      metrics: the last evaluation's metrics, {} where there was none.
+      metrics: the last evaluation's metrics, {} if there was none.
     """
 
     trainer: Any
@@ -148,19 +148,19 @@ class Result:
 
     @property
     def model(self) -> tf_keras.Model:
-        """The model of a trainer that has one."""
+        """Returns the model of a trainer that has one."""
         return self.trainer.model
 
 
 def trainer_config(**settings: Any) -> config_definitions.TrainerConfig:
-    """A trainer config with the defaults that all heads share.
+    """Returns a trainer config with the defaults that all heads share.
 
     Args:
       **settings: fields of the Model Garden's TrainerConfig.
     """
     shared = {
-        # The guard below stops on a bad loss; the Model Garden's own module
-        # would silently restore and run into it again.
+        # Callbacks stop on a bad loss; the Model Garden's recovery would
+        # silently restore a checkpoint and diverge again.
         "recovery_max_trials": -1,
         "steps_per_loop": 100,
         "checkpoint_interval": 1000,
@@ -183,16 +183,17 @@ def run(
       params: the experiment's config; `head.prepare` completes it.
       head: see `Head`.
       mode: one of `flags.MODES`; "eval_best" evaluates the best checkpoint.
-        An evaluation alone leaves the run's record as it is.
-      model_dir: checkpoints, `metrics.jsonl`, `params.yaml`, `run.json`;
-        several workers share one.
-      display: where progress is shown; a bar of its own when None.
+        An evaluation alone does not change the run's record.
+      model_dir: folder for checkpoints, `metrics.jsonl`, `params.yaml` and
+        `run.json`; several workers share one.
+      display: shows progress; None for a new one.
 
     Raises:
-      ValueError: invalid settings or data; `model_dir` holds another run, or
-        workers see different ones; nothing to evaluate.
-      FloatingPointError: the loss or a weight is no longer finite.
-      SystemExit: Ctrl-C, with the shell's code for it, 130.
+      ValueError: if settings or data are invalid, `model_dir` belongs to
+        another run, workers see different ones, or there is nothing to
+        evaluate.
+      FloatingPointError: if the loss or a weight is no longer finite.
+      SystemExit: on Ctrl-C, with the shell's exit code for it, 130.
     """
     folder = runs.Run(model_dir)
     prepared = head.prepare(params, folder)
@@ -200,7 +201,7 @@ def run(
     start, total = folder.step(), params.trainer.train_steps
     found = _checkpoint(params, mode, folder)
     devices = strategy.build(params.runtime)
-    # Always: a run before this one in the process may have set another.
+    # Always set: an earlier run in this process may have set another one.
     performance.set_mixed_precision_policy(
         params.runtime.mixed_precision_dtype or "float32"
     )
@@ -223,10 +224,10 @@ def run(
         folder.require_same(params, purpose, start)
     saves = workers.is_chief(devices) and "train" in mode
     if saves and not start:
-        # Of a run that saved nothing: its first evaluation is not this one's.
+        # The run saved nothing, so its first evaluation is not this one's.
         folder.clear_metrics()
     if mode == "train_and_eval" and start == total:
-        # A finished run is evaluated, and its record left as it is.
+        # A finished run is evaluated, and its record is not changed.
         mode = "eval" if folder.evaluated(start) else mode
     display = display or progress.Display(params.task.model.norm_act.name)
     with (
@@ -262,13 +263,13 @@ def run(
 def _checkpoint(
     params: config.Experiment, mode: str, folder: runs.Run
 ) -> str | None:
-    """The checkpoint to resume from, or to evaluate."""
+    """Returns the checkpoint to resume from, or to evaluate."""
     best = params.trainer.best_checkpoint_export_subdir or "best"
     found = folder.checkpoint(best if mode == "eval_best" else "")
     if found is None and "train" not in mode:
         latest = mode == "eval_best" and folder.checkpoint()
         hint = (
-            "This run keeps its last checkpoints alone; use --mode=eval, or "
+            "This run saves only its last checkpoints; use --mode=eval, or "
             "train with trainer.best_checkpoint_eval_metric"
             if latest
             else "There is no checkpoint to evaluate; train first"
@@ -278,9 +279,9 @@ def _checkpoint(
         )
     if found and not folder.has(runs.CONFIG_FILE):
         raise ValueError(
-            f"There is no {runs.CONFIG_FILE} beside the checkpoint to say "
-            "what run it is of. Put it back, or give this run a model_dir of "
-            f"its own. Received: model_dir={folder.folder!r}"
+            f"There is no {runs.CONFIG_FILE} next to the checkpoint, so its "
+            "run is unknown. Restore the file, or use another model_dir for "
+            f"this run. Received: model_dir={folder.folder!r}"
         )
     return found
 
@@ -288,7 +289,7 @@ def _checkpoint(
 def _controller(
     session: Session, built: Built, display: progress.Display
 ) -> orbit.Controller:
-    """Orbit's loop around the trainer; restores the last checkpoint."""
+    """Returns Orbit's loop for the trainer; restores the last checkpoint."""
     settings, trainer = session.params.trainer, built.trainer
     writes = session.chief and session.trains
     seen = callbacks.Callbacks(
@@ -299,7 +300,7 @@ def _controller(
     def evaluated(output: Logs) -> None:
         seen.evaluated(output)
         data = getattr(trainer, "eval_dataset", None)
-        # Ended early, it has the time it needs; the last is left to the exit.
+        # Ended early, it has the time it needs; the last one ends on exit.
         if data is not None and seen.step < settings.train_steps:
             data.release()
 
@@ -323,7 +324,7 @@ def _controller(
         global_step=trainer.global_step,
         steps_per_loop=every,
         checkpoint_manager=manager,
-        # Orbit takes a multiple of a loop, where summaries are cut.
+        # Orbit needs a multiple of a loop, at whose end summaries are written.
         summary_interval=max(settings.summary_interval // every, 1) * every,
         summary_dir=session.run.path("train") if writes else None,
         eval_summary_dir=(
@@ -343,21 +344,21 @@ def train_and_evaluate(
     folder: runs.Run,
     first: bool = False,
 ) -> dict[str, float]:
-    """Trains and evaluates from the step where the controller is.
+    """Trains and evaluates from the controller's step.
 
     Evaluations are at multiples of their interval, wherever the run was
-    started: Orbit's own loop counts them from there.
+    resumed; Orbit's own loop would count them from there.
 
     Args:
       controller: Orbit's, restored.
-      settings: `train_steps`, `validation_interval` (0: at the end alone) and
+      settings: `train_steps`, `validation_interval` (0: only at the end) and
         `validation_steps`.
       mode: one of `flags.MODES`.
-      folder: says what was evaluated before.
-      first: whether a new run is evaluated before its first step, too.
+      folder: has the record of earlier evaluations.
+      first: whether a new run is also evaluated before its first step.
 
     Returns:
-      The last evaluation's metrics, {} where there was none.
+      The last evaluation's metrics, {} if there was none.
     """
     total, metrics = settings.train_steps, None
     if mode == "train":
@@ -366,7 +367,7 @@ def train_and_evaluate(
     step = int(controller.global_step.numpy())
     if mode == "train_and_eval" and step < total:
         every = settings.validation_interval or total
-        # New, or killed between a checkpoint and its evaluation.
+        # A new run, or one killed between a checkpoint and its evaluation.
         due = step % every == 0 and (step or first)
         if due and not folder.evaluated(step):
             controller.evaluate(settings.validation_steps)
@@ -375,7 +376,7 @@ def train_and_evaluate(
             controller.train(step, checkpoint_at_completion=False)
             metrics = controller.evaluate(settings.validation_steps)
         controller.save_checkpoint()
-    # An evaluation alone, or of a run that was already at its end.
+    # Only an evaluation, or a run that was already finished.
     if metrics is None:
         metrics = controller.evaluate(settings.validation_steps)
     return progress.scalars(metrics or {})
@@ -384,22 +385,22 @@ def train_and_evaluate(
 def _restore_best(
     controller: orbit.Controller, built: Built, path: str
 ) -> None:
-    """Puts the best checkpoint in the place of the latest."""
+    """Restores the best checkpoint instead of the latest."""
     optimizer = built.trainer.optimizer
     with controller.strategy.scope():
         checkpoints.restore(built.trainer.checkpoint, path, built.models)
         if isinstance(optimizer, optimization.ExponentialMovingAverage):
-            # It was saved with the average in the model's place, where the
-            # evaluation will put it.
+            # It was saved with the average in the model, where the evaluation
+            # will put it.
             optimizer.swap_weights()
 
 
 @contextlib.contextmanager
 def stoppable(folder: runs.Run, display: progress.Display) -> Iterator[None]:
-    """Ends a run by Ctrl-C with a message; what is saved is complete.
+    """Ends a run on Ctrl-C with a message; what is saved is complete.
 
     Raises:
-      SystemExit: 130, where Ctrl-C was pressed.
+      SystemExit: 130, if Ctrl-C was pressed.
     """
     try:
         yield

@@ -1,7 +1,7 @@
 """Dropout that is a pure function of (seed, step, replica, layer).
 
-tf_keras draws dropout from a state that no checkpoint holds: a resumed run
-would drop other units than the unbroken one. Here each step first sets the
+tf_keras draws dropout from a state that no checkpoint stores, so a resumed run
+would drop other units than an uninterrupted one. Here each step first sets the
 state of every layer that draws.
 """
 
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import tensorflow as tf
 import tf_keras
 
-_LAYERS = 2**20  # More than a model has, so keys are unique.
+_LAYERS = 2**20  # More than any model has, so that keys are unique.
 
 
 @contextlib.contextmanager
 def seedable() -> Iterator[None]:
-    """Layers built inside draw from generators that `seed` can set."""
+    """Lets layers built inside draw from generators that `seed` can set."""
     settings = tf_keras.backend.experimental
     before = settings.is_tf_random_generator_enabled()
     settings.enable_tf_random_generator()
@@ -28,8 +28,8 @@ def seedable() -> Iterator[None]:
 
 
 def generators(model: tf_keras.Model) -> list[tf.random.Generator]:
-    """What the layers of a model built in `seedable` draw from, in order."""
-    # tf_keras hides them on purpose, to keep them out of checkpoints.
+    """Returns the generators of a model built in `seedable`, in order."""
+    # tf_keras hides them to exclude them from checkpoints.
     found = [
         getattr(layer, "_random_generator", None)
         for layer in model._flatten_layers()
@@ -40,7 +40,7 @@ def generators(model: tf_keras.Model) -> list[tf.random.Generator]:
 def seed(model: tf_keras.Model, seed: int, step: tf.Tensor) -> None:
     """Sets every generator of `model` for one step; call it in the replica.
 
-    TensorFlow hashes the replica's number into each draw.
+    TensorFlow includes the replica's number in each draw.
 
     Args:
       model: built in `seedable`.

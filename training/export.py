@@ -1,7 +1,7 @@
-"""What the exports of all heads share: written aside, described, replaced.
+"""Shared by the exports of all heads: temporary files, checks, metadata.
 
-A head writes its formats into a temporary folder and compares them with the
-model there; what differs raises, and the output folder keeps what it had.
+A head writes its formats to a temporary folder and compares them with the model
+there. A difference raises an error, and the output folder is not changed.
 """
 
 import contextlib
@@ -21,18 +21,18 @@ ABOUT = "export.json"
 def staging(
     run: saved.Restored, output_dir: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A temporary folder to export into, and what is said about the export.
+    """Provides a temporary folder to export to, and metadata to fill in.
 
-    Without an error the files replace those of the same names in
-    `output_dir`, with `export.json` last: where the weights come from, the
-    metrics they had, the run's config and facts, and what was added.
+    If there is no error, its files replace those of the same names in
+    `output_dir`, with `export.json` last. That file has the origin of the
+    weights, their metrics, the run's config and facts, and what was added.
 
     Args:
-      run: whose model is exported.
-      output_dir: where to; made if need be.
+      run: the run whose model is exported.
+      output_dir: destination; created if needed.
 
     Yields:
-      The folder, and a dictionary for `export.json` to add to.
+      The folder, and a dictionary that is added to `export.json`.
     """
     about = {
         "checkpoint": run.path,
@@ -48,8 +48,8 @@ def staging(
 
 
 def define_flags() -> None:
-    """--model_dir, --output_dir and --checkpoint."""
-    flags.DEFINE_string("model_dir", None, "The run's directory.")
-    flags.DEFINE_string("output_dir", None, "Where the export goes.")
+    """Defines --model_dir, --output_dir and --checkpoint."""
+    flags.DEFINE_string("model_dir", None, "Folder of the run.")
+    flags.DEFINE_string("output_dir", None, "Folder for the exported files.")
     flags.DEFINE_string("checkpoint", "latest", "latest, best or a path.")
     flags.mark_flag_as_required("output_dir")

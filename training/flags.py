@@ -1,8 +1,8 @@
 """The command line that every head shares.
 
-What is laid over what: the experiment's own values, --row, each
---config_file, --norm_act, --params_override. A row together with another
-experiment or layer is an error.
+Later settings override earlier ones, in this order: the experiment's own
+values, --row, each --config_file, --norm_act, --params_override. A row
+combined with another experiment or layer is an error.
 """
 
 from absl import flags, logging
@@ -20,8 +20,8 @@ def define_flags(
     """Defines the flags; a head's `train.py` calls this once.
 
     Args:
-      experiment: what runs when none is named; without it, one must be.
-      model_dir: where to, likewise; a row's is runs/ROW.
+      experiment: the default experiment; if empty, one is required.
+      model_dir: the default folder, likewise; a row's is runs/ROW.
     """
     flags.DEFINE_string(
         "experiment", experiment, "Name of a registered experiment."
@@ -29,43 +29,45 @@ def define_flags(
     flags.DEFINE_string(
         "row",
         None,
-        "Row of a table of results: its experiment, recipe and layer. "
-        "`python -m configs.tables` lists them.",
+        "Row of a table of results, which defines experiment, recipe and "
+        "layer. `python -m configs.tables` lists the rows.",
     )
     flags.DEFINE_multi_string(
         "config_file",
         [],
-        "YAML file of overrides; repeat it to lay one over another.",
+        "YAML file of overrides; may be repeated, later files take precedence.",
     )
     flags.DEFINE_string(
         "norm_act",
         None,
-        "Normalization-activation layer, by its catalog name (evonorm_s0, "
+        "Normalization-activation layer by its catalog name (evonorm_s0, "
         "bn_relu, ...). Sets task.model.norm_act.name.",
     )
     flags.DEFINE_string(
         "params_override",
         None,
-        "Overrides laid over all others: task.train_data.seed=1,... or a "
-        "YAML string or file.",
+        "Overrides that take precedence over all others: "
+        "task.train_data.seed=1,... or a YAML string or file.",
     )
-    flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
+    flags.DEFINE_enum(
+        "mode", "train_and_eval", MODES, "Whether to train, evaluate or both."
+    )
     flags.DEFINE_string(
         "model_dir",
         model_dir,
-        "Where checkpoints, metrics and config go; of a row, runs/ROW if "
+        "Folder for checkpoints, metrics and config; for a row, runs/ROW if "
         "left out.",
     )
-    flags.DEFINE_string("tpu", None, "TPU name, or 'local'.")
+    flags.DEFINE_string("tpu", None, "Name of a TPU, or 'local'.")
     flags.DEFINE_bool("debug", False, "Shrink the experiment to a few seconds.")
     flags.DEFINE_string(
         "preflight",
         None,
-        "Instead of training: compile the step for this TPU topology, "
-        "v5e:2x2 for example, without a TPU, and report.",
+        "Compile the step for this TPU topology, such as v5e:2x2, without a "
+        "TPU, and report the result instead of training.",
     )
     flags.DEFINE_string(
-        "preflight_json", None, "Write the preflight's report here too."
+        "preflight_json", None, "File for the preflight's report as JSON."
     )
     flags.register_multi_flags_validator(
         ["experiment", "row"],
@@ -87,7 +89,7 @@ def define_flags(
     flags.register_multi_flags_validator(
         ["preflight_json", "preflight"],
         lambda given: given["preflight"] or not given["preflight_json"],
-        "--preflight_json goes with --preflight",
+        "--preflight_json requires --preflight",
     )
 
 
@@ -97,10 +99,10 @@ def train(
     experiment: str | None = None,
     model_dir: str | None = None,
 ) -> None:
-    """The command `python -m HEAD.train`.
+    """Runs the command `python -m HEAD.train`.
 
     Args:
-      head: what is trained.
+      head: the head to train.
       tables: the head's, for --row.
       experiment: see `define_flags`.
       model_dir: see `define_flags`.
@@ -110,10 +112,10 @@ def train(
 
 
 def run(head: driver.Head, tables: report.HeadTables) -> None:
-    """Does what the flags ask for; args as of `train`."""
+    """Runs the command that the flags request; see `train`."""
     given = flags.FLAGS
     params = parse(tables)
-    # Workers and logical CPUs come before TensorFlow's first operation.
+    # Workers and logical CPUs must precede TensorFlow's first operation.
     replicas = strategy.build(params.runtime).num_replicas_in_sync
     if given.preflight:
         replicas = tpu.chips(given.preflight)
@@ -129,20 +131,20 @@ def run(head: driver.Head, tables: report.HeadTables) -> None:
 
 
 def parse(tables: report.HeadTables) -> config.Experiment:
-    """The experiment that the command line asks for, and quieter logs.
+    """Returns the experiment from the command line, and reduces logs.
 
     Args:
       tables: the head's, for --row.
 
     Raises:
-      ValueError, TypeError: see `config.parse`; an unknown row.
+      ValueError, TypeError: see `config.parse`; if the row is unknown.
     """
     quiet_logs()
     given = flags.FLAGS
     row, experiment = None, given.experiment
     if given.row:
         row = tables.find(given.row)
-        if not given["experiment"].present:  # A head's default, not a wish.
+        if not given["experiment"].present:  # A default, not a request.
             experiment = None
     return config.parse(
         experiment,
@@ -155,6 +157,6 @@ def parse(tables: report.HeadTables) -> config.Experiment:
 
 
 def quiet_logs() -> None:
-    """Leaves the Model Garden's log lines out, unless --verbosity asks."""
+    """Hides the Model Garden's log lines unless --verbosity is set."""
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)

@@ -1,4 +1,4 @@
-"""A head whose training step is a task of the Model Garden."""
+"""Heads whose training step is a task of the Model Garden."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from training import accumulation, best_checkpoint, config, driver, preflights
 
 
 class TaskHead(driver.Head):
-    """Builds the Model Garden's trainer around a prepared task.
+    """Builds the Model Garden's trainer for a prepared task.
 
-    The task has `seed`, and `start_step`, which is set to the step that the
-    run resumes from before inputs are built.
+    The task has `seed`, and `start_step`, which is set to the step from which
+    the run resumes before inputs are built.
     """
 
     def build(self, session: driver.Session) -> driver.Built:
@@ -38,8 +38,8 @@ class TaskHead(driver.Head):
                 trainer_cls=accumulation.Trainer,
             )
             accumulation.check(trainer.optimizer, params.runtime)
-            # Slot variables made by the first step would have TensorFlow
-            # trace the step a second time, and be restored only then.
+            # If the first step created slot variables, TensorFlow would trace
+            # the step a second time and restore them only then.
             optimizer = trainer.optimizer
             create = getattr(optimizer, "_create_all_weights", None)
             (create or optimizer.build)(trainer.model.trainable_variables)
@@ -54,21 +54,21 @@ class TaskHead(driver.Head):
     def draw(
         self, session: driver.Session, built: driver.Built, step: int
     ) -> list[str]:
-        """Nothing, unless a head has pictures of its own."""
+        """Draws nothing, unless a head overrides this."""
         del session, built, step
         return []
 
     def preflight(
         self, params: config.Experiment, topology: str, json_file: str | None
     ) -> None:
-        """Prints what the TPU's compiler says of the training step."""
+        """Prints the TPU compiler's figures of the training step."""
         preflights.report(params, self.step, topology, json_file)
 
 
 def _facts(task: Any, model: tf_keras.Model) -> dict[str, Any]:
-    """What an export needs to know of the data."""
+    """Returns what an export must know of the data."""
     facts = {}
-    # Only models of one input tensor have the attribute.
+    # Only models with one input tensor have the attribute.
     shape = getattr(model, "input_shape", None)
     if isinstance(shape, tuple):
         facts["input_shape"] = list(shape[1:])

@@ -1,12 +1,12 @@
-"""Data sets whose iterators end without keeping the run waiting.
+"""Datasets whose iterators end without delaying the run.
 
-The end of a tf.data iterator waits for its tuner's thread, and now and then
-for as long as the iterator has lived, 60 s at most: TensorFlow 2.20 wakes
-that thread before it marks the iterator as cancelled, so a thread that is
-quick to wake sees nothing to do and sleeps out its period
-(`CancellationManager::StartCancel`, `Model::OptimizeLoop`). The options of a
-data set do not reach the tuners of the iterators that a strategy wraps around
-it, one a device. So the old iterators are left to a thread of their own.
+The end of a tf.data iterator waits for its tuner's thread, sometimes for as
+long as the iterator has existed, at most 60 s: TensorFlow 2.20 wakes that
+thread before it marks the iterator as cancelled, so the thread may find nothing
+to do and sleep until its next period (`CancellationManager::StartCancel`,
+`Model::OptimizeLoop`). The options of a dataset do not reach the tuners of the
+iterators that a strategy creates, one per device. Old iterators are therefore
+ended in a separate thread.
 """
 
 import atexit
@@ -20,18 +20,18 @@ from typing import Any
 
 _ENDING = threading.Lock()
 _threads: list[threading.Thread] = []
-_left: list[Any] = []  # By finished runs, to be ended by the next.
+_left: list[Any] = []  # Iterators of finished runs, ended by the next run.
 
 
 class Released:
-    """A (distributed) data set, iterated over by one iterator at a time.
+    """A (distributed) dataset, iterated over by one iterator at a time.
 
-    The iterator before is given up when the next is made. What else holds it
-    must have let go of it by then.
+    The previous iterator is released when the next one is created. All other
+    references to it must be gone by then.
     """
 
     def __init__(self, dataset: Iterable[Any]):
-        """Args: the data set."""
+        """Args: the dataset."""
         self._dataset = dataset
         self._held: list[Iterator[Any]] = []
 
@@ -41,7 +41,7 @@ class Released:
         return self._held[0]
 
     def release(self) -> None:
-        """Gives the last iterator up; at once, whatever its end waits for."""
+        """Releases the last iterator without waiting for its end."""
         held, self._held = self._held, []
         _end_aside(held)
 
@@ -55,13 +55,13 @@ class Released:
 def released(runner: Any) -> Iterator[None]:
     """Ends the iterators of an Orbit trainer and evaluator without waiting.
 
-    Its data sets are `Released` ones inside.
+    Its datasets are wrapped in `Released` inside.
 
     Args:
       runner: has `train_dataset`, `eval_dataset` or both.
     """
     left = list(_left)
-    _left.clear()  # First: the thread must find the last references.
+    _left.clear()  # First, so that the thread has the last references.
     _end_aside(left)
     held = {}
     for name in ("train_dataset", "eval_dataset"):
@@ -73,7 +73,7 @@ def released(runner: Any) -> Iterator[None]:
         yield
     finally:
         for name, dataset in held.items():
-            setattr(runner, name, dataset)  # Lets go of the iterator.
+            setattr(runner, name, dataset)  # Drops the iterator.
             dataset.leave()
 
 
@@ -88,8 +88,8 @@ def _end_aside(held: list[Any]) -> None:
 def _end(held: list[Any]) -> None:
     with _ENDING:
         held.clear()
-        # A strategy's iterator is part of cycles, which only this breaks. It
-        # does nothing while another thread collects.
+        # A strategy's iterator is part of reference cycles, which only the
+        # collector breaks, and not while another thread collects.
         while not _collected():
             time.sleep(0.05)
 
@@ -102,9 +102,9 @@ def _collected() -> bool:
 
 @atexit.register
 def _at_exit() -> None:
-    """A thread may not outlive the interpreter; an iterator may."""
+    """Keeps iterators alive at exit, because threads must not outlive it."""
     for thread in _threads:
         thread.join()
     for iterator in _left:
-        # One reference too many: the process ends without ending it.
+        # An additional reference: the process exits without ending it.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(iterator))

@@ -9,11 +9,11 @@ from evonorm_tf import files
 
 
 def read(path: str) -> dict[str, Any]:
-    """A config file: a YAML mapping.
+    """Reads a config file: a YAML mapping.
 
     Raises:
-      ValueError: there is no such file, or it is no YAML.
-      TypeError: it is no mapping.
+      ValueError: if the file does not exist or is not YAML.
+      TypeError: if it is not a mapping.
     """
     if not files.is_file(path):
         raise ValueError(
@@ -22,22 +22,22 @@ def read(path: str) -> dict[str, Any]:
     content = _yaml(files.read_text(path), f"config_file={path!r}")
     if not isinstance(content, dict):
         raise TypeError(
-            "A config file must hold a YAML mapping. "
+            "A config file must contain a YAML mapping. "
             f"Received: config_file={path!r}"
         )
     return content
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once and 010 is no 8, nor 1:30 a 90.
+    """Reads YAML with unique keys, and without octal and base-60 numbers.
 
-    YAML 1.1 has base 8 and base 60, and no exponent without a point.
+    YAML 1.1 reads 010 as 8 and 1:30 as 90, and requires a point in exponents.
     """
 
     yaml_implicit_resolvers: ClassVar[dict] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False):
-        """As SafeLoader's; refuses keys that stand twice or are no text."""
+        """Rejects keys that are duplicated or are not strings."""
         keys = [key.value for key, _ in node.value]
         for key, _ in node.value:
             text = isinstance(key, yaml.ScalarNode)
@@ -45,16 +45,16 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(
                     "a mapping",
                     node.start_mark,
-                    f"the key {key.value!r} is there twice"
+                    f"the key {key.value!r} is duplicated"
                     if text
-                    else "a key must be text",
+                    else "a key must be a string",
                     key.start_mark,
                 )
         return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that either YAML 1.1 or `_Loader` would take for more."""
+    """Quotes text that YAML 1.1 or `_Loader` would read as another type."""
 
     yaml_implicit_resolvers: ClassVar[dict] = {
         first: list(resolvers)
@@ -78,7 +78,7 @@ for _tag, _pattern in {
 
 
 def as_yaml(value: Any, **options: Any) -> str:
-    """A value as YAML text, which reads back as the same value.
+    """Returns a value as YAML text, which is read back as the same value.
 
     Args:
       value: of mappings, lists, text, numbers, booleans and None.
@@ -88,30 +88,30 @@ def as_yaml(value: Any, **options: Any) -> str:
 
 
 def _yaml(text: str, received: str) -> Any:
-    """What YAML text holds.
+    """Parses YAML text.
 
     Raises:
-      ValueError: it is no YAML.
+      ValueError: if it is not YAML.
     """
     try:
         return yaml.load(text, Loader=_Loader)
     except RecursionError:
         reason = "it is nested too deeply"
-    # ValueError: numbers that cannot be.
+    # ValueError: invalid numbers.
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
     raise ValueError(f"This is not YAML: {reason}. Received: {received}")
 
 
 def parse(changes: str | dict | None) -> dict:
-    """Overrides in any of their forms, as nested keys.
+    """Parses overrides in any of their forms to nested keys.
 
     Args:
       changes: `a.b=c,d.e=f`, YAML text, the path of a YAML file or a dict.
 
     Raises:
-      ValueError: no YAML, or a key twice.
-      TypeError: it is no mapping.
+      ValueError: if it is not YAML or has a duplicate key.
+      TypeError: if it is not a mapping.
     """
     if not changes:
         return {}
@@ -136,10 +136,11 @@ _END = re.compile(r"\s*(?:,|$)")
 
 
 def _assignments(text: str) -> dict:
-    """`a.b=c,d.e=f` as nested keys.
+    """Parses `a.b=c,d.e=f` to nested keys.
 
-    A value is a YAML scalar, quoted if it holds a comma, or a list or mapping
-    in brackets: no other character has a meaning, so a path stands as it is.
+    A value is a YAML scalar, quoted if it contains a comma, or a list or
+    mapping in brackets. No other character has a meaning, so paths need no
+    quotes.
     """
     received = f"params_override={text!r}"
     result: dict = {}
@@ -151,8 +152,9 @@ def _assignments(text: str) -> dict:
         end = _END.match(text, last)
         if key is None or end is None:
             raise ValueError(
-                "Overrides are a.b=c,d.e=f; quote a value that holds a comma "
-                "or begins with a bracket or quote: \"a.split='train,test'\". "
+                "Overrides must be a.b=c,d.e=f; quote a value that contains a "
+                "comma or begins with a bracket or quote: "
+                "\"a.split='train,test'\". "
                 f"Received: {text[place:]!r} in {received}"
             )
         value = _value(text[first:last], received)
@@ -165,7 +167,7 @@ def _assignments(text: str) -> dict:
 
 
 def _set(tree: dict, key: list[str], value: Any) -> bool:
-    """Sets a nested key; whether nothing was there before."""
+    """Sets a nested key; returns whether it was not set before."""
     for part in key[:-1]:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
@@ -177,7 +179,7 @@ def _set(tree: dict, key: list[str], value: Any) -> bool:
 
 
 def _length(text: str, received: str) -> int:
-    """Characters of the value that begins a text."""
+    """Returns the length of the value at the beginning of a text."""
     if text[:1] not in ("'", '"', "[", "{"):
         return len(text.partition(",")[0])
     depth = 0
@@ -196,10 +198,10 @@ def _length(text: str, received: str) -> int:
 
 
 def _value(text: str, received: str) -> Any:
-    """The value of an override."""
+    """Parses the value of an override."""
     if text[:1] in ("'", '"', "[", "{"):
         return _yaml(text, received)
-    # Not the whole of YAML, to which " #" would begin a comment.
+    # Not all of YAML, in which " #" would begin a comment.
     loader, text = _Loader(""), text.strip()
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
     return loader.construct_object(yaml.ScalarNode(tag, text))

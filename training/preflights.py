@@ -1,4 +1,4 @@
-"""What --preflight does in every head; a head gives the steps to compile."""
+"""The flag --preflight of all heads; a head supplies the steps to compile."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ from training import config
 
 @contextlib.contextmanager
 def precision(params: config.Experiment) -> Iterator[None]:
-    """The run's precision while its model is made; then what was before."""
+    """Sets the run's precision while its model is created."""
     before = tf_keras.mixed_precision.global_policy()
     performance.set_mixed_precision_policy(
         params.runtime.mixed_precision_dtype or "float32"
@@ -34,21 +34,22 @@ def request(
     build: Build,
     largest: bool = True,
 ) -> preflight.Request:
-    """What to compile for an experiment.
+    """Returns the preflight to run for an experiment.
 
     Args:
-      params: the resolved experiment; its batch is shared by the chips.
+      params: the resolved experiment; its batch is divided among the chips.
       topology: such as "v5e:2x2".
-      build: from layer and batch of a chip to the step's module.
-      largest: whether to look for the largest batch as well.
+      build: from layer and batch per chip to the step's module.
+      largest: whether to find the largest batch.
 
     Raises:
-      ValueError: an unknown topology, a batch that the chips cannot share.
+      ValueError: if the topology is unknown or the chips do not divide the
+        batch.
     """
     chips, batch = tpu.chips(topology), params.task.train_data.global_batch_size
     if batch % chips:
         raise ValueError(
-            f"The batch must divide among the {chips} chips of {topology}. "
+            f"The batch must be divisible by the {chips} chips of {topology}. "
             f"Received: global_batch_size={batch}"
         )
     layer = params.task.model.norm_act.name
@@ -63,18 +64,18 @@ def report(
     topology: str,
     json_file: str | None = None,
 ) -> None:
-    """Prints what the TPU's compiler says of a head's training step.
+    """Prints the TPU compiler's figures of a head's training step.
 
     Args:
-      params: the resolved experiment; its batch is shared by the chips.
+      params: the resolved experiment; its batch is divided among the chips.
       module: the head's `preflight_module`, from experiment, layer and batch
-        of a chip to the step.
+        per chip to the step.
       topology: such as "v5e:2x2".
-      json_file: where the report goes as well.
+      json_file: also write the report to this file.
 
     Raises:
-      ValueError: an unknown topology, a batch that the chips cannot share,
-        settings that no TPU can run.
+      ValueError: if the topology is unknown, the chips do not divide the
+        batch, or a TPU cannot run the settings.
     """
     asked = request(params, topology, functools.partial(module, params))
     write(show(asked), json_file)
@@ -88,6 +89,6 @@ def show(asked: preflight.Request) -> dict[str, Any]:
 
 
 def write(found: dict[str, Any], json_file: str | None) -> None:
-    """Writes the report where a file is asked for."""
+    """Writes the report if a file is requested."""
     if json_file:
         files.write(json_file, json.dumps(found, indent=1) + "\n")

@@ -1,7 +1,7 @@
-"""What a person sees of a run.
+"""Progress of a run on the screen.
 
-On a terminal: one bar with images per second and the time left. Elsewhere:
-one plain line per training loop.
+A terminal shows one bar with images per second and the time left. Otherwise
+one plain line per training loop is printed.
 """
 
 import contextlib
@@ -16,35 +16,35 @@ from absl import logging
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-# How Orbit's own lines begin; it prints each, and logs it as well.
+# Prefixes of Orbit's own lines, which it both prints and logs.
 _ORBIT = ("train |", " eval |", "restor", "saved checkpoint", "initialized")
 
 
 def scalars(logs: dict[str, Any]) -> dict[str, float]:
-    """Orbit's logs as floats; replicated values are read once."""
+    """Converts Orbit's logs to floats; replicated values are read once."""
     return {name: _scalar(value) for name, value in logs.items()}
 
 
 def _scalar(value: Any) -> float:
     if isinstance(value, (int, float)):
-        return float(value)  # A tensor of it would be float32.
-    # float() refuses the variable of a replicated learning rate.
+        return float(value)  # A tensor would round it to float32.
+    # float() rejects the variable of a replicated learning rate.
     return float(tf.convert_to_tensor(value))
 
 
 class Display:
-    """A bar on a terminal, plain lines elsewhere.
+    """Shows a bar on a terminal, plain lines elsewhere.
 
     Attributes:
-      live: whether there is a bar, which one may move as often as one likes.
+      live: whether there is a bar, which may be updated at any rate.
     """
 
     def __init__(self, title: str, stream: TextIO | None = None):
         """Prepares the display.
 
         Args:
-          title: what is being run.
-          stream: where to; standard output when None.
+          title: name of the run.
+          stream: destination; None for standard output.
         """
         self._console = Console(
             file=stream or sys.stdout, soft_wrap=True, highlight=False
@@ -70,7 +70,7 @@ class Display:
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a permanent line."""
         self._console.print(text, markup=False)
 
     def update(self, share: float, note: str, seconds_left: float) -> None:
@@ -83,7 +83,7 @@ class Display:
 
 
 def duration(seconds: float) -> str:
-    """2 h 05 min, 3 min 20 s, 7 s."""
+    """Formats a duration: 2 h 05 min, 3 min 20 s, 7 s."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -92,25 +92,25 @@ def duration(seconds: float) -> str:
 
 
 class Speed:
-    """Steps a second, smoothed, without the first loop's compilation."""
+    """Smoothed steps per second, without the first loop's compilation."""
 
     def __init__(self, step: int):
         self._step, self._time = step, time.monotonic()
         self._loops, self._rate = 0, 0.0
 
     def update(self, step: int) -> float:
-        """The rate now that `step` is reached."""
+        """Returns the rate after `step` is reached."""
         now = time.monotonic()
         rate = (step - self._step) / max(now - self._time, 1e-9)
         self._step, self._loops = step, self._loops + 1
-        # The first loop traces and compiles: what follows replaces it.
+        # The first loop traces and compiles; later ones replace its rate.
         keep = 0.7 if self._loops > 2 else 0.0
         self._rate = keep * self._rate + (1 - keep) * rate
         self.restart()
         return self._rate
 
     def restart(self) -> None:
-        """Starts the clock anew, after something that is no training."""
+        """Restarts the clock after something other than training."""
         self._time = time.monotonic()
 
 
@@ -135,6 +135,6 @@ class _WithoutOrbit(io.TextIOBase):
 
 @contextlib.contextmanager
 def quiet_orbit() -> Iterator[None]:
-    """Keeps Orbit's prints, which repeat what `Display` shows, in the log."""
+    """Sends Orbit's prints, which repeat what `Display` shows, to the log."""
     with contextlib.redirect_stdout(_WithoutOrbit(sys.stdout)):
         yield

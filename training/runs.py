@@ -1,4 +1,4 @@
-"""A run's folder: the one place that knows what is in it and how it is read.
+"""A run's folder: everything that reads or writes its files.
 
     params.yaml          the resolved config
     run.json             facts: versions, devices, what an export must know
@@ -7,10 +7,10 @@
     best/                the best checkpoint, and its metrics in info.json
     train/, validation/  for TensorBoard
 
-What a head adds (results, pictures, samples, statistics) it writes by
-`Run.path` and `evonorm_tf.files`. A folder may be anywhere that TensorFlow
-writes to, under any name; of several processes that share one, the chief
-alone writes.
+A head writes its additional files (results, pictures, samples, statistics) with
+`Run.path` and `evonorm_tf.files`. A folder can be on any file system that
+TensorFlow writes to, under any name. Of several processes that share one, only
+the chief writes.
 """
 
 import json
@@ -33,72 +33,72 @@ CONFIG_FILE = "params.yaml"
 FACTS_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 BEST_FILE = "info.json"
-_SHOWN = 8  # differences in an error
+_SHOWN = 8  # maximum number of differences in an error
 
 
 class Run:
-    """A run by its folder, which may not be there yet.
+    """A run by its folder, which may not exist yet.
 
     Attributes:
       folder: its path.
     """
 
     def __init__(self, folder: files.Path):
-        """Args: the folder; nothing is read or made."""
+        """Args: the folder; nothing is read or created."""
         self.folder = files.normalize(folder)
 
     def path(self, *names: str) -> str:
-        """Of a file or folder in the run's folder."""
+        """Returns the path of a file or folder in the run's folder."""
         return files.join(self.folder, *names)
 
     def has(self, *names: str) -> bool:
-        """Whether a file or folder is there."""
+        """Returns whether a file or folder exists."""
         return files.exists(self.path(*names))
 
     # What the run is.
 
     def config(self) -> dict[str, Any] | None:
-        """The recorded config, nested; None where there is none.
+        """Returns the recorded config, nested; None if there is none.
 
         Raises:
-          ValueError: the file is no YAML mapping.
+          ValueError: if the file is not a YAML mapping.
         """
         path = self.path(CONFIG_FILE)
         return read_yaml(path) if files.is_file(path) else None
 
     def require_config(self) -> dict[str, Any]:
-        """The recorded config, nested.
+        """Returns the recorded config, nested.
 
         Raises:
-          ValueError: there is none, or it is no YAML mapping.
+          ValueError: if there is none, or it is not a YAML mapping.
         """
         found = self.config()
         if found is None:
             raise ValueError(
-                f"This is no training run: it has no {CONFIG_FILE}. "
+                f"This is not a training run: it has no {CONFIG_FILE}. "
                 f"Received: model_dir={self.folder!r}"
             )
         return found
 
     def facts(self) -> dict[str, Any]:
-        """What run.json says; {} where there is none.
+        """Returns the content of run.json; {} if there is none.
 
         Raises:
-          ValueError: the file is no JSON object.
+          ValueError: if the file is not a JSON object.
         """
         return self.json(FACTS_FILE)
 
     def json(self, *names: str) -> dict[str, Any]:
-        """An object of a JSON file in the folder; {} where there is none.
+        """Returns the object in a JSON file; {} if there is none.
 
         Raises:
-          ValueError: the file is no JSON object.
+          ValueError: if the file is not a JSON object.
         """
         path = self.path(*names)
         return read_json(path) if files.is_file(path) else {}
 
     def write_json(self, content: Any, *names: str) -> str:
-        """Writes a JSON file in the folder at once; returns its path."""
+        """Writes a JSON file atomically; returns its path."""
         text = json.dumps(content, indent=2) + "\n"
         return files.write(self.path(*names), text)
 
@@ -111,13 +111,13 @@ class Run:
     ) -> str:
         """Records the resolved config, versions, devices and facts.
 
-        The record of a finished run stays as it is, but for facts that an
-        older version of this project did not record.
+        The record of a finished run is not changed, except to add facts that
+        an older version of this project did not record.
 
         Args:
           params: the experiment.
-          devices: in words.
-          facts: what else run.json is to say, ready for JSON.
+          devices: a description of them.
+          facts: further content of run.json, ready for JSON.
           finished: whether the run has no step left.
 
         Returns:
@@ -138,27 +138,27 @@ class Run:
         return self.path(CONFIG_FILE)
 
     def records(self, params: hyperparams.Config) -> bool:
-        """Whether the run was started with just this config."""
+        """Returns whether the run was started with exactly this config."""
         path = self.path(CONFIG_FILE)
         return files.exists(path) and files.read_text(path) == as_yaml(params)
 
     def require_same(
         self, params: hyperparams.Config, purpose: str, step: int = 0
     ) -> None:
-        """Refuses a config that is not the recorded run's.
+        """Rejects a config that differs from the recorded run's.
 
         To resume, data may have moved, devices and intervals may differ, and
-        a run may grow longer where its learning rate does not depend on its
+        the run may be extended if its learning rate does not depend on its
         length. To read a checkpoint, the model must be the same.
 
         Args:
-          params: the experiment, resolved.
+          params: the resolved experiment.
           purpose: "resume" or "read"; see `same_experiment`.
-          step: where a run resumes.
+          step: the step from which a run resumes.
 
         Raises:
-          ValueError: the recorded config is of another experiment, or the
-            run is longer already; names the keys.
+          ValueError: if the recorded config is of another experiment, or the
+            run is already longer; the message names the keys.
         """
         recorded = self.config()
         if recorded is None:
@@ -170,13 +170,13 @@ class Run:
         key = "trainer.train_steps"
         length = now[key], before.get(key)
         if purpose == "resume" and length[0] != length[1]:
-            # Longer is no other run, where nothing else has changed by it.
+            # An extension is the same run if nothing else changes with it.
             found |= {key: length} if found or step > length[0] else {}
         if found:
             raise ValueError(self._other(found, before))
 
     def _other(self, found: dict[str, tuple], before: dict[str, Any]) -> str:
-        """What differs from the recorded config, in words."""
+        """Describes the differences from the recorded config."""
         model = any(key.startswith("task.model.") for key in found)
         pairs = [
             f"{key}={now!r} (recorded: {old if key in before else 'nothing'!r})"
@@ -185,24 +185,24 @@ class Run:
         if len(pairs) > _SHOWN:
             pairs[_SHOWN:] = [f"{len(pairs) - _SHOWN} more"]
         return (
-            "model_dir holds a run of another "
-            f"{'model' if model else 'config'}; give this one a model_dir of "
-            "its own, or go on with the recorded settings. Received: "
+            "model_dir contains a run with another "
+            f"{'model' if model else 'config'}. Use another model_dir for "
+            "this one, or resume with the recorded settings. Received: "
             f"model_dir={self.folder!r}, {', '.join(pairs)}"
         )
 
-    # What it measured.
+    # Metrics.
 
     def metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, of all kinds or one; [] without a file.
+        """Returns the lines of metrics.jsonl, of one kind or all.
 
-        A last line that a killed run left half-written is dropped.
+        A last line that a killed run left incomplete is ignored.
 
         Args:
           kind: "train" or "eval".
 
         Raises:
-          ValueError: a line is no JSON object with a kind and a step.
+          ValueError: if a line is not a JSON object with a kind and a step.
         """
         path = self.path(METRICS_FILE)
         if not files.exists(path):
@@ -212,23 +212,23 @@ class Run:
         return [x for x in found if kind in (None, x["kind"])]
 
     def metrics_at(self, step: int) -> dict[str, float]:
-        """The metrics of the last evaluation at a step; {} for none."""
+        """Returns the metrics of the last evaluation at a step, or {}."""
         lines = [x for x in self.metrics("eval") if x["step"] == step]
         last = lines[-1] if lines else {}
         return {k: v for k, v in last.items() if k != "kind"}
 
     def evaluated(self, step: int) -> bool:
-        """Whether there was an evaluation at a step."""
+        """Returns whether there was an evaluation at a step."""
         return bool(self.metrics_at(step))
 
     def cut_metrics(self, step: int) -> None:
-        """Drops what a killed run recorded beyond the step it resumes from."""
+        """Removes what a killed run recorded after its last checkpoint."""
         kept = [x for x in self.metrics() if x["step"] <= step]
         text = "".join(json.dumps(x) + "\n" for x in kept)
         files.write(self.path(METRICS_FILE), text)
 
     def clear_metrics(self) -> None:
-        """Drops all that was recorded."""
+        """Removes everything that was recorded."""
         files.write(self.path(METRICS_FILE), "")
 
     def add_metrics(
@@ -244,16 +244,16 @@ class Run:
         line = json.dumps({"kind": kind, "step": step, **values})
         files.append(self.path(METRICS_FILE), line + "\n")
 
-    # What it saved.
+    # Checkpoints.
 
     def checkpoint(self, folder: str = "") -> str | None:
-        """The latest checkpoint's prefix; None where none was saved.
+        """Returns the latest checkpoint's prefix; None if there is none.
 
         Args:
-          folder: of the run, such as "best"; the run's own when empty.
+          folder: subfolder such as "best"; empty for the run's folder.
 
         Raises:
-          ValueError: the checkpoint on record is not there.
+          ValueError: if the recorded checkpoint does not exist.
         """
         place = self.path(folder) if folder else self.folder
         state = tf.train.get_checkpoint_state(place)
@@ -264,21 +264,21 @@ class Run:
             return path
         again = tf.train.get_checkpoint_state(place)
         if again and again.model_checkpoint_path != path:
-            # A run that trains has just replaced it.
+            # A running training has just replaced it.
             return again.model_checkpoint_path
         raise ValueError(
-            "The folder's last checkpoint is gone; copy it back, or remove "
-            f"the file {files.join(place, 'checkpoint')!r} to start anew. "
+            "The folder's last checkpoint is missing. Copy it back, or remove "
+            f"the file {files.join(place, 'checkpoint')!r} to start again. "
             f"Received: {path!r}"
         )
 
     def step(self) -> int:
-        """The global step of the latest checkpoint; 0 without one."""
+        """Returns the global step of the latest checkpoint; 0 without one."""
         path = self.checkpoint()
         return 0 if path is None else saved_step(path)
 
     def best(self, folder: str = "best") -> dict[str, Any] | None:
-        """Metrics of the best checkpoint, if they are that checkpoint's."""
+        """Returns the best checkpoint's metrics, if they match its step."""
         path = self.checkpoint(folder)
         info = self.json(folder, BEST_FILE)
         if path is None or not info:
@@ -288,16 +288,17 @@ class Run:
 
 
 def find(roots: Iterable[str]) -> dict[str, Run]:
-    """The runs in some folders, however deep: by name, from the folder on.
+    """Finds the runs in some folders, at any depth, by relative path.
 
-    A run is a folder with params.yaml and metrics.jsonl; one that is found
+    A run is a folder with params.yaml and metrics.jsonl. A run that is found
     twice counts once.
 
     Args:
       roots: folders of runs, or of folders of runs.
 
     Raises:
-      ValueError: no folder is named, or one holds no run or half a copy.
+      ValueError: if no folder is given, or one has no run or an incomplete
+        copy.
     """
     found: dict[str, Run] = {}
     seen = set()
@@ -310,8 +311,8 @@ def find(roots: Iterable[str]) -> dict[str, Run]:
         ]
         if not inside:
             raise ValueError(
-                f"There is no run in this folder: no {CONFIG_FILE} beside a "
-                f"{METRICS_FILE}, however deep. Received: {root!r}"
+                f"There is no run in this folder: no {CONFIG_FILE} next to a "
+                f"{METRICS_FILE}, at any depth. Received: {root!r}"
             )
         for run in inside:
             path = files.absolute(run.folder)
@@ -324,12 +325,12 @@ def find(roots: Iterable[str]) -> dict[str, Run]:
 
 
 def _is_run(run: Run) -> bool:
-    """Whether a folder with metrics is a run: not one that is starting."""
+    """Returns whether a folder with metrics is a run that has started."""
     if run.has(CONFIG_FILE):
         return True
     if files.size(run.path(METRICS_FILE)):
         raise ValueError(
-            f"A run's folder lacks {CONFIG_FILE}; a copy of a run needs "
+            f"A run's folder has no {CONFIG_FILE}; a copy of a run needs "
             f"{CONFIG_FILE}, {FACTS_FILE} and {METRICS_FILE}. "
             f"Received: {run.folder!r}"
         )
@@ -337,26 +338,26 @@ def _is_run(run: Run) -> bool:
 
 
 def settings(params: hyperparams.Config) -> dict[str, Any]:
-    """An experiment's config by dotted key, as a run records it."""
+    """Returns an experiment's config by dotted key, as a run records it."""
     return flat(yaml.safe_load(as_yaml(params)))
 
 
 def read_json(path: str) -> dict[str, Any]:
-    """An object from a JSON file.
+    """Reads an object from a JSON file.
 
     Raises:
-      FileNotFoundError: it is not there.
-      ValueError: it is no JSON object; names the file.
+      FileNotFoundError: if it does not exist.
+      ValueError: if it is not a JSON object; the message names the file.
     """
     return _mapping(path, json.loads, "a JSON object")
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """A mapping from a YAML file.
+    """Reads a mapping from a YAML file.
 
     Raises:
-      FileNotFoundError: it is not there.
-      ValueError: it is no YAML mapping; names the file.
+      FileNotFoundError: if it does not exist.
+      ValueError: if it is not a YAML mapping; the message names the file.
     """
     return _mapping(path, yaml.safe_load, "a YAML mapping")
 
@@ -367,19 +368,19 @@ def _mapping(path: str, parse: Callable[[str], Any], kind: str) -> Any:
         found = parse(text)
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(
-            f"The file must hold {kind}, and cannot be read: {error}. "
+            f"The file must contain {kind} and cannot be read: {error}. "
             f"Received: {path!r}"
         ) from error
     if not isinstance(found, dict):
         raise ValueError(
-            f"The file must hold {kind}. Received: {path!r} with "
+            f"The file must contain {kind}. Received: {path!r} with "
             f"{type(found).__name__}"
         )
     return found
 
 
 def _line(text: str, path: str) -> dict[str, Any]:
-    """One line of metrics.jsonl."""
+    """Parses one line of metrics.jsonl."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -393,7 +394,7 @@ def _line(text: str, path: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what a run's numbers depend on."""
+    """Returns the versions that affect a run's results."""
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
@@ -402,5 +403,5 @@ def versions() -> dict[str, str]:
 
 
 def as_yaml(params: hyperparams.Config) -> str:
-    """A config as params.yaml holds it."""
+    """Formats a config as in params.yaml."""
     return overrides.as_yaml(params.as_dict(), sort_keys=False)

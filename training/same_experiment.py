@@ -1,8 +1,8 @@
-"""Whether two configs are of the same experiment, and for what purpose.
+"""Compares two configs: are they of the same experiment, for a purpose?
 
-A run may resume another's checkpoint only as the same experiment; a run fills
-a row of a table only as the row's experiment. The two allow different things
-to differ, and both lists stand here. Configs are compared by dotted key.
+A run may resume a checkpoint only of the same experiment, and belongs to a row
+of a table only if it is the row's experiment. The two allow different settings
+to differ; both lists are here. Configs are compared by dotted key.
 """
 
 import fnmatch
@@ -17,15 +17,15 @@ SECTIONS = {
     "read": ("task.model.", "trainer.optimizer_config.ema"),
     "row": ("task.", "trainer.optimizer_config."),
 }
-# Data may have moved. What is measured and how long the run is, a run may
-# change where its learning rate does not depend on it.
+# The data may have moved. A run may change its metrics and its length if its
+# learning rate does not depend on them.
 _RESUME = (
     *("*.tfds_data_dir", "*.path", "*.input_path", "*.annotation_file"),
     *("*.examples", "*.num_examples", "*.validation_epochs"),
     *("task.validation_data.global_batch_size", "task.schedule.epochs"),
 )
-# What changes nothing but chance, names, places, speed and what is shown; of
-# an evaluation, also how its data are read: each example once in any case.
+# Settings that affect only randomness, names, paths, speed and output; for an
+# evaluation also how its data are read, as each example counts once anyway.
 _READING = (
     *("global_batch_size", "cache", "cycle_length", "block_length"),
     *("ram_budget", "deterministic", "sharding", "prefetch_buffer_size"),
@@ -52,7 +52,7 @@ FREE = {"resume": _RESUME, "read": (), "row": _ROW}
 
 
 def relevant(config: Flat, purpose: str) -> dict[str, Any]:
-    """Of a config, what must be equal.
+    """Returns the part of a config that must be equal.
 
     Args:
       config: resolved, by dotted key.
@@ -62,8 +62,8 @@ def relevant(config: Flat, purpose: str) -> dict[str, Any]:
     if purpose == "row" and (
         config.get("task.init_checkpoint_modules") == "backbone"
     ):
-        # A recipe that starts from a classifier: which place it is at is
-        # free. What it was trained by is not: `task.init_recipe`.
+        # For a recipe that starts from a classifier, the path of that is
+        # ignored, but not how it was trained: `task.init_recipe`.
         free = (*free, "task.init_checkpoint")
     return {
         key: value
@@ -76,10 +76,10 @@ def relevant(config: Flat, purpose: str) -> dict[str, Any]:
 def differences(
     one: Flat, other: Flat, purpose: str, defaults: Flat | None = None
 ) -> dict[str, tuple[Any, Any]]:
-    """What keeps two configs from being the same experiment; {} for nothing.
+    """Returns the differences between two experiments; {} if equal.
 
-    A run that was recorded before a setting came to be lacks its key: that
-    counts as the setting switched off, or at its default.
+    A run that was recorded before a setting existed lacks its key, which counts
+    as the setting being off or at its default.
 
     Args:
       one: a resolved config by dotted key.
@@ -88,7 +88,7 @@ def differences(
       defaults: of the config classes, by dotted key.
 
     Returns:
-      Both values by key; None where a config lacks the key.
+      Both values by key; None if a config lacks the key.
     """
     return compare(relevant(one, purpose), relevant(other, purpose), defaults)
 
@@ -96,7 +96,7 @@ def differences(
 def compare(
     one: Flat, other: Flat, defaults: Flat | None = None
 ) -> dict[str, tuple[Any, Any]]:
-    """As `differences`, of all keys that there are."""
+    """Returns the differences in all keys, whatever the purpose."""
     found = {}
     for key in dict.fromkeys([*one, *other]):
         old = any(_unknown(key, config) for config in (one, other))
@@ -110,9 +110,9 @@ def compare(
 
 
 def _unknown(key: str, config: Flat) -> bool:
-    """Whether neither `key` nor a section that holds it is there.
+    """Returns whether neither `key` nor a section containing it exists.
 
-    {"ema": None} does know "ema.average_decay": it is off.
+    {"ema": None} does define "ema.average_decay": it is off.
     """
     parts = key.split(".")
     above = (".".join(parts[:n]) for n in range(1, len(parts) + 1))
@@ -132,7 +132,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
+    """Converts {"a": {"b": 1}} to {"a.b": 1}."""
     result: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:

@@ -1,4 +1,4 @@
-"""A finished or unfinished run's model, read from its folder alone."""
+"""Reads the model of a finished or unfinished run from its folder."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,10 +20,10 @@ class Checkpoint:
 
     Attributes:
       path: its prefix.
-      step: the global step it was saved at.
-      swapped: whether a weight average, if the run has one, is in the place
-        of the model's weights already.
-      metrics: of an evaluation at this step; {} where there was none.
+      step: the global step at which it was saved.
+      swapped: whether the model's weights are already those of a weight
+        average, if the run has one.
+      metrics: of an evaluation at this step; {} if there was none.
     """
 
     path: str
@@ -37,12 +37,12 @@ class Restored:
     """A run's model.
 
     Attributes:
-      model: the network, with the weights that an evaluation would use.
+      model: the network, with the weights that an evaluation uses.
       params: the run's config.
       run: the run's folder.
       path: of the checkpoint.
       step: of the checkpoint.
-      metrics: of an evaluation at this step; {} where there was none.
+      metrics: of an evaluation at this step; {} if there was none.
     """
 
     model: tf_keras.Model
@@ -54,7 +54,7 @@ class Restored:
 
     @property
     def averaged(self) -> bool:
-        """Whether the weights are averages over training."""
+        """Returns whether the weights are averages over training."""
         return self.params.trainer.optimizer_config.ema is not None
 
 
@@ -68,13 +68,13 @@ def restore(
 
     Args:
       task: the head's task config, with its class's defaults.
-      build: the head's task, of a run's config and folder; it makes the model
-        without data.
-      model_dir: the run's folder; None finds it from the checkpoint.
+      build: creates the head's task from a run's config and folder; the task
+        builds the model without data.
+      model_dir: the run's folder; None to find it from the checkpoint.
       checkpoint: "latest", "best" or the path of one, without .index.
 
     Raises:
-      ValueError: no run, no such checkpoint, or one of another model.
+      ValueError: if there is no run or checkpoint, or it has another model.
     """
     run = runs.Run(directory(model_dir, checkpoint))
     params = parameters(run.folder, task)
@@ -86,15 +86,15 @@ def restore(
 def parameters(
     model_dir: str, task: config_definitions.TaskConfig
 ) -> config.Experiment:
-    """A run's config, from its folder.
+    """Returns a run's config, from its folder.
 
     Args:
       model_dir: the run's folder.
-      task: the head's task config, with its class's defaults: what an older
-        config lacks has those, not an experiment's.
+      task: the head's task config. Settings that an older config lacks get the
+        defaults of its class, not those of an experiment.
 
     Raises:
-      ValueError: no run.
+      ValueError: if there is no run.
     """
     recorded = runs.Run(model_dir).require_config()
     params = config.Experiment(
@@ -107,14 +107,14 @@ def parameters(
 
 
 def directory(model_dir: str | None, checkpoint: str) -> str:
-    """The run's folder: the nearest above the checkpoint.
+    """Returns the run's folder: the nearest one above the checkpoint.
 
     Args:
-      model_dir: where it is known; None or "" finds it.
-      checkpoint: the path of one, where it is not.
+      model_dir: the folder, if it is known; None or "" to find it.
+      checkpoint: otherwise, the path of a checkpoint.
 
     Raises:
-      ValueError: neither says it.
+      ValueError: if it cannot be found.
     """
     if model_dir:
         return model_dir
@@ -132,7 +132,7 @@ def directory(model_dir: str | None, checkpoint: str) -> str:
 def find(
     params: config.Experiment, model_dir: str, checkpoint: str
 ) -> Checkpoint:
-    """One of a run's checkpoints.
+    """Returns one of a run's checkpoints.
 
     Args:
       params: the run's config.
@@ -140,7 +140,7 @@ def find(
       checkpoint: "latest", "best" or the path of one, without .index.
 
     Raises:
-      ValueError: no such checkpoint.
+      ValueError: if there is no such checkpoint.
     """
     run = runs.Run(model_dir)
     best = params.trainer.best_checkpoint_export_subdir or "best"
@@ -157,7 +157,7 @@ def find(
             f"model_dir={model_dir!r}, checkpoint={checkpoint!r}"
         )
     step = checkpoints.saved_step(path)
-    # The best is saved while the model holds what was evaluated.
+    # The best is saved while the model has the weights that were evaluated.
     folder = files.absolute(files.parent(path))
     swapped = folder == files.absolute(run.path(best))
     found = run.best(best) or {} if swapped else run.metrics_at(step)
@@ -167,7 +167,7 @@ def find(
 def _read(
     task: base_task.Task, params: config.Experiment, found: Checkpoint
 ) -> tf_keras.Model:
-    """The run's model, with the weights that an evaluation would use."""
+    """Returns the run's model with the weights that an evaluation uses."""
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
         model = task.build_model()
         if params.trainer.optimizer_config.ema is None or found.swapped:
@@ -177,7 +177,7 @@ def _read(
         optimizer = train_utils.create_optimizer(task, params)
         if not isinstance(optimizer, optimization.ExponentialMovingAverage):
             raise TypeError(
-                "The config has a weight average and the optimizer has none. "
+                "The config has a weight average, but the optimizer has none. "
                 f"Received: {type(optimizer).__name__}"
             )
         optimizer.shadow_copy(model)

@@ -1,8 +1,8 @@
-"""Epochs and a base learning rate, turned into steps and a schedule.
+"""Converts epochs and a base learning rate to steps and a schedule.
 
 The paper's recipes are given in epochs and scale the rate linearly with the
-batch (section 6, table "batch sizes", arXiv:2004.02967), so a batch-size
-sweep changes `global_batch_size` and nothing else.
+batch (section 6, table "batch sizes", arXiv:2004.02967), so a sweep over batch
+sizes changes only `global_batch_size`.
 """
 
 import dataclasses
@@ -18,24 +18,23 @@ class Schedule(hyperparams.Config):
     """The length of a run and its learning rate.
 
     Attributes:
-      epochs: passes over the training set. Ignored when
-        `trainer.train_steps` is above 0: that is then the run's length.
+      epochs: passes over the training set. Ignored if `trainer.train_steps`
+        is above 0, which then is the run's length.
       base_learning_rate: rate at a global batch of `base_batch_size`; the
-        rate used is this * global_batch_size / base_batch_size.
+        actual rate is this * global_batch_size / base_batch_size.
       base_batch_size: see above.
-      warmup_epochs: linear warm-up from 0, part of `epochs`; at most half
-        of the run, which a short trial of a long recipe would else not
-        survive.
+      warmup_epochs: linear warm-up from 0, part of `epochs`; at most half of
+        the run, so that a short trial of a long recipe works.
       decay: "cosine" to 0; "stepwise": /10 at each of `boundaries`;
-        "exponential": times `decay_rate` every `decay_epochs`, at once.
-      boundaries: fractions of the run, for "stepwise"; 30, 60 and 80 of
-        90 epochs are the defaults.
+        "exponential": times `decay_rate` every `decay_epochs`, in steps.
+      boundaries: fractions of the run, for "stepwise"; by default 30, 60 and
+        80 of 90 epochs.
       decay_rate: for "exponential".
       decay_epochs: for "exponential".
-      validation_epochs: epochs from one evaluation, and one checkpoint, to
-        the next, whatever the batch. `trainer.validation_interval` and
-        `trainer.checkpoint_interval`, where they are set, stand instead;
-        0 leaves them alone.
+      validation_epochs: epochs between evaluations and between checkpoints,
+        whatever the batch. `trainer.validation_interval` and
+        `trainer.checkpoint_interval` take precedence if they are set; 0 leaves
+        these unchanged.
     """
 
     epochs: float = 90.0
@@ -57,18 +56,16 @@ def resolve(
     examples: int,
     batch: int,
 ) -> None:
-    """Fills `trainer` in: train_steps, and its learning rate if it has none.
-
-    A learning rate set in `trainer.optimizer_config.learning_rate` stays.
+    """Sets train_steps, and the learning rate unless it is set already.
 
     Args:
       trainer: the trainer's config, changed in place.
-      schedule: what the recipe says.
+      schedule: of the recipe.
       examples: size of the training set.
       batch: global batch size.
 
     Raises:
-      ValueError: a run without a step, an unknown decay.
+      ValueError: if the run has no step or the decay is unknown.
     """
     steps_per_epoch = examples / batch
     if not trainer.train_steps:
@@ -76,11 +73,11 @@ def resolve(
     steps = trainer.train_steps
     if steps < 1:
         raise ValueError(
-            "The run has no step. Received: "
+            "The run must have at least one step. Received: "
             f"epochs={schedule.epochs}, examples={examples}, "
             f"global_batch_size={batch}, train_steps={steps}"
         )
-    # Summaries are only cut at the end of a loop.
+    # Summaries are only written at the end of a loop.
     trainer.summary_interval = trainer.steps_per_loop
     if schedule.validation_epochs:
         interval = max(round(schedule.validation_epochs * steps_per_epoch), 1)
@@ -112,7 +109,7 @@ def resolve(
 def _decay(
     schedule: Schedule, rate: float, steps: int, steps_per_epoch: float
 ) -> dict:
-    """The Model Garden's learning_rate config for this decay."""
+    """Returns the Model Garden's learning_rate config for this decay."""
     if schedule.decay == "cosine":
         cosine = {"initial_learning_rate": rate, "decay_steps": steps}
         return {"type": "cosine", "cosine": cosine}

@@ -1,4 +1,4 @@
-"""The distribution strategy a run asks for, never a silent other one."""
+"""The distribution strategy of a run; never silently a different one."""
 
 import dataclasses
 import functools
@@ -21,17 +21,16 @@ _KINDS = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
 @dataclasses.dataclass
 class Runtime(config_definitions.RuntimeConfig):
-    """The Model Garden's runtime, with devices that are found, not counted.
+    """The Model Garden's runtime config, which detects devices.
 
     Attributes:
-      distribution_strategy: "auto" takes the TPU of `--tpu`, else the
-        workers of TF_CONFIG, else every GPU there is, else one CPU; or
-        "one_device", "mirrored", "multi_worker_mirrored" (TF_CONFIG) or
-        "tpu".
-      cpu_replicas: above 0, MirroredStrategy over so many logical CPUs: a
-        trial of data parallelism without accelerators.
-      accumulation_steps: micro-batches that a replica's batch is cut into,
-        one after the other, for one step of the optimizer.
+      distribution_strategy: "auto" uses the TPU of `--tpu`, or the workers of
+        TF_CONFIG, or every GPU, or one CPU, in this order; or "one_device",
+        "mirrored", "multi_worker_mirrored" (TF_CONFIG) or "tpu".
+      cpu_replicas: if above 0, the number of logical CPUs of a
+        MirroredStrategy, to try data parallelism without accelerators.
+      accumulation_steps: number of micro-batches into which a replica's batch
+        is split for one step of the optimizer.
     """
 
     distribution_strategy: str = "auto"
@@ -40,17 +39,17 @@ class Runtime(config_definitions.RuntimeConfig):
 
 
 def build(runtime: Runtime) -> tf.distribute.Strategy:
-    """Builds the strategy; again, the same one where there can be but one.
+    """Builds the strategy, or returns the existing one if only one can exist.
 
     Logical CPUs and several workers must be set up before TensorFlow's first
-    operation: call it first, before data are opened.
+    operation, so call it before data are opened.
 
     Args:
       runtime: the resolved runtime config.
 
     Raises:
-      ValueError: an unknown strategy, devices that are not there, or
-        logical CPUs asked for after TensorFlow has started.
+      ValueError: if the strategy is unknown, devices are missing, or logical
+        CPUs are requested after TensorFlow has started.
     """
     kind = runtime.distribution_strategy
     if kind not in _KINDS:
@@ -64,8 +63,8 @@ def build(runtime: Runtime) -> tf.distribute.Strategy:
     several = kind in ("auto", "multi_worker_mirrored")
     if workers > 1 and (runtime.cpu_replicas or not several):
         raise ValueError(
-            f"TF_CONFIG names {workers} workers, and these settings have each "
-            "of them train alone and write to the same model_dir. Unset "
+            f"TF_CONFIG names {workers} workers, but with these settings each "
+            "of them would train alone and write to the same model_dir. Unset "
             "TF_CONFIG, or use distribution_strategy=auto and cpu_replicas=0. "
             f"Received: distribution_strategy={kind!r}, "
             f"cpu_replicas={runtime.cpu_replicas}"
@@ -78,17 +77,17 @@ def build(runtime: Runtime) -> tf.distribute.Strategy:
 
 
 def _workers() -> int:
-    """How many processes of TF_CONFIG train.
+    """Returns how many processes of TF_CONFIG train.
 
     Raises:
-      ValueError: TF_CONFIG is no description of a cluster, or this process
-        is none of those that train.
+      ValueError: if TF_CONFIG is not the description of a cluster, or this
+        process does not train.
     """
     text = os.environ.get("TF_CONFIG") or "{}"
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise _bad_cluster(f"it is no JSON ({error})", text) from error
+        raise _bad_cluster(f"it is not JSON ({error})", text) from error
     if not isinstance(found, dict):
         raise _bad_cluster("it must be a JSON object", text)
     cluster = found.get("cluster", {})
@@ -99,7 +98,7 @@ def _workers() -> int:
         raise _bad_cluster("cluster must map roles to lists of hosts", text)
     unknown = sorted(set(cluster) - {*_TRAINING, *_OTHERS})
     if unknown:
-        raise _bad_cluster(f"no role is called {unknown[0]!r}", text)
+        raise _bad_cluster(f"the role {unknown[0]!r} is unknown", text)
     count = sum(len(cluster.get(role, [])) for role in _TRAINING)
     if count:
         _require_task(found.get("task"), cluster, text)
@@ -107,7 +106,7 @@ def _workers() -> int:
 
 
 def _require_task(task: Any, cluster: dict[str, list[str]], text: str) -> None:
-    """Refuses a process that is none of those that train."""
+    """Rejects a process that does not train."""
     if not isinstance(task, dict):
         raise _bad_cluster("task must say which process this is", text)
     role, index = task.get("type"), task.get("index")
@@ -123,7 +122,7 @@ def _require_task(task: Any, cluster: dict[str, list[str]], text: str) -> None:
     # True is an int, and no index.
     if type(index) is not int or not 0 <= index < len(hosts):
         raise _bad_cluster(
-            f"task.index must be 0 to {len(hosts) - 1}, a place in the list "
+            f"task.index must be 0 to {len(hosts) - 1}, an index in the list "
             f"cluster.{role}",
             text,
         )
@@ -132,30 +131,30 @@ def _require_task(task: Any, cluster: dict[str, list[str]], text: str) -> None:
 def _bad_cluster(reason: str, text: str) -> ValueError:
     return ValueError(
         f"The environment variable TF_CONFIG cannot be used: {reason}. "
-        f"Expected such as {_EXAMPLE}; unset it for a run on one machine. "
+        f"Expected, for example, {_EXAMPLE}. Unset it to use one machine. "
         f"Received: TF_CONFIG={text!r}"
     )
 
 
 @functools.cache
 def _tpu(address: str) -> tf.distribute.Strategy:
-    """The TPU of this name; set up anew, it would lose what lies on it."""
+    """Returns the TPU; setting it up again would erase its memory."""
     try:
         return distribute_utils.get_distribution_strategy(
             "tpu", tpu_address=address
         )
-    # What TensorFlow raises where no TPU, or no network, answers.
+    # TensorFlow raises these if no TPU, or no network, responds.
     except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
         raise ValueError(
-            "The TPU cannot be set up; give its name as --tpu, or 'local' on "
-            "a machine that has one, or leave it out. Received: "
+            "The TPU cannot be set up. Pass its name as --tpu, or 'local' on "
+            "a machine that has one, or omit the flag. Received: "
             f"tpu={address!r}: {str(error).strip().splitlines()[0]}"
         ) from error
 
 
 @functools.cache
 def _multi_worker() -> tf.distribute.Strategy:
-    """The workers of TF_CONFIG; waits until all of them are there."""
+    """Returns the strategy for TF_CONFIG; waits until all workers run."""
     if not _workers():
         raise ValueError(
             "distribution_strategy=multi_worker_mirrored needs TF_CONFIG in "
@@ -172,17 +171,17 @@ def _multi_worker() -> tf.distribute.Strategy:
 
 
 def _local(kind: str, num_gpus: int) -> tf.distribute.Strategy:
-    """The GPUs of this machine, or its CPU."""
+    """Returns the strategy for the GPUs of this machine, or its CPU."""
     found = len(tf.config.list_logical_devices("GPU"))
     if num_gpus > found:
         raise ValueError(
-            "runtime.num_gpus asks for more GPUs than TensorFlow sees. "
+            "runtime.num_gpus exceeds the number of GPUs that TensorFlow sees. "
             f"Expected at most {found}. Received: num_gpus={num_gpus}"
         )
     count = num_gpus or found
     if kind == "mirrored" and not count:
         raise ValueError(
-            "distribution_strategy=mirrored needs GPUs and TensorFlow sees "
+            "distribution_strategy=mirrored needs GPUs, but TensorFlow sees "
             "none. Use runtime.cpu_replicas=2 to try it on logical CPUs, or "
             "distribution_strategy=auto."
         )
@@ -193,10 +192,10 @@ def _local(kind: str, num_gpus: int) -> tf.distribute.Strategy:
 
 
 def _mirrored_cpus(kind: str, count: int) -> tf.distribute.Strategy:
-    """MirroredStrategy over `count` logical CPUs."""
+    """Returns a MirroredStrategy over `count` logical CPUs."""
     if kind not in ("auto", "mirrored"):
         raise ValueError(
-            "runtime.cpu_replicas goes with distribution_strategy auto or "
+            "runtime.cpu_replicas requires distribution_strategy auto or "
             f"mirrored. Received: distribution_strategy={kind!r}, "
             f"cpu_replicas={count}"
         )
@@ -205,7 +204,7 @@ def _mirrored_cpus(kind: str, count: int) -> tf.distribute.Strategy:
     try:
         tf.config.set_logical_device_configuration(cpu, wanted)
     except RuntimeError as error:
-        # TensorFlow has started: fine if it already has enough of them.
+        # TensorFlow has started, which is fine if it has enough of them.
         found = len(tf.config.list_logical_devices("CPU"))
         if found < count:
             raise ValueError(
@@ -218,10 +217,10 @@ def _mirrored_cpus(kind: str, count: int) -> tf.distribute.Strategy:
 
 @functools.cache
 def mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
-    """The one MirroredStrategy of these devices in this process.
+    """Returns the one MirroredStrategy of these devices in this process.
 
-    TensorFlow numbers the collectives of every strategy from the start: two
-    over the same devices would take each other's for their own.
+    TensorFlow numbers the collectives of every strategy from the start, so two
+    strategies over the same devices would confuse theirs.
     """
     return tf.distribute.MirroredStrategy(devices)
 
@@ -229,21 +228,21 @@ def mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
 def describe(
     strategy: tf.distribute.Strategy, global_batch: int, accumulation: int = 1
 ) -> str:
-    """One line: strategy, replicas, and the batch of each.
+    """Describes strategy, replicas, and the batch of each in one line.
 
     Args:
-      strategy: what the run is distributed by.
-      global_batch: images a step.
-      accumulation: micro-batches a step.
+      strategy: distributes the run.
+      global_batch: images per step.
+      accumulation: micro-batches per step.
 
     Raises:
-      ValueError: the global batch does not divide among the replicas, or a
-        replica's among the micro-batches.
+      ValueError: if the replicas do not divide the global batch, or the
+        micro-batches a replica's batch.
     """
     replicas = strategy.num_replicas_in_sync
     if global_batch % replicas:
         raise ValueError(
-            "global_batch_size must divide among the replicas. Received: "
+            "global_batch_size must be divisible by the replicas. Received: "
             f"global_batch_size={global_batch}, replicas={replicas}"
         )
     batch = global_batch // replicas

@@ -1,4 +1,4 @@
-"""What a run says of itself before its first step."""
+"""What a run prints before its first step."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from training import config, runs
 
 
 def settings(params: config.Experiment) -> str:
-    """The main settings and versions, for the screen.
+    """Returns the main settings and versions, for the screen.
 
-    The whole config goes to the log: --verbosity=0 shows it.
+    The whole config is logged: --verbosity=0 shows it.
     """
     logging.info("Config:\n%s", runs.as_yaml(params))
     model = params.task.model
@@ -28,14 +28,14 @@ def settings(params: config.Experiment) -> str:
 
 
 def place(start: int, total: int, model_dir: str) -> str:
-    """Where a run begins and ends."""
+    """Describes where a run begins and ends."""
     if not start:
         return f"{total} steps, into {model_dir}"
-    return f"Going on from step {start} of {total} in {model_dir}"
+    return f"Resuming from step {start} of {total} in {model_dir}"
 
 
 def _rate(optimizer: Any) -> str:
-    """The learning rate: its kind, where it begins, and its warm-up."""
+    """Describes the learning rate: its kind, initial value and warm-up."""
     kind = optimizer.learning_rate.type
     chosen = optimizer.learning_rate.get()
     values = getattr(chosen, "values", None) or [None]

@@ -1,4 +1,4 @@
-"""What a run of several workers (processes that train together) needs."""
+"""Runs with several workers: processes that train together."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from training.images.order import Share
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CODE = ("evonorm_tf", "training", "classification", "detection", "gan")
-# What every worker must agree in, and how to fix it where they do not.
+# What all workers must agree on, and how to fix differences.
 _AGREE = {
     "step": "resume from different steps. All of them need one model_dir, on "
     "storage that they share",
@@ -34,15 +34,15 @@ def require_agreement(
     seen: Callable[[], Mapping[str, Any]],
     model_dir: str,
 ) -> None:
-    """Refuses workers that would not train one model on one data set.
+    """Rejects workers that would not train the same model on the same data.
 
     Args:
-      devices: of this run; only several workers have anything to compare.
-      seen: gives what this process has of "step", "config" and "data".
-      model_dir: where it resumes from.
+      devices: of this run; only several workers are compared.
+      seen: returns this process's "step", "config" and "data".
+      model_dir: the folder from which it resumes.
 
     Raises:
-      ValueError: on every worker, where they disagree.
+      ValueError: on every worker, if they disagree.
     """
     if several(devices):
         found = gather(dict(seen()) | {"code": code()}, devices)
@@ -50,10 +50,10 @@ def require_agreement(
 
 
 def refuse_differences(found: list[dict[str, Any]], model_dir: str) -> None:
-    """Raises ValueError where workers disagree.
+    """Raises ValueError if workers disagree.
 
     Args:
-      found: what each worker has, in their order.
+      found: the values of each worker, in their order.
       model_dir: for the error.
     """
     for name, advice in _AGREE.items():
@@ -77,7 +77,7 @@ def refuse_differences(found: list[dict[str, Any]], model_dir: str) -> None:
 
 
 def code() -> str:
-    """A digest of this project's source."""
+    """Returns a digest of this project's source code."""
     result = hashlib.sha256()
     for package in _CODE:
         for path in sorted((_ROOT / package).rglob("*.py")):
@@ -87,7 +87,7 @@ def code() -> str:
 
 
 def several(devices: tf.distribute.Strategy) -> bool:
-    """Whether other processes run the same program on their part of the data.
+    """Returns whether other processes run the same program on other data.
 
     A TPU slice has one process for all of its hosts.
     """
@@ -95,12 +95,12 @@ def several(devices: tf.distribute.Strategy) -> bool:
 
 
 def is_chief(devices: tf.distribute.Strategy) -> bool:
-    """Whether this process writes, of those that share a strategy."""
+    """Returns whether this process writes, among those of a strategy."""
     return devices.extended.should_checkpoint
 
 
 def share(devices: tf.distribute.Strategy) -> Share:
-    """Which of the workers this process is."""
+    """Returns which of the workers this process is."""
     if not several(devices):
         return Share()
     local = len(devices.extended.worker_devices)
@@ -116,7 +116,7 @@ def share(devices: tf.distribute.Strategy) -> Share:
 
 
 def join(part: np.ndarray, devices: tf.distribute.Strategy) -> np.ndarray:
-    """All workers' arrays in their order along the first axis, on all."""
+    """Concatenates all workers' arrays along the first axis, on all."""
     if not several(devices):
         return part
     local = len(devices.extended.worker_devices)
@@ -130,18 +130,18 @@ def join(part: np.ndarray, devices: tf.distribute.Strategy) -> np.ndarray:
 
 
 def gather(value: Any, devices: tf.distribute.Strategy) -> list[Any]:
-    """What each worker has, in their order, on all of them.
+    """Returns the values of all workers, in their order, on all of them.
 
     It returns when every worker has called it.
 
     Args:
-      value: of this process; whatever JSON holds.
-      devices: the strategy that the workers share.
+      value: of this process; anything that JSON can represent.
+      devices: the strategy of the workers.
     """
     if not several(devices):
         return [value]
     text = zlib.compress(json.dumps(value).encode())
-    # Collectives take no bytes; their number stands before the words.
+    # Collectives do not transfer strings; their length comes first.
     words = np.frombuffer(text + b"\0" * (-len(text) % 4), np.int32)
     own = np.concatenate([np.array([len(text)], np.int32), words])
     sizes = join(np.array([len(own)], np.int32), devices)
@@ -154,11 +154,11 @@ def gather(value: Any, devices: tf.distribute.Strategy) -> list[Any]:
 
 @contextlib.contextmanager
 def saving(devices: tf.distribute.Strategy, run: runs.Run) -> Iterator[str]:
-    """Where this worker saves: the chief in the run's folder.
+    """Returns where this worker saves: for the chief, the run's folder.
 
-    TensorFlow has every worker save, and all but the chief throw it away:
-    they get a folder of their own with a copy of the checkpoint to resume
-    from.
+    TensorFlow lets every worker save and discards all files but the chief's.
+    The others get a separate folder with a copy of the checkpoint from which
+    to resume.
     """
     if is_chief(devices):
         yield run.folder

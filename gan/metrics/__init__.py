@@ -1,4 +1,4 @@
-"""How good made images are, and how each number was made.
+"""Metrics of generated images, with their provenance.
 
     moments.py    mean and covariance in one pass, mergeable
     frechet.py    the Frechet distance of two sets of features
@@ -7,9 +7,9 @@
     extractor.py  features and logits of images, by a Keras classifier
     inception.py  the same by the 2015 Inception network, from a local file
     classifier.py a small classifier, trained on a run's own data
-    measure.py    all of these of a set of images; two sets compared
-    reference.py  a file of it that says how it was made
+    measure.py    all of these for a set of images; two sets compared
+    reference.py  stored statistics with their provenance
 
-NumPy in float64 on the host, but for the extractor. Only the distance on the
-2015 Inception network's features is called FID.
+Everything but the extractor is NumPy in float64 on the host. Only the distance
+on the 2015 Inception network's features is called FID.
 """

@@ -1,8 +1,8 @@
-"""A small classifier of a run's own images, to measure the run through.
+"""A small classifier of a run's own images, as a feature extractor.
 
-For where the Inception network says nothing (digits) or is not at hand. The
-same data and machine give the same weights, whatever the run's precision, so
-runs compare; the hash in every report says whether they did.
+It is used where the Inception network is meaningless (digits) or not available.
+The same data and machine give the same weights, whatever the run's precision,
+so that runs can be compared; the hash in every report verifies this.
 """
 
 import tensorflow as tf
@@ -21,28 +21,28 @@ _WIDTHS = (16, 32, 64)
 def own(
     folder: str, images: datasets.Source, steps: int, sha256: str = ""
 ) -> extractor.KerasClassifier:
-    """The classifier of a run, trained where its folder has none.
+    """Returns the classifier of a run, trained if its folder has none.
 
     Args:
       folder: the run's.
-      images: what it learns from.
-      steps: that it is trained for.
+      images: training images.
+      steps: number of training steps.
       sha256: what its hash must be, or begin with.
 
     Raises:
-      ValueError: the one that is there was trained in another way; it is left
-        as it is.
+      ValueError: if the existing one was trained differently; it is not
+        changed.
     """
     run = runs.Run(folder)
     path = run.path(FILE)
     wanted = {"images": f"{images.name}, {images.shape[0]} px", "steps": steps}
-    # An older version's has no origin beside it.
+    # That of an older version has no origin next to it.
     if run.has(FILE) and run.has(ORIGIN):
         found = run.json(ORIGIN)
         if found != wanted:
             raise ValueError(
-                "The run's own classifier was trained in another way than "
-                "this one asks for. Evaluate as it was trained, remove it, or "
+                "The run's own classifier was trained differently than "
+                "requested. Evaluate with its settings, remove it, or "
                 f"choose another model_dir. Received: path={path!r} of "
                 f"{found}, wanted {wanted}"
             )
@@ -56,8 +56,8 @@ def train(images: datasets.Source, steps: int) -> tf_keras.Model:
     """Trains the classifier: three strided convolutions, 64 features.
 
     Args:
-      images: what to learn from.
-      steps: of 64 images.
+      images: training images.
+      steps: number of steps with 64 images each.
     """
     model = _network(images.shape, images.classes)
     optimizer = tf_keras.optimizers.Adam(1e-3, jit_compile=False)
@@ -79,13 +79,13 @@ def train(images: datasets.Source, steps: int) -> tf_keras.Model:
 
 
 def save(model: tf_keras.Model, path: str) -> None:
-    """Saves a model so that a kill leaves a whole file or none."""
+    """Saves a model atomically."""
     with files.writing(path) as place:
         model.save(place)
 
 
 def _network(shape: tuple[int, ...], classes: int) -> tf_keras.Model:
-    """In float32 and from fixed weights, whatever the run's own are."""
+    """Returns the network in float32, with fixed initial weights."""
 
     def initializer(seed: int) -> tf_keras.initializers.Initializer:
         return tf_keras.initializers.GlorotUniform(seed)

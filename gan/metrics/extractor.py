@@ -16,7 +16,7 @@ Array = np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """What numbers through an extractor are called."""
+    """The names of the metrics computed with an extractor."""
 
     distance: str
     score: str
@@ -24,14 +24,14 @@ class Names:
 
 
 class Extractor(Protocol):
-    """What a distance and a score are measured through.
+    """Computes the features for a distance and the logits for a score.
 
     Attributes:
-      names: of the numbers; only one network's distance is FID.
-      facts: extractor, sha256 and resize: without them a number means
-        nothing.
-      classes: of the logits.
-      size: of the features.
+      names: of the metrics; only those of one network are called FID etc.
+      facts: extractor, sha256 and resize, without which a number is
+        meaningless.
+      classes: number of logits.
+      size: number of features.
     """
 
     names: Names
@@ -40,14 +40,14 @@ class Extractor(Protocol):
     size: int
 
     def __call__(self, pixels: Array) -> tuple[Array, Array]:
-        """Features [n, d] and logits [n, K] of images [n, S, S, 3], uint8."""
+        """Returns features [n, d] and logits [n, K] of uint8 [n, S, S, 3]."""
 
 
 class KerasClassifier:
     """Any tf_keras classifier of images in [-1, 1] that ends in a Dense layer.
 
-    The features are what enters that layer. Distances through it are never
-    called FID: they compare with nothing but each other.
+    The features are the input of that layer. Distances with it are never called
+    FID: they can be compared only with each other.
     """
 
     names = Names(
@@ -55,19 +55,19 @@ class KerasClassifier:
     )
 
     def __init__(self, model: tf_keras.Model, name: str):
-        """Cuts the model at its last layer.
+        """Splits the model before its last layer.
 
         Args:
           model: functional or sequential, built.
           name: for reports.
 
         Raises:
-          ValueError: it does not end in a Dense layer.
+          ValueError: if it does not end in a Dense layer.
         """
         last = model.layers[-1]
         if not isinstance(last, tf_keras.layers.Dense):
             raise ValueError(
-                "A classifier must end in a Dense layer, whose input are the "
+                "A classifier must end in a Dense layer, whose inputs are the "
                 f"features. Received: {name} ends in {type(last).__name__}"
             )
         self._trunk = tf_keras.Model(model.inputs, last.input)
@@ -82,10 +82,10 @@ class KerasClassifier:
         self._run = tf.function(self._compute, reduce_retracing=True)
 
     def __call__(self, pixels: Array) -> tuple[Array, Array]:
-        """As `Extractor.__call__`.
+        """Returns features and logits; see `Extractor.__call__`.
 
         Raises:
-          ValueError: images of another size than the classifier's.
+          ValueError: if images do not have the classifier's size.
         """
         pairs = zip(self._sides, pixels.shape[1:3])
         if any(side not in (None, found) for side, found in pairs):
@@ -99,9 +99,9 @@ class KerasClassifier:
 
     def _compute(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features = self._trunk(datasets.to_float(pixels), training=False)
-        # One that was trained in 16 bits gives features of 16.
+        # A model trained in 16 bits returns 16-bit features.
         features = tf.cast(features, tf.float32)
-        # Whatever the layer's own activation: a softmax is no logit.
+        # Without the layer's activation: a softmax does not return logits.
         logits = features @ self._last.kernel
         if self._last.use_bias:
             logits += self._last.bias
@@ -109,7 +109,7 @@ class KerasClassifier:
 
 
 def about(facts: dict[str, str]) -> str:
-    """An extractor's facts in words."""
+    """Describes an extractor's facts."""
     return (
         f"{facts['extractor']} (sha256 {facts['sha256'][:12]}), "
         f"{facts['resize']}"
@@ -117,18 +117,18 @@ def about(facts: dict[str, str]) -> str:
 
 
 def load(path: str, sha256: str = "") -> KerasClassifier:
-    """Reads a classifier that tf_keras saved.
+    """Reads a classifier saved by tf_keras.
 
     Args:
       path: its file.
       sha256: what the hash of its weights must be, or begin with.
 
     Raises:
-      ValueError: there is none, or one of another hash.
+      ValueError: if there is none, or its hash is different.
     """
     if not files.exists(path):
         raise ValueError(
-            "There is no classifier; give a model that tf_keras saved. "
+            "There is no classifier; use a model saved by tf_keras. "
             f"Received: path={path!r}"
         )
     try:
@@ -136,10 +136,10 @@ def load(path: str, sha256: str = "") -> KerasClassifier:
             model = tf_keras.models.load_model(
                 files.without_wildcards(place), compile=False
             )
-    # Whatever the format's reader says of a file that is none of its own.
+    # The readers raise various errors for files of other formats.
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"The file is no model that tf_keras can read ({error}). "
+            f"The file is not a model that tf_keras can read ({error}). "
             f"Received: path={path!r}"
         ) from error
     found = KerasClassifier(model, files.name(path))
@@ -148,7 +148,7 @@ def load(path: str, sha256: str = "") -> KerasClassifier:
 
 
 def digest(model: tf_keras.Model) -> str:
-    """SHA-256 of a model's weights, in order, with their shapes."""
+    """Returns the SHA-256 of a model's weights, in order, with shapes."""
     result = hashlib.sha256()
     for weight in model.get_weights():
         result.update(f"{weight.dtype}{weight.shape}".encode())
@@ -157,14 +157,14 @@ def digest(model: tf_keras.Model) -> str:
 
 
 def check_digest(found: str, expected: str, path: str) -> None:
-    """Refuses a network of another hash than was asked for.
+    """Rejects a network with another hash than requested.
 
     Raises:
-      ValueError: `found` does not begin with `expected`.
+      ValueError: if `found` does not begin with `expected`.
     """
     if not found.startswith(expected.lower()):
         raise ValueError(
-            "The extractor is not the one that was asked for. Get the right "
-            f"file, or give this one's hash. Received: sha256={expected!r}, "
+            "The extractor is not the requested one. Use the right file, or "
+            f"pass the hash of this one. Received: sha256={expected!r}, "
             f"that of {path!r} is {found}"
         )

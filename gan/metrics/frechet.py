@@ -8,21 +8,22 @@ Array = np.ndarray
 
 
 def distance(one: Moments, other: Moments) -> float:
-    """Frechet distance of two sets of features (arXiv:1706.08500).
+    """Returns the Frechet distance of two feature sets (arXiv:1706.08500).
 
-    The bias of a finite set is large and falls with its size: compare
-    distances of equal counts alone.
+    The bias for a finite set is large and decreases with its size, so compare
+    only distances with equal numbers of samples.
 
     Args:
       one: moments of the first set.
       other: moments of the second.
 
     Raises:
-      ValueError: features of two sizes, or a set of fewer than two.
+      ValueError: if the features have different sizes, or a set has fewer than
+        two.
     """
     if one.size != other.size:
         raise ValueError(
-            "The two sets must have features of one extractor. Received: "
+            "The two sets must have features of the same extractor. Received: "
             f"sizes {one.size} and {other.size}"
         )
     return of_gaussians(
@@ -33,11 +34,11 @@ def distance(one: Moments, other: Moments) -> float:
 def of_gaussians(
     mean: Array, covariance: Array, other_mean: Array, other_covariance: Array
 ) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
+    """Returns |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
 
-    With S1 = R R', tr (S1 S2)^(1/2) is the sum of the roots of the eigenvalues
-    of R' S2 R, which is symmetric: real without any tolerance, where a general
-    matrix root is not.
+    With S1 = R R', tr (S1 S2)^(1/2) is the sum of the square roots of the
+    eigenvalues of R' S2 R. This matrix is symmetric, so the result is real
+    without any tolerance, unlike a general matrix square root.
 
     Args:
       mean: [d].

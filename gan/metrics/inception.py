@@ -1,8 +1,9 @@
-"""The 2015 Inception network, from a local file: the one of FID and IS.
+"""The 2015 Inception network of FID and IS, from a local file.
 
-Two forms are read. The frozen graph takes pixels of any size and resizes them
-itself; the TF-Hub module takes 299 px, and the resize is TensorFlow 1's, half
-a pixel off from today's: another resize is another metric.
+Two formats are read. The frozen graph takes pixels of any size and resizes them
+itself. The TF-Hub module takes 299 pixels; the resize is TensorFlow 1's, which
+is shifted by half a pixel compared with today's, and another resize would be
+another metric.
 """
 
 import hashlib
@@ -47,7 +48,8 @@ class Inception:
           sha256: what its hash must be, or begin with.
 
         Raises:
-          ValueError: nothing there, another hash, or another network.
+          ValueError: if nothing is there, the hash is different, or it is
+            another network.
         """
         frozen = files.is_file(path)
         if not frozen and not files.is_file(files.join(path, "saved_model.pb")):
@@ -58,8 +60,8 @@ class Inception:
         digest = _digest(path)
         extractor.check_digest(digest, sha256, path)
         load, kind = (_frozen, "frozen graph") if frozen else (_hub, "module")
-        # Bias or none is the module's own; the frozen graph's is left out, as
-        # in the score's first publication.
+        # The module determines whether there is a bias; that of the frozen
+        # graph is omitted, as in the first publication of the score.
         logits = "logits without bias" if frozen else "the module's logits"
         self.facts = {
             "extractor": f"Inception 2015 {kind}, {logits}",
@@ -69,13 +71,13 @@ class Inception:
         self._run = _checked(load(path), path)
 
     def __call__(self, pixels: Array) -> tuple[Array, Array]:
-        """As `Extractor.__call__`."""
+        """Returns features and logits; see `Extractor.__call__`."""
         features, logits = self._run(tf.convert_to_tensor(pixels))
         return features.numpy(), logits.numpy()
 
 
 def resize(images: tf.Tensor) -> tf.Tensor:
-    """To 299 px as TensorFlow 1 did: pixels are points at their corners.
+    """Resizes to 299 px as TensorFlow 1 did, with aligned corners of pixels.
 
     src = dst * in / out; tf.image.resize has (dst + 1/2) * in / out - 1/2.
     """
@@ -85,21 +87,21 @@ def resize(images: tf.Tensor) -> tf.Tensor:
 
 
 def _frozen(path: str) -> Run:
-    """The graph's function from uint8 pixels to pool_3 and logits."""
+    """Returns the graph's function from uint8 pixels to pool_3 and logits."""
     graph = tf.compat.v1.GraphDef()
     try:
         graph.ParseFromString(files.read(path))
-    # protobuf's DecodeError is no public name of one place.
+    # protobuf's DecodeError has no stable public name.
     except Exception as error:
         raise ValueError(
-            f"The file is no frozen graph ({error}). {_WHERE} "
+            f"The file is not a frozen graph ({error}). {_WHERE} "
             f"Received: path={path!r}"
         ) from error
 
     nodes = {node.name: node for node in graph.node}
     if not {"pool_3", _PRODUCT, "ExpandDims"} <= set(nodes):
         raise _another(path, f"no nodes ExpandDims, pool_3 and {_PRODUCT}")
-    # The table of the logits' product, and nothing after pool_3: from there
+    # The weights of the logits, and nothing after pool_3, because from there
     # on the graph takes one image.
     table = nodes[_PRODUCT].input[1]
     graph = tf.compat.v1.graph_util.extract_sub_graph(
@@ -109,7 +111,7 @@ def _frozen(path: str) -> Run:
     def run(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pool, weights = tf.import_graph_def(
             graph,
-            # In place of the decoder, which gives one image as well.
+            # Replaces the decoder, which also returns one image.
             input_map={"ExpandDims:0": tf.cast(pixels, tf.float32)},
             return_elements=["pool_3:0", table.partition(":")[0] + ":0"],
         )
@@ -120,12 +122,12 @@ def _frozen(path: str) -> Run:
 
 
 def _hub(path: str) -> Run:
-    """The SavedModel's function from uint8 pixels to pool_3 and logits."""
+    """Returns the SavedModel's function from pixels to pool_3 and logits."""
     module = tf.saved_model.load(files.without_wildcards(path))
     signatures = list(getattr(module, "signatures", {}).values())
     if not callable(module) and not signatures:
         raise ValueError(
-            f"The SavedModel has nothing to call. {_WHERE} "
+            f"The SavedModel has no callable function. {_WHERE} "
             f"Received: path={path!r}"
         )
 
@@ -139,7 +141,7 @@ def _hub(path: str) -> Run:
 
 
 def _checked(run: Run, path: str) -> Run:
-    """The compiled function, if its results are the network's."""
+    """Returns the compiled function after checking its outputs."""
     run = tf.function(
         run, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)]
     )
@@ -161,7 +163,7 @@ def _another(path: str, reason: str) -> ValueError:
 
 
 def _digest(path: str) -> str:
-    """SHA-256 of a file, or of a folder's files in order, with their names."""
+    """Returns the SHA-256 of a file, or of a folder's files with names."""
     result = hashlib.sha256()
     if files.is_file(path):
         result.update(files.read(path))

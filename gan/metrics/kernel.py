@@ -10,21 +10,22 @@ Array = np.ndarray
 
 
 class Kept:
-    """A few of a set's features, chosen at random, in random order.
+    """A random selection of a set's features, in random order.
 
-    At random: images that come class by class would else fill a block each.
+    The order is random because images sorted by class would otherwise fill one
+    block each.
 
     Attributes:
       features: [kept, d], float32.
     """
 
     def __init__(self, count: int, size: int, kept: int, seed: int = 0):
-        """Chooses among `count` samples that `update` will see.
+        """Chooses among `count` samples that `update` will receive.
 
         Args:
           count: samples.
           size: d, features of a sample.
-          kept: of them, at most.
+          kept: maximum number of samples to keep.
           seed: of the choice.
         """
         chosen = np.random.default_rng(seed).permutation(count)[:kept]
@@ -34,7 +35,7 @@ class Kept:
         self.features = np.zeros((len(chosen), size), np.float32)
 
     def update(self, features: Array) -> None:
-        """Looks at the next samples, [n, d]."""
+        """Processes the next samples, [n, d]."""
         places = self._places[self._seen : self._seen + len(features)]
         self._seen += len(features)
         self.features[places[places >= 0]] = features[places >= 0]
@@ -43,28 +44,29 @@ class Kept:
 def distance(
     one: Array, other: Array, block: int, blocks: int
 ) -> tuple[float, float]:
-    """Mean and standard deviation of the kernel distance over blocks.
+    """Returns mean and standard deviation of the distance over blocks.
 
     Args:
       one: features [m, d], in random order.
       other: features [n, d], likewise.
-      block: samples of each set in a block.
-      blocks: how many, at most; each sample is in one.
+      block: samples of each set per block.
+      blocks: maximum number; each sample is in one.
 
     Raises:
-      ValueError: sets of two sizes, or too small for a block.
+      ValueError: if the features have different sizes, or a set is too small
+        for a block.
     """
     if one.shape[1] != other.shape[1]:
         raise ValueError(
-            "The two sets must have features of one extractor. Received: "
+            "The two sets must have features of the same extractor. Received: "
             f"sizes {one.shape[1]} and {other.shape[1]}"
         )
     fewest = min(len(one), len(other))
     count = min(blocks, fewest // block) if block > 1 else 0
     if not count:
         raise ValueError(
-            "A block needs two samples of each set at least, and no more than "
-            f"there are. Set kernel_block from 2 to {fewest}. "
+            "A block needs at least two samples of each set, and at most the "
+            f"size of the sets. Set kernel_block from 2 to {fewest}. "
             f"Received: kernel_block={block}"
         )
     values = [
@@ -77,7 +79,7 @@ def distance(
 
 
 def of_block(one: Array, other: Array) -> float:
-    """The unbiased estimate of two sets [n, d] of one size; it may be < 0."""
+    """Returns the unbiased estimate for two sets [n, d]; it may be < 0."""
     one, other = np.float64(one), np.float64(other)
     n, d = one.shape
 
@@ -87,6 +89,6 @@ def of_block(one: Array, other: Array) -> float:
     within = 0.0
     for x in (one, other):
         values = kernel(x, x)
-        # Without each sample's kernel with itself: these are the bias.
+        # Without each sample's kernel with itself, which causes the bias.
         within += (values.sum() - np.trace(values)) / (n * (n - 1))
     return float(within - 2.0 * kernel(one, other).mean())

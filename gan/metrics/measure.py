@@ -1,4 +1,4 @@
-"""All that is measured of a set of images, in one pass; two sets compared."""
+"""Measures a set of images in one pass, and compares two sets."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -16,10 +16,10 @@ Join = Callable[[Array], Array]
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What is kept of a set of images.
+    """The statistics of a set of images.
 
     Attributes:
-      facts: how it was made: the set, its number, the extractor, ...
+      facts: provenance: the set, its size, the extractor, ...
       moments: of the features.
       kept: a few of them [m, d], for the kernel distance.
       score: mean and deviation of the class score.
@@ -32,17 +32,18 @@ class Statistics:
 
 
 def open_extractor(settings: experiment.Evaluation) -> extractor.Extractor:
-    """The extractor in a file that the settings name.
+    """Opens the extractor in the file that the settings name.
 
     Raises:
-      ValueError: none there, another hash, or another kind.
+      ValueError: if there is none, its hash is different, or it is of another
+        kind.
     """
     if settings.extractor == "inception":
         return inception.Inception(settings.path, settings.sha256)
     if settings.extractor == "classifier":
         return extractor.load(settings.path, settings.sha256)
     raise ValueError(
-        "An extractor from a file is a classifier or inception; only a run "
+        "An extractor from a file must be classifier or inception; only a run "
         "has its own. Received: "
         f"task.evaluation.extractor={settings.extractor!r}"
     )
@@ -54,13 +55,13 @@ def facts(
     extract: extractor.Extractor,
     settings: experiment.Evaluation,
 ) -> dict[str, str]:
-    """What statistics of a set must be known by.
+    """Returns the facts that identify statistics of a set.
 
     Args:
-      name: of the set, its pixels and their size, in words.
-      count: its images.
-      extract: what it is seen through.
-      settings: how it is measured.
+      name: describes the set, its pixels and their size.
+      count: number of images.
+      extract: the extractor.
+      settings: of the evaluation.
     """
     return {
         "images": name,
@@ -83,20 +84,20 @@ def measure(
     count: int,
     join: Join | None = None,
 ) -> Statistics:
-    """Sees all images once.
+    """Processes all images once.
 
     Args:
-      batches: of pixels [n, S, S, 3], uint8; `count` in all, or more, which
-        only fill the last batches.
-      extract: what they are seen through.
-      settings: how they are measured.
+      batches: pixels [n, S, S, 3], uint8; `count` in all. Further ones only
+        pad the last batches.
+      extract: the extractor.
+      settings: of the evaluation.
       name: see `facts`.
-      count: their number.
-      join: of several workers, each of which has a part of every batch, puts
-        the parts of an array together.
+      count: number of images.
+      join: for several workers, each of which has a part of every batch,
+        concatenates the parts of an array.
 
     Raises:
-      ValueError: too few images, or another number than `count`.
+      ValueError: if there are too few images, or not `count`.
     """
     require_enough(count, extract, settings, name)
     moments = Moments(extract.size)
@@ -125,29 +126,30 @@ def require_enough(
     settings: experiment.Evaluation,
     name: str,
 ) -> None:
-    """Refuses a set that is too small, before its images are seen.
+    """Rejects a set that is too small, before its images are processed.
 
     Raises:
-      ValueError: no more images than features, which leaves the covariance
-        singular, or fewer than the kernel distance or the score asks for.
+      ValueError: if there are not more images than features, so that the
+        covariance would be singular, or too few for the kernel distance or the
+        score.
     """
     if count <= extract.size:
         raise ValueError(
-            "A covariance of as many features as samples is singular. Give "
-            f"more than {extract.size} images (of made ones, set "
+            "A covariance with as many features as samples is singular. Use "
+            f"more than {extract.size} images (for generated ones, set "
             f"task.evaluation.samples above {extract.size}), or an extractor "
-            f"of fewer features. Received: samples={count} of {name}"
+            f"with fewer features. Received: samples={count} of {name}"
         )
     if settings.kernel_block and not 2 <= settings.kernel_block <= count:
         raise ValueError(
-            "A block of the kernel distance needs two samples of each set at "
-            "least, and no more than there are. Set kernel_block from 2 to "
+            "A block of the kernel distance needs at least two samples of each "
+            "set, and at most the size of the sets. Set kernel_block from 2 to "
             f"{count}, or 0 for none. "
             f"Received: kernel_block={settings.kernel_block}, {name}"
         )
     if not 1 <= settings.splits <= count:
         raise ValueError(
-            f"Every split of the score needs a sample of {name}. "
+            f"Every split of the score needs at least one sample of {name}. "
             f"Received: splits={settings.splits}, samples={count}"
         )
 
@@ -158,7 +160,7 @@ def compare(
     extract: extractor.Extractor,
     settings: experiment.Evaluation,
 ) -> dict[str, float]:
-    """The distances of two sets, and the score of the second."""
+    """Returns the distances of two sets, and the score of the second."""
     names = extract.names
     found = {names.distance: frechet.distance(real.moments, made.moments)}
     if settings.kernel_block:
@@ -173,7 +175,7 @@ def compare(
 def about(
     real: Statistics, made: Statistics, settings: experiment.Evaluation
 ) -> str:
-    """How the numbers of `compare` were made, in words."""
+    """Describes the provenance of the numbers of `compare`."""
     text = (
         f"{made.facts['count']} images, {made.facts['images']}, against "
         f"{real.facts['count']}, {real.facts['images']}; "

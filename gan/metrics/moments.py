@@ -5,19 +5,19 @@ from typing import Self
 import numpy as np
 
 Array = np.ndarray
-_BLOCK = 4096  # samples that one product of matrices is for
+_BLOCK = 4096  # samples per matrix product
 
 
 class Moments:
     """Count, mean and sum of outer products, in float64.
 
-    Chan et al., 1983: what two workers saw, merged, equals what one would
-    have. Memory does not grow with the number of samples: at most a block of
-    them waits to be added, for many small products take far longer.
+    Chan et al., 1983: merging the moments of two workers equals those of one
+    worker. Memory does not grow with the number of samples; at most one block
+    of them is buffered, because many small products are much slower.
     """
 
     def __init__(self, size: int):
-        """Nothing seen yet.
+        """Initializes empty moments.
 
         Args:
           size: d, features of a sample.
@@ -29,14 +29,14 @@ class Moments:
 
     @classmethod
     def of(cls, features: Array) -> Self:
-        """The moments of features [n, d]."""
+        """Returns the moments of features [n, d]."""
         moments = cls(np.shape(features)[-1])
         moments.update(features)
         return moments
 
     @classmethod
     def known(cls, count: int, mean: Array, covariance: Array) -> Self:
-        """Moments that were taken before.
+        """Returns moments computed before.
 
         Args:
           count: samples.
@@ -50,17 +50,17 @@ class Moments:
 
     @property
     def size(self) -> int:
-        """d, features of a sample."""
+        """Returns d, the number of features."""
         return len(self._mean)
 
     @property
     def count(self) -> int:
-        """Samples seen."""
+        """Returns the number of samples."""
         return self._count + sum(map(len, self._waiting))
 
     @property
     def mean(self) -> Array:
-        """[d]."""
+        """Returns the mean, [d]."""
         self._flush()
         return self._mean
 
@@ -71,7 +71,7 @@ class Moments:
           features: [n, d].
 
         Raises:
-          ValueError: another shape, or values that are not finite.
+          ValueError: if the shape is wrong or values are not finite.
         """
         features = np.array(features)
         if features.ndim != 2 or features.shape[1] != self.size:
@@ -91,14 +91,14 @@ class Moments:
             self._flush()
 
     def merge(self, other: "Moments") -> None:
-        """Adds what another has seen.
+        """Adds the samples of other moments.
 
         Raises:
-          ValueError: it saw features of another size.
+          ValueError: if their features have another size.
         """
         if other.size != self.size:
             raise ValueError(
-                "Only moments of features of one size merge. Received: "
+                "Only moments of features of the same size merge. Received: "
                 f"{self.size} and {other.size}"
             )
         self._flush()
@@ -106,21 +106,21 @@ class Moments:
         self._add(other._count, other._mean, other._outer)
 
     def covariance(self) -> Array:
-        """[d, d], unbiased (divided by n - 1).
+        """Returns the unbiased covariance [d, d], divided by n - 1.
 
         Raises:
-          ValueError: fewer than two samples.
+          ValueError: if there are fewer than two samples.
         """
         self._flush()
         if self._count < 2:
             raise ValueError(
-                "A covariance needs two samples at least. "
+                "A covariance needs at least two samples. "
                 f"Received: count={self._count}"
             )
         return self._outer / (self._count - 1)
 
     def _flush(self) -> None:
-        """Adds what waits."""
+        """Adds the buffered samples."""
         waiting, self._waiting = self._waiting, []
         if not sum(map(len, waiting)):
             return

@@ -1,8 +1,8 @@
-"""Statistics of real images, kept in a file with how they were made.
+"""Stores statistics of real images in a file, with their provenance.
 
-`mu` and `sigma` are where other programs look for them. What is said of them
-must agree in all of it before they are used: a distance to a reference of
-another extractor, resize or decoder is no distance.
+`mu` and `sigma` are stored where other programs expect them. All facts must
+agree before statistics are used: a distance to a reference of another
+extractor, resize or decoder is meaningless.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ _KEYS = ("mu", "sigma", "kept", "score", "facts")
 
 
 def path_in(folder: str, facts: dict[str, str]) -> str:
-    """Where a folder keeps the statistics of these facts."""
+    """Returns the path in a folder for the statistics of these facts."""
     return files.join(folder, f"reference-{digest(facts)[:12]}.npz")
 
 
 def digest(facts: dict[str, Any]) -> str:
-    """SHA-256 of facts, whatever their order."""
+    """Returns the SHA-256 of facts, whatever their order."""
     text = json.dumps(facts, sort_keys=True).encode()
     return hashlib.sha256(text).hexdigest()
 
@@ -34,15 +34,15 @@ def digest(facts: dict[str, Any]) -> str:
 def cached(
     path: str, facts: dict[str, str], make: Callable[[], Statistics]
 ) -> Statistics:
-    """The statistics in a file, which is made where it is not there.
+    """Returns the statistics in a file, which is created if needed.
 
     Args:
       path: the file.
-      facts: what must be known of it.
-      make: measures.
+      facts: what its facts must be.
+      make: measures the statistics.
 
     Raises:
-      ValueError: a file of other facts, which is left as it is.
+      ValueError: if the file has other facts; it is not changed.
     """
     if files.exists(path):
         found = load(path)
@@ -54,8 +54,8 @@ def cached(
 
 
 def save(statistics: Statistics, path: str) -> None:
-    """Writes a file so that a kill leaves a whole one or none."""
-    # Not its name: NumPy adds a suffix where it misses one.
+    """Writes a file atomically."""
+    # Not by name, because NumPy would add a suffix.
     with files.writing(path) as place, open(place, "wb") as file:
         np.savez(
             file,
@@ -68,7 +68,7 @@ def save(statistics: Statistics, path: str) -> None:
 
 
 def holds_statistics(path: str) -> bool:
-    """Whether a file has statistics in it, of whatever origin."""
+    """Returns whether a file contains statistics, of any origin."""
     try:
         with (
             files.local(path) as place,
@@ -76,15 +76,15 @@ def holds_statistics(path: str) -> bool:
         ):
             return "mu" in file.files
     except (OSError, ValueError, zipfile.BadZipFile):
-        return False  # What reads it as images says what it is.
+        return False  # Reading it as images reports the error.
 
 
 def load(path: str) -> Statistics:
-    """Reads a file that `save` wrote.
+    """Reads a file written by `save`.
 
     Raises:
-      ValueError: it is none; a file with mu and sigma alone too, for nothing
-        says how they were made.
+      ValueError: if it is another file, or has only mu and sigma without their
+        provenance.
     """
     try:
         with (
@@ -99,8 +99,8 @@ def load(path: str) -> Statistics:
     missing = [key for key in _KEYS if key not in content]
     if missing:
         raise ValueError(
-            "A reference says how it was made; this one was written by "
-            "another program. Make one of the images themselves. "
+            "A reference must have its provenance, but this one was written by "
+            "another program. Create one from the images. "
             f"Received: path={path!r} without {', '.join(missing)}"
         )
     facts = json.loads(str(content["facts"]))
@@ -116,10 +116,10 @@ def load(path: str) -> Statistics:
 def require_same(
     found: dict[str, str], wanted: dict[str, str], path: str
 ) -> None:
-    """Refuses statistics that were made in another way.
+    """Rejects statistics with another provenance.
 
     Raises:
-      ValueError: says what differs.
+      ValueError: names the differences.
     """
     keys = [k for k in {**wanted, **found} if found.get(k) != wanted.get(k)]
     if keys:
@@ -128,6 +128,6 @@ def require_same(
             for key in keys
         )
         raise ValueError(
-            "The reference was made in another way. Name another file, or "
-            f"evaluate as it was made. Received: path={path!r} with {pairs}"
+            "The reference has another provenance. Use another file, or the "
+            f"same settings. Received: path={path!r} with {pairs}"
         )

@@ -12,29 +12,29 @@ Array = np.ndarray
 class ClassScore:
     """Sums for the score of each split; memory is splits x classes.
 
-    exp(mean_x sum_y p log p - sum_y q log q), q the mean of p.
+    exp(mean_x sum_y p log p - sum_y q log q), where q is the mean of p.
     """
 
     def __init__(
         self, count: int, classes: int, splits: int = 10, seed: int = 0
     ):
-        """Deals `count` samples out to the splits.
+        """Assigns `count` samples to the splits.
 
-        At random: images made class by class would else fill a split each,
-        and the score of every split would be 1.
+        Randomly, because images sorted by class would otherwise fill one split
+        each, and the score of every split would be 1.
 
         Args:
-          count: samples that `update` will see.
-          classes: of the logits.
+          count: samples that `update` will receive.
+          classes: number of logits.
           splits: equal parts; the mean and deviation are over them.
-          seed: of the dealing.
+          seed: of the assignment.
 
         Raises:
-          ValueError: fewer samples than splits.
+          ValueError: if there are fewer samples than splits.
         """
         if not 1 <= splits <= count:
             raise ValueError(
-                "Every split needs a sample. Received: "
+                "Every split needs at least one sample. Received: "
                 f"splits={splits}, samples={count}"
             )
         order = np.random.default_rng(seed).permutation(count)
@@ -51,7 +51,7 @@ class ClassScore:
           logits: [n, classes].
 
         Raises:
-          ValueError: another shape, or more samples than were announced.
+          ValueError: if the shape is wrong or there are too many samples.
         """
         logits = np.asarray(logits, np.float64)
         classes = self._sums.shape[1]
@@ -74,10 +74,10 @@ class ClassScore:
         np.add.at(self._sums, split, p)
 
     def result(self) -> tuple[float, float]:
-        """Mean and (biased) standard deviation over the splits.
+        """Returns mean and (biased) standard deviation over the splits.
 
         Raises:
-          ValueError: samples are missing.
+          ValueError: if samples are missing.
         """
         if self._seen != len(self._split):
             raise ValueError(
@@ -85,7 +85,7 @@ class ClassScore:
                 f"Received: {self._seen}"
             )
         q = self._sums / self._counts[:, np.newaxis]
-        # log 0 is never multiplied by anything but 0.
+        # log 0 is only multiplied by 0.
         log_q = np.log(np.where(q > 0, q, 1.0))
         information = self._entropies / self._counts
         information -= _p_log_p(q, log_q).sum(axis=1)
@@ -94,5 +94,5 @@ class ClassScore:
 
 
 def _p_log_p(p: Array, log_p: Array) -> Array:
-    """p * log p, 0 where p is 0: certain classifiers give exact zeros."""
+    """Returns p * log p, 0 where p is 0, which some classifiers return."""
     return np.where(p > 0, p * np.where(p > 0, log_p, 0.0), 0.0)

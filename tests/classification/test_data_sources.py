@@ -255,10 +255,10 @@ def test_missing_directory_says_what_to_do(tmp_path):
         ({"augmenter": "garden"}, "augmenter='garden'"),
         ({"mixup_alpha": -1.0}, "mixup_alpha=-1"),
         ({"randaugment_layers": 1}, "colour"),
-        ({"path": "/x"}, "tfrecords and folder alone"),
+        ({"path": "/x"}, "Only the datasets tfrecords and folder"),
         ({"image_size": 32}, "not resized.*image_size=32"),
         ({"dataset": "folder"}, "needs a path"),
-        ({"dataset": "tfrecords", "path": "/none/*"}, "No file matches"),
+        ({"dataset": "tfrecords", "path": "/none/*"}, "No files match"),
     ],
 )
 def test_settings_that_cannot_be(changes, message):

@@ -63,7 +63,7 @@ def test_run_killed_without_warning_ends_as_the_unbroken_one(
     assert moment <= start < 12
     display = small.Silent()
     resumed = small.run(killed, params(), mode, display)
-    assert f"Going on from step {start} of 12" in display.lines[0]
+    assert f"Resuming from step {start} of 12" in display.lines[0]
     one, other = _saved(whole), _saved(killed)
     assert one.keys() == other.keys()
     for name, value in one.items():

@@ -102,7 +102,7 @@ def test_an_experiments_size_is_its_networks(capsys):
     override = "task: {train_data: {mean: [0.1]}}"
     flags = ["--experiment=digits_resnet", f"--params_override={override}"]
     status, out = _run(capsys, *flags)
-    assert status == 1 and "must agree in mean" in out
+    assert status == 1 and "must have the same mean" in out
 
 
 def test_data_of_a_row(tmp_path, capsys):

@@ -221,7 +221,7 @@ def test_batch_size_figure_has_mean_range_and_the_largest_first(tmp_path):
     note = new.get_suptitle()
     assert "resnet8_cifar on cifar10" in note
     assert "mean and range of 1 to 2 seeds" in note
-    assert "1 not evaluated at the end and left out" in note
+    assert "1 without a final evaluation omitted" in note
 
 
 def test_batch_size_figure_of_no_finished_run_says_so(tmp_path):

@@ -99,7 +99,7 @@ def test_report_file_without_a_report_is_an_error(tmp_path):
     command += [f"--model_dir={tmp_path}", "--preflight_json=report.json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "goes with --preflight" in done.stderr + done.stdout
+    assert "requires --preflight" in done.stderr + done.stdout
 
 
 def test_accumulation_cuts_the_batch():

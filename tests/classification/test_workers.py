@@ -89,7 +89,7 @@ def test_two_workers(one_device, tmp_path):
     said = _two_workers(tmp_path, 2)
     assert all("2 CPU replica(s), batch 8 (4 a replica)" in x for x in said)
     said = _two_workers(tmp_path)
-    assert all("Going on from step 2 of 4" in x for x in said)
+    assert all("Resuming from step 2 of 4" in x for x in said)
     ends = [
         [line for line in text.splitlines() if "step 4: accuracy" in line]
         for text in said

@@ -46,7 +46,7 @@ def test_a_row_has_what_the_paper_prints_for_it(row, printed):
 def test_every_row_is_a_valid_config_and_says_what_its_run_will_be(row):
     params = config.parse(row=row)
     if "finetune" in row.id:
-        with pytest.raises(ValueError, match="names it and takes its"):
+        with pytest.raises(ValueError, match="To start from a classifier"):
             check_config.options(params)
         params.task.init_checkpoint = "RUN"
     check_config.options(params)

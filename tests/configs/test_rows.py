@@ -152,7 +152,7 @@ def test_listing_prints_ids_numbers_and_commands(capsys):
     words = shlex.split(run)
     assert words[:3] == ["python", "-m", "classification.train"]
     assert "--row=imagenet/r50-aug/evonorm_b0" in words
-    with pytest.raises(SystemExit, match="No row's id starts so"):
+    with pytest.raises(SystemExit, match="No row's id has this prefix"):
         tables.main(["cifar100"])
 
 

@@ -49,7 +49,7 @@ def test_what_nothing_reads_is_refused_by_name(key):
     section, _, name = key.rpartition(".")
     place = operator.attrgetter(section)(params.task)
     setattr(place, name, _other(getattr(place, name)))
-    said = f"have no such choice; .*task.{key}="
+    said = f"has no effect; .*task.{key}="
     with pytest.raises(ValueError, match=said):
         check_config.options(params)
 

@@ -119,13 +119,13 @@ def test_a_difference_of_any_output_is_seen():
         {"detection_scores": [[0.9, np.nan, 0]]},
         {"detection_masks": [[[[0.0]]] * 3]},
     ):
-        with pytest.raises(ValueError, match="is not the model"):
+        with pytest.raises(ValueError, match="differs from the model"):
             _compare(_outputs(), _outputs(**change))
 
 
 def test_finding_nothing_is_no_check():
     nothing = _outputs(num_detections=[0])
-    with pytest.raises(ValueError, match="give --image"):
+    with pytest.raises(ValueError, match="pass --image"):
         _compare(nothing, nothing)
 
 
@@ -138,7 +138,7 @@ def test_a_refused_export_leaves_what_was_there(
     saved = lambda holder, path, signatures: os.makedirs(path)  # noqa: E731
     monkeypatch.setattr(tf.saved_model, "save", saved)
     monkeypatch.setattr(tf.saved_model, "load", lambda path: None)
-    with pytest.raises(ValueError, match="give --image"):
+    with pytest.raises(ValueError, match="pass --image"):
         export.export(restored, str(tmp_path), [])
     assert os.listdir(tmp_path) == ["saved_model"]
     assert os.listdir(tmp_path / "saved_model") == ["before"]

@@ -210,7 +210,7 @@ def test_augmentation_that_leaves_the_boxes_is_refused(directory):
     params.override(
         {"task": {"train_data": {"parser": {"aug_type": {"type": "randaug"}}}}}
     )
-    with pytest.raises(ValueError, match="leaves boxes and masks"):
+    with pytest.raises(ValueError, match="not boxes and masks"):
         task.prepare(params, str(directory))
 
 

@@ -82,7 +82,7 @@ def test_run_killed_without_warning_ends_as_the_unbroken_one(tmp_path):
     start = runs.Run(killed).step()
     assert 2 <= start < 6
     resumed = subprocess.run(command(killed), check=True, **about)
-    assert f"Going on from step {start} of 6" in resumed.stdout
+    assert f"Resuming from step {start} of 6" in resumed.stdout
     one, other = _saved(whole), _saved(killed)
     assert one.keys() == other.keys()
     for name, value in one.items():

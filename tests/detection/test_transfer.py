@@ -106,7 +106,7 @@ def test_the_backbone_computes_what_the_classifier_did(tmp_path):
             np.testing.assert_array_equal(weight, before[id(weight)])
     said = str(done)
     assert f"{len(done.taken)} weights" in said
-    assert f"anew: {len(done.left)} weights" in said
+    assert f"initialized: {len(done.left)} weights" in said
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_two_workers(tmp_path):
     first = _arguments(two, 1)
     running.two_workers(*first, seconds=500)
     said = running.two_workers(*_arguments(two), seconds=500)
-    assert all("Going on from step 1 of 2" in text for text in said)
+    assert all("Resuming from step 1 of 2" in text for text in said)
     # Float32 sums in another order.
     weights = _weights(one)
     for name, value in _weights(two).items():

@@ -91,7 +91,7 @@ def test_cifar10_in_the_layout_of_tfds(data_dir):
     assert images.images.shape == (10_000, 32, 32, 3)
     assert np.bincount(images.labels).tolist() == [1000] * 10
     assert images.name == "cifar10/3.0.2/test, JPEG (accurate DCT)"
-    with pytest.raises(ValueError, match="Choose the architecture"):
+    with pytest.raises(ValueError, match="Choose the matching"):
         datasets.open_images(settings, experiment.Model())
     settings.split = "dev"
     with pytest.raises(ValueError, match="'test', 'train'"):

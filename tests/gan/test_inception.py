@@ -112,11 +112,11 @@ def test_hash_is_checked_and_other_networks_are_refused(ones, tmp_path):
         digest = hashlib.sha256(file.read()).hexdigest()
     found = inception.Inception(ones["frozen"], digest[:16].upper())
     assert found.facts["sha256"] == digest
-    with pytest.raises(ValueError, match=f"not the one.*{digest}"):
+    with pytest.raises(ValueError, match=f"not the requested one.*{digest}"):
         inception.Inception(ones["frozen"], "0123456789abcdef")
     with pytest.raises(ValueError, match=r"classify_image_graph_def\.pb"):
         inception.Inception(str(tmp_path / "nothing.pb"))
-    with pytest.raises(ValueError, match="no frozen graph"):
+    with pytest.raises(ValueError, match="not a frozen graph"):
         (tmp_path / "text.pb").write_text("not a graph at all")
         inception.Inception(str(tmp_path / "text.pb"))
     small = _frozen(

@@ -189,7 +189,7 @@ def test_sets_that_cannot_be_measured(places, extract, tmp_path):
     refused(str(places / "broken.npz"), "cannot be read")
     refused(str(places / "nowhere"), "a folder, an .npz file or tfds:")
     (tmp_path / "empty").mkdir()
-    refused(str(tmp_path / "empty"), "no image in the folder")
+    refused(str(tmp_path / "empty"), "folder has no images")
     path = places / "real" / "class0" / "000.png"
     content = path.read_bytes()
     Image.fromarray(_pixels(1, 0)[0, :6]).save(path)

@@ -142,7 +142,7 @@ def test_evaluations_are_where_an_unbroken_run_has_them(step, known, tmp_path):
 def test_paper_defaults_need_a_recipe():
     params = config.parse("biggan")
     assert isinstance(params.task, experiment.Task)
-    with pytest.raises(ValueError, match="No data set is named"):
+    with pytest.raises(ValueError, match="No dataset is set"):
         train.HEAD.prepare(params, None)
 
 

@@ -120,7 +120,7 @@ def test_resumed_run_equals_the_unbroken_one_to_the_bit(unbroken, tmp_path):
     assert runs.Run(tmp_path).step() == 1
     display = small.Silent()
     resumed = small.make(tmp_path, small.parameters(), display=display)
-    assert "Going on from step 1 of 2" in display.lines[0]
+    assert "Resuming from step 1 of 2" in display.lines[0]
     expected, found = _state(trainer), _state(resumed.trainer)
     for part, weights in expected.items():
         for one, other in zip(weights, found[part], strict=True):

@@ -24,7 +24,7 @@ def test_two_workers(tmp_path):
     # In two parts: the second resumes, on both, and measures.
     running.two_workers(_MODULE, str(two), "1", "0", seconds=500)
     said = running.two_workers(_MODULE, str(two), "2", "0", seconds=500)
-    assert all("Going on from step 1 of 2" in text for text in said)
+    assert all("Resuming from step 1 of 2" in text for text in said)
     weights = _weights(one)
     found = _weights(two)
     assert found.keys() == weights.keys() and len(found) > 20

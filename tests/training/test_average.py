@@ -148,7 +148,7 @@ def test_a_resumed_run_has_the_unbroken_ones_weights_averages_and_dropout(
     again = _parameters(validation_interval=4)
     display = small.Silent()
     small.run(tmp_path, again, "train_and_eval", display)
-    assert "Going on from step 6 of 12" in display.lines[0]
+    assert "Resuming from step 6 of 12" in display.lines[0]
     resumed = _checkpoint(tmp_path, 12)
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():

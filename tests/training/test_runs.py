@@ -46,7 +46,7 @@ def folder(tmp_path):
     ],
 )
 def test_another_run_is_refused_key_by_key(folder, changes, words):
-    with pytest.raises(ValueError, match="model_dir of its own") as caught:
+    with pytest.raises(ValueError, match="Use another model_dir") as caught:
         folder.require_same(_resolved(changes), "resume", 6)
     caught.match(words)
 

@@ -42,7 +42,7 @@ def test_a_tpu_that_is_not_there_is_named():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ('{"cluster": ', "no JSON"),
+        ('{"cluster": ', "not JSON"),
         ("[1]", "JSON object"),
         ('{"cluster": null}', "cluster must map"),
         ('{"cluster": {"worker": "host0:2222"}}', "cluster must map"),

@@ -1,7 +1,7 @@
 """Batches: batch k of a run is a function of (seed, k).
 
-A head says how an example is decoded; order, resuming, the share of each host
-and the filling of an evaluation's last batch are the same for all heads.
+A head defines how an example is decoded. Order, resuming, the share of each
+host and the padding of an evaluation's last batch are common to all heads.
 """
 
 from collections.abc import Callable
@@ -25,19 +25,19 @@ def training(
     at_once: bool = False,
     finish: Decode | None = None,
 ) -> tf.data.Dataset:
-    """Batches for ever, each a replica's, from a step on.
+    """Yields training batches per replica without end, from a step on.
 
     Args:
       reader: see `readers`.
-      decode: from an example's number in the run, int64, and its record to
-        what a batch consists of; whatever it draws must be a function of the
+      decode: maps an example's number in the run, int64, and its record to the
+        content of a batch. Anything random in it must be a function of the
         seed and that number.
       order: of the examples.
-      start_step: the global step that training resumes from.
-      context: which of several input pipelines this is.
-      at_once: call `decode` on the numbers [n] and records of a whole batch,
-        where these are indices into what is in memory.
-      finish: from what a batch consists of to what a step takes.
+      start_step: the global step from which training resumes.
+      context: identifies one of several input pipelines.
+      at_once: whether to call `decode` on the numbers [n] and records of a
+        whole batch, which then are indices into data in memory.
+      finish: maps the content of a batch to the inputs of a step.
     """
     share, size = Share.of(context, order.batch), _size(context, order.batch)
     elements = reader.training(order, start_step, share)
@@ -56,10 +56,11 @@ def evaluation(
     at_once: bool = False,
     finish: Decode | None = None,
 ) -> tf.data.Dataset:
-    """Batches of all examples, each a replica's, filled to whole ones.
+    """Yields batches with all examples per replica, padded to full batches.
 
-    Every pipeline has as many. Args as of `training`; an example whose number
-    is the reader's `examples` or more only fills a batch, and must not count.
+    Every pipeline has the same number of batches. Arguments are as in
+    `training`. An example whose number is the reader's `examples` or more only
+    pads a batch, and must not count.
     """
     share, size = Share.of(context, batch), _size(context, batch)
     first, last = share.of_evaluation(reader.examples, batch)
@@ -74,7 +75,7 @@ def evaluation(
 
 
 def _size(context: Context, batch: int) -> int:
-    """Examples of a replica's batch."""
+    """Returns the number of examples in a replica's batch."""
     context = context or tf.distribute.InputContext()
     return context.get_per_replica_batch_size(batch)
 
@@ -92,8 +93,8 @@ def _decoded(
 
     if at_once:
         numbered = numbered.batch(size, drop_remainder=True)
-    # AutoGraph would rewrite all that a pipeline calls for control flow that
-    # none of it has: most of the time to the first batch.
+    # AutoGraph would convert all functions of a pipeline, none of which has
+    # control flow; this took most of the time to the first batch.
     loaded = numbered.map(
         _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
     )

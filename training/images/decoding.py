@@ -1,21 +1,21 @@
-"""One decoder and one rule for image files, whichever head reads them.
+"""The decoder and the rules for image files, for all heads.
 
-The content of a file decides, never its suffix:
+The content of a file decides, not its suffix:
 
 - Accepted are JPEG (grey, colour, CMYK, baseline and progressive; an MPO, as
-  phones write it, is the JPEG that it begins with), PNG (grey, colour,
-  palette), and GIF, BMP, WebP and TIFF, all of at most 8 bits per channel. Of
-  several frames or pages the first one counts. Bytes after the end of a JPEG
-  or a PNG change nothing.
-- Transparent pixels are composited on white; `read` says how many there are.
-- Refused, by name and with the reason, are more than 8 bits per channel,
-  floating-point pixels, files that are cut off or damaged, `MAX_PIXELS` pixels
-  or more, and every other format.
+  phones write it, is read as the JPEG it begins with), PNG (grey, colour,
+  palette), and GIF, BMP, WebP and TIFF, with at most 8 bits per channel. Of
+  several frames or pages the first one is used. Bytes after the end of a JPEG
+  or PNG are ignored.
+- Transparent pixels are composited on white; `read` returns their number.
+- Rejected with the name and the reason are more than 8 bits per channel,
+  floating-point pixels, truncated or damaged files, `MAX_PIXELS` pixels or
+  more, and all other formats.
 
-TensorFlow decodes JPEG and PNG, with the DCT that Pillow and OpenCV use, so
-that all three give the same pixels; a crop of a JPEG is decoded alone. Pillow
-decodes the other formats. A JPEG has no checksum: where its compressed pixels
-are damaged in place, libjpeg decodes something, and so does this module.
+TensorFlow decodes JPEG and PNG, with the DCT of Pillow and OpenCV, so that all
+three give the same pixels; for a crop, only a part of a JPEG is decoded. Pillow
+decodes the other formats. A JPEG has no checksum: if its compressed pixels are
+damaged, libjpeg still decodes something, and so does this module.
 """
 
 import functools
@@ -39,14 +39,14 @@ MAX_PIXELS = 2**27
 _ADVICE = "Fix or remove it."
 _JPEG = (b"\xff\xd8\xff", b"\xff\xd9")  # First and last bytes.
 _PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
-# A marker: neither a byte of compressed pixels nor a restart of them. Some are
-# not followed by a length, some begin a frame.
+# A marker, not a byte of compressed pixels or a restart marker. Some markers
+# have no length, and some begin a frame.
 _JPEG_NEXT = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 _JPEG_BARE = {0x01, 0xD8}
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_END = 0xD9
-# What begins a PNG's header, and the places of its bit depth and of its end,
-# after which the length and the kind of the next chunk stand.
+# The beginning of a PNG's header, and the positions of its bit depth and its
+# end, which is followed by length and kind of the next chunk.
 _PNG_BEGIN, _PNG_DEPTH, _PNG_HEADER = b"\0\0\0\rIHDR", 24, 33
 _TIFF_BITS, _TIFF_SAMPLES = 258, 339  # Tags; samples are 1 for unsigned.
 _WHITE = 255
@@ -67,7 +67,7 @@ class Picture(NamedTuple):
     Attributes:
       pixels: [H, W, 3], uint8, RGB.
       format: one of `FORMATS`, whatever the file's suffix.
-      transparent: pixels that were not opaque, composited on white.
+      transparent: number of transparent pixels, composited on white.
     """
 
     pixels: np.ndarray
@@ -80,11 +80,11 @@ def read(encoded: bytes, name: str, advice: str = _ADVICE) -> Picture:
 
     Args:
       encoded: the file's content.
-      name: what an error calls the file.
-      advice: how an error says to fix it.
+      name: name of the file in errors.
+      advice: how to fix it, for errors.
 
     Raises:
-      ValueError: the rule above refuses the file.
+      ValueError: if the file is rejected by the rules above.
     """
     standard, kind = standardize(encoded, name, advice)
     try:
@@ -99,14 +99,14 @@ def read(encoded: bytes, name: str, advice: str = _ADVICE) -> Picture:
 
 
 def load(path: str, name: str = "") -> bytes:
-    """The content of an image file.
+    """Returns the content of an image file.
 
     Args:
       path: the file.
-      name: what an error calls it; its path by default.
+      name: its name in errors; by default its path.
 
     Raises:
-      ValueError: there is no such file, or it cannot be opened.
+      ValueError: if the file does not exist or cannot be opened.
     """
     try:
         return files.read(path)
@@ -120,19 +120,19 @@ def load(path: str, name: str = "") -> bytes:
 def standardize(
     encoded: bytes, name: str, advice: str = _ADVICE
 ) -> tuple[bytes, str]:
-    """The file as a JPEG or PNG that TensorFlow decodes, and its format.
+    """Converts a file to a JPEG or PNG for TensorFlow; returns its format too.
 
-    A JPEG or PNG is returned as it is, without the bytes after its end; any
-    other format becomes a PNG of the same pixels. The compressed pixels of a
-    JPEG or PNG are not decoded.
+    A JPEG or PNG is returned unchanged, without the bytes after its end; other
+    formats are converted to a PNG with the same pixels. The compressed pixels
+    of a JPEG or PNG are not decoded.
 
     Args:
       encoded: the file's content.
-      name: what an error calls the file.
-      advice: how an error says to fix it.
+      name: name of the file in errors.
+      advice: how to fix it, for errors.
 
     Raises:
-      ValueError: the rule above refuses the file.
+      ValueError: if the file is rejected by the rules above.
     """
     try:
         if encoded.startswith(_JPEG[0]):
@@ -148,19 +148,19 @@ def standardize(
 def window(
     encoded: tf.Tensor, name: tf.Tensor, choose: Choose, advice: str = _ADVICE
 ) -> tf.Tensor:
-    """The part of an image that `choose` picks, in a graph or out of one.
+    """Decodes a part of an image, in a graph or eagerly.
 
     Args:
       encoded: a scalar string, the file's content.
-      name: a scalar string, what an error calls the file.
-      choose: from the image's shape [3] to top, left, height and width [4].
-      advice: how an error says to fix it.
+      name: a scalar string, name of the file in errors.
+      choose: maps the image's shape [3] to top, left, height and width [4].
+      advice: how to fix it, for errors.
 
     Returns:
       [height, width, 3], uint8.
 
     Raises:
-      tf.errors.InvalidArgumentError: the rule above refuses the file.
+      tf.errors.InvalidArgumentError: if the rules above reject the file.
     """
 
     def standard() -> tf.Tensor:
@@ -180,9 +180,9 @@ def window(
             return tf.zeros([0, 0, 3], tf.uint8)
 
     content = tf.cond(_is_plain(encoded), lambda: encoded, standard)
-    # TensorFlow's errors do not name the file. An inner data set leaves the
-    # element out where decoding fails; then the next one, which names it, is
-    # evaluated. That costs some percent of the decoding, and no Python.
+    # TensorFlow's errors do not name the file. An inner dataset skips the
+    # element if decoding fails; then the next one is evaluated, which names
+    # it. This costs a few percent of the decoding, and no Python.
     decoded = (
         tf.data.Dataset.from_tensors(content)
         .map(_as_written(lambda one: _native(one, choose)))
@@ -195,22 +195,22 @@ def window(
 def full_image(
     encoded: tf.Tensor, name: tf.Tensor, advice: str = _ADVICE
 ) -> tf.Tensor:
-    """The whole image [H, W, 3], uint8; as `window` otherwise."""
+    """Decodes the whole image [H, W, 3], uint8; otherwise like `window`."""
     return window(encoded, name, _full, advice)
 
 
 def exportable(encoded: tf.Tensor, choose: Choose | None = None) -> tf.Tensor:
-    """As `window`, of JPEG and PNG alone, in operations that are exported.
+    """Like `window`, for JPEG and PNG only, in operations for export.
 
     Args:
       encoded: a scalar string, the file's content.
-      choose: as of `window`; None for the whole image.
+      choose: as in `window`; None for the whole image.
     """
     return _native(encoded, choose or _full)
 
 
 class _Refused(Exception):
-    """Why a file is refused."""
+    """The reason why a file is rejected."""
 
 
 def _refusal(encoded: bytes, name: str, reason: str, advice: str) -> str:
@@ -221,15 +221,15 @@ def _refusal(encoded: bytes, name: str, reason: str, advice: str) -> str:
 
 
 def cause(error: tf.errors.OpError) -> str:
-    """TensorFlow's message without the names of operations around it."""
+    """Returns TensorFlow's message without the names of operations."""
     return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", error.message)
 
 
 @_as_written
 def _standardize(advice: str, *given: Any) -> tuple[bytes, str]:
-    """The standard form of a file, and a text that is not empty in its stead.
+    """Returns the standard form of a file, or an error text, in its place.
 
-    A graph would put the whole traceback of an exception into its message.
+    A graph would include the whole traceback of an exception in its message.
     """
     encoded, name = _python(given)
     try:
@@ -240,18 +240,18 @@ def _standardize(advice: str, *given: Any) -> tuple[bytes, str]:
 
 @_as_written
 def _problem(advice: str, *given: Any) -> str:
-    """Why a file is refused that TensorFlow did not decode."""
+    """Returns why a file is rejected that TensorFlow did not decode."""
     encoded, name = _python(given)
     try:
         read(encoded, name, advice)
     except ValueError as error:
         return str(error)
-    # The whole can be decoded, so the part is at fault.
+    # The whole image can be decoded, so the part is invalid.
     return _refusal(encoded, name, "it has no such part", advice)
 
 
 def _python(given: Any) -> tuple[bytes, str]:
-    # NumPy functions get bytes in a graph and arrays outside of one.
+    # NumPy functions receive bytes in a graph and arrays in eager mode.
     encoded, name = (np.asarray(value, object).item() for value in given)
     return encoded, name.decode(errors="replace")
 
@@ -261,10 +261,10 @@ def _full(shape: tf.Tensor) -> tf.Tensor:
 
 
 def _is_plain(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether it is a JPEG or PNG that TensorFlow judges as `standardize` does.
+    """Returns whether TensorFlow treats a file as `standardize` does.
 
-    It begins and ends as one, and a PNG has at most 8 bits per channel and no
-    chunk between its header and its pixels.
+    It begins and ends as a JPEG or PNG, and a PNG has at most 8 bits per
+    channel and no chunk between its header and its pixels.
     """
 
     def part(place: tf.Tensor, length: int) -> tf.Tensor:
@@ -283,7 +283,7 @@ def _is_plain(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _native(encoded: tf.Tensor, choose: Choose) -> tf.Tensor:
-    """Decodes a JPEG or PNG by TensorFlow's own operations."""
+    """Decodes a JPEG or PNG with TensorFlow's own operations."""
     is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG[0])) == _JPEG[0]
     return tf.cond(
         is_jpeg, lambda: _jpeg(encoded, choose), lambda: _png(encoded, choose)
@@ -307,10 +307,10 @@ def _png(encoded: tf.Tensor, choose: Choose) -> tf.Tensor:
 
 
 def _png_with_alpha(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """[H, W, 4], uint8, and the alpha of an opaque pixel.
+    """Returns [H, W, 4], uint8, and the alpha of an opaque pixel.
 
-    Where a PNG has no alpha TensorFlow puts in the largest value of its bit
-    depth: 15 of 4 bits. One whose every pixel has that alpha is opaque.
+    For a PNG without alpha, TensorFlow inserts the largest value of its bit
+    depth, 15 for 4 bits. An image with this alpha everywhere is opaque.
     """
     size = tf.io.decode_raw(
         tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False
@@ -331,13 +331,13 @@ def _require_size(size: tf.Tensor) -> list[tf.Operation]:
 
 
 def _require(condition: Any, text: Any) -> list[tf.Operation]:
-    """An assertion to wait for; none outside of a graph: it is made there."""
+    """Asserts; returns control dependencies, or none in eager mode."""
     made = tf.debugging.Assert(condition, [text])
     return [] if made is None else [made]
 
 
 def _composite(pixels: tf.Tensor, opaque: tf.Tensor) -> tf.Tensor:
-    """[H, W, 4], uint8, on white: [H, W, 3]; opaque ones stay as they are."""
+    """Composites [H, W, 4], uint8, on white: [H, W, 3]."""
     colours, alpha = pixels[..., :3], pixels[..., 3:]
 
     def blend() -> tf.Tensor:
@@ -349,9 +349,9 @@ def _composite(pixels: tf.Tensor, opaque: tf.Tensor) -> tf.Tensor:
 
 
 def _whole_jpeg(encoded: bytes) -> bytes:
-    """A JPEG without the bytes after its end."""
+    """Returns a JPEG without the bytes after its end."""
     at, end = 2, len(encoded) if encoded.endswith(_JPEG[1]) else 0
-    # As libjpeg does, it skips what is between two segments.
+    # Like libjpeg, this skips bytes between two segments.
     while found := _JPEG_NEXT.search(encoded, at):
         at, marker = found.end(), encoded[found.end() - 1]
         if marker == _JPEG_END:
@@ -368,7 +368,7 @@ def _whole_jpeg(encoded: bytes) -> bytes:
 
 
 def _whole_png(encoded: bytes) -> bytes:
-    """A PNG without the bytes after its end."""
+    """Returns a PNG without the bytes after its end."""
     header = encoded[len(_PNG[0]) : _PNG_HEADER]
     if len(header) < _PNG_HEADER - len(_PNG[0]):
         raise _Refused(_CUT)
@@ -388,7 +388,7 @@ def _whole_png(encoded: bytes) -> bytes:
             break
         if kind == b"IEND":
             return encoded[:at]
-        # libpng only warns of a damaged chunk that says what is transparent.
+        # libpng only warns about a damaged transparency chunk.
         if not pixels and zlib.crc32(body) != _number(encoded[at - 4 : at]):
             raise _Refused(f"its PNG chunk {kind!r} is damaged")
     raise _Refused(_CUT)
@@ -399,7 +399,7 @@ def _number(big_endian: bytes) -> int:
 
 
 def _as_png(encoded: bytes) -> tuple[bytes, str]:
-    """A file of another format as PNG, and that format."""
+    """Returns a file of another format as PNG, and that format."""
     if not encoded:
         raise _Refused("it is empty")
     try:
@@ -414,14 +414,14 @@ def _as_png(encoded: bytes) -> tuple[bytes, str]:
         raise _Refused(f"it has none of the formats {formats}") from error
     except _Refused:
         raise
-    # Pillow's readers raise whatever damaged content leads them to.
+    # Pillow's readers raise various exceptions for damaged content.
     except Exception as error:
         raise _Refused(f"{type(error).__name__}: {error}") from error
     return output.getvalue(), kind
 
 
 def _check(image: Image.Image) -> None:
-    """Refuses what Pillow opens and would change silently."""
+    """Rejects images that Pillow opens but would silently change."""
     if image.width * image.height >= MAX_PIXELS:
         raise _Refused(_LARGE)
     tags = getattr(image, "tag_v2", {})

@@ -1,10 +1,10 @@
-"""Folders of image files: what counts as an image, and what is left out.
+"""Folders of image files: what counts as an image, and what is skipped.
 
-A file counts by its suffix; what it holds is for `decoding` to judge. Hidden
-names are never read: a notebook's `.ipynb_checkpoints` is no class, and what
-macOS writes beside each file (`._x.png`) no image. All that is left out is
-counted and an example of it kept, for silence about it has cost people whole
-classes.
+Files are selected by suffix; `decoding` checks their content. Hidden names are
+never read: a notebook's `.ipynb_checkpoints` is not a class, and the files that
+macOS writes next to each file (`._x.png`) are not images. Everything that is
+skipped is counted and reported with an example, so that no class is lost
+unnoticed.
 """
 
 import collections
@@ -18,11 +18,11 @@ SUFFIXES = (
     *(".gif", ".bmp", ".webp", ".tif", ".tiff"),
 )
 _HIDDEN = (".", "__MACOSX")
-_SHOWN = 5  # Suffixes in a report.
+_SHOWN = 5  # suffixes in a report
 
 
 class LeftOut(collections.Counter):
-    """What was left out: the number of paths for each reason.
+    """What was skipped: the number of paths for each reason.
 
     Attributes:
       first: the first path for each reason.
@@ -38,7 +38,7 @@ class LeftOut(collections.Counter):
         self.first.setdefault(reason, path)
 
     def lines(self) -> list[str]:
-        """What a person should know of it, one line for each reason."""
+        """Returns one line of text for each reason."""
         return [
             f"left out: {count:,} {reason} (the first: {self.first[reason]})"
             for reason, count in self.items()
@@ -47,13 +47,13 @@ class LeftOut(collections.Counter):
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
-    """Images in one folder for each class.
+    """Images in one folder per class.
 
     Attributes:
-      names: of the classes, in alphabetical order: the labels' meaning.
+      names: of the classes, in alphabetical order; the labels are indices.
       paths: of the images, sorted within each class.
       labels: one for each path, an index into `names`.
-      left_out: what is there and is not read.
+      left_out: what exists and is not read.
     """
 
     names: tuple[str, ...]
@@ -63,9 +63,9 @@ class Classes:
 
 
 def find(folder: str) -> tuple[list[str], LeftOut]:
-    """The images in a folder and in those below it, sorted by path.
+    """Returns the images in a folder and its subfolders, sorted by path.
 
-    Linked folders are entered; a link to a folder above is left out.
+    Links to folders are followed, except to a parent folder.
     """
     left_out = LeftOut()
     paths = _below(files.normalize(folder), left_out, ())
@@ -73,12 +73,12 @@ def find(folder: str) -> tuple[list[str], LeftOut]:
 
 
 def classes(root: str) -> Classes:
-    """The images of a folder that holds one folder for each class.
+    """Returns the images of a folder with one folder per class.
 
-    Images lie directly in their class's folder, which may be a link.
+    Images are directly in their class's folder, which may be a link.
 
     Raises:
-      ValueError: no such folder, no class in it, or a class without images.
+      ValueError: if the folder, a class or the images of a class are missing.
     """
     root = files.normalize(root)
     if not files.is_folder(root):
@@ -92,8 +92,8 @@ def classes(root: str) -> Classes:
             left_out.add("files beside the folders of the classes", path)
     if not names:
         raise ValueError(
-            "A folder of images holds one folder for each class, with its "
-            f"images. Received: path={root!r}, which holds no such folder"
+            "A folder of images must have one folder per class, with its "
+            f"images. Received: path={root!r}, which has no such folder"
             + _said(left_out)
         )
     paths, labels = [], []
@@ -108,7 +108,7 @@ def classes(root: str) -> Classes:
                 found.append(path)
         if not found:
             raise ValueError(
-                "A class without images would only be guessed at. Fill or "
+                "A class without images cannot be learned. Fill or "
                 f"remove its folder; images end in {', '.join(SUFFIXES)}. "
                 f"Received: path={folder!r}" + _said(inside)
             )
@@ -134,14 +134,14 @@ def _below(
 
 
 def _entries(folder: str, left_out: LeftOut) -> Iterator[tuple[str, str, bool]]:
-    """(name, path, whether it is a folder) of folders and images."""
+    """Yields (name, path, whether it is a folder) of folders and images."""
     for name in files.names(folder):
         path = files.join(folder, name)
         _check_name(path)
         if name.startswith(_HIDDEN):
             left_out.add("hidden files or folders", path)
-        # A folder is asked for only where the name is not an image's: there
-        # may be a million of these.
+        # Only names that are not images are checked for folders, because
+        # there may be a million images.
         elif files.suffix(name) in SUFFIXES:
             yield name, path, False
         elif files.is_folder(path):

@@ -1,8 +1,7 @@
-"""What there is to say about image files before they are trained on.
+"""Inspects image files before training.
 
-Every file that is looked at is decoded whole, by the decoder and the rule of
-training, so that what training would stop at is found here, with the names of
-all such files.
+Every inspected file is decoded completely, with the decoder and the rules of
+training, so that all files at which training would stop are found here.
 """
 
 import argparse
@@ -20,19 +19,19 @@ from training import config
 from training.images import decoding
 from training.report import HeadTables
 
-SHOWN = 5  # Of each kind of problem.
+SHOWN = 5  # of each kind of problem
 _SMALL = 32
 _WORKERS = os.cpu_count() or 1
 
 
 @dataclasses.dataclass
 class Report:
-    """What was found.
+    """The result of an inspection.
 
     Attributes:
       lines: facts.
-      advice: what might be wrong.
-      problems: what is.
+      advice: possible problems.
+      problems: definite problems.
     """
 
     lines: list[str] = dataclasses.field(default_factory=list)
@@ -40,7 +39,7 @@ class Report:
     problems: list[str] = dataclasses.field(default_factory=list)
 
     def text(self, indent: str = "") -> str:
-        """All of it, one line each."""
+        """Returns everything as text, one line each."""
         found = [
             *self.lines,
             *(f"ADVICE: {line}" for line in self.advice),
@@ -51,17 +50,17 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """An image file that was looked at.
+    """An inspected image file.
 
     Attributes:
-      name: what an error calls it.
+      name: its name in errors.
       digest: of its content.
-      bytes: of its content, how many.
-      size: height and width; None where it is refused.
+      bytes: size of its content.
+      size: height and width; None if it is rejected.
       format: one of `decoding.FORMATS`.
-      transparent: pixels that are not opaque.
-      problem: why it is refused.
-      seconds: that decoding it kept one core busy.
+      transparent: number of pixels that are not opaque.
+      problem: why it is rejected.
+      seconds: CPU time for decoding it on one core.
     """
 
     name: str
@@ -94,7 +93,7 @@ def look(encoded: bytes, name: str) -> File:
 
 
 def look_at_all(content: Iterable[tuple[bytes, str]]) -> Iterator[File]:
-    """Decodes files given as (content, name), some at once, in order."""
+    """Decodes files given as (content, name), several at once, in order."""
     with concurrent.futures.ThreadPoolExecutor(_WORKERS) as pool:
         ahead: collections.deque = collections.deque()
         for one in content:
@@ -108,14 +107,14 @@ def look_at_all(content: Iterable[tuple[bytes, str]]) -> Iterator[File]:
 def describe(
     found: list[File], report: Report, wanted: int | None = None
 ) -> None:
-    """Says what there is to say of files.
+    """Adds a description of files to a report.
 
     Args:
-      found: what was looked at.
-      report: gets it.
-      wanted: side in pixels that images are brought to; None for their own.
+      found: the inspected files.
+      report: is extended.
+      wanted: side in pixels to which images are resized; None for their own.
     """
-    report.lines.append(f"looked at {len(found):,} image files")
+    report.lines.append(f"inspected {len(found):,} image files")
     refused = [one.problem for one in found if one.problem]
     report.problems += refused[:SHOWN]
     if len(refused) > SHOWN:
@@ -158,12 +157,12 @@ def _describe_sizes(
 
 
 def parser(program: str, about: str, limit: int) -> argparse.ArgumentParser:
-    """The command line of `python -m HEAD.data check`.
+    """Returns the command line of `python -m HEAD.data check`.
 
     Args:
       program: HEAD.data check.
       about: the module's docstring.
-      limit: images that are decoded unless --limit or --all says otherwise.
+      limit: default number of images to decode.
     """
     result = argparse.ArgumentParser(
         prog=f"python -m {program}",
@@ -187,22 +186,22 @@ def parser(program: str, about: str, limit: int) -> argparse.ArgumentParser:
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
-    """Flags that name the data of an experiment, as for training."""
+    """Adds flags that name the data of an experiment, as for training."""
     parser.add_argument("--experiment", help="a registered experiment")
-    parser.add_argument("--row", help="a row of the tables, instead")
+    parser.add_argument("--row", help="a row of the tables, instead of these")
     parser.add_argument(
         "--config_file",
         action="append",
         default=[],
-        help="YAML of overrides; repeat it for more",
+        help="YAML file of overrides; may be repeated",
     )
-    parser.add_argument("--params_override", help="laid over it: a.b=c,...")
+    parser.add_argument("--params_override", help="further ones: a.b=c,...")
 
 
 def experiment(
     given: argparse.Namespace, tables: HeadTables
 ) -> config.Experiment | None:
-    """The experiment that the flags name; None where they name none.
+    """Returns the experiment that the flags name, or None.
 
     Args:
       given: parsed flags.
@@ -219,7 +218,7 @@ def experiment(
 
 
 def show(reports: Iterable[tuple[str, Report]]) -> int:
-    """Prints reports with their titles; returns how many problems they have."""
+    """Prints reports with their titles; returns the number of problems."""
     problems = 0
     for title, found in reports:
         print(f"\n{title}\n{found.text('  ')}")
@@ -228,6 +227,6 @@ def show(reports: Iterable[tuple[str, Report]]) -> int:
 
 
 def conclude(problems: int) -> int:
-    """Prints how many problems there are; returns the exit status."""
+    """Prints the number of problems; returns the exit status."""
     print(f"\n{problems} problem(s)" if problems else "\nno problem found")
     return 1 if problems else 0

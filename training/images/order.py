@@ -22,9 +22,9 @@ class Order:
 
     Attributes:
       seed: of the order.
-      batch: examples of a step, over all replicas.
-      buffer: records that are shuffled among each other, over all pipelines,
-        where the reader cannot shuffle the set as a whole.
+      batch: examples per step, over all replicas.
+      buffer: number of records that are shuffled together, over all pipelines,
+        if the reader cannot shuffle the dataset as a whole.
     """
 
     seed: int
@@ -37,8 +37,8 @@ class Share:
     """One of several input pipelines.
 
     Attributes:
-      pipelines: how many there are.
-      pipeline: which of them, from 0.
+      pipelines: number of pipelines.
+      pipeline: index of this one, from 0.
     """
 
     pipelines: int = 1
@@ -48,22 +48,23 @@ class Share:
     def of(
         cls, context: tf.distribute.InputContext | None, batch: int
     ) -> "Share":
-        """The pipeline of an input context, for batches over all replicas.
+        """Returns the pipeline of an input context, for global batches.
 
         Raises:
-          ValueError: a batch that does not divide among the pipelines.
+          ValueError: if the pipelines do not divide the batch.
         """
         context = context or tf.distribute.InputContext()
         pipelines = context.num_input_pipelines
         if batch % pipelines:
             raise ValueError(
-                "The global batch size must divide among the hosts. Received: "
+                "The global batch size must be divisible by the number of "
+                "hosts. Received: "
                 f"global_batch_size={batch}, input pipelines={pipelines}"
             )
         return cls(pipelines, context.input_pipeline_id)
 
     def positions(self, batch: int, start_step: int = 0) -> tf.data.Dataset:
-        """Numbers in the run of this share's examples, for ever."""
+        """Yields the numbers of this share's examples, without end."""
         each = batch // self.pipelines
         first = self.pipeline * each
         return tf.data.Dataset.range(start_step * each, FOREVER).map(
@@ -73,7 +74,7 @@ class Share:
     def of_batches(
         self, stream: tf.data.Dataset, batch: int
     ) -> tf.data.Dataset:
-        """This share of a stream of global batches, from a batch's first."""
+        """Returns this share of a stream of global batches."""
         if self.pipelines == 1:
             return stream
         each = batch // self.pipelines
@@ -85,20 +86,20 @@ class Share:
         return mine.map(_as_written(lambda _, one: one))
 
     def of_evaluation(self, examples: int, batch: int) -> tuple[int, int]:
-        """First and last place, exclusive, in an evaluation of whole batches.
+        """Returns the first and last (exclusive) index in an evaluation.
 
-        Places from `examples` on are there to fill the batches.
+        Indices from `examples` on pad the batches.
         """
         each = math.ceil(examples / batch) * batch // self.pipelines
         return self.pipeline * each, (self.pipeline + 1) * each
 
     def say_that_all_is_read(self, shards: int, batch: int) -> None:
-        """Says once why the pipelines do not read their own shards alone."""
+        """Logs once why the pipelines read more than their own shards."""
         _say(
-            f"Each of {self.pipelines} hosts reads all of the training data: "
-            f"{shards} shards and a batch of {batch} do not divide among "
-            "them. A number of shards that the number of hosts divides would "
-            "let each read its own"
+            f"Each of {self.pipelines} hosts reads all of the training data, "
+            f"because {shards} shards and a batch of {batch} cannot be divided "
+            "among them. With a number of shards that is divisible by the "
+            "number of hosts, each would read only its own"
         )
 
 

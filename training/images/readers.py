@@ -1,11 +1,10 @@
-"""Where image files and their labels come from, and in which order.
+"""Readers of image files and labels, and their order.
 
-A reader has `examples`; `training` and `evaluation`, which give this input
-pipeline's share of the examples, as elements that are as unread as can be; and
-`read`, which turns an element into a record: (content, label, name), or what
-its parser makes of an example. The order of training is a function of (seed,
-epoch): a run that resumes, on however many hosts, reads what the unbroken run
-would have read.
+A reader has `examples`; `training` and `evaluation`, which yield this input
+pipeline's share of the examples as elements that are not read yet; and `read`,
+which turns an element into a record: (content, label, name), or what its parser
+returns for an example. The order of training is a function of (seed, epoch): a
+resumed run reads the same as an uninterrupted one, on any number of hosts.
 """
 
 import dataclasses
@@ -21,7 +20,7 @@ from training.images.order import FOREVER, Order, Share, shuffled
 
 _SHARDS_AT_ONCE = 16
 _RECORDS_IN_TURN = 16
-# More shards at once would neither shuffle nor read better.
+# More shards at once would improve neither shuffling nor speed.
 _MOST_LANES = 128
 
 Parse = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -31,15 +30,15 @@ _as_written = tf.autograph.experimental.do_not_convert
 def label_inside(
     label: tf.Tensor, classes: int, name: tf.Tensor, settings: str
 ) -> tf.Tensor:
-    """The label, int32, with an error where it is not 0 to classes - 1.
+    """Returns the label, int32, with an error unless it is a valid class.
 
-    Such an example would train silently.
+    Such an example would otherwise be trained silently.
 
     Args:
       label: a scalar.
-      classes: how many there are.
-      name: a scalar string, what an error calls the example.
-      settings: what could be set instead of fixing the label.
+      classes: number of classes.
+      name: a scalar string, name of the example in errors.
+      settings: settings to change instead of fixing the label.
     """
     label = tf.cast(label, tf.int64)
     message = tf.strings.join(
@@ -58,14 +57,14 @@ def label_inside(
 
 
 class _Whole:
-    """Examples of known number, shuffled as a whole."""
+    """A known number of examples, shuffled as a whole."""
 
     examples: int
 
     def training(
         self, order: Order, start_step: int, share: Share
     ) -> tf.data.Dataset:
-        """(index,) of each example of this share, for ever."""
+        """Yields (index,) of each example of this share, without end."""
         first, skipped = divmod(start_step * order.batch, self.examples)
 
         @_as_written
@@ -80,7 +79,7 @@ class _Whole:
         )
 
     def evaluation(self, batch: int, share: Share) -> tf.data.Dataset:
-        """(index,) of each example of this share, filled to whole batches."""
+        """Yields (index,) of this share, padded to full batches."""
         first, last = share.of_evaluation(self.examples, batch)
         places = np.arange(first, last)
         return tf.data.Dataset.from_tensor_slices(
@@ -88,38 +87,38 @@ class _Whole:
         )
 
     def in_order(self) -> tf.data.Dataset:
-        """(index,) of each example once."""
+        """Yields (index,) of each example once."""
         return self.evaluation(1, Share())
 
 
 @dataclasses.dataclass(frozen=True)
 class Indexed(_Whole):
-    """Examples in memory, for whoever gathers them by their index.
+    """Examples in memory, which are gathered by index.
 
     Attributes:
-      examples: how many.
+      examples: number of examples.
     """
 
     examples: int
 
     def identity(self) -> str:
-        """What tells the examples from others."""
+        """Returns what identifies the examples."""
         return f"{self.examples} examples in memory"
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
-        """The record of an element: the index itself."""
+        """Returns the record of an element: the index itself."""
         return index
 
 
 @dataclasses.dataclass(frozen=True)
 class Listed(_Whole):
-    """Image files, by their paths or by their content.
+    """Image files, by path or by content.
 
     Attributes:
-      images: [n] strings, paths or content: tensors, for a function that uses
-        an array makes it part of its graph.
+      images: [n] strings, paths or content, as tensors, because arrays would
+        become part of a function's graph.
       labels: [n], int32.
-      are_paths: which of the two.
+      are_paths: whether they are paths.
     """
 
     images: tf.Tensor
@@ -128,11 +127,11 @@ class Listed(_Whole):
 
     @property
     def examples(self) -> int:
-        """How many."""
+        """Returns the number of examples."""
         return len(self.labels)
 
     def identity(self) -> str:
-        """What tells the examples from others; wherever the files are."""
+        """Returns what identifies the examples, wherever the files are."""
         names = self.images.numpy().tolist()
         if self.are_paths:
             names = [b"/".join(name.split(b"/")[-2:]) for name in names]
@@ -142,7 +141,7 @@ class Listed(_Whole):
         return f"{self.examples} images, {_digest([*names, labels])}"
 
     def read(self, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """(content, label, name) of an element."""
+        """Returns (content, label, name) of an element."""
         image, label = self.images[index], self.labels[index]
         if self.are_paths:
             return tf.io.read_file(image), label, image
@@ -156,8 +155,8 @@ class Shard:
 
     Attributes:
       path: the file.
-      take: how many of its records.
-      skip: records before them.
+      take: number of records to read.
+      skip: number of records before them.
     """
 
     path: str
@@ -169,15 +168,15 @@ class Shard:
 class Shards:
     """Records in TFRecord files.
 
-    In training, an epoch lays the shards end to end in an order of its own and
-    cuts them into lanes; a global batch takes as many records of each lane.
-    With k input pipelines each has one k-th of the lanes, in one piece, so it
-    opens about one k-th of the shards, and the batch is the same whatever k
-    is. Records are shuffled within a lane by its part of the buffer.
+    In training, an epoch concatenates the shards in an order of its own and
+    cuts them into lanes; a global batch takes the same number of records from
+    each lane. With k input pipelines, each has a contiguous k-th of the lanes,
+    so it opens about one k-th of the shards, and the batch is the same for any
+    k. Records are shuffled within a lane, with its part of the buffer.
 
     Attributes:
-      shards: where the records are.
-      parse: from a serialized example to what `read` gives before the name.
+      shards: the records.
+      parse: maps a serialized example to the record without the name.
     """
 
     shards: tuple[Shard, ...]
@@ -185,11 +184,11 @@ class Shards:
 
     @property
     def examples(self) -> int:
-        """How many."""
+        """Returns the number of examples."""
         return sum(shard.take for shard in self.shards)
 
     def identity(self) -> str:
-        """What tells the records from others; wherever the files are."""
+        """Returns what identifies the records, wherever the files are."""
         parts = [
             f"{files.name(one.path)} {one.skip} {one.take}".encode()
             for one in self.shards
@@ -199,11 +198,10 @@ class Shards:
         )
 
     def lanes(self, batch: int) -> int:
-        """Into how many lanes a global batch is divided.
+        """Returns the number of lanes of a global batch.
 
-        The number of pipelines must divide it for each to read its own share.
-        So it is the common divisor of shards and batch that itself has most
-        divisors.
+        Each pipeline reads only its own share if their number divides it. It is
+        the common divisor of shards and batch that has the most divisors.
         """
         shards = len(self.shards)
         common = [
@@ -220,7 +218,7 @@ class Shards:
     def training(
         self, order: Order, start_step: int, share: Share
     ) -> tf.data.Dataset:
-        """(serialized, file, index in the file) of this share, for ever."""
+        """Yields (serialized, file, index in the file) without end."""
         lanes = self.lanes(order.batch)
         own = share if lanes % share.pipelines == 0 else Share()
         if own != share:
@@ -237,7 +235,7 @@ class Shards:
         return stream if own == share else share.of_batches(stream, order.batch)
 
     def evaluation(self, batch: int, share: Share) -> tf.data.Dataset:
-        """As `training`, once, filled to whole batches with the first."""
+        """Like `training`, once, padded to full batches with the first."""
         first, last = share.of_evaluation(self.examples, batch)
         ends = np.cumsum([shard.take for shard in self.shards])
         parts = []
@@ -264,16 +262,16 @@ class Shards:
         return found.concatenate(fill)
 
     def in_order(self) -> tf.data.Dataset:
-        """(serialized, file, index in the file) of each record once.
+        """Yields (serialized, file, index in the file) of each record once.
 
-        The files of one turn follow one another a few records at a time.
+        Several files are read in turns of a few records.
         """
         return self.evaluation(1, Share())
 
     def read(
         self, serialized: tf.Tensor, file: tf.Tensor, index: tf.Tensor
     ) -> tuple[Any, ...]:
-        """The record of an element, its name last."""
+        """Returns the record of an element, its name last."""
         index = tf.strings.as_string(index)
         name = tf.strings.join(["record ", index, " of ", file])
         return *self.parse(serialized), name
@@ -296,13 +294,13 @@ class _Lanes:
         self._examples, self._order = reader.examples, order
         self._lanes, self._start = lanes, start_step * order.batch
         self._buffer = max(order.buffer // lanes, 1)
-        # Where lanes are few, each reads some shards at once.
+        # With few lanes, each reads several shards at once.
         self._at_once = min(
             -(-len(shards) // lanes), max(_SHARDS_AT_ONCE // lanes, 1)
         )
 
     def _taken(self, examples: tf.Tensor) -> tf.Tensor:
-        """[lanes], what the first so many examples of a run take of each."""
+        """Returns [lanes], how many of the first examples each lane has."""
         batch, lanes = self._order.batch, tf.range(self._lanes, dtype=tf.int64)
         each = batch // self._lanes
         inside = tf.clip_by_value(examples % batch - lanes * each, 0, each)
@@ -310,7 +308,7 @@ class _Lanes:
 
     @_as_written
     def stream(self, lane: tf.Tensor) -> tf.data.Dataset:
-        """A lane from the start step on."""
+        """Yields a lane from the start step on."""
         first = self._start // self._examples
         epochs = tf.data.Dataset.range(first, FOREVER)
         stream = epochs.flat_map(
@@ -321,7 +319,7 @@ class _Lanes:
         return stream.skip((self._taken(start) - self._taken(begin))[lane])
 
     def _epoch(self, lane: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
-        """A lane's part of an epoch."""
+        """Yields a lane's part of an epoch."""
         begin = number * self._examples
         counts = self._taken(begin + self._examples) - self._taken(begin)
         last = tf.cumsum(counts)[lane]
@@ -346,8 +344,8 @@ class _Lanes:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        # The seed of this function's graph: the order must not hang on the
-        # global seed, and TensorFlow cannot add a tensor to a global 0.
+        # The seed of this function's graph, so that the order is independent
+        # of the global seed; TensorFlow cannot add a tensor to a global 0.
         tf.random.set_seed(1)
         return found.shuffle(
             self._buffer,
@@ -356,13 +354,13 @@ class _Lanes:
         )
 
 
-# Not converted: TensorFlow's constants of ints would be int32.
+# Not converted by AutoGraph, whose integer constants would be int32.
 @_as_written
 def _read(path: Any, skip: Any, take: Any) -> tf.data.Dataset:
-    """(serialized, file, index in the file) of records of a file."""
+    """Yields (serialized, file, index in the file) of a file's records."""
     skip, take = tf.cast(skip, tf.int64), tf.cast(take, tf.int64)
     content = tf.data.TFRecordDataset(path).skip(skip).take(take)
-    # A file that has shrunk would shift every epoch after it.
+    # A truncated file would shift every later epoch.
     content = content.apply(tf.data.experimental.assert_cardinality(take))
     places = tf.data.Dataset.range(skip, tf.int64.max)
     names = tf.data.Dataset.from_tensors(path).repeat()

@@ -1,8 +1,8 @@
-"""How many records TFRecord files hold, which TFRecord files do not say.
+"""Counts the records of TFRecord files, which do not store their number.
 
 Counting reads the length of every record, so it takes as long as reading the
-set where seeking is slow. `write_counts` leaves the numbers beside the files;
-they hold as long as the files' sizes do.
+dataset if seeking is slow. `write_counts` stores the numbers next to the files;
+they are valid as long as the sizes of the files do not change.
 """
 
 import collections
@@ -13,17 +13,17 @@ import struct
 from evonorm_tf import files
 
 COUNTS_FILE = "record_counts.json"
-# Of a TFRecord: length, its checksum; the record's checksum.
+# Framing of a TFRecord: length, its checksum; the record's checksum.
 _HEAD, _TAIL = 12, 4
 _GZIP = b"\x1f\x8b"
 _WORKERS = 16
 
 
 def count(path: str) -> int:
-    """Number of records in a TFRecord file, from their lengths.
+    """Returns the number of records in a TFRecord file, from their lengths.
 
     Raises:
-      ValueError: the file ends within a record, or is compressed.
+      ValueError: if the file ends within a record or is compressed.
     """
     size = files.size(path)
     place = records = 0
@@ -40,7 +40,7 @@ def count(path: str) -> int:
                 )
             if len(head) < _HEAD or place > size:
                 raise ValueError(
-                    f"{path} is no whole TFRecord file: it ends within a "
+                    f"{path} is not a complete TFRecord file: it ends within a "
                     "record. Copy it again, or remove it. "
                     f"Received: record={records}, bytes={size}"
                 )
@@ -49,12 +49,12 @@ def count(path: str) -> int:
 
 
 def counts(paths: list[str]) -> list[int]:
-    """Number of records in each of some TFRecord files.
+    """Returns the number of records in each of some TFRecord files.
 
-    Those that `write_counts` has left are taken where the size is the same.
+    Counts stored by `write_counts` are used if the size is unchanged.
 
     Raises:
-      ValueError: a file ends within a record, or is compressed.
+      ValueError: if a file ends within a record or is compressed.
     """
     known = {}
     for folder in dict.fromkeys(map(files.parent, paths)):
@@ -69,7 +69,7 @@ def counts(paths: list[str]) -> list[int]:
 
 
 def write_counts(paths: list[str]) -> list[str]:
-    """Counts, and writes the numbers beside the files; returns where to."""
+    """Counts the records and stores the numbers; returns the paths."""
     folders = collections.defaultdict(dict)
     for path, found in zip(paths, counts(paths)):
         size = files.size(path)
@@ -83,7 +83,7 @@ def write_counts(paths: list[str]) -> list[str]:
 
 
 def _known(folder: str) -> dict[str, tuple[int, int]]:
-    """Size and number of records by path, as written in a folder."""
+    """Returns size and number of records by path, as stored in a folder."""
     path = files.join(folder, COUNTS_FILE)
     if not files.exists(path):
         return {}
@@ -96,5 +96,5 @@ def _known(folder: str) -> dict[str, tuple[int, int]]:
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"The counts of records cannot be read ({error}). Remove the "
-            f"file, and they are counted anew. Received: path={path!r}"
+            f"file to count them again. Received: path={path!r}"
         ) from error

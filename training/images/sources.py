@@ -1,4 +1,4 @@
-"""Sets of labelled images that more than one head reads."""
+"""Datasets of labelled images for more than one head."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from PIL import Image
 from evonorm_tf import files
 from training.images import decoding, readers
 
-# File systems of TFDS's own; it does not read by way of TensorFlow.
+# File systems of TFDS, which does not use TensorFlow's.
 _TFDS_READS = ("gs://", "s3://")
 
 
@@ -24,10 +24,10 @@ class Memory:
     Attributes:
       images: [examples, H, W, C], uint8.
       labels: [examples], int32.
-      classes: labels are below it.
-      class_names: of the labels, where they are known.
-      notes: what a person should know of what was left out.
-      name: data set, split and how the pixels were made, for reports.
+      classes: number of classes; labels are below it.
+      class_names: of the labels, if they are known.
+      notes: remarks on what was skipped.
+      name: dataset, split and processing of the pixels, for reports.
     """
 
     images: np.ndarray
@@ -39,40 +39,40 @@ class Memory:
 
     @property
     def examples(self) -> int:
-        """Size of the set."""
+        """Returns the size of the dataset."""
         return len(self.labels)
 
     @property
     def reader(self) -> readers.Indexed:
-        """Gives the examples' indices."""
+        """Returns a reader of the examples' indices."""
         return readers.Indexed(len(self.labels))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an image."""
+        """Returns height, width and channels of an image."""
         return self.images.shape[1:]
 
     def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Images and labels, to gather from.
+        """Returns images and labels as tensors, to gather from.
 
-        A function that used the arrays would make them part of its graph.
+        Arrays would become part of a function's graph.
         """
         return tf.constant(self.images), tf.constant(self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Image files of any size, decoded as they are needed.
+    """Image files of any size, decoded when they are needed.
 
     Attributes:
-      reader: gives their content, labels and names.
-      classes: labels are below it.
-      size: side of the images that they are decoded to, in pixels.
-      class_names: of the labels, where they are known.
-      notes: what a person should know of what was left out.
-      name: data set, split and how the pixels are made, for reports.
-      buffer: records that are shuffled among each other, where the reader
-        cannot shuffle the set as a whole.
+      reader: returns their content, labels and names.
+      classes: number of classes; labels are below it.
+      size: side in pixels to which images are decoded.
+      class_names: of the labels, if they are known.
+      notes: remarks on what was skipped.
+      name: dataset, split and processing of the pixels, for reports.
+      buffer: number of records that are shuffled together, if the reader
+        cannot shuffle the dataset as a whole.
     """
 
     reader: readers.Listed | readers.Shards
@@ -85,12 +85,12 @@ class Files:
 
     @property
     def examples(self) -> int:
-        """Size of the set."""
+        """Returns the size of the dataset."""
         return self.reader.examples
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an image."""
+        """Returns height, width and channels of an image."""
         return self.size, self.size, 3
 
 
@@ -100,17 +100,18 @@ Source = Memory | Files
 def open_tfds(
     dataset: str, split: str, data_dir: str, size: int, limit: int
 ) -> Source:
-    """Opens a prepared TFDS set: in memory if it is small and of one size.
+    """Opens a prepared TFDS dataset: in memory if small and of one size.
 
     Args:
       dataset: see `tfds_builder`.
       split: likewise.
       data_dir: likewise.
-      size: side in pixels that the images of any other set are brought to.
-      limit: bytes of decoded images that are held in memory.
+      size: side in pixels to which the images of other datasets are resized.
+      limit: maximum bytes of decoded images in memory.
 
     Raises:
-      ValueError: no such set or split, or one without images and labels.
+      ValueError: if the dataset or split does not exist, or has no images and
+        labels.
     """
     builder, examples = tfds_builder(dataset, split, data_dir)
     label = builder.info.features["label"]
@@ -128,12 +129,12 @@ def open_tfds(
 
 
 def open_jpeg_digits(split: str, size: int, classes: int = 10) -> Files:
-    """The digits as JPEG files: see `jpeg_digits`.
+    """Opens the digits as JPEG files: see `jpeg_digits`.
 
     Args:
       split: "train" or "test".
-      size: side in pixels that they are brought to.
-      classes: the digits below it.
+      size: side in pixels to which they are resized.
+      classes: only digits below it are used.
     """
     content, labels = jpeg_digits(split)
     few = np.flatnonzero(labels < classes)
@@ -145,18 +146,18 @@ def open_jpeg_digits(split: str, size: int, classes: int = 10) -> Files:
 
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """The 1,797 scans of 8x8 digits inside scikit-learn.
+    """Returns the 1,797 scans of 8x8 digits included in scikit-learn.
 
     Args:
-      split: "train" or "test": a fixed quarter of each class.
+      split: "train", or "test" for a fixed quarter of each class.
 
     Returns:
       images [n, 8, 8, 1] uint8, and labels [n] int32.
 
     Raises:
-      ValueError: another split.
+      ValueError: if the split is unknown.
     """
-    from sklearn import datasets  # Only this data set needs scikit-learn.
+    from sklearn import datasets  # Needed only for this dataset.
 
     if split not in ("train", "test"):
         raise ValueError(
@@ -175,16 +176,16 @@ def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def jpeg_digits(split: str) -> tuple[list[bytes], np.ndarray]:
-    """The digits as JPEG files of 64 to 128 pixels a side, each its own size.
+    """Returns the digits as JPEG files of 64 to 128 pixels, of varying sizes.
 
     Args:
-      split: as of `digits`.
+      split: as for `digits`.
 
     Returns:
       The files' bytes, RGB, and labels [n] int32.
 
     Raises:
-      ValueError: another split.
+      ValueError: if the split is unknown.
     """
     images, labels = digits(split)
     files = []
@@ -199,21 +200,23 @@ def jpeg_digits(split: str) -> tuple[list[bytes], np.ndarray]:
 
 
 def tfds_builder(dataset: str, split: str, data_dir: str) -> tuple[Any, int]:
-    """Opens a prepared TFDS set of labelled images.
+    """Opens a prepared TFDS dataset of labelled images.
 
     Args:
-      dataset: its TFDS name, and maybe its version: "cifar10:3.0.2".
+      dataset: its TFDS name, optionally with a version: "cifar10:3.0.2".
       split: in TFDS's notation.
-      data_dir: holds <dataset>/<version>/; ~/tensorflow_datasets when empty.
+      data_dir: contains <dataset>/<version>/; if empty,
+        ~/tensorflow_datasets.
 
     Returns:
-      The builder, of the newest version when none is named, and the number
-      of the split's examples.
+      The builder, of the newest version by default, and the number of examples
+      in the split.
 
     Raises:
-      ValueError: no such set or split, or one without images and labels.
+      ValueError: if the dataset or split does not exist, or has no images and
+        labels.
     """
-    import tensorflow_datasets as tfds  # Only these data sets need it.
+    import tensorflow_datasets as tfds  # Needed only for these datasets.
 
     builder = tfds.builder_from_directory(_directory(dataset, data_dir))
     info = builder.info
@@ -227,7 +230,7 @@ def tfds_builder(dataset: str, split: str, data_dir: str) -> tuple[Any, int]:
     missing = {"image", "label"} - set(info.features)
     if missing:
         raise ValueError(
-            f"{dataset} is no set of labelled images: it has no feature "
+            f"{dataset} is not a dataset of labelled images: it has no feature "
             f"{' or '.join(sorted(missing))}. "
             f"Received: features={sorted(info.features)}"
         )
@@ -244,10 +247,10 @@ def tfds_builder(dataset: str, split: str, data_dir: str) -> tuple[Any, int]:
 def in_memory(
     builder: Any, split: str, examples: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All images, decoded, [n, H, W, C] uint8, and labels [n] int32.
+    """Returns all decoded images, [n, H, W, C] uint8, and labels [n] int32.
 
     Raises:
-      ValueError: an image that cannot be read.
+      ValueError: if an image cannot be read.
     """
     import tensorflow_datasets as tfds
 
@@ -265,19 +268,19 @@ def in_memory(
         images, labels = next(iter(decoded.batch(examples)))
         images = images.numpy()
     except tf.errors.OpError:
-        # One by one: to name the image, or read what Pillow alone can.
+        # One by one, to name the image or use Pillow.
         images, labels = _one_by_one(stored, f"{builder.info.name}/{split}")
     if images.shape[1:3] != tuple(shape[:2]):
         raise ValueError(
             f"The images of {builder.info.name} have another size than the "
-            f"set says; prepare it anew. Received: shape={list(shape)}, "
+            f"dataset says; prepare it again. Received: shape={list(shape)}, "
             f"images of {list(images.shape[1:])}"
         )
     grey = shape[-1] == 1
     if grey and (images != images[..., :1]).any():
         raise ValueError(
-            f"{builder.info.name} says that its images are grey, and some are "
-            f"not; prepare it anew. Received: shape={list(shape)}"
+            f"{builder.info.name} declares grey images, but some are not; "
+            f"prepare it again. Received: shape={list(shape)}"
         )
     return images[..., :1] if grey else images, np.asarray(labels, np.int32)
 
@@ -300,10 +303,10 @@ def _one_by_one(
 
 
 def tfds_shards(builder: Any, split: str) -> list[readers.Shard]:
-    """The TFRecord files of a split, and which of their records are its.
+    """Returns the TFRecord files of a split, and the records to read.
 
     Raises:
-      ValueError: the set is stored in another file format.
+      ValueError: if the dataset is stored in another file format.
     """
     file_format = builder.info.file_format.name
     if file_format != "TFRECORD":
@@ -321,7 +324,7 @@ def tfds_shards(builder: Any, split: str) -> list[readers.Shard]:
 def tfds_parse(
     builder: Any, serialized: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The image file's bytes and the label of a serialized example."""
+    """Returns the image file's bytes and the label of an example."""
     import tensorflow_datasets as tfds
 
     features = tfds.features.FeaturesDict(
@@ -338,24 +341,24 @@ def _directory(dataset: str, data_dir: str) -> str:
     name, _, wanted = dataset.partition(":")
     if not files.is_local(root) and not root.startswith(_TFDS_READS):
         raise ValueError(
-            "TFDS reads its sets itself, from local paths and from "
-            f"{', '.join(_TFDS_READS)}. Copy the set there. "
+            "TFDS reads its datasets itself, from local paths and from "
+            f"{', '.join(_TFDS_READS)}. Copy the dataset there. "
             f"Received: tfds_data_dir={data_dir!r}"
         )
     versions = _versions(files.join(root, name))
     if not versions:
         near = [n for n in files.names(root) if _versions(files.join(root, n))]
         raise ValueError(
-            f"There is no data set {name!r} in {root}; there: "
+            f"There is no dataset {name!r} in {root}; existing: "
             f"{', '.join(near) or 'none'}. "
             f"Download and prepare it with `tfds build {name} "
-            f"--data_dir={root}`, or give the directory that holds {name}/ "
+            f"--data_dir={root}`, or set the directory that contains {name}/ "
             "as task.train_data.tfds_data_dir. "
             f"Received: tfds_data_dir={data_dir!r}"
         )
     if wanted and wanted not in versions:
         raise ValueError(
-            f"{name} is there in the versions {', '.join(sorted(versions))}. "
+            f"{name} exists in the versions {', '.join(sorted(versions))}. "
             f"Received: dataset={dataset!r}"
         )
 
@@ -366,7 +369,7 @@ def _directory(dataset: str, data_dir: str) -> str:
 
 
 def _versions(home: str) -> list[str]:
-    """Versions of a prepared TFDS set, by their folders' names."""
+    """Returns the versions of a prepared TFDS dataset, by their folders."""
     return [
         version
         for version in files.names(home)

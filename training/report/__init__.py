@@ -1,13 +1,13 @@
-"""Tables of results, and the pages and pictures that are made from runs.
+"""Tables of results, and pages and figures generated from runs.
 
-    tables.py    recipes, rows and tables, as configs/HEAD/tables.yaml has them
-    results.py   which run is which row, and what it reached
-    claims.py    the paper's claims, each beside what was measured here
-    measured.py  what benchmarks left as JSON
-    page.py      rows for a screen, the results page as Markdown
+    tables.py    recipes, rows and tables, from configs/HEAD/tables.yaml
+    results.py   which run belongs to which row, and its result
+    claims.py    the paper's claims next to our measurements
+    measured.py  JSON results of benchmarks
+    page.py      rows for the screen, the results page as Markdown
 
-A head registers its tables (`register`): the command line finds its rows by
-id, and results are compared with the config that the head resolves.
+A head registers its tables (`register`). The command line finds its rows by id,
+and results are compared with the config that the head resolves.
 """
 
 from training.report.tables import (

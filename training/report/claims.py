@@ -1,9 +1,9 @@
-"""The paper's claims, each beside what was measured here, in a few lines.
+"""The paper's claims, each next to our measurements.
 
-Accuracies come from finished runs of CIFAR-10 rows, and from the JSON that
-`benchmarks.gpu` leaves of its trainings. Two layers are compared by their
-means. With two seeds or more of each, a difference of less than two standard
-errors is within the spread; with fewer, no spread is known.
+Accuracies are those of finished runs of CIFAR-10 rows, and of the JSON files
+that `benchmarks.gpu` writes. Two layers are compared by their means. With two
+or more seeds of each, a difference below two standard errors is within the
+spread; with fewer, the spread is unknown.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ class Comparison:
     """Two layers in one recipe.
 
     Attributes:
-      size: network, length and batch, in words.
+      size: network, length and batch, as text.
       recipe: id of the recipe.
-      layer: what the claim is about.
-      other: what it is compared with.
+      layer: the layer of the claim.
+      other: the layer for comparison.
     """
 
     size: str
@@ -42,12 +42,12 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What the paper says, and where it was looked for here.
+    """A claim of the paper, and where it was tested here.
 
     Attributes:
-      said: with the paper's numbers.
+      said: the claim, with the paper's numbers.
       source: table and grade.
-      looked_for: comparisons of ours, the largest last.
+      looked_for: our comparisons, the largest last.
     """
 
     said: str
@@ -57,7 +57,7 @@ class Claim:
 
 @functools.cache
 def read() -> tuple[Claim, ...]:
-    """The claims of configs/claims.yaml."""
+    """Reads the claims of configs/claims.yaml."""
     content = yaml.safe_load((ROOT / "configs/claims.yaml").read_text("utf-8"))
     return tuple(
         Claim(
@@ -72,11 +72,11 @@ def read() -> tuple[Claim, ...]:
 def accuracies(
     results: Results, documents: list[dict[str, Any]]
 ) -> dict[tuple[str, str], list[float]]:
-    """All accuracies that claims are compared with.
+    """Returns all accuracies for comparison with the claims.
 
     Args:
       results: the runs, sorted.
-      documents: what `benchmarks.gpu` wrote of its part `cifar`.
+      documents: written by `benchmarks.gpu` for its part `cifar`.
     """
     found: dict[tuple[str, str], list[float]] = {}
     for row_id, runs in results.by_row.items():
@@ -84,7 +84,7 @@ def accuracies(
         values = [
             r.reached["accuracy"] for r in runs if "accuracy" in r.reached
         ]
-        if values:  # Not all heads measure one.
+        if values:  # Not all heads measure accuracy.
             found[recipe, layer] = [100 * value for value in values]
     for document in documents:
         for row in document["rows"]:
@@ -94,7 +94,7 @@ def accuracies(
 
 
 def spread(values: list[float]) -> str:
-    """Mean, standard deviation over the seeds, and how many."""
+    """Formats mean, standard deviation and number of seeds."""
     text = f"{statistics.fmean(values):.1f}"
     if len(values) > 1:
         text += f"+-{statistics.stdev(values):.1f}"
@@ -102,11 +102,11 @@ def spread(values: list[float]) -> str:
 
 
 def verdict(ours: list[float], other: list[float]) -> str:
-    """In words, how two layers compare.
+    """Describes how two layers compare.
 
     Args:
-      ours: accuracies in % of the one, one for each seed; at least one.
-      other: of the other.
+      ours: accuracies in % of the layer, one for each seed; at least one.
+      other: of the other layer.
     """
     apart = statistics.fmean(ours) - statistics.fmean(other)
     how = f"{abs(apart):.1f} {'ahead' if apart >= 0 else 'behind'}"
@@ -119,11 +119,11 @@ def verdict(ours: list[float], other: list[float]) -> str:
 
 
 def table(known: Accuracies, running: set[str]) -> str:
-    """Every claim as Markdown, one line for each place it was looked for.
+    """Returns every claim as Markdown, one line for each comparison.
 
     Args:
       known: accuracies.
-      running: ids of rows with a run that is not finished.
+      running: ids of rows with an unfinished run.
     """
     lines = ["| the paper | here | ours, % | |", "| --- | --- | --- | --- |"]
     for claim in read():

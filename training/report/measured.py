@@ -1,6 +1,6 @@
-"""What benchmarks left as JSON in docs/runs, as Markdown for the results page.
+"""Benchmarks' results in docs/runs, as Markdown for the results page.
 
-A benchmark that nobody ran is *not run*.
+A benchmark that was not run is marked *not run*.
 """
 
 import json
@@ -14,19 +14,19 @@ _STATISTICS = ("moving", "batch", "recalibrated")
 
 
 def read(runs: pathlib.Path, name: str) -> dict[str, Any] | None:
-    """A document of docs/runs; None where there is none."""
+    """Reads a document of docs/runs; None if it does not exist."""
     path = runs / name
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
 def gpu_documents(runs: pathlib.Path) -> list[dict[str, Any]]:
-    """What `benchmarks.gpu` wrote of its trainings on CIFAR-10."""
+    """Reads what `benchmarks.gpu` wrote about training on CIFAR-10."""
     paths = sorted(runs.glob("gpu*/cifar.json"))
     return [json.loads(path.read_text("utf-8")) for path in paths]
 
 
 def convergence(document: dict[str, Any] | None) -> str:
-    """`benchmarks.convergence`: accuracies by the statistics they are of."""
+    """Tables `benchmarks.convergence`: accuracies by kind of statistics."""
     if document is None:
         return NOT_RUN
     heads = ["trial", "training loss"]
@@ -49,14 +49,14 @@ def convergence(document: dict[str, Any] | None) -> str:
 def gaps(
     recipe: pathlib.Path, layers: tuple[str, ...], steps: tuple[int, ...]
 ) -> str:
-    """Training beside test accuracy in % at some steps, of seed 0.
+    """Tables training and test accuracies in % at some steps, of seed 0.
 
     Args:
       recipe: folder of its runs, LAYER/seed0.
       layers: in this order.
-      steps: with a line of training and one of evaluation each.
+      steps: must have a line of training and one of evaluation each.
     """
-    from training import runs  # It brings TensorFlow, which is slow.
+    from training import runs  # Imports TensorFlow, which is slow.
 
     heads, lines = ["layer"], []
     for step in steps:
@@ -72,7 +72,7 @@ def gaps(
 
 
 def _sites(sites: list[dict[str, float]]) -> list[str]:
-    """v, and the share of elements that the bound decides, over the sites."""
+    """Formats v, and the fraction of elements where the bound applies."""
     if not sites:
         return ["", ""]
     v = sum(site["v_mean"] for site in sites) / len(sites)
@@ -81,7 +81,7 @@ def _sites(sites: list[dict[str, float]]) -> list[str]:
 
 
 def finetune(document: dict[str, Any] | None) -> str:
-    """`benchmarks.finetune`: accuracies by step, and when an arm is level."""
+    """Tables `benchmarks.finetune`: accuracies by step."""
     if document is None:
         return NOT_RUN
     results = document["results"]
@@ -100,7 +100,7 @@ def finetune(document: dict[str, Any] | None) -> str:
 
 
 def gpu(documents: list[dict[str, Any]]) -> str:
-    """`benchmarks.gpu`'s trainings: mean and spread of every layer."""
+    """Tables `benchmarks.gpu`: mean and spread of every layer."""
     if not documents:
         return NOT_RUN
     parts = []

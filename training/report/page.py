@@ -1,4 +1,4 @@
-"""Rows for a screen, tables with results as Markdown."""
+"""Formats rows for the screen and tables with results as Markdown."""
 
 import pathlib
 import statistics
@@ -15,7 +15,7 @@ _E12 = ROOT / "docs/runs/cifar10/resnet20-e12-b128"
 
 
 def listing(rows: Iterable[Row], results: Results | None) -> str:
-    """A few lines a row: id, steps, the paper's numbers, ours, command."""
+    """Lists a row: id, steps, the paper's numbers, ours, command."""
     return "\n".join(_lines(row, results) for row in rows)
 
 
@@ -39,7 +39,7 @@ def _lines(row: Row, results: Results | None) -> str:
 
 
 def ours(runs: list[Run], metric: Metric) -> str:
-    """The mean of some seeds' runs, and their spread."""
+    """Formats the mean over seeds, and their spread."""
     reached = [
         run.reached[metric.key] * metric.scale
         for run in runs
@@ -55,13 +55,12 @@ def ours(runs: list[Run], metric: Metric) -> str:
 
 
 def markdown(tables: Iterable[Table], results: Results, folder: str) -> str:
-    """The whole page: claims, what benchmarks found, every table.
+    """Returns the whole page: claims, benchmarks, every table.
 
     Args:
       tables: in this order.
       results: the runs, sorted.
-      folder: where the report will be; figures, and what benchmarks left in
-        `runs`, are looked for from there.
+      folder: the folder of the report; figures and `runs` are relative to it.
     """
     tables, runs = list(tables), pathlib.Path(folder, "runs")
     gpu = measured.gpu_documents(runs)
@@ -86,7 +85,7 @@ def markdown(tables: Iterable[Table], results: Results, folder: str) -> str:
 
 
 def _figure(title: str, path: str, folder: str) -> str:
-    """A picture where there is one."""
+    """Returns a figure if it exists."""
     exists = files.exists(files.join(folder, path))
     return f"![{title}]({path})" if exists else ""
 
@@ -116,7 +115,7 @@ def _cell(
     column: Column, layer: str, value: Value | None, results: Results
 ) -> str:
     if value is not None and not column.metric.key:
-        return value.printed  # What runs do not measure.
+        return value.printed  # Not measured by runs.
     row_id = f"{column.recipe.id}/{layer}"
     runs = results.by_row.get(row_id, [])
     mine = ours(runs, column.metric)
@@ -126,7 +125,7 @@ def _cell(
 
 
 def _conditions(table: Table, results: Results) -> list[str]:
-    """Under a table: how the runs in each of its columns were made."""
+    """Describes, under a table, the runs in each of its columns."""
     columns: dict[str, list[str]] = {}
     for column in table.columns:
         runs = [
@@ -144,7 +143,7 @@ def _conditions(table: Table, results: Results) -> list[str]:
 
 
 def _outside(tables: list[Table], results: Results) -> list[str]:
-    """Runs of the tables' recipes with layers that no table has."""
+    """Lists runs of the tables' recipes with layers outside all tables."""
     lines, inside = [], set()
     metrics: dict[str, dict[Metric, None]] = {}
     for table in tables:
@@ -166,7 +165,7 @@ def _outside(tables: list[Table], results: Results) -> list[str]:
 
 
 def _others(results: Results) -> list[str]:
-    """Runs that fill no row, and why."""
+    """Lists runs that belong to no row, and why."""
     parts = []
     if results.trials:
         lines = ["### Trials: runs at other settings than any row's", ""]
@@ -181,7 +180,7 @@ def _others(results: Results) -> list[str]:
         parts.append("\n".join([*lines, ""]))
     for title, runs in (
         ("Unfinished runs", results.unfinished),
-        ("Runs of no row's network and data set", results.unknown),
+        ("Runs with a network or dataset of no row", results.unknown),
     ):
         if runs:
             lines = [f"### {title}", ""]

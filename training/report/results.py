@@ -1,10 +1,10 @@
-"""Which run is which row, and what it reached.
+"""Determines which run belongs to which row, and its result.
 
 A run is a folder with `params.yaml`, the resolved config, and `metrics.jsonl`.
-It is a row's when its config is the row's, resolved, but for seeds, places and
-the like, and it was trained and evaluated to the end. What agrees
-in network and data set but not in all else is a trial: shown apart, with what
-differs, never in the row's place.
+It belongs to a row if its config is the row's resolved config, except for
+seeds, paths and the like, and it was trained and evaluated to the end. A run
+with the same network and dataset but other settings is a trial: it is listed
+separately with the differences, never as the row.
 """
 
 import dataclasses
@@ -24,25 +24,24 @@ _NETWORK = "task.model.network"
 _BATCH = "task.train_data.global_batch_size"
 _STEPS = "trainer.train_steps"
 _IDENTITY = (_DATASET, _NETWORK)
-# Beside what decides of the task and the optimizer.
+# Compared in addition to the settings of the task and the optimizer.
 _WHOLE = (_STEPS, "trainer.validation_steps")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run left.
+    """The recorded results of a run.
 
     Attributes:
-      folder: where, from the folder that was asked for on.
+      folder: its path, relative to the folder that was searched.
       settings: its resolved config, by dotted key.
       step: the last step of `metrics.jsonl`.
-      reached: its last evaluation, if that was at the run's last step; where
+      reached: its last evaluation, if that was at the run's last step. If
         there was one before the first step too, its values as KEY_at_start,
-        and how many times those each value is as KEY_over_start.
-      devices: strategy, replicas and batch in words.
-      machine: processor and count, in words.
-      measured: how its evaluation was made, in words; "" where it does not
-        say.
+        and the ratios to them as KEY_over_start.
+      devices: description of strategy, replicas and batch.
+      machine: description of the processors.
+      measured: description of its evaluation; "" if there is none.
     """
 
     folder: str
@@ -55,12 +54,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it was trained and evaluated to the end."""
+        """Returns whether it was trained and evaluated to the end."""
         return self.step >= self.settings[_STEPS] and bool(self.reached)
 
     @property
     def seeds(self) -> tuple[Any, ...]:
-        """Of the weights and of the data."""
+        """Returns the seeds of the weights and of the data."""
         keys = ("task.seed", "task.train_data.seed")
         return tuple(self.settings.get(key) for key in keys)
 
@@ -69,7 +68,7 @@ class Run:
         return share(self.devices)
 
     def conditions(self) -> str:
-        """Steps, precision, devices: what a number must be read with."""
+        """Describes steps, precision and devices."""
         dtype = self.settings.get("runtime.mixed_precision_dtype")
         parts = [f"{self.settings[_STEPS]} steps", dtype or "float32"]
         parts += [self.devices, self.machine, self.measured]
@@ -78,15 +77,15 @@ class Run:
 
 @dataclasses.dataclass
 class Results:
-    """Runs sorted by what they are.
+    """Runs, sorted.
 
     Attributes:
-      by_row: finished runs of each row, by its id; also of rows that are in
-        no table, recipes with another layer.
-      running: rows with a run of their settings that is not at its end.
-      trials: a run, the id of the row it is nearest to, and what differs.
-      unfinished: runs that are not at their end.
-      unknown: runs of no row's network and data set, or of a layer that is
+      by_row: finished runs of each row, by its id; including rows outside all
+        tables, which are recipes with another layer.
+      running: rows with an unfinished run of their settings.
+      trials: a run, the id of the nearest row, and the differences.
+      unfinished: runs that are not finished.
+      unknown: runs whose network and dataset are of no row, or whose layer is
         not in the catalog.
     """
 
@@ -100,12 +99,12 @@ class Results:
 
 
 def share(devices: str) -> int | None:
-    """Images whose batch statistics are taken together.
+    """Returns the number of images with common batch statistics.
 
-    A replica's, or a micro-batch of them; None where it does not say.
+    This is the batch of a replica or of a micro-batch; None if unknown.
 
     Args:
-      devices: as `training.strategy.describe` puts them.
+      devices: from `training.strategy.describe`.
     """
     replica = re.search(r"\((\d+) a replica", devices)
     part = re.search(r"micro-batches of (\d+)", devices)
@@ -114,22 +113,22 @@ def share(devices: str) -> int | None:
 
 
 def read(roots: Iterable[str]) -> list[Run]:
-    """The runs in some folders, however deep.
+    """Reads the runs in some folders, at any depth.
 
     Raises:
-      ValueError: a folder that is not there or holds no run.
+      ValueError: if a folder does not exist or has no run.
     """
-    from training import runs  # It brings TensorFlow, which is slow.
+    from training import runs  # Imports TensorFlow, which is slow.
 
     return [of(run, name) for name, run in runs.find(roots).items()]
 
 
 def of(run: Any, name: str = "") -> Run:
-    """What a run's folder tells.
+    """Reads a run's folder.
 
     Args:
       run: a `training.runs.Run`.
-      name: what the report calls it; its folder when empty.
+      name: its name in the report; empty for its folder.
     """
     lines, facts = run.metrics(), run.facts()
     measured = run.json("evaluation.json")
@@ -151,7 +150,7 @@ def of(run: Any, name: str = "") -> Run:
 
 
 def _since(first: dict[str, Any], last: dict[str, Any]) -> dict[str, float]:
-    """The values before the first step, and the last over them."""
+    """Returns the values before the first step, and the ratios to them."""
     found = {}
     for key in (first.keys() & last.keys()) - {"kind", "step"}:
         found[f"{key}_at_start"] = first[key]
@@ -164,11 +163,11 @@ def sort(runs: Iterable[Run], rows: dict[str, Row]) -> Results:
     """Finds each run's row.
 
     Args:
-      runs: as `read` returns them.
+      runs: from `read`.
       rows: of registered heads, by id.
 
     Raises:
-      ValueError: two runs of one row with the same seeds.
+      ValueError: if two runs of one row have the same seeds.
     """
     results = Results()
     recipes = {row.recipe.id: row for row in rows.values()}
@@ -193,11 +192,11 @@ def sort(runs: Iterable[Run], rows: dict[str, Row]) -> Results:
 def rows_of(
     settings: dict[str, Any], devices: str, rows: dict[str, Row]
 ) -> list[str]:
-    """Ids of the rows that a run's settings are those of.
+    """Returns the ids of the rows with exactly a run's settings.
 
     Args:
       settings: its resolved config, by dotted key.
-      devices: as `training.strategy.describe` puts them.
+      devices: from `training.strategy.describe`.
       rows: of registered heads, by id.
     """
     run = Run("", settings, 0, {}, devices, "")
@@ -210,7 +209,7 @@ def rows_of(
 def _compared(
     run: Run, recipes: dict[str, Row], completed: Callable[[str], tuple]
 ) -> list[tuple[dict, str]]:
-    """What differs from each row of the run's layer, network and data set."""
+    """Compares a run with the rows of its layer, network and dataset."""
     return [
         (differences(row, run, completed(row.recipe.id)), row.id)
         for row in _alike(run, recipes)
@@ -218,8 +217,8 @@ def _compared(
 
 
 def _alike(run: Run, recipes: dict[str, Row]) -> list[Row]:
-    """Rows of the run's layer, network and data set, one a recipe."""
-    from evonorm_tf import catalog  # It brings TensorFlow, which is slow.
+    """Returns rows of the run's layer, network and dataset, one per recipe."""
+    from evonorm_tf import catalog  # Imports TensorFlow, which is slow.
 
     layer = run.settings.get(LAYER_KEY)
     if layer not in catalog.names():
@@ -234,7 +233,7 @@ def _alike(run: Run, recipes: dict[str, Row]) -> list[Row]:
 
 
 def _distance(different: dict[str, tuple[Any, Any]]) -> tuple[float, ...]:
-    """How far a run is from a row: settings, then batches, then steps."""
+    """Returns the distance of a run from a row, as a sort key."""
     pairs = [different.get(key, (1, 1)) for key in (_BATCH, _STEPS)]
     return len(different), *(abs(math.log(a / b)) for a, b in pairs)
 
@@ -244,7 +243,7 @@ def _add(runs: list[Run], run: Run, row_id: str) -> None:
         if other.seeds == run.seeds:
             raise ValueError(
                 f"Two runs of {row_id} have the same seeds and would count "
-                "twice; give one of them. Received: "
+                "twice; pass one of them. Received: "
                 f"results={other.folder!r} and {run.folder!r}"
             )
     runs.append(run)
@@ -253,7 +252,7 @@ def _add(runs: list[Run], run: Run, row_id: str) -> None:
 def differences(
     row: Row, run: Run, completed: tuple[dict[str, Any], dict[str, Any]]
 ) -> dict[str, tuple[Any, Any]]:
-    """Where a run is not what the row says: key, the row's, the run's.
+    """Returns the differences of a run from a row: key, row's, run's value.
 
     Args:
       row: the row.
@@ -263,7 +262,7 @@ def differences(
     expected, defaults = completed
     expected = expected | {LAYER_KEY: row.layer}
     found = same_experiment.differences(expected, run.settings, "row", defaults)
-    # Every record has these, however old.
+    # Every record has these, even old ones.
     found |= {
         key: (expected[key], run.settings[key])
         for key in _WHOLE
@@ -277,7 +276,7 @@ def differences(
 
 
 def complete(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config that a run of a recipe records, but for its layer.
+    """Returns the config that a run of a recipe records, without its layer.
 
     Returns:
       The resolved config and the defaults of the task's classes, both by

@@ -1,9 +1,8 @@
 """Tables of results: recipes, columns and rows, read from configs/.
 
-A recipe says how something is trained but for its layer; a row is a recipe
-with a layer, the thing that one command runs; a table crosses layers with
-columns and holds what the paper prints. A head registers its tables, and its
-rows are found by their ids.
+A recipe defines a training except for its layer. A row is a recipe with a
+layer, which one command runs. A table combines layers with columns and has the
+paper's numbers. A head registers its tables, and its rows are found by id.
 """
 
 import copy
@@ -25,14 +24,14 @@ LAYER_KEY = "task.model.norm_act.name"
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A number that a run ends with.
+    """A result of a run.
 
     Attributes:
       name: as printed, with its unit.
-      key: in the evaluation lines of `metrics.jsonl`; "" for what runs do
-        not measure.
-      scale: from there to what is printed.
-      decimals: of what is printed.
+      key: in the evaluation lines of `metrics.jsonl`; "" if runs do not
+        measure it.
+      scale: factor from there to what is printed.
+      decimals: number of printed decimals.
     """
 
     name: str
@@ -43,18 +42,18 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a row is trained, but for its layer.
+    """How a row is trained, except for its layer.
 
     Attributes:
       id: "imagenet/r50-aug"; a row adds its layer.
       head: the package whose `train` runs it.
       experiment: registered name.
-      files: YAML files in configs/HEAD, the later over the earlier.
-      overrides: by dotted key, over the files.
+      files: YAML files in configs/HEAD, later ones overriding earlier ones.
+      overrides: by dotted key, overriding the files.
       examples: size of the training set.
-      workers: replicas of the paper's run; 0 where it does not matter or is
-        not known. Batch statistics are those of one replica's share.
-      data: an override, with DIR, that says where the data are.
+      workers: replicas of the paper's run; 0 if irrelevant or unknown. Batch
+        statistics are those of one replica's share.
+      data: an override for the path of the data, with DIR.
     """
 
     id: str
@@ -67,22 +66,22 @@ class Recipe:
     data: str = ""
 
     def paths(self) -> list[str]:
-        """The config files, wherever the command is run."""
+        """Returns the paths of the config files."""
         return [str(ROOT / "configs" / self.head / f) for f in self.files]
 
     def changes(self) -> dict[str, Any]:
-        """The overrides as nested keys."""
+        """Returns the overrides as nested keys."""
         return nested(self.overrides)
 
     def settings(self) -> dict[str, Any]:
-        """Everything that files and overrides say, by dotted key."""
+        """Returns all settings of files and overrides, by dotted key."""
         merged: dict[str, Any] = {}
         for path in self.paths():
             merged |= _load(path)
         return merged | self.overrides
 
     def steps(self) -> int:
-        """Length of the run; 0 where the recipe gives no length."""
+        """Returns the length of the run; 0 if the recipe has none."""
         settings = self.settings()
         if "trainer.train_steps" in settings:
             return settings["trainer.train_steps"]
@@ -95,13 +94,13 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-    """A number as the paper prints it.
+    """A number as printed in the paper.
 
     Attributes:
       printed: "77.0", or with the paper's spread "77.0+-0.1".
-      grade: "A", read off the paper's own table, or "B", a third party's
-        account of it.
-      source: which table.
+      grade: "A" if it was read from the paper's own table, "B" if from a third
+        party's account.
+      source: the table.
     """
 
     printed: str
@@ -110,19 +109,19 @@ class Value:
 
     @property
     def number(self) -> float:
-        """In the metric's unit, without the spread."""
+        """Returns the value in the metric's unit, without the spread."""
         return float(self.printed.partition("+-")[0])
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A recipe and a layer: what one command runs.
+    """A recipe and a layer, which one command runs.
 
     Attributes:
-      recipe: how.
+      recipe: the recipe.
       layer: catalog name.
-      paper: what the paper prints for it, by metric; more than one value
-        where more than one version of the paper has it.
+      paper: the paper's values, by metric; several if several versions of the
+        paper have one.
     """
 
     recipe: Recipe
@@ -131,12 +130,12 @@ class Row:
 
     @property
     def id(self) -> str:
-        """The row's name."""
+        """Returns the row's name."""
         return f"{self.recipe.id}/{self.layer}"
 
     @property
     def experiment(self) -> str:
-        """Registered name."""
+        """Returns the registered name."""
         return self.recipe.experiment
 
     def paths(self) -> list[str]:
@@ -148,15 +147,15 @@ class Row:
         return self.recipe.changes()
 
     def outside(self, layer: str) -> "Row":
-        """This recipe with another layer, of which the paper says nothing."""
+        """Returns this recipe with another layer, without paper's numbers."""
         return Row(self.recipe, layer, dict.fromkeys(self.paper, ()))
 
     def settings(self) -> dict[str, Any]:
-        """Everything that tells this row from others, by dotted key."""
+        """Returns all settings that distinguish rows, by dotted key."""
         return self.recipe.settings() | {LAYER_KEY: self.layer}
 
     def command(self) -> str:
-        """What runs it, from the root of the checkout."""
+        """Returns the command, run from the root of the checkout."""
         command = ["python", "-m", f"{self.recipe.head}.train"]
         command += [f"--row={self.id}", f"--model_dir=runs/{self.id}"]
         if self.recipe.data:
@@ -166,7 +165,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column of a table: what was measured of which recipe."""
+    """A column of a table: a metric of a recipe."""
 
     heading: str
     recipe: Recipe
@@ -175,14 +174,14 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Layers by columns, and what the paper prints there.
+    """Layers by columns, with the paper's numbers.
 
     Attributes:
-      title: with where it comes from.
+      title: includes the source.
       columns: from left to right.
-      values: by layer, one a column; None where the paper has no number.
-      note: what a reader must know.
-      figure: a picture beside the report, shown where it exists.
+      values: by layer, one per column; None if the paper has no number.
+      note: remarks for readers.
+      figure: a picture next to the report, shown if it exists.
     """
 
     title: str
@@ -192,25 +191,25 @@ class Table:
     figure: str = ""
 
     def cells(self) -> Iterator[tuple[str, Column, Value | None]]:
-        """(layer, column, the paper's value), line by line."""
+        """Yields (layer, column, the paper's value), line by line."""
         for layer, values in self.values.items():
             for column, value in zip(self.columns, values, strict=True):
                 yield layer, column, value
 
 
 def read(head: str) -> dict[str, Table]:
-    """The tables of configs/HEAD/tables.yaml, by name.
+    """Reads the tables of configs/HEAD/tables.yaml, by name.
 
-    The file has `metrics` by name, `recipes` by id and `tables` by name; a
-    column is [heading, recipe, metric], and `values` a text of one line per
-    layer, a number per column, "-" where the paper has none.
+    The file has `metrics` by name, `recipes` by id and `tables` by name. A
+    column is [heading, recipe, metric], and `values` is a text with one line
+    per layer and one number per column, "-" if the paper has none.
 
     Args:
-      head: the package whose tables they are.
+      head: the package of the tables.
 
     Raises:
-      ValueError: lines of different lengths, a layer twice, or a recipe or
-        metric that is not there; names the file.
+      ValueError: if lines have different lengths, a layer is duplicated, or a
+        recipe or metric does not exist; the message names the file.
     """
     path = ROOT / "configs" / head / "tables.yaml"
     content = yaml.safe_load(path.read_text("utf-8"))
@@ -242,7 +241,7 @@ def _table(
     lengths = {len(row) for row in values.values()}
     if lengths != {len(columns)}:
         raise ValueError(
-            "Each layer has a number or - in each column. Received: "
+            "Each layer must have a number or - in each column. Received: "
             f"title={fields['title']!r}, {len(columns)} columns, "
             f"{sorted(lengths)} values."
         )
@@ -251,15 +250,15 @@ def _table(
 
 
 def block(text: str, grade: str, source: str) -> dict[str, tuple]:
-    """The values of a table written as text: a layer, then its numbers.
+    """Parses the values of a table: a layer, then its numbers, per line.
 
     Args:
-      text: a line a layer, "bn_relu 76.1 76.3+-0.1 -"; "-" is no number.
+      text: such as "bn_relu 76.1 76.3+-0.1 -"; "-" is no number.
       grade: see `Value`.
       source: see `Value`.
 
     Raises:
-      ValueError: lines of different lengths, a layer twice.
+      ValueError: if lines have different lengths or a layer is duplicated.
     """
     rows: dict[str, tuple] = {}
     for line in text.strip().splitlines():
@@ -270,7 +269,7 @@ def block(text: str, grade: str, source: str) -> dict[str, tuple]:
         )
         if layer in rows or len(row) != len(next(iter(rows.values()), row)):
             raise ValueError(
-                "Each layer has one line and as many numbers as the first. "
+                "Each layer must have one line, and all the same length. "
                 f"Received: line={line!r}"
             )
         rows[layer] = row
@@ -278,10 +277,10 @@ def block(text: str, grade: str, source: str) -> dict[str, tuple]:
 
 
 def collect(tables: Iterable[Table]) -> dict[str, Row]:
-    """Every row of the tables once, by id, with all the paper says of it.
+    """Returns every row of the tables once, by id, with all its numbers.
 
     Raises:
-      ValueError: two recipes of one id.
+      ValueError: if two recipes have the same id.
     """
     rows: dict[str, Row] = {}
     for table in tables:
@@ -290,7 +289,7 @@ def collect(tables: Iterable[Table]) -> dict[str, Row]:
             row = rows.setdefault(row.id, row)
             if row.recipe != column.recipe:
                 raise ValueError(
-                    "Two recipes have one id; rename one of them in its "
+                    "Two recipes have the same id; rename one of them in its "
                     f"head's tables.yaml. Received: id={row.recipe.id!r} of "
                     f"{row.recipe.head} and {column.recipe.head}"
                 )
@@ -307,8 +306,8 @@ class HeadTables:
     Attributes:
       name: the package.
       tables: by name, in the order of the results page.
-      resolve: from a row to the config that its run records, without data.
-        It imports what it needs when it is called: a listing needs nothing.
+      resolve: maps a row to the config that its run records, without data. It
+        imports what it needs when called, so that listing rows is fast.
     """
 
     name: str
@@ -316,11 +315,11 @@ class HeadTables:
     resolve: Callable[[Row], Any]
 
     def rows(self) -> dict[str, Row]:
-        """Every row, by id."""
+        """Returns every row, by id."""
         return collect(self.tables.values())
 
     def find(self, row_id: str) -> Row:
-        """The row of an id; see `find`."""
+        """Returns the row with an id; see `find`."""
         return _find(row_id, self.rows())
 
 
@@ -335,7 +334,7 @@ def register(name: str, resolve: Callable[[Row], Any]) -> HeadTables:
       resolve: see `HeadTables`.
 
     Raises:
-      ValueError: another head has a recipe of the same id.
+      ValueError: if another head has a recipe with the same id.
     """
     head = HeadTables(name, read(name), resolve)
     others = [x for x in _HEADS.values() if x.name != name]
@@ -345,17 +344,17 @@ def register(name: str, resolve: Callable[[Row], Any]) -> HeadTables:
 
 
 def heads() -> dict[str, HeadTables]:
-    """The registered heads, by name."""
+    """Returns the registered heads, by name."""
     return dict(_HEADS)
 
 
 def find(row_id: str) -> Row:
-    """The row of an id: of a table, or a table's recipe with another layer.
+    """Returns a row by id: of a table, or its recipe with another layer.
 
-    The paper has no number for the latter, and it runs all the same.
+    The paper has no number for the latter, but it can be run.
 
     Raises:
-      ValueError: no registered head has it; names the nearest.
+      ValueError: if no registered head has it; names similar ones.
     """
     tables = (t for head in _HEADS.values() for t in head.tables.values())
     return _find(row_id, collect(tables))
@@ -364,7 +363,7 @@ def find(row_id: str) -> Row:
 def _find(row_id: str, known: dict[str, Row]) -> Row:
     if row_id in known:
         return known[row_id]
-    from evonorm_tf import catalog  # It brings TensorFlow, which is slow.
+    from evonorm_tf import catalog  # Imports TensorFlow, which is slow.
 
     recipe, _, layer = row_id.rpartition("/")
     for row in known.values():
@@ -372,20 +371,20 @@ def _find(row_id: str, known: dict[str, Row]) -> Row:
             return row.outside(layer)
     raise ValueError(
         f"There is no such row. {did_you_mean(row_id, known)}"
-        "`python -m configs.tables` lists them; their recipes take any layer "
-        f"of evonorm_tf.names(). Received: row={row_id!r}"
+        "`python -m configs.tables` lists them; recipes accept any layer of "
+        f"evonorm_tf.names(). Received: row={row_id!r}"
     )
 
 
 @functools.cache
 def _load(path: str) -> dict[str, Any]:
-    """A config file by dotted key."""
+    """Reads a config file by dotted key."""
     with open(path, encoding="utf-8") as file:
         return flat(yaml.safe_load(file))
 
 
 def nested(dotted: dict[str, Any]) -> dict[str, Any]:
-    """{"a.b": 1} as {"a": {"b": 1}}."""
+    """Converts {"a.b": 1} to {"a": {"b": 1}}."""
     result: dict[str, Any] = {}
     for key, value in dotted.items():
         *parents, last = key.split(".")
