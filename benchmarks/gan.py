@@ -46,7 +46,7 @@ def step(layer: str, width: int, batch: int) -> Callable[[], None]:
     Args:
       layer: catalog name.
       width: of both networks.
-      batch: images a step.
+      batch: images per step.
     """
     params = config.parse(row=TABLES.find(f"{_RECIPE}/{layer}"))
     model = params.task.model

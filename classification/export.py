@@ -1,20 +1,19 @@
-"""Exports a trained classifier, and checks what it exported.
+r"""Exports a trained classifier, and compares it with the model.
 
     python -m classification.export --model_dir=RUN --output_dir=DIR \
         --format=saved_model,tflite --checkpoint=best
 
-An export takes the images as they are, uint8 [N, H, W, C] for any N, and
-gives "logits" and "probabilities" [N, classes] and "label" [N]: the scaling
-to the network's range is inside. Its layers are in the folded form of
-`evonorm_tf.exporting`. The SavedModel of a network whose images are cut and
-resized has a second signature, "jpeg", for files' bytes [N], which cuts and
-resizes as the evaluation does. "tflite_int8" takes its ranges from images of
-the training data, which must be where the run found them.
+An exported model takes uint8 images [N, H, W, C] for any N, including the
+scaling to the network's range, and returns "logits" and "probabilities"
+[N, classes] and "label" [N]. Its layers are in the folded form of
+`evonorm_tf.exporting`. If images are cropped and resized, the SavedModel has a
+second signature, "jpeg", for files' bytes [N], which crops and resizes as in an
+evaluation. "tflite_int8" takes its ranges from the training data, which must be
+at the run's path.
 
-Beside it are `labels.txt`, a name a line, and `export.json`: where the
-weights come from, the metrics they had, and how far each export's logits are
-from the model's, its size and its latency. An export that is too far is an
-error.
+`labels.txt` has one name per line, and `export.json` the origin of the weights,
+their metrics, and for each format the difference of the logits, the size and
+the latency. Too large a difference is an error.
 """
 
 import functools
@@ -38,22 +37,21 @@ from training import flags as training_flags
 from training.images import decoding
 
 FLAGS = flags.FLAGS
-# All but Keras's own: what reads it would read a run as well.
+# All but Keras's own format, which would be mistaken for a run.
 FORMATS = tuple(name for name in ALL_FORMATS if name != "keras")
 _CHECKED = 8  # images
-_RANGES = 128  # images that int8 takes its ranges from
+_RANGES = 128  # number of images for int8's ranges
 
 
 class Classifier:
-    """What is exported: a network with its pre- and postprocessing.
+    """The exported network with its pre- and postprocessing.
 
-    `images` and what `others` gives keep the graph that they are first
-    called with: one object for the layers as they are, one for their folded
-    form.
+    `images` and the functions of `others` keep the graph of their first call,
+    so use one object for the layers as trained and one for the folded form.
     """
 
     def __init__(self, model: tf_keras.Model, data: Data, resized: bool):
-        """Args: the network, how its images are read, if they are resized."""
+        """Args: the network, how images are read, and whether resized."""
         self.model = model
         self._data = data
         self._resized = resized
@@ -62,7 +60,7 @@ class Classifier:
         self.images = tf.function(self._images, input_signature=[spec])
 
     def _images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """uint8 [N, H, W, C] to logits, probabilities and labels."""
+        """Maps uint8 [N, H, W, C] to logits, probabilities and labels."""
         scaled = normalize(images, self._data.mean, self._data.std)
         logits = self.model(scaled, training=False)
         return {
@@ -73,7 +71,7 @@ class Classifier:
 
     @tf.function
     def jpeg(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Bytes [N] of JPEG or PNG files, cut and resized as in evaluation."""
+        """Takes bytes [N] of JPEG or PNG files; crops as in evaluation."""
         size = self.model.input_shape[1]
         choose = functools.partial(center_window, size=size)
 
@@ -86,7 +84,7 @@ class Classifier:
         )
 
     def others(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """Signatures beside `images`, by the names they are served under."""
+        """Returns signatures besides `images`, by name."""
         if not self._resized or self.model.input_shape[-1] != 3:
             return {}
         encoded = tf.TensorSpec([None], tf.string, name="jpeg")
@@ -103,30 +101,31 @@ def export(
     """Exports a run's classifier and compares it with the model.
 
     Args:
-      model_dir: the run's directory.
-      output_dir: where to; made where it is not there.
+      model_dir: the run's folder.
+      output_dir: destination; created if needed.
       formats: some of `FORMATS`.
       checkpoint: "latest", "best" or the path of one, without .index.
       tolerance: largest difference of a logit, relative to the largest; None
-        for the format's own.
+        for the format's default.
 
     Returns:
       By format: the difference of its logits, its size and latency.
 
     Raises:
-      ValueError: no such run, checkpoint or format; no training data for
-        "tflite_int8"; an export that differs from the model by more than its
-        tolerance.
-      ImportError: "onnx" without the packages of the extra `export`.
+      ValueError: if the run, checkpoint or format does not exist, there are no
+        training data for "tflite_int8", or an export differs from the model by
+        more than its tolerance.
+      ImportError: if "onnx" needs the packages of the extra `export`.
     """
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise ValueError(
-            f"The formats are {', '.join(FORMATS)}. Received: {formats}"
+            f"The formats must be some of {', '.join(FORMATS)}. "
+            f"Received: {formats}"
         )
     run = task.restore(model_dir, checkpoint)
     data = run.params.task.validation_data
-    # Older runs do not say; a size in their config does.
+    # Older runs do not record it; a size in their config implies it.
     facts = run.run.facts()
     resized = facts.get("resized", bool(data.image_size))
     images = _real(run) if "tflite_int8" in formats else _noise(run)
@@ -156,16 +155,16 @@ def export(
 
 
 def _noise(run: saved.Restored) -> np.ndarray:
-    """uint8 images, [N, H, W, C]: a comparison needs no data."""
+    """Returns uint8 images [N, H, W, C]; a comparison needs no data."""
     shape = [_CHECKED, *run.model.input_shape[1:]]
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def _real(run: saved.Restored) -> np.ndarray:
-    """uint8 images of the training data, without augmentation."""
+    """Returns uint8 images of the training data, without augmentation."""
     settings = run.params.task.train_data.replace(
         global_batch_size=_RANGES,
-        is_training=True,  # It shuffles; classes may lie one after another.
+        is_training=True,  # To shuffle, as files may be sorted by class.
         **{"augmentation": "none", "randaugment_layers": 0},
         **{"mixup_alpha": 0.0, "cutmix_alpha": 0.0},
         **{"mean": [0.0], "std": [1 / 255]},  # Pixels, 0 to 255.
@@ -176,7 +175,7 @@ def _real(run: saved.Restored) -> np.ndarray:
 
 
 def main(_: list[str]) -> None:
-    """Exports what the flags ask for."""
+    """Exports as the flags say."""
     training_flags.quiet_logs()
     done = export(
         FLAGS.model_dir,
@@ -189,14 +188,14 @@ def main(_: list[str]) -> None:
         print(
             f"{name}: logits differ from the model's by {one.difference:.1e} "
             f"of the largest (at most {one.tolerance:.0e}), "
-            f"{check.readable(one.size)}, {one.milliseconds:.2f} ms an image"
+            f"{check.readable(one.size)}, {one.milliseconds:.2f} ms per image"
         )
     print(f"Exported to {FLAGS.output_dir}")
 
 
 if __name__ == "__main__":
     export_lib.define_flags()
-    flags.DEFINE_list("format", "saved_model", f"Of {', '.join(FORMATS)}.")
+    flags.DEFINE_list("format", "saved_model", f"Some of {', '.join(FORMATS)}.")
     flags.DEFINE_float(
         "tolerance", None, "Largest relative difference of a logit."
     )

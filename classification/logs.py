@@ -1,4 +1,4 @@
-"""What finished and unfinished runs left, read back for figures."""
+"""Reads the records of finished and unfinished runs for figures."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ from classification.settings import Task
 from training import runs, same_experiment
 from training.report import results
 
-# Of what decides a run's result, what may differ between those of a figure:
-# the layer and the batch, and with the batch the rate that follows from it.
+# Settings that affect the result but may differ between the runs of a figure:
+# layer and batch, and the learning rate that depends on the batch.
 _VARIED = (
     "task.model.norm_act.name",
     "task.train_data.global_batch_size",
@@ -17,7 +17,7 @@ _VARIED = (
     "trainer.optimizer_config.warmup.",
 )
 _FILES = (runs.METRICS_FILE, runs.CONFIG_FILE, runs.FACTS_FILE)
-# Images of whole training splits, to tell how often a run saw them.
+# Sizes of training splits, to convert images to epochs.
 _EXAMPLES = {
     "cifar10": 50_000,
     "cifar100": 50_000,
@@ -28,17 +28,17 @@ _EXAMPLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """One run as its folder tells it.
+    """The records of a run.
 
     Attributes:
       path: the folder.
-      layer: what the config calls the layer.
-      batch: images a step.
-      per_worker: images that a replica sees at once.
+      layer: name of the layer in the config.
+      batch: images per step.
+      per_worker: images per step on a replica.
       seed: of the weights.
-      steps: how many the run was to take.
-      settings: what must be equal between the runs of one figure.
-      train: the lines of `metrics.jsonl` that training left.
+      steps: intended number of steps.
+      settings: those that must be equal between the runs of a figure.
+      train: the lines of training in `metrics.jsonl`.
       validation: those of evaluations.
     """
 
@@ -54,18 +54,18 @@ class Log:
 
     @property
     def step(self) -> int:
-        """The last step that the folder tells of."""
+        """Returns the last recorded step."""
         lines = self.train + self.validation
         return max((line["step"] for line in lines), default=0)
 
     @property
     def finished(self) -> bool:
-        """Whether it took all its steps."""
+        """Returns whether it took all its steps."""
         return self.step >= self.steps
 
     @property
     def accuracy(self) -> float | None:
-        """Validation accuracy in % after the last step; None without one."""
+        """Returns the accuracy in % after the last step; None without one."""
         values = [
             100 * line["accuracy"]
             for line in self.validation
@@ -75,19 +75,19 @@ class Log:
 
     @property
     def progress(self) -> str:
-        """How far an unfinished run is, for messages."""
+        """Describes how far an unfinished run is."""
         return f"{self.path} (step {self.step:,} of {self.steps:,})"
 
 
 def find(paths: Iterable[str]) -> list[Log]:
-    """Reads the runs in these folders, however deep they lie.
+    """Reads the runs in these folders, at any depth.
 
     Args:
       paths: folders of runs, or of folders of runs.
 
     Raises:
-      ValueError: a folder without a run, a run of another head, one run
-        twice, or runs that differ in more than layer, batch and seed.
+      ValueError: if a folder has no run or that of another head, a run is
+        duplicated, or runs differ in more than layer, batch and seed.
     """
     found = [read(run.folder) for run in runs.find(paths).values()]
     _refuse_twice(found)
@@ -99,7 +99,7 @@ def read(folder: str) -> Log:
     """Reads one run's folder.
 
     Raises:
-      ValueError: a file is missing, or it is no classification run.
+      ValueError: if a file is missing, or it is not a classification run.
     """
     run = runs.Run(folder)
     lacking = [name for name in _FILES if not run.has(name)]
@@ -131,19 +131,19 @@ def read(folder: str) -> Log:
 
 
 def _per_worker(devices: str, folder: str) -> int:
-    """Images that a replica sees at once."""
+    """Returns the images per step on a replica."""
     found = results.share(devices)
     if found is None:
         raise ValueError(
-            "run.json does not say how many images a replica takes: its "
-            "devices must hold '(N a replica)'. Received: "
+            "run.json does not have the images per replica: its devices must "
+            "contain '(N a replica)'. Received: "
             f"devices={devices!r} in {folder!r}"
         )
     return found
 
 
 def _settings(params: dict[str, Any]) -> dict[str, Any]:
-    """Config values by full key, without those that may differ."""
+    """Returns config values by full key, without those that may differ."""
     flat = same_experiment.flat(params)
     dtype = flat.get("runtime.mixed_precision_dtype")
     return {
@@ -154,20 +154,20 @@ def _settings(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_twice(logs: list[Log]) -> None:
-    """Two runs of one seed are no two seeds."""
+    """Rejects two runs with the same seed."""
     first: dict[tuple, Log] = {}
     for log in logs:
         key = (log.layer, log.batch, log.per_worker, log.seed)
         if key in first:
             raise ValueError(
-                "Two runs have one layer, batch and seed; name one of them. "
+                "Two runs have the same layer, batch and seed; pass only one. "
                 f"Received: {first[key].path!r} and {log.path!r}"
             )
         first[key] = log
 
 
 def _refuse_mixture(logs: list[Log]) -> None:
-    """One figure compares layers, batches and seeds, and nothing else."""
+    """Rejects runs that differ in more than layer, batch and seed."""
     first, defaults = logs[0], same_experiment.flat({"task": Task().as_dict()})
     for log in logs[1:]:
         different = same_experiment.compare(
@@ -175,26 +175,26 @@ def _refuse_mixture(logs: list[Log]) -> None:
         )
         for key, (one, other) in different.items():
             raise ValueError(
-                "The runs of one figure may differ in layer, batch and "
-                f"seed alone; make one figure each. Received: {key}="
+                "The runs of a figure may differ only in layer, batch and "
+                f"seed; draw separate figures. Received: {key}="
                 f"{one!r} in {first.path!r}, {other!r} in {log.path!r}"
             )
         seen = [run.steps * run.batch for run in (first, log)]
-        # Equal epochs differ by the rounding to whole steps.
+        # Equal epochs differ by rounding to complete steps.
         if abs(seen[0] - seen[1]) > max(first.batch, log.batch):
             raise ValueError(
-                "The runs of one figure must see equally many images. "
+                "The runs of a figure must have the same number of images. "
                 f"Received: {seen[0]:,} in {first.path!r}, {seen[1]:,} in "
                 f"{log.path!r}"
             )
 
 
 def about(logs: list[Log]) -> str:
-    """Network, data set and length of comparable runs, in words."""
+    """Describes network, dataset and length of comparable runs."""
     first = logs[0]
     data = first.settings["task.train_data.dataset"]
     images = max(log.steps * log.batch for log in logs)
-    length = f"{images:,} images a run"
+    length = f"{images:,} images per run"
     whole = first.settings["task.train_data.split"] == "train"
     examples = _EXAMPLES.get(data.split(":")[0])  # "cifar10:3.0.2" too.
     if whole and examples:
@@ -205,7 +205,7 @@ def about(logs: list[Log]) -> str:
 
 
 def seeds(logs: list[Log]) -> str:
-    """How many seeds stand behind each line: "3 seeds", "1 to 3 seeds"."""
+    """Describes the number of seeds per line: "3 seeds", "1 to 3 seeds"."""
     groups = by(logs, "layer", "per_worker").values()
     low, high = min(map(len, groups)), max(map(len, groups))
     count = f"{low} to {high}" if low < high else str(low)
@@ -213,13 +213,13 @@ def seeds(logs: list[Log]) -> str:
 
 
 def mean_of(logs: list[Log]) -> str:
-    """What a line and its band or bars are, in words."""
+    """Describes what a line and its band or bars show."""
     number = seeds(logs)
     return number if number == "1 seed" else f"mean and range of {number}"
 
 
 def by(logs: list[Log], *names: str) -> dict[tuple, list[Log]]:
-    """Runs grouped by some attributes, the groups in order of these."""
+    """Groups runs by some attributes, in the order of these."""
 
     def key(log: Log) -> tuple:
         return tuple(getattr(log, name) for name in names)

@@ -49,7 +49,7 @@ def test_verbosity_leaves_the_log_level_alone(line, level, monkeypatch):
     assert os.environ.get(commands.LOG_LEVEL) == level
     monkeypatch.setenv(commands.LOG_LEVEL, "0")
     commands.start(line=["python", *line])
-    assert os.environ[commands.LOG_LEVEL] == "0", "what was asked for"
+    assert os.environ[commands.LOG_LEVEL] == "0", "the requested level"
 
 
 def test_a_renamed_command_is_named():

@@ -17,7 +17,7 @@ CLASSES = 5
 
 
 class Reference:
-    """Functions of timm's modules, and the weights they were asked for."""
+    """Functions of timm's modules, and the weights they were requested."""
 
     def __init__(self, batch, epsilon):
         self.batch, self.epsilon = batch, epsilon

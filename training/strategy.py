@@ -237,7 +237,7 @@ def describe(
 
     Raises:
       ValueError: if the replicas do not divide the global batch, or the
-        micro-batches a replica's batch.
+        micro-batches do not divide that of a replica.
     """
     replicas = strategy.num_replicas_in_sync
     if global_batch % replicas:

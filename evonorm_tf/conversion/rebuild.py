@@ -105,7 +105,7 @@ def _copy(old: Any, kit: graph.Kit) -> Any:
             config.update(_functions(old, config))
         return type(old).from_config(config)
     except (NotImplementedError, TypeError, ValueError) as error:
-        remedy = (
+        fix = (
             "give it functions (`def`) and classes that are registered with "
             f"{kit.keras.__name__}.saving.register_keras_serializable()"
             if of_keras
@@ -113,7 +113,7 @@ def _copy(old: Any, kit: graph.Kit) -> Any:
             "__init__ takes"
         )
         raise ValueError(
-            f"A layer cannot be copied from its own configuration: {remedy}. "
+            f"A layer cannot be copied from its own configuration: {fix}. "
             f"Received: {old.name!r}, {kind}: {error}"
         ) from error
 

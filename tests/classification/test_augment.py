@@ -225,7 +225,7 @@ def test_cutmix_shares_are_those_of_boxes_cut_off():
 
 
 def test_a_batch_of_one_cannot_be_mixed():
-    with pytest.raises(ValueError, match="images a replica=1"):
+    with pytest.raises(ValueError, match="images per replica=1"):
         mixing.mix(
             tf.zeros([1, 2, 2, 1]),
             tf.range(1),

@@ -19,7 +19,7 @@ def make_run(root, layer, batch, seed, **changes):
     Args:
       root: the folder to make it in.
       layer: catalog name.
-      batch: images a step.
+      batch: images per step.
       seed: of the run; training loss is 2 + seed - share of the run done,
         training accuracy that share / 2, test accuracy 0.5 + seed / 10 at
         the end.
@@ -140,7 +140,7 @@ def test_about_counts_epochs_where_the_set_is_known(tmp_path):
     run[0].settings["task.train_data.dataset"] = "cifar10:3.0.2"
     assert logs.about(run) == "resnet8_cifar on cifar10:3.0.2, 0.064 epochs"
     run[0].settings["task.train_data.dataset"] = "flowers"
-    assert logs.about(run) == "resnet8_cifar on flowers, 3,200 images a run"
+    assert logs.about(run) == "resnet8_cifar on flowers, 3,200 images per run"
 
 
 def test_no_run_and_half_a_copy_are_named(tmp_path):
@@ -170,7 +170,7 @@ def test_no_run_and_half_a_copy_are_named(tmp_path):
 def test_runs_that_differ_in_more_are_refused(tmp_path, key, changes):
     make_run(tmp_path, "bn_relu", 8, 0)
     make_run(tmp_path, "frn", 8, 1, **changes)
-    with pytest.raises(ValueError, match=rf"one figure each.*{key}="):
+    with pytest.raises(ValueError, match=rf"separate figures.*{key}="):
         logs.find([str(tmp_path)])
 
 
@@ -189,11 +189,11 @@ def test_a_setting_that_came_later_is_off_or_at_its_default(tmp_path):
 def test_other_data_length_or_a_run_twice_is_refused(tmp_path, monkeypatch):
     make_run(tmp_path / "a", "bn_relu", 8, 0)
     make_run(tmp_path / "b", "bn_relu", 8, 0)
-    with pytest.raises(ValueError, match="one layer, batch and seed"):
+    with pytest.raises(ValueError, match="same layer, batch and seed"):
         logs.find([str(tmp_path)])
     monkeypatch.setattr("tests.classification.test_plot.IMAGES", 6400)
     make_run(tmp_path / "c", "frn", 8, 0)
-    with pytest.raises(ValueError, match=r"equally many images.*3,200"):
+    with pytest.raises(ValueError, match=r"same number of images.*3,200"):
         logs.find([str(tmp_path / "a"), str(tmp_path / "c")])
     task = {"train_data": {"dataset": "digits", "global_batch_size": 8}}
     make_run(tmp_path / "d", "frn", 8, 1, **task)

@@ -35,8 +35,8 @@ def _gpu(values):
 @pytest.mark.parametrize(
     ("ours", "other", "wanted"),
     [
-        ([81.6], [82.8], "1.2 behind; no spread is known"),
-        ([81.5, 81.7], [82.8], "1.2 behind; no spread is known"),
+        ([81.6], [82.8], "1.2 behind; spread unknown"),
+        ([81.5, 81.7], [82.8], "1.2 behind; spread unknown"),
         ([82.0, 82.4], [82.0, 82.6], "0.1 behind, within the spread"),
         ([84.0, 84.2], [82.0, 82.2], "2.0 ahead"),
         # Two standard errors of means of three, each with deviation 1.

@@ -202,7 +202,7 @@ def test_batch_statistics_of_other_workers_are_a_trial(tmp_path):
 
 
 def test_one_run_fills_both_rows_that_are_the_same(tmp_path):
-    # 128 images a worker is a column of the sweep and the recipe itself.
+    # 128 images per worker is a column of the sweep and the recipe itself.
     _write(tmp_path / "run", 0.7, "imagenet/r50/bn_relu", share=128)
     rows = sorted(_sorted(tmp_path).by_row)
     assert rows == ["imagenet/r50-b128/bn_relu", "imagenet/r50/bn_relu"]

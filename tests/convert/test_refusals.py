@@ -1,4 +1,4 @@
-"""What cannot be converted is refused by name, with the way out."""
+"""What cannot be converted is refused by name, with how to fix it."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_a_functional_class_with_a_call_of_its_own(kit_name):
     assert caught[0].filename == __file__  # Where `convert` was called.
     assert type(new) is type(keras.Model(inputs, x))
     assert report.notes == (lost,)
-    # The way out that the warning gives.
+    # How to fix it, according to the warning.
     assert "Trained(new.input, new.output)" in str(caught[0].message)
     again = Trained(new.input, new.output)
     again.compile("sgd", "mse")
@@ -123,7 +123,7 @@ def test_no_model(model):
 
 @cases.both_kerases
 def test_layers_out_of_reach_are_all_named(kit_name):
-    """And the way out that the message gives works."""
+    """The fix that the message suggests works."""
     keras = cases.kit(kit_name).keras
     layers = keras.layers
     model = _images(

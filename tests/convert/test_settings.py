@@ -149,7 +149,7 @@ def test_batch_statistics_that_stay_are_warned_of(kit_name):
         new = evonorm_tf.convert(model, "evonorm_s0")
     assert small.normalizations(new) == ["last"]
     said = str(got[0].message)
-    # The way out that the warning gives.
+    # How to fix it, according to the warning.
     start = said.index("convert(new")
     call = said[start : said.index(")", start) + 1]
     scope = {"convert": evonorm_tf.convert, "new": new}
@@ -180,7 +180,7 @@ def test_a_training_of_ones_own_is_lost(kit_name):
     wanted = "own: a Own became a Sequential, without its own train_step, comp"
     with pytest.warns(UserWarning, match=wanted) as caught:
         new = evonorm_tf.convert(own, "evonorm_s0")
-    # The way out that the warning gives.
+    # How to fix it, according to the warning.
     assert str(caught[0].message).endswith("Own(new.layers)")
     assert Own(new.layers)(small.draw(2, 6, 6, 8)).shape == (2, 6, 6, 8)
     with warnings.catch_warnings():
@@ -231,7 +231,7 @@ def test_functions_as_activations_are_copied(kit_name):
 
 @cases.both_kerases
 def test_a_layer_of_keras_that_cannot_be_copied(kit_name):
-    """It is told to register the function, not to mend Keras's class."""
+    """It is told to register the function, not to change Keras's class."""
     keras = cases.kit(kit_name).keras
 
     def squared(x):

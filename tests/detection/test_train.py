@@ -1,4 +1,4 @@
-"""A whole run: trains, evaluates, draws, and goes on where it was."""
+"""A whole run: trains, evaluates, draws, and resumes."""
 
 import glob
 import signal

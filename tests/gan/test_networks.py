@@ -1,4 +1,4 @@
-"""Exact parameter counts, the conditional gain, errors that say the way out."""
+"""Exact parameter counts, the conditional gain, errors with their fixes."""
 
 import itertools
 

@@ -47,7 +47,7 @@ def test_both_kerases_give_equal_outputs(name, norm_act):
 
 
 def test_a_saved_model_is_the_model(tmp_path):
-    # Two blocks a stage: the second has stochastic depth.
+    # Two blocks per stage: the second has stochastic depth.
     model = small("efficientnet_b0", "evonorm_b0", 5, max_depth=2)
     assert any(getattr(x, "noise_shape", None) for x in model.layers)
     disturb(model)

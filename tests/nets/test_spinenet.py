@@ -16,7 +16,7 @@ from tests.nets.small import copy_kinds, disturb, in_order, norm_acts
 peer = pytest.importorskip("official.vision.modeling.backbones.spinenet")
 
 layers = tf_keras.layers
-# Two blocks a node and a width that int() cuts: 0.3 * 64 = 19.2.
+# Two blocks per node and a width that int() cuts: 0.3 * 64 = 19.2.
 SIZE = spinenet.Size(32, filter_scale=0.3, resample_alpha=0.5, repeats=2)
 HEIGHT, WIDTH = 128, 256  # The coarsest block sees one row of two pixels.
 # The peer's BatchNorm has epsilon 1e-3. Not compiled: a compilation a shape

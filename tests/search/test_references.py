@@ -17,7 +17,7 @@ NAMES = ["evonorm_b0", "bn_relu"]
 
 
 def searched(folder, names=(), **changes):
-    """A run as the command makes one; how many stages were asked for."""
+    """A run as the command makes one; how many stages were requested."""
     settings = small(**{"trials": 25, **changes}, references=names)
     journal, pool = Journal(str(folder), settings.identity()), Counted()
     references.measure(journal, settings, pool)

@@ -111,7 +111,7 @@ def verdict(ours: list[float], other: list[float]) -> str:
     apart = statistics.fmean(ours) - statistics.fmean(other)
     how = f"{abs(apart):.1f} {'ahead' if apart >= 0 else 'behind'}"
     if min(len(ours), len(other)) < 2:
-        return f"{how}; no spread is known"
+        return f"{how}; spread unknown"
     squares = (statistics.variance(v) / len(v) for v in (ours, other))
     if abs(apart) <= _ERRORS * math.sqrt(sum(squares)):
         return f"{how}, within the spread"
