@@ -1,13 +1,13 @@
-"""The layers: one literal entry each.
+"""The catalog of layers: one entry per layer.
 
-A `Row` is data: a name, a formula, where it comes from, the weights beyond
-gamma and beta, the `Kernel` that computes it and its folded form. To add a
-layer, write its kernel and add or `register` a row; every head, test table,
-benchmark and figure then has it.
+A `Row` is data: a name, a formula, its source, the weights besides gamma and
+beta, the `Kernel` that computes it and its folded form. To add a layer, write
+its kernel and add or `register` a row; all heads, tests, benchmarks and figures
+then include it.
 
-Formulas: var and mean are biased; epsilon is added inside every square root;
-bhw, hw, c/g name the axes that a statistic is taken over. Each formula ends
-in `* gamma + beta`.
+In formulas, var and mean are biased, epsilon is added inside every square root,
+and bhw, hw, c/g name the axes of a statistic. Each formula is followed by
+`* gamma + beta`.
 """
 
 import dataclasses
@@ -29,12 +29,13 @@ from evonorm_tf.ops.kernel import Analytic, General
 
 
 class Weight(NamedTuple):
-    """A trainable weight beyond gamma and beta.
+    """A trainable weight besides gamma and beta.
 
     Attributes:
-      name: the attribute of the layer that holds it.
+      name: name of the layer's attribute.
       initial: its initial value.
-      scalar: one number for the layer, rather than one per channel, [C].
+      scalar: whether it is one number per layer, instead of one per channel,
+        [C].
     """
 
     name: str
@@ -59,19 +60,19 @@ class Row:
     """One norm-act layer.
 
     Attributes:
-      name: the string used everywhere: configs, results, flags.
+      name: the name used everywhere: configs, results, flags.
       formula: in ASCII, before the affine.
-      reference: where the formula comes from.
+      reference: source of the formula.
       kernel: its computation.
-      weights: trainable weights beyond gamma and beta.
+      weights: trainable weights besides gamma and beta.
       grouped: whether it has channel groups.
-      without_activation: the row that a site without an activation gets;
-        None for this row itself.
-      min_rank: the least rank of an input that it is defined for.
-      folded: how it folds at inference; None if it stays as it is.
+      without_activation: the row to use where no activation follows; None for
+        this row itself.
+      min_rank: minimum rank of the input.
+      folded: how it folds at inference; None if it does not.
       style: how figures draw it; None for a default.
-      spec: what the config of a layer stores to find this row again; None
-        for the name.
+      spec: what the config of a layer stores to find this row again; None for
+        the name.
     """
 
     name: str
@@ -94,7 +95,7 @@ class Row:
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Kernels hold functions that do not pickle; the name finds them.
+        # Kernels contain functions that cannot be pickled; the name suffices.
         return get, (spec(self),)
 
 
@@ -180,16 +181,16 @@ _EVONORMS = (
     ),
 )
 
-# -- a normalization, then an activation ---------------------------------------
+# -- a normalization with an activation ----------------------------------------
 
 
 class Normalization(NamedTuple):
-    """A normalization that any activation may follow.
+    """A normalization that can be combined with any activation.
 
     Attributes:
-      formula, reference, grouped, min_rank: as of a `Row`.
-      kernel: from an activation to the kernel of the pair.
-      folded: from an activation to the folded form of the pair.
+      formula, reference, grouped, min_rank: see `Row`.
+      kernel: maps an activation to the kernel of the pair.
+      folded: maps an activation to the folded form of the pair.
     """
 
     formula: str
@@ -206,7 +207,7 @@ class Normalization(NamedTuple):
         without_activation: Row | None = None,
         style: Style | None = None,
     ) -> Row:
-        """The entry of this normalization with an activation."""
+        """Returns the entry of this normalization with an activation."""
         formula = f"{act.formula}, z = {self.formula} * gamma + beta"
         return Row(
             name=name,
@@ -329,12 +330,15 @@ _resolvers: list[tuple[Callable[[Any], bool], Callable[[Any], Row]]] = []
 
 
 def names() -> list[str]:
-    """The names of all rows, EvoNorms first."""
+    """Returns the names of all layers, EvoNorms first."""
     return list(_rows)
 
 
 def register(row: Row) -> Row:
-    """Adds a row under its name.
+    """Adds a layer to the catalog under its name.
+
+    Args:
+      row: the entry.
 
     Raises:
       ValueError: if the name is taken.
@@ -355,42 +359,45 @@ for _row in _EVONORMS + _BASELINES + _ABLATIONS:
 def register_resolver(
     recognizes: Callable[[Any], bool], resolve: Callable[[Any], Row]
 ) -> None:
-    """Lets `get` find layers that are not in the catalog, by their spec.
+    """Lets `get` find layers outside the catalog by their spec.
 
     Args:
-      recognizes: whether a spec is for this resolver.
-      resolve: from the spec to its row.
+      recognizes: returns whether a spec is for this resolver.
+      resolve: returns the row of a spec.
     """
     _resolvers.append((recognizes, resolve))
 
 
 def spec(row: Row) -> Any:
-    """What a config stores of a row, for `get` to find it again.
+    """Returns what a config stores for a row, so that `get` finds it again.
 
     Raises:
-      ValueError: for a row that `get` would not find.
+      ValueError: if `get` would not find the row.
     """
     if row.spec is not None:
         return row.spec
     if _rows.get(row.name) is not row:
         raise ValueError(
             "A layer whose row is not in the catalog cannot be stored; call "
-            "evonorm_tf.catalog.register(row) first, also where it is loaded. "
+            "evonorm_tf.catalog.register(row) first, also before loading. "
             f"Received: row={row.name!r}"
         )
     return row.name
 
 
 def get(name_or_row: "str | Mapping[str, Any] | Row") -> Row:
-    """The row of that name; a `Row` is returned as it is.
+    """Returns the entry with a name; a `Row` is returned unchanged.
 
-    A mapping is a graph (`evonorm_tf.graphs`), and a name that ends in .json
-    the path of a file that holds one.
+    A mapping is a graph (`evonorm_tf.graphs`), and a name that ends in .json is
+    the path of a file with a graph.
+
+    Args:
+      name_or_row: a name, a mapping or a `Row`.
 
     Raises:
-      ValueError: for an unknown name, with the nearest ones, or a malformed
-        graph.
-      TypeError: for anything else.
+      ValueError: if the name is unknown (the message suggests similar ones),
+        or the graph is invalid.
+      TypeError: if it is anything else.
     """
     if isinstance(name_or_row, Row):
         return name_or_row
@@ -399,7 +406,7 @@ def get(name_or_row: "str | Mapping[str, Any] | Row") -> Row:
             return resolve(name_or_row)
     if not isinstance(name_or_row, str):
         raise TypeError(
-            "A layer is named by a string or given as a catalog Row. "
+            "A layer must be a name or a catalog Row. "
             f"Received: {name_or_row!r} of type {type(name_or_row).__name__}"
         )
     if name_or_row not in _rows:

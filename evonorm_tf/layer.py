@@ -1,14 +1,14 @@
-"""All layer logic: weights, moving statistics, casts, validation.
+"""The logic of the layer: weights, moving statistics, casts, validation.
 
 Imports no Keras. `layers.NormAct` and `legacy.NormAct` add a base class, a
-backend and how it makes a weight.
+backend and how a weight is created.
 """
 
 import math
 from types import ModuleType
 from typing import Any
 
-# graphs is imported for its effect: it registers itself with the catalog.
+# Importing graphs registers its resolver with the catalog.
 from evonorm_tf import catalog, graphs, validation  # noqa: F401
 from evonorm_tf.ops import settings as settings_lib
 from evonorm_tf.ops.kernel import Plan
@@ -19,49 +19,54 @@ Array = Any
 class NormActMixin:
     """Normalization and activation in one layer.
 
-    Takes the place of a normalization layer and the activation after it, in
-    a functional, sequential or subclassed model.
+    Use it instead of a normalization layer and the activation after it, in a
+    functional, sequential or subclassed model.
 
-    Weights, [C] each: `gamma` and `beta` (with `affine`), those of the layer
-    (`v` of EvoNorm B0 and S0), and the moving statistics of layers over the
-    batch (`moving_variance`, for BatchNorm `moving_mean` too), which are not
-    trainable. They are float32 in mixed precision, and so is all arithmetic:
-    the input is taken as it comes, without a cast to the compute dtype.
+    The weights are [C] each: `gamma` and `beta` (with `affine`), those of the
+    layer (`v` of EvoNorm B0 and S0), and the moving statistics of layers with
+    batch statistics (`moving_variance`, for BatchNorm also `moving_mean`),
+    which are not trainable. In mixed precision they are float32, and so is all
+    arithmetic; the input is not cast to the compute dtype first.
+
+    Example:
+
+        x = keras.layers.Conv2D(64, 3, use_bias=False)(x)
+        x = evonorm_tf.NormAct("evonorm_s0")(x)
 
     Args:
       name_or_row: a name of `evonorm_tf.names()`, or a catalog row.
-      groups: channel groups, a divisor of C; None for 32 lowered until it
-        divides. Rows without groups ignore the three group arguments.
+      groups: number of channel groups, a divisor of C; None for 32, lowered
+        until it divides C. Layers without groups ignore the three arguments.
       group_size: channels per group, instead of `groups`.
-      min_group_size: with `groups=None`, the fewest channels a group may
-        have.
+      min_group_size: with `groups=None`, the minimum number of channels per
+        group.
       momentum: decay of the moving statistics, in (0, 1).
-      epsilon: stands inside every square root.
-      activation: False leaves the activation out: EvoNorms become a plain
-        affine, x * gamma + beta, without statistics (as in the authors'
-        code); baselines normalize and do not activate.
-      affine: False for no gamma and beta; `call` then takes class-conditional
-        ones, [N, C].
-      gamma_initializer: of gamma; "zeros" at the end of a residual branch.
-      beta_initializer: of beta.
-      synchronized: pool batch statistics over the replicas of a strategy
-        (TensorFlow) or the shards of a batch (JAX).
+      epsilon: added inside every square root.
+      activation: whether to include the activation. Without it, EvoNorms are a
+        plain affine, x * gamma + beta, without statistics (as in the authors'
+        code), and baselines only normalize.
+      affine: whether to have gamma and beta; if False, class-conditional ones,
+        [N, C], are passed to `call`.
+      gamma_initializer: initializer of gamma; use "zeros" at the end of a
+        residual branch.
+      beta_initializer: initializer of beta.
+      synchronized: whether to pool batch statistics over the replicas of a
+        strategy (TensorFlow) or the shards of a batch (JAX).
       axis: the channel axis, -1 or 1.
-      xla: "auto" lets TensorFlow compile the computation in training (never
-        at inference), False does not; without effect on JAX.
-      name: of the layer.
+      xla: "auto" lets TensorFlow compile the computation in training (never at
+        inference), False does not. It has no effect on JAX.
+      name: name of the layer.
       dtype: dtype or dtype policy.
-      trainable: False freezes weights and moving statistics; rows over the
-        batch then use the latter in training too.
+      trainable: False freezes weights and moving statistics; layers with batch
+        statistics then use the moving ones in training too.
 
     Raises:
-      ValueError: for arguments, or at build time channels, that do not fit.
-      TypeError: for an input of another Keras or of integers.
+      ValueError: if an argument, or at build time the channels, are invalid.
+      TypeError: if the input is of another Keras or has an integer dtype.
     """
 
     # Set by the classes for each Keras: the array library, the root module of
-    # tensors that the layer must not be called on, what to use there, and the
-    # initializers.
+    # tensors of the other Keras, what to use for these, and the initializers.
     _backend: ModuleType
     _foreign: str
     _remedy: str
@@ -87,8 +92,8 @@ class NormActMixin:
         dtype: Any = None,
         trainable: bool = True,
     ):
-        # An input wider than the compute dtype may hold what that cannot:
-        # float32 values above 65504 would be infinite in float16.
+        # The input may not fit the compute dtype: float32 values above 65504
+        # would be infinite in float16.
         super().__init__(
             name=name, dtype=dtype, trainable=trainable, autocast=False
         )
@@ -169,12 +174,12 @@ class NormActMixin:
 
         Args:
           inputs: [N, H, W, C] or [N, D, H, W, C] (axis=1: [N, C, ...]).
-          gamma: class-conditional gain [N, C], for `affine=False`; center it
-            at 1 (gain = 1 + linear).
+          gamma: class-conditional gain [N, C], for `affine=False`; it should
+            be centered at 1 (gain = 1 + linear).
           beta: class-conditional bias [N, C], likewise.
-          training: True uses the statistics of this batch and updates the
-            moving ones; otherwise, and in a frozen layer (trainable=False),
-            the moving ones are used.
+          training: if True, uses the statistics of this batch and updates the
+            moving ones. Otherwise, and in a frozen layer (trainable=False),
+            the moving statistics are used.
 
         Returns:
           An array of the shape of `inputs`, in the compute dtype.
@@ -197,11 +202,11 @@ class NormActMixin:
         return self._backend.reshaped_like(y, x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape of the input."""
+        """Returns the shape of the input."""
         return input_shape
 
     def _narrowed(self, x: Array) -> Array:
-        """float64 only where the policy says so, anything narrower as it is."""
+        """Casts float64 down unless the policy is float64."""
         xp = self._backend.xp
         if self.compute_dtype == "float64":
             return xp.cast(x, xp.float64)
@@ -254,8 +259,8 @@ class NormActMixin:
 
     def _move(self, fresh: dict[str, Array], x: Array) -> None:
         xp = self._backend.xp
-        # Pooled statistics hold for every replica. A replica without samples
-        # has none of its own to contribute, and writes the old value.
+        # Pooled statistics are valid for every replica. A replica without
+        # samples contributes nothing and keeps the old value.
         known = self.synchronized or xp.shape(x)[0] > 0
         for name, value in fresh.items():
             moving = getattr(self, name)
@@ -270,7 +275,7 @@ class NormActMixin:
         return "float64" if self.variable_dtype == "float64" else "float32"
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """Returns the arguments of the constructor."""
         config = super().get_config()
         serialize = self._initializers.serialize
         return config | {
@@ -291,7 +296,7 @@ class NormActMixin:
 
 
 class OneEntryMixin:
-    """Before NormAct in the bases of a class for one catalog entry."""
+    """Precedes NormAct in the bases of a class for one catalog entry."""
 
     _entry: str
 
@@ -299,14 +304,14 @@ class OneEntryMixin:
         super().__init__(self._entry, groups, **options)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """Returns the arguments of the constructor."""
         config = super().get_config()
         del config["name_or_row"]
         return config
 
 
 def _flatten(xp: Any, x: Array, spatial_axis: int) -> Array:
-    """[N, H, W, C] -> [N, S, C], or [N, C, H, W] -> [N, C, S]."""
+    """Flattens [N, H, W, C] -> [N, S, C], or [N, C, H, W] -> [N, C, S]."""
     sizes = list(x.shape)
     channels = sizes.pop(-1 if spatial_axis == 1 else 1)
     batch, *space = sizes

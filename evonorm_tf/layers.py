@@ -24,7 +24,7 @@ def _check_backend(name: str) -> None:
         )
 
 
-# Before the import: Keras would fail first, on a backend that is not there.
+# Before the import, because Keras would fail first if a backend is missing.
 _check_backend(os.environ.get("KERAS_BACKEND", "tensorflow"))
 
 try:
@@ -35,7 +35,7 @@ versions.check_minimum("keras", keras.__version__)
 
 from evonorm_tf.layer import NormActMixin, OneEntryMixin  # noqa: E402
 
-_check_backend(keras.backend.backend())  # keras.json can name another one.
+_check_backend(keras.backend.backend())  # keras.json can set another one.
 _register = keras.saving.register_keras_serializable(package="evonorm_tf")
 
 
@@ -56,11 +56,11 @@ class NormAct(NormActMixin, keras.layers.Layer):
             shape=shape,
             initializer=initializer,
             trainable=trainable,
-            # float16 would overflow and bfloat16 stall a moving average.
+            # float16 would overflow, and bfloat16 stalls a moving average.
             dtype=self._weight_dtype(),
             # Statistics and affine are float32 in mixed precision.
             autocast=False,
-            # All replicas hold one value: the mean of what each would write.
+            # All replicas store the mean of what each would write.
             aggregation="none" if trainable else "mean",
         )
 
@@ -76,57 +76,59 @@ class NormAct(NormActMixin, keras.layers.Layer):
 def norm_act(
     name_or_row: Any, groups: int | None = None, **options: Any
 ) -> NormAct:
-    """A `NormAct` layer; bind it once per model and pass it on.
+    """Creates a `NormAct` layer; bind its settings once per model.
+
+    Example:
 
         na = functools.partial(norm_act, "evonorm_s0", groups=8)
         x = na()(x)
         x = na(activation=False)(x)
 
     Args:
-      name_or_row: as all other arguments, see `NormAct`.
+      name_or_row: see `NormAct`, as for all other arguments.
       groups: see `NormAct`.
-      **options: other keywords of `NormAct`; an unknown one raises TypeError.
+      **options: other arguments of `NormAct`; an unknown one raises TypeError.
     """
     return NormAct(name_or_row, groups, **options)
 
 
 @_register
 class EvoNormB0(OneEntryMixin, NormAct):
-    """EvoNorm B0; arguments as of `NormAct`, without the name."""
+    """EvoNorm B0; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_b0"
 
 
 @_register
 class EvoNormB1(OneEntryMixin, NormAct):
-    """EvoNorm B1; arguments as of `NormAct`, without the name."""
+    """EvoNorm B1; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_b1"
 
 
 @_register
 class EvoNormB2(OneEntryMixin, NormAct):
-    """EvoNorm B2; arguments as of `NormAct`, without the name."""
+    """EvoNorm B2; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_b2"
 
 
 @_register
 class EvoNormS0(OneEntryMixin, NormAct):
-    """EvoNorm S0; arguments as of `NormAct`, without the name."""
+    """EvoNorm S0; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_s0"
 
 
 @_register
 class EvoNormS1(OneEntryMixin, NormAct):
-    """EvoNorm S1; arguments as of `NormAct`, without the name."""
+    """EvoNorm S1; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_s1"
 
 
 @_register
 class EvoNormS2(OneEntryMixin, NormAct):
-    """EvoNorm S2; arguments as of `NormAct`, without the name."""
+    """EvoNorm S2; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_s2"

@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
 try:
     import tf_keras
 except ImportError as error:
-    # Of another number it would install another TensorFlow.
+    # Another version would install another TensorFlow.
     minor = ".".join(tf.__version__.split(".")[:2])
     raise ImportError(
         "evonorm_tf.legacy is for tf_keras models and needs tf_keras: "
@@ -41,8 +41,8 @@ class NormAct(NormActMixin, tf_keras.layers.Layer):
     _remedy = "In Keras 3 models use evonorm_tf.layers."
     _initializers = tf_keras.initializers
 
-    # Nothing depends on the value of a tensor: AutoGraph would only rewrite
-    # the source, at every layer of a model.
+    # No control flow depends on tensors, so AutoGraph would only convert the
+    # source for every layer of a model.
     @tf.autograph.experimental.do_not_convert
     def call(self, inputs, gamma=None, beta=None, training=None):
         return super().call(inputs, gamma, beta, training)
@@ -53,11 +53,11 @@ class NormAct(NormActMixin, tf_keras.layers.Layer):
             shape=shape,
             initializer=initializer,
             trainable=trainable,
-            # float16 would overflow and bfloat16 stall a moving average.
+            # float16 would overflow, and bfloat16 stalls a moving average.
             dtype=self._weight_dtype(),
             # Statistics and affine are float32 in mixed precision.
             experimental_autocast=False,
-            # All replicas hold one value: the mean of what each would write.
+            # All replicas store the mean of what each would write.
             aggregation=tf.VariableAggregation.NONE
             if trainable
             else tf.VariableAggregation.MEAN,
@@ -67,47 +67,47 @@ class NormAct(NormActMixin, tf_keras.layers.Layer):
 def norm_act(
     name_or_row: Any, groups: int | None = None, **options: Any
 ) -> NormAct:
-    """As `evonorm_tf.layers.norm_act`."""
+    """Creates a `NormAct` layer; see `evonorm_tf.layers.norm_act`."""
     return NormAct(name_or_row, groups, **options)
 
 
 @_register
 class EvoNormB0(OneEntryMixin, NormAct):
-    """EvoNorm B0; arguments as of `NormAct`, without the name."""
+    """EvoNorm B0; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_b0"
 
 
 @_register
 class EvoNormB1(OneEntryMixin, NormAct):
-    """EvoNorm B1; arguments as of `NormAct`, without the name."""
+    """EvoNorm B1; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_b1"
 
 
 @_register
 class EvoNormB2(OneEntryMixin, NormAct):
-    """EvoNorm B2; arguments as of `NormAct`, without the name."""
+    """EvoNorm B2; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_b2"
 
 
 @_register
 class EvoNormS0(OneEntryMixin, NormAct):
-    """EvoNorm S0; arguments as of `NormAct`, without the name."""
+    """EvoNorm S0; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_s0"
 
 
 @_register
 class EvoNormS1(OneEntryMixin, NormAct):
-    """EvoNorm S1; arguments as of `NormAct`, without the name."""
+    """EvoNorm S1; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_s1"
 
 
 @_register
 class EvoNormS2(OneEntryMixin, NormAct):
-    """EvoNorm S2; arguments as of `NormAct`, without the name."""
+    """EvoNorm S2; the arguments are those of `NormAct` without the name."""
 
     _entry = "evonorm_s2"

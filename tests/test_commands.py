@@ -29,7 +29,7 @@ def test_a_command_says_nothing_of_tensorflow_before_its_first_line():
     # It looks for devices, of which TensorFlow has most to say.
     found = _run("-m", "classification.export", "--model_dir=x",
                  "--output_dir=y", "--format=z")  # fmt: skip
-    assert "The formats are" in found.stderr
+    assert "must be some of" in found.stderr
     assert found.stderr.startswith("ERROR: "), found.stderr[:300]
     assert not found.stdout
 

@@ -1,13 +1,13 @@
-"""Exports a model for serving, and checks what it exported.
+"""Exports a model for serving, and compares the file with the model.
 
     exported = evonorm_tf.export(model, "model.tflite", images=images)
     print(exported)
 
 The command is `python -m evonorm_tf.exporting --help`. Formats: "keras",
 "saved_model", "tflite", "tflite_float16", "tflite_int8" and "onnx"; see
-docs/export.md. All but "keras" hold the folded form of the NormAct layers
-(`evonorm_tf.ops.folding`); a model that is exported in some other way takes
-that form within `inference_form(model)`.
+docs/export.md. All but "keras" have the folded form of the NormAct layers
+(`evonorm_tf.ops.folding`). To use it with another exporter, trace the model
+inside `inference_form(model)`.
 """
 
 import dataclasses
@@ -24,23 +24,23 @@ from evonorm_tf.exporting.trace import inference_form
 __all__ = ["FORMATS", "Exported", "export", "inference_form"]
 
 FORMATS = tuple(formats.FORMATS)
-_COMPARED = 16  # images, at most
+_COMPARED = 16  # maximum number of images
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was exported, and how far it is from the model.
+    """An exported file, and its difference from the model.
 
     Attributes:
       path: the file or folder.
       format: one of `FORMATS`.
       difference: largest difference of an output from the model's, relative
         to the largest output.
-      tolerance: what would have been refused above.
-      size: bytes.
-      milliseconds: of one image, read back, the median of some runs.
-      model_milliseconds: of one image in the model as a tf.function.
-      left: names of NormAct layers that have no folded form.
+      tolerance: largest accepted difference.
+      size: in bytes.
+      milliseconds: latency of one image with the file, a median.
+      model_milliseconds: latency of one image in the model as a tf.function.
+      left: names of NormAct layers without a folded form.
     """
 
     path: str
@@ -58,7 +58,7 @@ class Exported:
             f"{self.path}: {self.format}, outputs differ by "
             f"{self.difference:.1e} of the largest (at most "
             f"{self.tolerance:.0e}), {check.readable(self.size)}, "
-            f"{self.milliseconds:.2f} ms an image (the model "
+            f"{self.milliseconds:.2f} ms per image (the model "
             f"{self.model_milliseconds:.2f}){left}"
         )
 
@@ -71,33 +71,37 @@ def export(
     images: Any = None,
     tolerance: float | None = None,
 ) -> Exported:
-    """Writes a model in a format, reads it back and compares the two.
+    """Exports a model to a format, loads the file and compares the outputs.
 
-    Outputs are named as the model names them, or "output_0", "output_1", ...;
-    the input is "images", [N, H, W, C] for any N; several inputs have the
-    names that the model gives them.
+    Outputs have the model's names, or "output_0", "output_1", ... A single
+    input is called "images", [N, H, W, C] for any N; several inputs have the
+    model's names.
+
+    Example:
+
+        exported = evonorm_tf.export(model, "model.tflite", images=images)
+        print(exported)
 
     Args:
       model: a built Keras 3 or tf_keras model.
-      path: where to, on any file system that TensorFlow writes to; what is
-        refused never stands there.
-      format: one of `FORMATS`; None for that of the path's suffix, where no
-        suffix is "saved_model".
-      images: [N, H, W, C] as the model takes them, for several inputs a
-        dictionary by their names or a list: the first 16 to compare on, all
-        of them for the ranges of "tflite_int8"; None for four of normal
-        noise.
-      tolerance: largest difference of an output, relative to the largest;
-        None for the format's own.
+      path: destination, on any file system of TensorFlow. It is not changed if
+        the export is rejected.
+      format: one of `FORMATS`; None to choose by the suffix of the path, where
+        no suffix is "saved_model".
+      images: [N, H, W, C] as for the model; for several inputs, a dictionary
+        by their names or a list. The first 16 are compared, and all are used
+        for the ranges of "tflite_int8". None for four images of normal noise.
+      tolerance: largest difference of an output, relative to the largest; None
+        for the format's default.
 
     Returns:
-      What was written, its difference from the model, size and latency.
+      The exported file's difference from the model, size and latency.
 
     Raises:
-      ValueError: unknown format, a path or images that do not fit, an export
-        that differs from the model by more than the tolerance.
-      TypeError: for what is not a Keras model.
-      ImportError: "onnx" without the packages of the extra `export`.
+      ValueError: if the format is unknown, the path or the images are invalid,
+        or the export differs from the model by more than the tolerance.
+      TypeError: if it is not a Keras model.
+      ImportError: if "onnx" needs the packages of the extra `export`.
     """
     path = files.normalize(path).rstrip("/")
     name = _format(path, format)
@@ -106,8 +110,8 @@ def export(
     _check_place(path, chosen)
     if images is None and name == "tflite_int8":
         raise ValueError(
-            "int8 takes the range of every tensor from images: give some "
-            "hundred of those that the model is for. Received: images=None"
+            "int8 takes the range of every tensor from images: pass a few "
+            "hundred representative ones. Received: images=None"
         )
     inputs = trace.Inputs(model, images)
     given = _images(images, inputs)
@@ -141,9 +145,9 @@ def _format(path: str, name: str | None) -> str:
         name = suffixes.get(files.suffix(path))
         if name is None:
             raise ValueError(
-                "The path's suffix says no format: end it in one of "
-                f"{sorted(filter(None, suffixes))}, in nothing for a "
-                f"SavedModel, or give `format`. Received: path={path!r}"
+                "The path's suffix is not that of a format: use one of "
+                f"{sorted(filter(None, suffixes))}, no suffix for a "
+                f"SavedModel, or pass `format`. Received: path={path!r}"
             )
     if name not in formats.FORMATS:
         raise ValueError(
@@ -154,15 +158,15 @@ def _format(path: str, name: str | None) -> str:
 
 
 def _check_place(path: str, chosen: formats.Format) -> None:
-    """Refuses a path that would not hold the format, or holds other things."""
+    """Rejects a path that does not fit the format or has other content."""
     if chosen.suffix and files.suffix(path) != chosen.suffix:
         raise ValueError(
-            f"The path of this format ends in {chosen.suffix}. "
+            f"The path of this format must end in {chosen.suffix}. "
             f"Received: path={path!r}"
         )
     if not chosen.suffix and files.is_file(path):
         raise ValueError(
-            "A SavedModel is a folder, and here is a file. "
+            "A SavedModel is a folder, but the path is a file. "
             f"Received: path={path!r}"
         )
     held = set(files.names(path))
@@ -170,7 +174,7 @@ def _check_place(path: str, chosen: formats.Format) -> None:
     other = sorted(held.difference(ours))
     if other:
         raise ValueError(
-            "A folder with something else in it is not written over. "
+            "A folder with other content is not overwritten. "
             f"Received: path={path!r}, with {', '.join(other[:5])}"
         )
 
@@ -179,7 +183,7 @@ def _traced(model: Any, inputs: trace.Inputs) -> Any:
     try:
         return trace.function(model, inputs)
     except Exception as failure:
-        # A layer of Keras's may compute with a size that is not known.
+        # A layer of Keras may need a size that is unknown.
         fix = check.unknown_size(inputs.specs.values())
         if not fix:
             raise
@@ -192,7 +196,7 @@ def _call(model: Any, inputs: trace.Inputs, given: dict[str, Any]) -> Any:
 
 
 def _images(images: Any, inputs: trace.Inputs) -> dict[str, np.ndarray]:
-    """The given images, or noise, in the inputs' dtypes, by name."""
+    """Returns the images, or noise, in the inputs' dtypes, by name."""
     if images is None:
         return {k: _noise(k, spec) for k, spec in inputs.specs.items()}
     found = {}
@@ -207,7 +211,7 @@ def _images(images: Any, inputs: trace.Inputs) -> dict[str, np.ndarray]:
     counts = {name: len(array) for name, array in found.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(
-            "The inputs must be of equally many samples. "
+            "All inputs must have the same number of samples. "
             f"Received: images with {counts}"
         )
     return found
@@ -216,8 +220,8 @@ def _images(images: Any, inputs: trace.Inputs) -> dict[str, np.ndarray]:
 def _noise(name: str, spec: tf.TensorSpec) -> np.ndarray:
     if None in spec.shape[1:]:
         raise ValueError(
-            "The model takes images of any size: give some as `images`, of "
-            "the size that it is to serve. Received: images=None, input "
+            "The model accepts images of any size: pass `images` of the size "
+            "that it will serve. Received: images=None, input "
             f"{name} {list(spec.shape)}"
         )
     noise = np.random.default_rng(0).normal(size=[4, *spec.shape[1:]])

@@ -1,9 +1,10 @@
-"""Exports a .keras file, of Keras 3 or tf_keras, and checks the exports.
+r"""Exports a .keras file of Keras 3 or tf_keras, and compares the files.
 
     python -m evonorm_tf.exporting model.keras --format=tflite,onnx \
         --output=exports --images=images.npy
 
-A line each: the largest difference from the model, size and latency.
+Prints one line per format: the largest difference from the model, size and
+latency.
 """
 
 import argparse
@@ -32,9 +33,9 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--images",
-        help=".npy file of images [N, H, W, C] as the network takes them, or "
-        ".npz file of arrays by the names of several inputs, to compare on "
-        "and for int8's ranges (default: noise)",
+        help=".npy file of images [N, H, W, C] as for the network, or .npz "
+        "file of arrays by the names of several inputs, for the comparison "
+        "and int8's ranges (default: noise)",
     )
     parser.add_argument(
         "--tolerance", type=float, help="largest relative difference"
@@ -43,7 +44,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
 
 
 def _arrays(path: str) -> Any:
-    """An .npy file's array, or an .npz file's by name."""
+    """Reads an .npy file's array, or an .npz file's by name."""
     with files.local(path) as place:
         found = np.load(place)
         return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else found
@@ -57,7 +58,7 @@ def main(given: list[str] | None = None) -> int:
         unknown = sorted(set(names) - set(formats.FORMATS))
         if unknown:
             raise ValueError(
-                f"The formats are {', '.join(formats.FORMATS)}. "
+                f"The formats must be some of {', '.join(formats.FORMATS)}. "
                 f"Received: {', '.join(unknown)}"
             )
         if not files.is_file(chosen.model):

@@ -1,4 +1,4 @@
-"""The file formats: how each is written, and how it computes when read."""
+"""The file formats: how each is written, and how a file is run."""
 
 import dataclasses
 import importlib
@@ -38,9 +38,9 @@ class Source(NamedTuple):
     Attributes:
       model: a built Keras model.
       serve: its function at inference, see `trace.function`.
-      images: [N, H, W, C], or arrays by the names of several inputs; int8
-        takes its ranges from them.
-      others: more signatures of a SavedModel, concrete functions by name.
+      images: [N, H, W, C], or arrays by the names of several inputs, for the
+        ranges of int8.
+      others: further signatures of a SavedModel, concrete functions by name.
     """
 
     model: Any
@@ -54,9 +54,9 @@ class Format:
     """One format.
 
     Attributes:
-      file: the name that commands give its file, or its folder.
-      tolerance: largest difference of an output that is let pass, relative
-        to the largest output.
+      file: the name that commands give its file or folder.
+      tolerance: largest accepted difference of an output, relative to the
+        largest output.
       write: (source, path) -> None.
       read: path -> a function of images [N, H, W, C], or of arrays by the
         names of several inputs, to outputs by name.
@@ -69,29 +69,29 @@ class Format:
 
     @property
     def suffix(self) -> str:
-        """Of its files; "" for a folder."""
+        """Returns the suffix of its files; "" for a folder."""
         return pathlib.PurePath(self.file).suffix
 
 
 def keras_of(model: Any) -> Any:
-    """The Keras of a model: the module `keras` or `tf_keras`.
+    """Returns the Keras of a model: the module `keras` or `tf_keras`.
 
     Raises:
-      TypeError: for a model of neither.
+      TypeError: if the model is of neither.
     """
-    # By way of our modules: they say what to do where a Keras is missing.
+    # Imported through our modules, whose errors explain a missing Keras.
     for home, keras in (("layers", "keras"), ("legacy", "tf_keras")):
         roots = {c.__module__.split(".")[0] for c in type(model).__mro__}
         if keras in roots:
             return getattr(importlib.import_module(f"evonorm_tf.{home}"), keras)
     raise TypeError(
-        "A Keras 3 or tf_keras model can be exported. "
+        "Expected a Keras 3 or tf_keras model. "
         f"Received: {model!r} of type {type(model).__name__}"
     )
 
 
 def by_name(images: Any) -> dict[str, Any]:
-    """Arrays by the names of the inputs they are for."""
+    """Returns arrays by the names of their inputs."""
     return dict(images) if isinstance(images, Mapping) else {"images": images}
 
 
@@ -108,18 +108,18 @@ def _write_keras(source: Source, path: pathlib.Path) -> None:
 
 
 def read_keras(path: pathlib.Path) -> Any:
-    """The model of a .keras file, of whichever Keras wrote it.
+    """Loads a .keras file of either Keras.
 
     Raises:
-      ValueError: it is no such file.
+      ValueError: if it is not such a file.
     """
     try:
         with zipfile.ZipFile(path) as file:
             about = json.loads(file.read("metadata.json"))
     except (zipfile.BadZipFile, KeyError) as error:
         raise ValueError(
-            "The file is no .keras file, as model.save('NAME.keras') writes "
-            f"it ({error}). Received: {str(path)!r}"
+            "The file is not a .keras file, as written by "
+            f"model.save('NAME.keras') ({error}). Received: {str(path)!r}"
         ) from error
     if int(about["keras_version"].split(".")[0]) >= 3:
         from evonorm_tf import layers as ours
@@ -143,21 +143,21 @@ def _run_keras(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
 
 
 def _holder(*functions: Any) -> tf.Module:
-    """What keeps the functions' variables, and nothing else of the model."""
+    """Returns an object that holds only the functions' variables."""
     holder = tf.Module()
     holder.weights = [v for one in functions for v in one.graph.variables]
     return holder
 
 
 def save(signatures: Mapping[str, Any], path: str | pathlib.Path) -> None:
-    """Writes a SavedModel of functions and of the variables that they read.
+    """Writes a SavedModel of functions and the variables that they read.
 
     Args:
       signatures: concrete functions by name.
       path: of the folder.
     """
-    # A Keras model would save a graph of each of its layers as well, and the
-    # weights that are constants of the functions.
+    # A Keras model would also save a graph for each of its layers, and the
+    # weights that are constants in the functions.
     holder = _holder(*signatures.values())
     tf.saved_model.save(holder, str(path), signatures=dict(signatures))
 
@@ -171,7 +171,7 @@ def _run_saved_model(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
     loaded = tf.saved_model.load(files.without_wildcards(path))
 
     def run(images):
-        # By way of `loaded`: a signature does not keep its variables.
+        # Through `loaded`, because a signature does not keep its variables.
         serve = loaded.signatures["serving_default"]
         given = {k: tf.constant(v) for k, v in by_name(images).items()}
         return as_numpy(serve(**given))
@@ -203,7 +203,7 @@ def _write_float16(source: Source, path: pathlib.Path) -> None:
 def _write_int8(source: Source, path: pathlib.Path) -> None:
     def samples():
         given = by_name(source.images)
-        # In the order that the converted function takes them.
+        # In the order of the converted function's inputs.
         for each in zip(*(given[name] for name in sorted(given))):
             yield [image[np.newaxis] for image in each]
 
@@ -214,7 +214,7 @@ def _write_int8(source: Source, path: pathlib.Path) -> None:
         tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
         tf.lite.OpsSet.TFLITE_BUILTINS,
     ]
-    # The one public way to keep an operation in float32.
+    # The only public way to keep an operation in float32.
     options = tf.lite.experimental.QuantizationDebugOptions(
         denylisted_ops=_FLOAT
     )
@@ -226,11 +226,11 @@ def _write_int8(source: Source, path: pathlib.Path) -> None:
 
 
 def _with_statistics(model: bytes) -> list[str]:
-    """Output tensors of the NormAct operations that stay in float32.
+    """Returns output tensors of NormAct operations that stay in float32.
 
-    Squares, divisions and roots have few int8 kernels, and none in XNNPACK:
-    each would interrupt it. So a layer is computed in float32, between one
-    dequantization and one quantization, and loses nothing to rounding.
+    Squares, divisions and roots have few int8 kernels, and none in XNNPACK,
+    which each would interrupt. Such a layer is therefore computed in float32,
+    between one dequantization and one quantization, without rounding errors.
 
     Args:
       model: a TensorFlow Lite file, not quantized.
@@ -297,9 +297,9 @@ def _run_onnx(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
     return lambda images: dict(zip(names, session.run(None, by_name(images))))
 
 
-# float32 sums in another order differ by some 1e-7 a layer and constants are
-# folded; a float16 weight is rounded by 2^-11, an int8 activation by 2^-8, and
-# the errors of tens of layers add up.
+# float32 sums in another order differ by about 1e-7 per layer, and constants
+# are folded; a float16 weight is rounded by 2^-11, an int8 activation by 2^-8,
+# and the errors of tens of layers add up.
 FORMATS = {
     "keras": Format("model.keras", 1e-5, _write_keras, _run_keras),
     "saved_model": Format(

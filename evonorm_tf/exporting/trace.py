@@ -1,4 +1,4 @@
-"""A model as one function at inference, its NormAct layers folded."""
+"""A model as one function at inference, with folded NormAct layers."""
 
 import contextlib
 import functools
@@ -14,43 +14,45 @@ from evonorm_tf.layer import NormActMixin
 from evonorm_tf.ops import folding, moments
 from evonorm_tf.ops import tensorflow as backend
 
-# In the name of every operation of a folded layer that computes statistics of
-# its input: quantized formats keep these in float32.
+# Part of the names of a folded layer's operations that compute statistics of
+# its input; quantized formats keep these in float32.
 STATISTICS = "norm_act_with_statistics"
 
 
 @contextlib.contextmanager
 def inference_form(model: Any) -> Iterator[list[str]]:
-    """Within it, a model's NormAct layers compute their folded form.
+    """Makes a model's NormAct layers compute their folded form in a block.
+
+    Example:
 
         with inference_form(model):
             function = tf.function(model).get_concrete_function(spec)
 
-    Weights are read on entry and become constants of what is traced. For
-    models of every kind, subclassed ones too, and of both Kerases: each layer
-    object has its `call` exchanged until the block is left, and no class or
-    module is touched. Training, gamma or beta given at call time and, but for
-    BatchNorm and the plain affine, inputs that are not of rank 4 are computed
-    as ever.
+    Weights are read on entry and become constants of what is traced. It works
+    for all kinds of models, including subclassed ones, and both Kerases: the
+    `call` of each layer object is replaced inside the block, and no class or
+    module is changed. Training, gamma or beta passed to `call` and, except for
+    BatchNorm and the plain affine, inputs of another rank than 4 are computed
+    as before.
 
     Args:
       model: a built model, or any built Keras layer.
 
     Yields:
-      The names of the NormAct layers that stay as they are.
+      The names of the NormAct layers that are not folded.
     """
     found = {id(x): x for x in model._flatten_layers()}.values()
     layers = [x for x in found if isinstance(x, NormActMixin)]
     unbuilt = [x.name for x in layers if not x.built]
     if unbuilt:
         raise ValueError(
-            "A layer without weights has nothing to fold: call the model on "
-            f"an image first. Received: unbuilt layers {unbuilt}"
+            "A layer without weights cannot be folded: call the model on an "
+            f"image first. Received: unbuilt layers {unbuilt}"
         )
     folded = [(x, fold(x)) for x in layers]
     left = [x.name for x, form in folded if form is None]
     folded = [(x, form) for x, form in folded if form is not None]
-    # One of their own where a block stands within another one.
+    # Those of this block, in case blocks are nested.
     before = [vars(layer).get("call") for layer, _ in folded]
     try:
         for layer, form in folded:
@@ -65,17 +67,17 @@ def inference_form(model: Any) -> Iterator[list[str]]:
 
 
 def fold(layer: Any) -> folding.Function | None:
-    """The folded form of a layer, with its weights as constants.
+    """Returns the folded form of a layer, with its weights as constants.
 
     Args:
       layer: a built NormAct layer of either Keras.
 
     Returns:
-      A function of x [N, H, W, C] (of any rank, if the entry's folded form
-      says so), floating and at least float32; None for a layer that has no
-      such form and is best left as it is: channels first, class-conditional
-      gamma and beta, an entry without a folded form (a searched graph), a
-      subclass with a `call` of its own.
+      A function of x [N, H, W, C] (of any rank if the entry's folded form
+      allows it), floating and at least float32. None for a layer without such
+      a form: channels first, class-conditional gamma and beta, an entry
+      without a folded form (a searched graph), or a subclass with its own
+      `call`.
     """
     home = next(c for c in type(layer).__mro__ if "call" in vars(c))
     if not home.__module__.startswith("evonorm_tf."):
@@ -95,7 +97,7 @@ def fold(layer: Any) -> folding.Function | None:
 
 
 def _folds(row: catalog.Row, rank: int | None) -> bool:
-    """Whether the folded form of a row takes an input of that rank."""
+    """Returns whether the folded form of a row takes inputs of a rank."""
     return rank == 4 or (rank is not None and row.folded.any_rank)
 
 
@@ -119,7 +121,7 @@ def _call(layer: Any, form: folding.Function) -> Callable[..., tf.Tensor]:
 
 
 def outputs_by_name(outputs: Any) -> dict[str, tf.Tensor]:
-    """A model's outputs: their own names, or output_0, output_1, ..."""
+    """Returns a model's outputs by name, or as output_0, output_1, ..."""
     if isinstance(outputs, dict):
         return {str(name): value for name, value in outputs.items()}
     flat = tf.nest.flatten(outputs)
@@ -130,8 +132,8 @@ class Inputs:
     """The inputs of a model, by name.
 
     Attributes:
-      specs: tf.TensorSpec by name; "images" where there is one input, else
-        the names that the model gives them.
+      specs: tf.TensorSpec by name; "images" if there is one input, otherwise
+        the model's names.
     """
 
     def __init__(self, model: Any, images: Any = None):
@@ -139,13 +141,13 @@ class Inputs:
 
         Args:
           model: a built model.
-          images: what it is called on, for a model that does not know.
+          images: example inputs, for a model without known shapes.
 
         Raises:
-          ValueError: the model does not know and there are no images.
+          ValueError: if the shapes are unknown and there are no images.
         """
         tensors = list(getattr(model, "inputs", None) or [])
-        # Keras 3 and tf_keras: in the structure that the model was made with.
+        # Keras 3 and tf_keras: in the original structure of the model.
         made = getattr(model, "_inputs_struct", None)
         self._structure = getattr(model, "_nested_inputs", made)
         if self._structure is None:
@@ -153,7 +155,7 @@ class Inputs:
         if not tensors:
             if images is None:
                 raise ValueError(
-                    "The model does not know the shape of its input: give "
+                    "The model does not know the shape of its input: pass "
                     f"`images`. Received: {type(model).__name__} and "
                     "images=None"
                 )
@@ -172,15 +174,15 @@ class Inputs:
         }
 
     def arguments(self, by_name: Mapping[str, Any]) -> Any:
-        """What the model is called on, of tensors by name."""
+        """Returns the model's arguments, from tensors by name."""
         flat = [by_name[name] for name in self.specs]
         return tf.nest.pack_sequence_as(self._structure, flat)
 
     def named(self, images: Any) -> dict[str, Any]:
-        """Arrays by name, of one array or of a structure like the inputs.
+        """Returns arrays by name, from an array or a structure of inputs.
 
         Raises:
-          ValueError: for another number of arrays, or other names.
+          ValueError: if the number of arrays or the names do not match.
         """
         if isinstance(images, Mapping) and set(images) == set(self.specs):
             return {name: images[name] for name in self.specs}
@@ -196,7 +198,7 @@ class Inputs:
             flat = tf.nest.flatten(images)
         if flat is None or len(flat) != len(self.specs):
             raise ValueError(
-                f"The model has the inputs {', '.join(self.specs)}: give "
+                f"The model has the inputs {', '.join(self.specs)}: pass "
                 "`images` as a dictionary of arrays by these names, or as a "
                 f"list in this order. Received: {_described(images)}"
             )
@@ -212,13 +214,13 @@ def _described(images: Any) -> str:
 
 
 def function(model: Any, spec: Any = None, fold: bool = True) -> Any:
-    """The model at inference: {"images": spec} to outputs by name.
+    """Returns the model at inference: {"images": spec} to outputs by name.
 
     Args:
       model: a built model.
-      spec: of its input, [N, H, W, C]; an `Inputs`, or None for what the
-        model itself knows of its inputs.
-      fold: in the folded form, rather than as the layers compute.
+      spec: of its input, [N, H, W, C]; an `Inputs`, or None for the shapes of
+        the model's own inputs.
+      fold: whether to use the folded form.
 
     Returns:
       A tf.function with one trace, of a dictionary of tensors by name if the

@@ -1,8 +1,8 @@
-"""A graph as a catalog row, which makes it a layer like any other.
+"""Compiles a graph to a catalog row, which makes it a layer like any other.
 
-Every aggregation over the batch becomes a moving statistic of its own, of the
-moment and not of its square root, named after its node: `moving_variance_8`.
-v0 and v1 become the weights `v0` and `v`, where the graph uses them.
+Every aggregation over the batch has its own moving statistic, of the moment and
+not of its square root, named after its node: `moving_variance_8`. v0 and v1
+become the weights `v0` and `v` if the graph uses them.
 """
 
 import functools
@@ -28,11 +28,16 @@ _WEIGHTS = ((V0, catalog.Weight("v0", 0.0)), (V1, catalog.V))
 
 @functools.lru_cache(maxsize=256)
 def row(graph: Graph, name: str | None = None) -> catalog.Row:
-    """The catalog row of a graph; the same row for the same graph.
+    """Returns the catalog row of a graph; the same row for the same graph.
+
+    Example:
+
+        graph = graphs.parse("n12=sigmoid(x); n13=mul(x,n12)")
+        layer = evonorm_tf.NormAct(graphs.row(graph))
 
     Args:
       graph: the layer.
-      name: what to call it; `graph_` and its key if left out.
+      name: name of the row; by default `graph_` and the graph's key.
     """
     used = graph.uses()
     spec = graph.to_json()
@@ -48,7 +53,7 @@ def row(graph: Graph, name: str | None = None) -> catalog.Row:
         ),
         weights=tuple(weight for node, weight in _WEIGHTS if node in used),
         grouped=any(_axes(graph, i) == "whg" for i in graph.live()),
-        # What an EvoNorm becomes without its activation: the plain affine.
+        # Without its activation, as for EvoNorms: the plain affine.
         without_activation=catalog.AFFINE,
         min_rank=4,
         spec=spec,
@@ -56,13 +61,14 @@ def row(graph: Graph, name: str | None = None) -> catalog.Row:
 
 
 def resolve(spec: str | os.PathLike | Mapping[str, Any]) -> catalog.Row:
-    """The row of a layer's stored form, or of a JSON file that holds one.
+    """Returns the row of a layer's stored form, or of a JSON file with one.
 
     Args:
-      spec: as `Graph.to_json`, perhaps with a `name`; or a file's path.
+      spec: as from `Graph.to_json`, optionally with a `name`; or the path of a
+        file.
 
     Raises:
-      ValueError: for a file that cannot be read, or a malformed graph.
+      ValueError: if the file cannot be read or the graph is invalid.
     """
     where = ""
     if isinstance(spec, (str, os.PathLike)):
@@ -86,7 +92,7 @@ def _axes(graph: Graph, number: int) -> str | None:
 
 
 def _statistics(graph: Graph) -> dict[int, Statistic]:
-    """Every batch statistic, by the number of its node."""
+    """Returns every batch statistic, by the number of its node."""
     return {
         number: Statistic(f"moving_{moment}_{number}", _INITIAL[moment])
         for number in graph.live()
@@ -103,7 +109,7 @@ def _apply(
     batch: BatchStatistics,
     plan: Plan,
 ) -> Array:
-    """The layer, [N, S, C] to [N, S, C], as catalog kernels are called."""
+    """Computes the layer, [N, S, C] to [N, S, C], as a catalog kernel."""
     statistics = _statistics(graph)
 
     def average(p: Array, axes: str) -> Array:
@@ -111,7 +117,7 @@ def _apply(
 
     def moment(number: int, primitive: Primitive, p: Array) -> Array:
         if primitive.over_batch:
-            # A statistic has all channels, even where they are equal.
+            # A statistic has all channels, even if they are equal.
             full, name = p + _zeros(xp, p, x), statistics[number].name
             value = batch.moment(primitive.statistic, name, full)
             return value if len(value.shape) == 3 else value[None, None]
@@ -136,7 +142,7 @@ def _apply(
 
 
 def _zeros(xp: Any, p: Array, x: Array) -> Array | float:
-    # A size that is not known is that of all channels: a size of 1 always is.
+    # An unknown size is that of all channels, because 1 is always known.
     if p.shape[-1] == x.shape[-1]:
         return 0.0
     return xp.zeros([1, 1, xp.shape(x)[2]], p.dtype)
@@ -148,7 +154,7 @@ _SPACE = {"whc": (1, 2), "wh": 1}
 def _average(xp: Any, p: Array, axes: str, groups: int) -> Array:
     if axes != "whg":
         return xp.mean(p, _SPACE[axes], keepdims=True)
-    if p.shape[-1] == 1:  # Constant over channels: so is the mean of a group.
+    if p.shape[-1] == 1:  # Constant over channels, and so is a group's mean.
         return xp.mean(p, 1, keepdims=True)
     n, size, channels = xp.shape(p)
     split = xp.reshape(p, [n, size, groups, channels // groups])

@@ -1,10 +1,10 @@
-"""The classical pairs: normalize, scale, shift, activate.
+"""Normalization followed by an activation.
 
     z = (x - center) * scale + shift,   y = act(z)
 
-BatchNorm, GroupNorm, LayerNorm over (H, W, C) and FRN differ in where center
-and scale come from; ReLU, SiLU, Swish and TLU in act. x - center is taken
-first, since x * scale + (shift - center * scale) loses mean / std.
+BatchNorm, GroupNorm, LayerNorm over (H, W, C) and FRN differ in the source of
+center and scale; ReLU, SiLU, Swish and TLU in act. x - center is computed
+first, because x * scale + (shift - center * scale) loses mean / std.
 """
 
 from collections.abc import Callable, Mapping
@@ -145,11 +145,11 @@ def _pointwise(act: Activation) -> Pointwise:
 
 
 def _family(statistic: Callable, **fields: Any) -> Callable:
-    """Maps an activation to the kernel of one normalization with it.
+    """Returns a function from an activation to the kernel with it.
 
     Args:
       statistic: (xp, Statistics, plan) -> center and second moment; the
-        deviation is the root of the latter.
+        deviation is the square root of the latter.
       **fields: of `Analytic`.
     """
 
@@ -234,7 +234,7 @@ def _fold_filter_response(xp, c):
 
 
 def fold_activated(fold: Callable, any_rank: bool = False) -> Callable:
-    """Maps an activation to the folded form of one normalization with it."""
+    """Returns a function from an activation to the folded form with it."""
 
     def folded(act: Activation) -> Folded:
         def make(xp, c):

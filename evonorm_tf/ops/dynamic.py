@@ -3,8 +3,8 @@
     DyT    y = gamma * tanh(alpha * x) + beta         arXiv:2503.10622
     Derf   y = gamma * erf(alpha * x + s) + beta      arXiv:2512.10938
 
-alpha and s are scalars, one of each per layer. Both papers put the layer in
-the place of a normalization layer and keep the activations of the network.
+alpha and s are scalars, one of each per layer. In both papers the layer
+replaces a normalization layer and the activations of the network stay.
 """
 
 import math

@@ -6,8 +6,8 @@
     B1   r = (x + 1) * q   q = instance RMS
     B2   r = q - x         q = instance RMS
 
-r is linear in x with r(x) - x * r'(x) = q in all three, so one derivative
-serves them: where r wins, d(x / r) / dx = q / r^2, elsewhere 1 / s. They
+In all three, r is linear in x with r(x) - x * r'(x) = q, so one derivative
+suffices: where r is larger, d(x / r) / dx = q / r^2, elsewhere 1 / s. They
 differ in r and its partial derivatives (Table 1, arXiv:2004.02967).
 """
 
@@ -66,9 +66,9 @@ def _pointwise(
         inverse = 1.0 / xp.maximum(c.batch, r)
         t = dy * x * inverse
         # A scalar zero: TensorFlow's XLA bridge evaluates full-size constants
-        # when it compiles, and holds those of a whole network at once.
+        # at compile time and holds those of a whole network at once.
         zero = xp.asarray(0.0, t.dtype)
-        # As in the gradient of maximum: a tie belongs to its first argument.
+        # As in the gradient of maximum, ties go to the first argument.
         inside = xp.where(r > c.batch, t, zero)
         found = {name: inside * inverse * p for name, p in partials(x).items()}
         outside = xp.where(r > c.batch, zero, t)
@@ -145,8 +145,8 @@ B2 = _kernel(
 #   B1   x * (gamma / q) / max(s / q, x + 1) + beta
 #   B2   x / max(s, q - x) * gamma + beta
 #
-# The constants come last: before the division they would be a kernel of their
-# own in ONNX Runtime, in the layout of its convolutions, and two copies.
+# The constants come last: before the division they would be a separate kernel
+# in ONNX Runtime, in the layout of its convolutions, and two copies.
 
 
 def _fold_b0(xp, c):

@@ -1,9 +1,9 @@
-"""EvoNorm S0, S1, S2: a gated x over a statistic of its group.
+"""EvoNorm S0, S1, S2: a gated x divided by a statistic of its group.
 
     y = x * sigmoid(v * x) * k + beta,   k = gamma / group statistic
 
 S0 has a trainable v; S1 and S2 have v = 1. The statistic is the standard
-deviation of the group, of S2 its RMS (Table 1, arXiv:2004.02967).
+deviation of the group, or its RMS for S2 (Table 1, arXiv:2004.02967).
 """
 
 from typing import Any, NamedTuple
@@ -77,12 +77,12 @@ S2 = _kernel(second_moment=moments.mean_square)
 
 
 def silu(xp):
-    """z * sigmoid(z)."""
+    """Returns z * sigmoid(z)."""
     return lambda z: z * xp.sigmoid(z)
 
 
 def swish(xp, c):
-    """z * sigmoid(v * z), without the product where every v is 1."""
+    """Returns z * sigmoid(v * z), without the product if every v is 1."""
     v = c.weights.get("v")
     if v is None or np.all(v == 1.0):
         return silu(xp)
@@ -91,8 +91,8 @@ def swish(xp, c):
 
 def _fold_std(xp, c):
     v = c.weights.get("v")
-    # v * x is computed first and takes the place of x: after a convolution it
-    # costs nothing, for converters multiply the kernel by v.
+    # v * x is computed first and used instead of x: after a convolution it
+    # costs nothing, because converters multiply the kernel by v.
     first = v is not None and bool(np.all(np.abs(v) >= folding.SMALL_V))
     scale, gain = (v, c.gamma / v) if first else (None, c.gamma)
     gate = silu(xp) if first else swish(xp, c)

@@ -1,11 +1,11 @@
 """The folded form of a layer: inference in few operations of rank 4.
 
-What a layer knows before it sees an image (gamma, beta, v, moving statistics,
-epsilon) is folded into constants [C]. What is left are operations on
-[N, H, W, C], [N, 1, 1, C] and, for groups, [N, 1, G, C / G]: none above rank
-4, which the delegates of TensorFlow Lite do not take.
+Everything that is known before an image (gamma, beta, v, moving statistics,
+epsilon) is folded into constants [C]. The remaining operations are on
+[N, H, W, C], [N, 1, 1, C] and, for groups, [N, 1, G, C / G]: none has a rank
+above 4, which the delegates of TensorFlow Lite do not support.
 
-Every kernel family has its folded forms beside its training formula, as
+Every kernel family has its folded forms next to its training formula, as
 functions of (xp, constants) that return a function of x. This module has the
 statistics that they share.
 """
@@ -20,8 +20,8 @@ from evonorm_tf.ops.moments import Moments
 Array = Any
 Function = Callable[[Array], Array]
 
-# v is not divided by below this: what is divided by v would leave sums without
-# digits of x long before float32 has none left, and half precision sooner.
+# Minimum v for dividing by it: below, sums would lose the digits of x long
+# before float32 underflows, and half precision sooner.
 SMALL_V = 1e-2
 
 
@@ -50,7 +50,7 @@ class Constants(NamedTuple):
 
     @property
     def batch_std(self) -> np.ndarray:
-        """sqrt(moving variance + epsilon), [C]."""
+        """Returns sqrt(moving variance + epsilon), [C]."""
         return np.sqrt(self.moving_variance + self.epsilon)
 
 
@@ -68,17 +68,17 @@ class Folded(NamedTuple):
 
 
 def constant(xp: Any, value: Any, like: Array) -> Array:
-    """A constant in the dtype of `like`."""
+    """Returns a constant in the dtype of `like`."""
     return xp.asarray(value, like.dtype)
 
 
 def one_pixel(x: Array) -> bool:
-    """Whether every variance over space is 0 by the shape of x."""
+    """Returns whether every variance over space is 0 by the shape of x."""
     return tuple(x.shape[1:3]) == (1, 1)
 
 
 def moments(xp: Any, x: Array) -> Moments:
-    """Mean and biased variance of every (sample, channel), [N, 1, 1, C]."""
+    """Returns mean and variance of every (sample, channel), [N, 1, 1, C]."""
     if one_pixel(x):
         return Moments(x, constant(xp, np.zeros([1, 1, 1, x.shape[-1]]), x))
     mean = xp.mean(x, (1, 2), keepdims=True)
@@ -87,22 +87,22 @@ def moments(xp: Any, x: Array) -> Moments:
 
 
 def mean_square(xp: Any, x: Array) -> Array:
-    """E[x^2] of every (sample, channel), [N, 1, 1, C]."""
+    """Returns E[x^2] of every (sample, channel), [N, 1, 1, C]."""
     return xp.mean(xp.square(x), (1, 2), keepdims=True)
 
 
 def grouped(xp: Any, t: Array, groups: int) -> Array:
-    """[N, 1, 1, C] -> [N, 1, G, C / G]."""
+    """Reshapes [N, 1, 1, C] -> [N, 1, G, C / G]."""
     return xp.reshape(t, [-1, 1, groups, t.shape[-1] // groups])
 
 
 def per_channel(xp: Any, t: Array) -> Array:
-    """[N, 1, G, C / G] -> [N, 1, 1, C]."""
+    """Reshapes [N, 1, G, C / G] -> [N, 1, 1, C]."""
     return xp.reshape(t, [-1, 1, 1, t.shape[2] * t.shape[3]])
 
 
 def group_mean(xp: Any, t: Array) -> Array:
-    """[N, 1, G, C / G] -> [N, 1, G, 1]."""
+    """Averages [N, 1, G, C / G] -> [N, 1, G, 1]."""
     return xp.mean(t, -1, keepdims=True)
 
 
@@ -126,7 +126,7 @@ def group_moments(
         mean = mean * constant(xp, 1.0 / scale, x)
         variance = variance * constant(xp, 1.0 / np.square(scale), x)
     mean, variance = (grouped(xp, t, groups) for t in (mean, variance))
-    if mean.shape[-1] == 1:  # There is no spread between channels either.
+    if mean.shape[-1] == 1:  # No variance between channels.
         return Moments(mean, variance)
     center = group_mean(xp, mean)
     spread = xp.squared_difference(mean, center)
@@ -136,7 +136,7 @@ def group_moments(
 def group_scale(
     xp: Any, second_moment: Array, gain: np.ndarray, epsilon: float
 ) -> Array:
-    """gain / sqrt(second moment + epsilon), [N, 1, G, 1] -> [N, 1, 1, C]."""
+    """Returns gain / sqrt(second moment + epsilon), [N, 1, 1, C]."""
     inverse = xp.rsqrt(second_moment + epsilon)
     gain = gain.reshape(1, 1, second_moment.shape[2], -1)
     return per_channel(xp, inverse * constant(xp, gain, inverse))

@@ -1,9 +1,9 @@
-"""General kernels: plain functions of x [N, S, C], differentiated as they are.
+"""General kernels: plain functions of x [N, S, C], differentiated by autodiff.
 
-For what does not fit moments of every (sample, channel): PixelNorm, which is
-per pixel over C, and the layers of the paper's search ablation. Each takes
-(xp, x, parameters by name, BatchStatistics, Plan) and returns y, affine
-included.
+These do not fit moments of every (sample, channel): PixelNorm, which is per
+pixel over C, and the layers of the paper's search ablation. Each takes
+(xp, x, parameters by name, BatchStatistics, Plan) and returns y, including the
+affine.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ Array = Any
 
 
 def scaled(z: Array, parameters: Mapping[str, Array]) -> Array:
-    """z * gamma + beta, with gamma and beta [C] or class-conditional [N, C]."""
+    """Returns z * gamma + beta, with gamma and beta [C] or [N, C]."""
     gamma, beta = (over_space(t) for t in affine(parameters))
     return z * gamma + beta
 

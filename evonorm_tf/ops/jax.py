@@ -1,14 +1,14 @@
 """The layers on JAX: array functions, and statistics across devices.
 
-JAX differentiates the plain formula; the moments alone have a derivative of
-their own. Under `jax.jit` that reads and writes as much memory as the three
-hand-written steps of `ops.tensorflow` do (measured with the TPU's compiler).
+JAX differentiates the plain formula; only the moments have a hand-written
+derivative. Under `jax.jit` this accesses as much memory as the three
+hand-written steps of `ops.tensorflow` (measured with the TPU's compiler).
 
-Arrays under `jax.jit` are global: a plain mean over the batch is one over all
-devices. That is what synchronized statistics are. Unsynchronized ones are
+Arrays under `jax.jit` are global, so a plain mean over the batch is one over
+all devices. Synchronized statistics are such means. Unsynchronized ones are
 those of each data-parallel shard, as each replica has its own on TensorFlow:
-the batch is seen as [shards, N / shards], which XLA computes where the shards
-are.
+the batch is viewed as [shards, N / shards], which XLA computes on the devices
+of the shards.
 """
 
 import functools
@@ -28,14 +28,14 @@ from evonorm_tf.ops.moments import Moments
 from evonorm_tf.ops.settings import Settings
 
 Array = jax.Array
-_BACKEND = sys.modules[__name__]  # What kernels get to compute with.
+_BACKEND = sys.modules[__name__]  # The namespace for kernels.
 _MOMENTS = "norm_act_moments"
 _SAVE_MOMENTS = jax.checkpoint_policies.save_only_these_names(_MOMENTS)
 
 
 @jax.custom_jvp
 def _maximum(a: Array, b: Array) -> Array:
-    """The maximum; at a tie its gradient is that of a, as on TensorFlow."""
+    """Returns the maximum; at a tie the gradient goes to a."""
     return jnp.maximum(a, b)
 
 
@@ -83,43 +83,43 @@ xp = SimpleNamespace(
 
 
 def tensor(value: Any) -> Array:
-    """An input, or a Keras variable, as an array."""
+    """Returns an input, or a Keras variable, as an array."""
     # A variable's value depends on the scope: inside a stateless call it is
-    # the one that was passed in.
+    # the value that was passed in.
     return jnp.asarray(getattr(value, "value", value))
 
 
 def static_value(value: Any) -> Any:
-    """The Python value of `value`; None for a traced array."""
+    """Returns the Python value of `value`; None for a traced array."""
     if isinstance(value, jax.core.Tracer):
         return None
     return value.item() if isinstance(value, jax.Array | np.ndarray) else value
 
 
 def reshaped_like(y: Array, x: Array) -> Array:
-    """y in the shape of x."""
+    """Returns y in the shape of x."""
     return jnp.reshape(y, x.shape)
 
 
 def accelerated() -> bool:
-    """Whether the computation is for a GPU or TPU."""
+    """Returns whether the computation is for a GPU or TPU."""
     return jax.default_backend() != "cpu"
 
 
 def compiles(settings: Settings, xla: str | bool, x: Array) -> bool:
-    """True: `jax.jit` compiles what it is given."""
+    """Returns True: `jax.jit` compiles everything."""
     del settings, xla, x
     return True
 
 
 # -- shards -------------------------------------------------------------------
 
-# Names of a mesh axis over which the batch is split, as libraries call it.
+# Names that libraries use for the mesh axis over which the batch is split.
 _DATA_AXES = ("batch", "data")
 
 
 def data_shards() -> int:
-    """How many shards the batch has under the mesh of `jax.set_mesh`.
+    """Returns the number of shards of the batch under `jax.set_mesh`.
 
     The axis of the batch is called "batch" or "data", or is the only one.
     """
@@ -144,7 +144,7 @@ def batch_average(
 
     Returns:
       The averages, each [C], or with several shards [N, C], where every
-      sample has that of its shard; and the number of samples in one.
+      sample has that of its shard; and the number of samples per shard.
 
     Raises:
       ValueError: if the shards do not divide the batch.
@@ -154,8 +154,8 @@ def batch_average(
     if samples % shards:
         raise ValueError(
             "Unsynchronized batch statistics are those of each shard of the "
-            "batch: the number of samples must be a multiple of the number "
-            "of shards, or the layer synchronized=True. Received: a batch of "
+            "batch, so the number of samples must be a multiple of the number "
+            "of shards; or use synchronized=True. Received: a batch of "
             f"{samples}, shards={shards}"
         )
     count = samples // shards
@@ -172,9 +172,9 @@ def batch_average(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def sample_moments(plan: Plan, x: Array) -> Moments:
-    """Mean and variance of every (sample, channel), [N, C].
+    """Returns mean and variance of every (sample, channel), [N, C].
 
-    They are what `Settings.recompute` saves.
+    These are what `Settings.recompute` saves.
     """
     found = moments.spatial_moments(xp, x, plan.spatial_axis, plan.settings)
     return Moments(*(checkpoint_name(t, _MOMENTS) for t in found))
@@ -202,11 +202,11 @@ plain = functools.partial(kernel.plain, _BACKEND)
 def train(
     plan: Plan, x: Array, parameters: Mapping[str, Array]
 ) -> tuple[Array, dict[str, Array]]:
-    """The layer in training; arguments as of `kernel.plain`.
+    """Computes the layer in training; arguments are those of `kernel.plain`.
 
     Returns:
-      y, and the batch statistics by name, each [C], without a gradient: over
-      several shards, the mean of theirs.
+      y, and the batch statistics by name, each [C], without a gradient; with
+      several shards, the mean over them.
     """
     function = functools.partial(plain, plan)
     if plan.settings.recompute:

@@ -1,4 +1,4 @@
-"""Kernels: what a layer computes, apart from Keras and the array library.
+"""Kernels: what a layer computes, independent of Keras and array libraries.
 
 There are two kinds with one interface, `compute` and `statistics`:
 
@@ -22,7 +22,7 @@ Array = Any
 
 
 class Statistic(NamedTuple):
-    """A batch statistic with a moving average: a weight's name, its start."""
+    """A batch statistic with a moving average: weight name, initial value."""
 
     name: str
     initial: float
@@ -35,14 +35,14 @@ _MOMENTS = (MOVING_MEAN, MOVING_VARIANCE)  # In the order of `Moments`.
 
 
 class Statistics(NamedTuple):
-    """What the coefficients of an analytic kernel are computed from.
+    """The statistics from which an analytic kernel computes coefficients.
 
     Attributes:
       sample: moments of every (sample, channel), [N, C]; None if the kernel
-        does not read them.
-      batch: moments over the batch, [C], or [N, C] where every sample has
-        those of its own shard; moving averages at inference, where a moment
-        without a moving average is None.
+        does not use them.
+      batch: moments over the batch, [C], or [N, C] if every sample has those
+        of its own shard; moving averages at inference, where a moment without
+        a moving average is None.
     """
 
     sample: Moments | None = None
@@ -166,7 +166,7 @@ class Analytic:
         parameters: Mapping[str, Array],
         moving: Mapping[str, Array] | None = None,
     ) -> tuple[Array, dict[str, Array]]:
-        """As `plain`, all in the compute dtype."""
+        """Computes the layer in the compute dtype; see `plain`."""
         sample = batch = None
         if self.instance or (self.statistics and moving is None):
             sample = backend.sample_moments(plan, x)
@@ -181,7 +181,7 @@ class Analytic:
         return y, self.fresh(statistics) if moving is None else {}
 
     def fresh(self, statistics: Statistics) -> dict[str, Array]:
-        """The batch statistics by the names of their moving averages."""
+        """Returns the batch statistics by the names of moving averages."""
         found = dict(zip(_MOMENTS, statistics.batch or ()))
         return {s.name: found[s] for s in self.statistics}
 
@@ -193,7 +193,7 @@ class Analytic:
         parameters: Mapping[str, Array],
         x: Array,
     ) -> Any:
-        """The coefficients, each [N, C], so that autodiff sums over n."""
+        """Broadcasts coefficients to [N, C], so that autodiff sums over n."""
         sizes = xp.shape(x)
         shape = [sizes[0], sizes[plan.channel_axis]]
         dtype = moments_lib.compute_dtype(xp, x)
@@ -209,9 +209,9 @@ class General:
 
     Attributes:
       apply: (xp, x [N, S, C], parameters by name, batch, plan) -> y
-        [N, S, C], affine included; takes what it needs of the batch from
-        `batch`, a `BatchStatistics`.
-      statistics: the batch statistics that `apply` takes.
+        [N, S, C], including the affine; gets batch statistics from `batch`, a
+        `BatchStatistics`.
+      statistics: the batch statistics that `apply` uses.
     """
 
     apply: Callable[..., Array]
@@ -225,7 +225,7 @@ class General:
         parameters: Mapping[str, Array],
         moving: Mapping[str, Array] | None = None,
     ) -> tuple[Array, dict[str, Array]]:
-        """As `plain`, all in the compute dtype."""
+        """Computes the layer in the compute dtype; see `plain`."""
         xp, batch = backend.xp, BatchStatistics(backend, plan, moving)
 
         def swapped(t: Array) -> Array:
@@ -236,10 +236,10 @@ class General:
 
 
 class BatchStatistics:
-    """The statistics of the batch, as a general kernel asks for them.
+    """The statistics of the batch, for a general kernel.
 
     Attributes:
-      fresh: in training, what `moment` found, by name; empty at inference.
+      fresh: in training, the results of `moment`, by name; empty at inference.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class BatchStatistics:
         self.fresh: dict[str, Array] = {}
 
     def moment(self, kind: str, name: str, x: Array) -> Array:
-        """A moment of x over batch and space.
+        """Returns a moment of x over batch and space.
 
         Args:
           kind: "mean", "mean_square" or "variance" (biased).
@@ -274,17 +274,17 @@ class BatchStatistics:
 
 
 def over_space(t: Array | float) -> Array | float:
-    """[N, C] as [N, 1, C]; a number and [C] broadcast as they are."""
+    """Expands [N, C] to [N, 1, C]; scalars and [C] are unchanged."""
     return t[:, None] if len(getattr(t, "shape", ())) == 2 else t
 
 
 def expand(xp: Any, c: Any, spatial_axis: int) -> Any:
-    """Coefficients [N, C] with an axis for the space."""
+    """Expands coefficients [N, C] with an axis for the space."""
     return _map(lambda t: xp.expand_dims(t, spatial_axis), c)
 
 
 def affine(parameters: Mapping[str, Array]) -> tuple[Array, Array]:
-    """gamma and beta; 1 and 0 where the layer has none."""
+    """Returns gamma and beta; 1 and 0 if the layer has none."""
     return parameters.get("gamma", 1.0), parameters.get("beta", 0.0)
 
 

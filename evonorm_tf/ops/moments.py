@@ -21,24 +21,24 @@ MAX_BLOCKS = 8
 
 
 class Moments(NamedTuple):
-    """A mean and a biased variance of equal shape; None where unknown."""
+    """A mean and a biased variance of equal shape; None if unknown."""
 
     mean: Array | None
     variance: Array | None
 
 
 def mean_square(moments: Moments) -> Array:
-    """E[x^2], from the moments of x."""
+    """Returns E[x^2] from the moments of x."""
     return moments.variance + moments.mean * moments.mean
 
 
 def compute_dtype(xp: Any, x: Array) -> Any:
-    """float32 for anything narrower: float16 overflows at a std of 256."""
+    """Returns at least float32: float16 overflows at a std of 256."""
     return xp.float64 if x.dtype == xp.float64 else xp.float32
 
 
 def wide(xp: Any, x: Array) -> Array:
-    """x in the dtype that everything is computed in."""
+    """Casts x to the compute dtype."""
     return xp.cast(x, compute_dtype(xp, x))
 
 
@@ -49,10 +49,10 @@ def _cut(x: Array, start: int, size: int, spatial_axis: int) -> Array:
 
 
 def _block_count(size: Any) -> int:
-    """The number of blocks to cut `size` pixels into, 1 for no cut.
+    """Returns the number of blocks for `size` pixels, 1 for no blocks.
 
-    The largest divisor up to MAX_BLOCKS, so that no pixels are left over;
-    where the best divisor is too small to pay, MAX_BLOCKS, with a remainder.
+    It is the largest divisor up to MAX_BLOCKS, so that no pixels remain; if the
+    best divisor is too small to pay off, MAX_BLOCKS, with a remainder.
     """
     if not isinstance(size, int) or size < 2 * MAX_BLOCKS:
         return 1
@@ -67,7 +67,7 @@ def spatial_sums(
     spatial_axis: int,
     settings: Settings,
 ) -> dict[str, Array]:
-    """Sums over space of several functions of the same full-size arrays.
+    """Sums several functions of the same full-size arrays over space.
 
     Args:
       xp: the array functions.
@@ -90,8 +90,8 @@ def spatial_sums(
     def part(start: int, length: int) -> Array:
         found = terms(*(_cut(t, start, length, spatial_axis) for t in arrays))
         names[:] = found
-        # Stacked beside the channels, all terms are one array to XLA and one
-        # loop; of several arrays its CPU compiler makes a pass over x each.
+        # Stacked along the channels, all terms are one array and one loop for
+        # XLA; for several arrays its CPU compiler reads x once for each.
         return xp.stack(list(found.values()), 2)
 
     length = size // blocks
@@ -112,7 +112,7 @@ def spatial_sums(
 def spatial_moments(
     xp: Any, x: Array, spatial_axis: int, settings: Settings
 ) -> Moments:
-    """Mean and biased variance of every (sample, channel).
+    """Computes mean and biased variance of every (sample, channel).
 
     Args:
       xp: the array functions.
@@ -121,7 +121,7 @@ def spatial_moments(
       settings: resolved.
 
     Returns:
-      Moments [N, C] in float32 (float64 where x is).
+      Moments [N, C] in float32 (float64 if x is).
     """
     dtype = compute_dtype(xp, x)
     size = xp.shape(x)[spatial_axis]
@@ -143,7 +143,7 @@ def spatial_moments(
         mean, square = means(lambda t: {"mean": t, "square": xp.square(t)})
         zero = xp.asarray(0.0, dtype)
         return Moments(mean, xp.maximum(square - xp.square(mean), zero))
-    # "two_pass", and "merged" of so few pixels that there is nothing to merge.
+    # "two_pass", or "merged" with too few pixels to merge.
     (mean,) = means(lambda t: {"mean": t})
     center = xp.expand_dims(mean, spatial_axis)
     (variance,) = means(lambda t: {"variance": xp.square(t - center)})
@@ -151,8 +151,8 @@ def spatial_moments(
 
 
 def _merged_moments(xp: Any, x: Array, spatial_axis: int) -> Moments:
-    # Pixel j of every block makes one column of `blocks` values; its moments
-    # are exact and stay in registers, and only 1 / blocks of x is written.
+    # Pixel j of every block is one column of `blocks` values. Its moments are
+    # exact and stay in registers, and only 1 / blocks of x is written.
     size = xp.shape(x)[spatial_axis]
     blocks = _block_count(size)
     length = size // blocks
@@ -176,7 +176,7 @@ def _merged_moments(xp: Any, x: Array, spatial_axis: int) -> Moments:
 
 
 def group_moments(xp: Any, sample: Moments, groups: int) -> Moments:
-    """Moments over space and the C / groups channels of each group.
+    """Computes moments over space and the C / groups channels of each group.
 
     Args:
       xp: the array functions.
@@ -184,7 +184,7 @@ def group_moments(xp: Any, sample: Moments, groups: int) -> Moments:
       groups: a divisor of C; groups = 1 is LayerNorm over (H, W, C).
 
     Returns:
-      Moments [N, C]: the value of a group stands at each of its channels.
+      Moments [N, C]: each channel has the value of its group.
     """
     n, c = xp.shape(sample.mean)
     split = [n, groups, c // groups]
@@ -201,21 +201,21 @@ def group_moments(xp: Any, sample: Moments, groups: int) -> Moments:
 def batch_moments(
     backend: Any, sample: Moments, plan: Any
 ) -> tuple[Moments, Array]:
-    """Moments over the batch and space, from those of every sample.
+    """Computes moments over batch and space, from those of every sample.
 
-    Where replicas are synchronized their averages are pooled twice, first of
-    the mean and then of the variance around it, since a variance from pooled
-    squares would lose (mean / std)^2.
+    With synchronized replicas, averages are pooled twice, first the mean and
+    then the deviation around it, because a variance from pooled squares would
+    lose (mean / std)^2.
 
     Args:
-      backend: `ops.tensorflow` or `ops.jax`, whose `batch_average` knows the
+      backend: `ops.tensorflow` or `ops.jax`, whose `batch_average` includes
         replicas or shards.
       sample: moments of every (sample, channel), [N, C].
       plan: the computation.
 
     Returns:
-      Moments, [C] or, where every sample has those of its own shard, [N, C];
-      and the number of samples that they are taken over.
+      Moments, [C] or, if every sample has those of its own shard, [N, C]; and
+      the number of samples that they cover.
     """
     (mean,), _ = backend.batch_average(plan, [sample.mean])
     around_mean = sample.variance + backend.xp.square(sample.mean - mean)

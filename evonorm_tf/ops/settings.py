@@ -1,32 +1,32 @@
-"""How the ops compute: five settings, in one place.
+"""How the ops compute: five settings.
 
-`reduction`, how a sum over space is written
-    "blocks"  the space is cut into up to 8 blocks that are added element by
-              element, then the remaining pixels are summed: on a CPU, XLA
-              compiles this to one vectorized read, whatever is summed, and
-              the sum is pairwise at the top;
+`reduction`, how sums over space are computed
+    "blocks"  cuts the space into up to 8 blocks that are added element by
+              element, then sums the remaining pixels. On a CPU, XLA compiles
+              this to one vectorized read, whatever is summed, and the sum is
+              pairwise at the top;
     "sum"     a plain reduction: what GPU and TPU compilers fuse best, and the
-              only form to trace on one machine for another;
+              only form for tracing on one machine for another;
     "auto"    "blocks" in what is compiled for a CPU, "sum" elsewhere.
 
-`moments`, how mean and variance of every (sample, channel) are taken
+`moments`, how mean and variance of every (sample, channel) are computed
     "merged"    exact moments of each block, merged (Chan et al., 1983): one
                 read of x with the accuracy of two passes;
     "two_pass"  the mean, then the mean of squared differences;
     "one_pass"  the mean and the mean of squares in one float32 read, as
                 BatchNorm does on accelerators; loses accuracy with
                 (mean / std)^2;
-    "auto"      "one_pass" where the backend sees a GPU or a TPU, "merged" in
+    "auto"      "one_pass" if the backend sees a GPU or a TPU, "merged" in
                 what is compiled for a CPU, "two_pass" elsewhere.
 
 `xla`, whether TensorFlow compiles the training computation of a layer
     "auto"    the setting of each layer decides;
-    False     nothing is compiled by this library.
+    False     this library compiles nothing.
 
-`xla_elements`, the least number of elements of an input, N * H * W * C, whose
-computation TensorFlow compiles: to start a compiled function costs more than
-a small input takes
-    "auto"    100,000 on a CPU, 0 where TensorFlow sees a GPU or a TPU;
+`xla_elements`, the minimum number of elements of an input, N * H * W * C, for
+which TensorFlow compiles; starting a compiled function costs more than a small
+input takes
+    "auto"    100,000 on a CPU, 0 if TensorFlow sees a GPU or a TPU;
     n         that number, at least 0.
 
 `recompute`, what JAX saves for the backward pass of a layer
@@ -52,7 +52,7 @@ CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The values in force; hashable, to key compiled functions."""
+    """The current values; hashable, as a key of compiled functions."""
 
     reduction: str = "auto"
     moments: str = "auto"
@@ -61,7 +61,7 @@ class Settings:
     recompute: bool = False
 
     def resolved(self, accelerated: bool, compiled: bool = True) -> "Settings":
-        """With every "auto" of the arithmetic decided.
+        """Returns the settings with every "auto" of the arithmetic resolved.
 
         Args:
           accelerated: whether the computation is for a GPU or TPU.
@@ -77,7 +77,7 @@ class Settings:
         return dataclasses.replace(self, reduction=reduction, moments=moments)
 
     def plain(self) -> "Settings":
-        """The form of inference: few, ordinary operations, good to export."""
+        """Returns the settings of inference: few, ordinary operations."""
         one_pass = self.moments == "one_pass"
         return Settings("sum", "one_pass" if one_pass else "two_pass", False)
 
@@ -86,12 +86,12 @@ _current = Settings()
 
 
 def get() -> Settings:
-    """The settings as they were set, with "auto" left as it is."""
+    """Returns the current settings, with "auto" not resolved."""
     return _current
 
 
 def check(name: str, value: str | bool | int) -> None:
-    """Raises ValueError for an unknown setting or value."""
+    """Raises ValueError if a setting or value is unknown."""
     if name not in CHOICES:
         raise ValueError(
             f"Unknown setting. Expected one of {sorted(CHOICES)}. "
@@ -111,14 +111,19 @@ def check(name: str, value: str | bool | int) -> None:
 def configure(**values: str | bool | int) -> Settings:
     """Sets any of the settings for the process.
 
+    Example:
+
+        evonorm_tf.configure(xla=False)
+
     Args:
-      **values: new values by name; the others stay as they are.
+      **values: new values by name; the others are unchanged. The settings are
+        `reduction`, `moments`, `xla`, `xla_elements` and `recompute`.
 
     Returns:
-      The settings that were in force before.
+      The previous settings.
 
     Raises:
-      ValueError: for an unknown setting or value.
+      ValueError: if a setting or value is unknown.
     """
     global _current
     for name, value in values.items():
@@ -130,7 +135,7 @@ def configure(**values: str | bool | int) -> Settings:
 
 @contextlib.contextmanager
 def using(**values: str | bool | int) -> Iterator[Settings]:
-    """`configure` for the duration of a `with` block."""
+    """Applies `configure` for the duration of a `with` block."""
     before = configure(**values)
     try:
         yield _current

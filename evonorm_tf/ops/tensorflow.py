@@ -13,9 +13,10 @@ Training takes three steps forward and three back:
 
 Saved for the backward pass are x, the parameters and [N, C] statistics.
 
-The computations run on tensors that no tape watches (`tf.stop_gradient`), for
-a compiled function called under a tape would return every intermediate that
-its own autodiff might want. Second derivatives come from the plain formula.
+The computations run on tensors that no tape watches (`tf.stop_gradient`),
+because a compiled function called under a tape would return every intermediate
+value that its own autodiff might need. Second derivatives come from the plain
+formula.
 """
 
 import dataclasses
@@ -39,11 +40,11 @@ from evonorm_tf.ops.settings import Settings
 versions.check_minimum("tensorflow", tf.__version__)
 
 Tensor = tf.Tensor
-_BACKEND = sys.modules[__name__]  # What kernels get to compute with.
+_BACKEND = sys.modules[__name__]  # The namespace for kernels.
 
 
 def _shape(x: Tensor) -> list[int | Tensor]:
-    """The shape of x; a number where it is known, else a scalar tensor."""
+    """Returns the shape of x; unknown sizes are scalar tensors."""
     if x.shape.is_fully_defined():
         return x.shape.as_list()
     dynamic = tf.shape(x)
@@ -97,16 +98,16 @@ xp = SimpleNamespace(
 
 
 def tensor(value: Any) -> Tensor:
-    """An input or a weight as a tensor.
+    """Returns an input or a weight as a tensor.
 
-    Variables become tensors before anything is compiled: a compiled function
-    that captures a variable fails on a second device.
+    Variables are converted before anything is compiled, because a compiled
+    function that captures a variable fails on a second device.
     """
     return tf.convert_to_tensor(value)
 
 
 def static_value(value: Any) -> Any:
-    """The Python value of `value`; None for a tensor that has none yet."""
+    """Returns the Python value of `value`; None for a symbolic tensor."""
     if not tf.is_tensor(value):
         return value
     static = tf.get_static_value(value)
@@ -114,7 +115,7 @@ def static_value(value: Any) -> Any:
 
 
 def reshaped_like(y: Tensor, x: Tensor) -> Tensor:
-    """y in the shape of x, static sizes included."""
+    """Returns y in the shape of x, including static sizes."""
     y = tf.reshape(y, tf.shape(x))
     y.set_shape(x.shape)
     return y
@@ -129,25 +130,25 @@ def _local_accelerator() -> bool:
 
 
 def accelerated() -> bool:
-    """Whether the computation is for a GPU or TPU."""
-    # A TPU reached over the network is no physical device, and appears when
-    # the program connects to it, so this part is not cached.
+    """Returns whether the computation is for a GPU or TPU."""
+    # A TPU on the network is not a physical device, and appears when the
+    # program connects to it, so this part is not cached.
     strategy = type(tf.distribute.get_strategy()).__name__
     return _local_accelerator() or strategy.startswith("TPU")
 
 
-# Below so many elements, plain kernels take less time than starting compiled
-# ones: measured on two cores of an AMD EPYC, where the two are equal between
-# 75,000 (plain: 0.6 of the time) and 165,000 (as fast, B0 1.3).
+# With fewer elements, plain kernels are faster than starting compiled ones.
+# Measured on two cores of an AMD EPYC, where the two are equal between 75,000
+# (plain: 0.6 of the time) and 165,000 (as fast, B0 1.3).
 _XLA_ELEMENTS = 100_000
 
 
 def compiles(settings: Settings, xla: str | bool, x: Tensor) -> bool:
-    """Whether a layer with that `xla` has its training on x compiled."""
+    """Returns whether a layer's training on x is compiled."""
     least = settings.xla_elements
     if least == "auto":
         least = 0 if accelerated() else _XLA_ELEMENTS
-    elements = x.shape.num_elements()  # None where a size is not known.
+    elements = x.shape.num_elements()  # None if a size is unknown.
     large = elements is None or elements >= least
     return settings.xla == xla == "auto" and large
 
@@ -156,7 +157,7 @@ def compiles(settings: Settings, xla: str | bool, x: Tensor) -> bool:
 
 
 def data_shards() -> int:
-    """1: a replica of `tf.distribute` computes on its own batch."""
+    """Returns 1: a replica of `tf.distribute` computes on its own batch."""
     return 1
 
 
@@ -176,16 +177,16 @@ def batch_average(
     totals = [tf.reduce_sum(t, 0) for t in terms]
     if plan.synchronized:
         *totals, count = _all_reduce_sum([*totals, count])
-    # A replica without samples writes nothing; 0 / 0 would reach them all.
+    # A replica without samples writes nothing; 0 / 0 would spread to all.
     count = tf.maximum(count, 1.0)
     return [total / count for total in totals], count
 
 
 def _all_reduce_sum(tensors: list[Tensor]) -> list[Tensor]:
-    """Sums over replicas; the identity where there is no replica context.
+    """Sums over replicas; the identity without a replica context.
 
-    Outside a replica (a functional model being built under the scope of a
-    strategy) the statistics are local by definition.
+    Outside a replica (when a functional model is built under the scope of a
+    strategy) statistics are local by definition.
     """
     if tf.distribute.in_cross_replica_context():
         return tensors
@@ -199,12 +200,12 @@ def _all_reduce_sum(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def sample_moments(plan: Plan, x: Tensor) -> Moments:
-    """Mean and variance of every (sample, channel), [N, C]."""
+    """Returns mean and variance of every (sample, channel), [N, C]."""
     return moments.spatial_moments(xp, x, plan.spatial_axis, plan.settings)
 
 
-# Nothing here depends on the value of a tensor: AutoGraph would only read the
-# source, at every layer of a model.
+# No control flow depends on tensors, so AutoGraph would only convert the source
+# for every layer of a model.
 plain = tf.autograph.experimental.do_not_convert(
     functools.partial(kernel_lib.plain, _BACKEND)
 )
@@ -214,9 +215,9 @@ plain = tf.autograph.experimental.do_not_convert(
 def train(
     plan: Plan, x: Tensor, parameters: Mapping[str, Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The layer in training; arguments and results as of `plain`.
+    """Computes the layer in training; see `plain`.
 
-    Its gradient is the analytic one, and the statistics have none.
+    Its gradient is the analytic one; the statistics have none.
     """
     names = list(parameters)
     statistics = [statistic.name for statistic in plan.kernel.statistics]
@@ -227,7 +228,7 @@ def train(
         y, fresh, saved = _forward(plan.kernel, plan, *_stop([x]), inputs)
 
         def grad(dy, *unused):
-            # Nothing differentiates moving averages; zeros arrive here.
+            # Nothing differentiates moving averages; their gradient is zero.
             del unused
             return differentiable(dy, x, *values)
 
@@ -250,25 +251,25 @@ def _stop(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [tf.stop_gradient(t) for t in tensors]
 
 
-# Functions by what they compute, for as long as their kernel lives: a search
-# tries thousands of kernels in one process.
+# Functions by what they compute, for as long as their kernel exists: a search
+# creates thousands of kernels in one process.
 _compiled: "weakref.WeakKeyDictionary[Any, dict[Any, Any]]" = (
     weakref.WeakKeyDictionary()
 )
 
 
 def _piece(function: Callable, plan: Plan) -> Callable:
-    """`function` of this plan, compiled where it may be."""
+    """Returns `function` of this plan, compiled if allowed."""
     if plan.xla:
         return _traced(function, plan, jit=True)
     return functools.partial(function, plan)
 
 
 def _joined(function: Callable, plan: Plan) -> Callable:
-    """A piece that takes averages over the batch, and so may all-reduce.
+    """Returns a piece with averages over the batch, which may all-reduce.
 
-    An all-reduce does not compile: where there is one, the full-size pieces
-    inside are compiled by themselves.
+    An all-reduce does not compile; if there is one, the full-size pieces
+    inside are compiled separately.
     """
     if plan.synchronized:
         return functools.partial(function, plan)
@@ -276,14 +277,14 @@ def _joined(function: Callable, plan: Plan) -> Callable:
 
 
 def _traced(function: Callable, plan: Plan, jit: bool) -> Callable:
-    """`function` of this plan as a graph, cached."""
+    """Returns `function` of this plan as a graph, cached."""
     known = _compiled.setdefault(plan.kernel, {})
     # The cached function must not keep its own key alive.
     rest = dataclasses.replace(plan, kernel=None)
     key = (function, rest, jit)
     if key not in known:
-        # A partial: TensorFlow would count the traces of all closures of one
-        # piece of code together, and warn of too many.
+        # A partial, because TensorFlow would count the traces of all closures
+        # of the same code together and warn about too many.
         call = functools.partial(
             _call, function, weakref.ref(plan.kernel), rest
         )
@@ -295,7 +296,7 @@ def _call(function: Callable, kernel: Any, rest: Plan, *args: Any) -> Any:
     return function(dataclasses.replace(rest, kernel=kernel()), *args)
 
 
-# -- any kernel: autodiff that starts from x again, so that only x is saved ----
+# -- any kernel: autodiff that recomputes from x, so that only x is saved ------
 
 
 @functools.singledispatch
@@ -324,10 +325,10 @@ def _recomputed(plan: Plan, dy: Tensor, x: Tensor, parameters: Any):
 
 
 def _gradients(function: Callable, sources: Any, dy: Any) -> Any:
-    """Gradient of a function of tensors, where a graph is being built.
+    """Returns the gradient of a function of tensors, while building a graph.
 
-    By `tf.gradients`: a tape in a custom gradient sees nothing under a
-    ForwardAccumulator, and its zeros would pass for a derivative.
+    It uses `tf.gradients`: a tape in a custom gradient sees nothing under a
+    ForwardAccumulator, and its zeros would be mistaken for a derivative.
     """
     sources = tf.nest.map_structure(tf.identity, sources)
     found = tf.gradients(
@@ -343,12 +344,12 @@ def _gradients(function: Callable, sources: Any, dy: Any) -> Any:
 
 
 class _Saved(NamedTuple):
-    """What the forward pass of an analytic kernel saves beside x.
+    """What the forward pass of an analytic kernel saves besides x.
 
     Attributes:
-      statistics: moments of every (sample, channel), also where the
-        coefficients read the batch alone, and moments over the batch.
-      count: the number of samples that the latter are taken over.
+      statistics: moments of every (sample, channel), even if the coefficients
+        use only the batch, and moments over the batch.
+      count: the number of samples that the latter cover.
     """
 
     statistics: Statistics
@@ -362,7 +363,7 @@ def _(kernel: Analytic, plan: Plan, x: Tensor, parameters: Any):
 
 
 def _prepare(plan: Plan, x: Tensor, parameters: Any):
-    """Steps 1 and 2: the coefficients, and what comes with them."""
+    """Runs steps 1 and 2: returns the coefficients and what they need."""
     kernel, sample, batch, count = plan.kernel, None, None, None
     if kernel.instance or kernel.statistics:
         sample = _piece(sample_moments, plan)(x)
@@ -388,7 +389,7 @@ def _(kernel: Analytic, plan: Plan, saved: _Saved, dy, x, parameters):
 
 
 def _differentiate(plan: Plan, saved: _Saved, dy, x, parameters):
-    """Steps 1 and 2 of the backward pass.
+    """Runs steps 1 and 2 of the backward pass.
 
     Returns:
       The coefficients; mean, d_mean and d_variance of every (sample,
@@ -410,7 +411,7 @@ def _differentiate(plan: Plan, saved: _Saved, dy, x, parameters):
 
 
 def _sums(plan: Plan, x: Tensor, dy: Tensor, c: Any) -> Any:
-    """The gradient of the coefficients."""
+    """Returns the gradient of the coefficients."""
     pointwise = plan.kernel.pointwise
     expanded = kernel_lib.expand(xp, c, plan.spatial_axis)
 
@@ -440,7 +441,7 @@ def _moment_terms(plan: Plan, saved: _Saved, d_statistics: list[Tensor]):
 
 
 def _slope(plan: Plan, x: Tensor, dy: Tensor, c: Any, d_moments: Any):
-    """Step 3 of the backward pass: dx."""
+    """Runs step 3 of the backward pass: returns dx."""
 
     def expand(t):
         return tf.expand_dims(t, plan.spatial_axis)
@@ -463,7 +464,7 @@ def _all_wide(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _arrays(structure: Any) -> list[Tensor]:
-    """The tensors of nested named tuples, without what is None."""
+    """Returns the tensors of nested named tuples, without None."""
     return [t for t in tf.nest.flatten(structure) if t is not None]
 
 
@@ -471,7 +472,7 @@ def _arrays(structure: Any) -> list[Tensor]:
 
 
 def _second(plan: Plan, names, dy, x, values, *upstream):
-    """Gradient of the gradient, by autodiff of the plain formula."""
+    """Returns the gradient of the gradient, by autodiff of the formula."""
     inputs = [dy, x, dict(zip(names, values))]
     upstream = [upstream[0], dict(zip(names, upstream[1:]))]
     second = functools.partial(_second_order, plan)

@@ -1,11 +1,11 @@
-"""The anchors: three small networks that a candidate must serve.
+"""The anchors: three small networks on which candidates are evaluated.
 
-Functions of tensors, without a Keras and without variables: weights and
-moving statistics go in and come out, so that a whole training is one graph
-with one loop, and a candidate costs its tracing and no more.
+They are functions of tensors, without a Keras and without variables: weights
+and moving statistics are inputs and outputs, so that a whole training is one
+graph with one loop, and a candidate costs little more than its tracing.
 
-The networks are those of `evonorm_tf.nets`, of one block per stage: what they
-build with there, a Keras layers module, is here a `_Pass`.
+The networks are those of `evonorm_tf.nets`, with one block per stage. The Keras
+layers module with which these are built is here a `_Pass`.
 """
 
 import math
@@ -27,16 +27,17 @@ Layer = Callable[..., Tensor]
 
 
 class Network:
-    """One anchor with one layer at all of its sites.
+    """One anchor with one layer everywhere.
 
     Args:
       name: an anchor, one of ANCHORS.
       row: the layer.
       width: channels of the stem.
-      groups: channel groups; lowered at a site until they divide.
+      groups: channel groups, lowered until they divide the channels.
       classes: number of classes.
-      shared: trace the layer once, as a function that all sites call, with
-        sizes that are known when it runs; for a training in a function.
+      shared: whether to trace the layer once, as a function that is called
+        everywhere, with sizes that are known at run time; for a training in a
+        function.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Network:
     ):
         if name not in ANCHORS:
             raise ValueError(
-                f"An anchor is one of {', '.join(ANCHORS)}. "
+                f"An anchor must be one of {', '.join(ANCHORS)}. "
                 f"Received: anchor={name!r}"
             )
         self._size, self._row = ANCHORS[name](width), row
@@ -60,10 +61,10 @@ class Network:
     def draw(
         self, seed: int, shape: tuple[int, int, int]
     ) -> tuple[list[np.ndarray], list[np.ndarray], list[bool]]:
-        """Initial weights, moving statistics, and which weights decay.
+        """Returns initial weights, moving statistics, and a decay mask.
 
-        Equal seeds give equal convolutions whatever the layer is: candidates
-        are compared with the same start.
+        Equal seeds give equal convolutions whatever the layer is, so that
+        candidates are compared with the same start.
 
         Args:
           seed: of the weights.
@@ -71,7 +72,7 @@ class Network:
         """
         site = self._pass(training=True)
         site.rng = np.random.default_rng(seed)
-        # A graph that is thrown away: shapes are known without computing.
+        # A temporary graph: shapes are inferred without computing.
         with tf.Graph().as_default():
             self._logits(site, tf.zeros([2, *shape]))
         return site.drawn, site.drawn_moving, site.decays
@@ -83,13 +84,14 @@ class Network:
         images: Tensor,
         training: bool,
     ) -> tuple[Tensor, list[Tensor]]:
-        """Logits [N, classes], and the statistics of this batch.
+        """Returns logits [N, classes], and the statistics of this batch.
 
         Args:
-          weights: as `draw` made them, in order.
+          weights: from `draw`, in order.
           moving: the moving statistics, likewise; used if not training.
           images: [N, H, W, C].
-          training: use the statistics of this batch, and return them.
+          training: whether to use the statistics of this batch, and return
+            them.
         """
         site = self._pass(training)
         site.weights, site.moving = iter(weights), iter(moving)
@@ -106,11 +108,11 @@ class Network:
 
 
 class _Pass:
-    """One walk through a network: draws its weights, or hands them out.
+    """One pass through a network: draws its weights, or reads them in order.
 
-    Stands for the Keras layers module that `nets` builds with: has the layers
-    of the anchors, each a function of tensors. All kernels are drawn by their
-    fan-in, whatever initializer is requested.
+    It takes the place of the Keras layers module in `nets`, with the layers of
+    the anchors as functions of tensors. All kernels are drawn by their fan-in,
+    whatever initializer is requested.
     """
 
     def __init__(
@@ -130,17 +132,17 @@ class _Pass:
         self.fresh: list[Tensor] = []
 
     def weight(self, shape: Sequence[int], gain: float = 2.0) -> Tensor:
-        """A kernel; variance gain / fan-in, as He et al. for gain 2."""
+        """Returns a kernel; variance gain / fan-in, He et al. for gain 2."""
         if self.rng is None:
             return next(self.weights)
-        # [h, w, channels, multiplier]: a depthwise kernel sees h*w inputs.
+        # [h, w, channels, multiplier]: a depthwise kernel has h*w inputs.
         fan_in = math.prod(shape[:-1]) if shape[-1] != 1 else shape[0] ** 2
         value = self.rng.standard_normal(shape) * math.sqrt(gain / fan_in)
         return self._record(value, True)
 
     def vector(self, name: str, size: int, initial: float) -> Tensor:
-        """A vector without weight decay."""
-        del name  # For the reader of the networks below.
+        """Returns a vector without weight decay."""
+        del name  # Only for readers of the networks below.
         if self.rng is None:
             return next(self.weights)
         return self._record(np.full(size, initial), False)
@@ -165,7 +167,7 @@ class _Pass:
     def DepthwiseConv2D(
         self, kernel, *, strides, padding, use_bias, depthwise_initializer
     ) -> Layer:
-        del use_bias, depthwise_initializer  # No network asks for a bias.
+        del use_bias, depthwise_initializer  # No network has a bias.
 
         def convolve(x: Tensor) -> Tensor:
             weight = self.weight([kernel, kernel, x.shape[-1], 1])
@@ -187,13 +189,13 @@ class _Pass:
         return lambda xs: xs[0] * xs[1]
 
     def norm_act(self, activation: bool = True) -> Layer:
-        """The layer at one site."""
-        # An affine there could be part of the convolution before it: it
-        # would cost every step of every candidate, and change no function.
+        """Returns the layer at one place."""
+        # An affine could be part of the preceding convolution: it would cost
+        # time in every step without changing the set of functions.
         return self._site if activation else lambda x: x
 
     def _site(self, x: Tensor) -> Tensor:
-        """The layer under test, with weights of its own."""
+        """Applies the layer under test, with its own weights."""
         channels = x.shape[-1]
         values = {
             name: self.vector(name, channels, initial)
@@ -204,7 +206,7 @@ class _Pass:
             )
         }
         statistics = self._row.kernel.statistics
-        if self.rng is not None:  # Drawing: the shape is all that counts.
+        if self.rng is not None:  # Drawing: only the shape matters.
             self.drawn_moving += [
                 np.full(channels, initial, np.float32)
                 for _, initial in statistics

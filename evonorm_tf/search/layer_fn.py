@@ -1,4 +1,4 @@
-"""The layer under test at one site of an anchor: inline, or as a call."""
+"""The layer under test in an anchor: inline, or as a shared function."""
 
 from collections.abc import Callable, Mapping
 
@@ -18,11 +18,11 @@ def compute(
     values: Mapping[str, Tensor],
     moving: Mapping[str, Tensor] | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """A layer on x [N, H, W, C]: y, and this batch's statistics.
+    """Computes a layer on x [N, H, W, C]: y, and this batch's statistics.
 
     Args:
       plan: the layer.
-      x: its input; the batch size is known, and the others if they can be.
+      x: its input, with a known batch size and, if possible, other sizes.
       values: parameters by name.
       moving: moving statistics by name; None in training.
     """
@@ -34,15 +34,15 @@ def compute(
     return tf.reshape(y, shape), fresh
 
 
-# Else TensorFlow copies the function to every site, before it runs.
+# Otherwise TensorFlow would copy the function to every call before running.
 _A_CALL = {"_noinline": True}
 
 
 class Shared:
-    """`compute` as one function a plan, called by every site.
+    """`compute` as one function per plan, which every site calls.
 
-    A candidate's sites are most of its graph. Traced once they cost once:
-    with the gradient, which TensorFlow makes a function of as well.
+    A candidate's layers are most of its graph. Traced once, with the gradient,
+    which TensorFlow makes a function too, they cost only once.
     """
 
     def __init__(self):

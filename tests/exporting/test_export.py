@@ -134,7 +134,7 @@ def test_subclassed_models_and_several_outputs(tmp_path):
             return {"all": x, "mean": tf.reduce_mean(x, [1, 2])}
 
     model, images = Two(), _images(2)
-    with pytest.raises(ValueError, match="give `images`"):
+    with pytest.raises(ValueError, match="pass `images`"):
         export(model, tmp_path / "model.tflite")
     with pytest.raises(ValueError, match="unbuilt layers"):
         export(model, tmp_path / "model.tflite", images=images)
@@ -224,7 +224,7 @@ def test_commands_give_every_format_a_file_of_its_own():
 
 def test_wrong_arguments(tmp_path):
     model = _model()
-    with pytest.raises(ValueError, match="suffix says no format"):
+    with pytest.raises(ValueError, match="suffix is not that of a format"):
         export(model, tmp_path / "model.pb")
     with pytest.raises(ValueError, match="Unknown format"):
         export(model, tmp_path / "model.pb", "graphdef")
@@ -236,14 +236,14 @@ def test_wrong_arguments(tmp_path):
         export(lambda x: x, tmp_path / "model.tflite")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(ValueError, match="something else in it"):
+    with pytest.raises(ValueError, match="other content"):
         export(model, tmp_path / "mine", "saved_model")
     # Beside a SavedModel it is as much the user's.
     (tmp_path / "mine" / "saved_model.pb").touch()
     with pytest.raises(ValueError, match=r"with thesis\.txt"):
         export(model, tmp_path / "mine", "saved_model")
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="here is a file"):
+    with pytest.raises(ValueError, match="path is a file"):
         export(model, tmp_path / "file")
     keras = layers.keras
     anysize = keras.Input((None, None, 3))
@@ -301,7 +301,7 @@ def test_several_inputs_that_do_not_fit(tmp_path):
     for wrong in (image, [image], {"image": image, "gate": gate}):
         with pytest.raises(ValueError, match="the inputs image, a_gate: give"):
             export(model, path, images=wrong)
-    with pytest.raises(ValueError, match="equally many samples"):
+    with pytest.raises(ValueError, match="same number of samples"):
         export(model, path, images=[image, gate[:2]])
     with pytest.raises(ValueError, match=r"takes image \[None, 12, 12, 3\]"):
         export(model, path, images=[gate, image])
@@ -372,7 +372,7 @@ def test_a_file_that_is_no_keras_file_is_named(tmp_path, capsys):
     path = tmp_path / "model.keras"
     path.write_bytes(b"not a zip")
     assert command.main([str(path), f"--output={tmp_path}"]) == 2
-    assert "no .keras file" in capsys.readouterr().err
+    assert "not a .keras file" in capsys.readouterr().err
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("other.txt", "")
     assert command.main([str(path), f"--output={tmp_path}"]) == 2
