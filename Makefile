@@ -58,10 +58,11 @@ test-all: $(STAMP)  ## run all tests, including slow ones
 test-versions: $(STAMP)  ## test the wheel with old and new versions
 	@$(BIN)/python -m tests.versions
 
-lint: $(STAMP)  ## check format, rules and spelling
+lint: $(STAMP)  ## check format, rules, spelling and wording
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
+	$(BIN)/python docs/check_words.py
 
 format: $(STAMP)  ## fix what ruff can fix
 	$(BIN)/ruff format .

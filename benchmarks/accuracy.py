@@ -50,6 +50,7 @@ def error(form: tuple[str, str], ratio: float, size: int = 28) -> float:
 
 
 def main() -> None:
+    """Prints the table, and writes it if requested."""
     # One function per form is intended here.
     tf.get_logger().setLevel("ERROR")
     parser = argparse.ArgumentParser(

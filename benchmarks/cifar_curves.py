@@ -113,6 +113,7 @@ def _line(axes, layer: str, curves: list[dict[float, float]]) -> None:
 
 
 def main() -> None:
+    """Reads the runs and draws."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

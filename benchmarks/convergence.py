@@ -275,6 +275,7 @@ _HEADER = (
 
 
 def main() -> None:
+    """Runs the trials that are missing, and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

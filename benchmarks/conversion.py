@@ -366,6 +366,7 @@ def run(name: str, runs: pathlib.Path, train: bool) -> None:
 
 
 def main() -> None:
+    """Measures the chosen architectures, and updates the page."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.conversion",
         description=__doc__,

@@ -119,6 +119,7 @@ def flags() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    """Measures, prints and records."""
     args = flags().parse_args()
     start = time.perf_counter()
     rows = measure(args)

@@ -137,6 +137,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self._settings = settings
 
     def __call__(self, step: Any) -> Any:
+        """Returns the learning rate at a step."""
         settings = self._settings
         step = tf.cast(step, tf.float32)
         rising = (step + 1) / settings.warmup
@@ -246,6 +247,7 @@ def table(results: list[dict], settings: Settings) -> str:
 
 
 def main() -> None:
+    """Runs the variants that are missing, and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

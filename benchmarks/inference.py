@@ -170,6 +170,7 @@ def flags() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    """Measures, prints and records."""
     args = flags().parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(args, pathlib.Path(folder))

@@ -259,6 +259,7 @@ def table(rows: list[dict[str, str | float]]) -> str:
 
 
 def main() -> None:
+    """Measures, prints and records."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

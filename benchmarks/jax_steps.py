@@ -40,6 +40,7 @@ class Normalized:
         self._activation = activation
 
     def __call__(self, x: Any) -> Any:
+        """Applies the layer to [N, H, W, C]."""
         y = self._norm(x)
         return keras.layers.ReLU()(y) if self._activation else y
 

@@ -200,6 +200,7 @@ def flags() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    """Measures, prints and records."""
     args = flags().parse_args()
     rows = measure(args)
     above = [

@@ -140,6 +140,7 @@ def _add(rows: list[Any], layer: str, way: str, loss: list[float]) -> None:
 
 
 def main() -> None:
+    """Measures the rows that are missing, and prints all."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.residual_ends",
         description=__doc__,

@@ -234,6 +234,7 @@ def _train(
 
 
 def main() -> None:
+    """Analyzes all layers, prints, draws and records."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -134,6 +134,7 @@ def start_of_a_candidate(settings: Settings, count: int) -> list[Row]:
 
 
 def main() -> None:
+    """Measures, prints and records."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -81,8 +81,9 @@ def recommend(
     """Recommends a layer to start with.
 
     Example:
-
+        ```python
         print(evonorm_tf.recommend(batch_per_replica=8, task="detection"))
+        ```
 
     Args:
       batch_per_replica: number of images that a replica normalizes together;

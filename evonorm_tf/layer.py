@@ -29,9 +29,10 @@ class NormActMixin:
     arithmetic; the input is not cast to the compute dtype first.
 
     Example:
-
+        ```python
         x = keras.layers.Conv2D(64, 3, use_bias=False)(x)
         x = evonorm_tf.NormAct("evonorm_s0")(x)
+        ```
 
     Args:
       name_or_row: a name of `evonorm_tf.names()`, or a catalog row.
@@ -122,6 +123,7 @@ class NormActMixin:
         return self.row.without_activation or self.row
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Checks the input and applies the layer; see `call`."""
         validation.check_home(self, args, kwargs)
         inputs = args[0] if args else kwargs.get("inputs")
         validation.check_dtype(inputs)

@@ -79,10 +79,11 @@ def norm_act(
     """Creates a `NormAct` layer; bind its settings once per model.
 
     Example:
-
+        ```python
         na = functools.partial(norm_act, "evonorm_s0", groups=8)
         x = na()(x)
         x = na(activation=False)(x)
+        ```
 
     Args:
       name_or_row: see `NormAct`, as for all other arguments.

@@ -35,10 +35,11 @@ def create_model(
     `evonorm_tf.nets.backbone`.
 
     Example:
-
+        ```python
         model = evonorm_tf.create_model("resnet50", "evonorm_s0", 10)
         layer = functools.partial(evonorm_tf.norm_act, "evonorm_s0", groups=8)
         model = evonorm_tf.create_model("mobilenet_v2", layer, image_size=64)
+        ```
 
     Args:
       name: one of `list_models()`.

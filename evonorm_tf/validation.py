@@ -78,6 +78,7 @@ def open_interval(name: str, value: Any) -> float:
 
 
 def check_flag(name: str, value: Any) -> None:
+    """Checks that an argument is a bool."""
     if not isinstance(value, bool):
         raise TypeError(
             f"`{name}` must be True or False (the layer's name selects the "
@@ -86,6 +87,7 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def check_axis(axis: Any) -> None:
+    """Checks the channel axis."""
     if axis not in (-1, 1) or isinstance(axis, bool):
         raise ValueError(
             "`axis` must be the channel axis, -1 (channels last) or 1 "
@@ -94,6 +96,7 @@ def check_axis(axis: Any) -> None:
 
 
 def check_rank(row: Row, rank: int | None) -> None:
+    """Checks that a layer is defined for an input's rank."""
     least = row.min_rank
     if rank is None or not least <= rank <= 5:
         shapes = ["[N, C]", "[N, S, C]", "[N, H, W, C]", "[N, D, H, W, C]"]

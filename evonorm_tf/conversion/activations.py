@@ -17,6 +17,7 @@ from evonorm_tf.conversion import graph, structures
 
 
 def names(text: str) -> frozenset[str]:
+    """Splits a text into a set of names."""
     return frozenset(text.split())
 
 

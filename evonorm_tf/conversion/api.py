@@ -54,12 +54,13 @@ def convert(
     stay shared. The old model is not changed.
 
     Example:
-
+        ```python
         model = keras.applications.ResNet50()
         new, report = evonorm_tf.convert(
             model, "evonorm_s0", return_report=True
         )
         print(report)
+        ```
 
     Args:
       model: a built functional or sequential model of Keras 3 or tf_keras;

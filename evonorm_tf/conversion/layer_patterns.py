@@ -43,6 +43,7 @@ def has_activation(layer: Any, kit: graph.Kit) -> bool:
 
 
 def is_convolution(layer: Any) -> bool:
+    """Returns whether a layer is a convolution, by its class."""
     return hasattr(layer, "kernel_size")
 
 

@@ -206,6 +206,7 @@ def _nothing(found: Found, plan: Plan, request: Request) -> str:
 
 
 def counted(number: int, noun: str) -> str:
+    """Formats a number with a noun, such as "2 layers"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

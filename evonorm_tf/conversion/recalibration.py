@@ -33,8 +33,9 @@ def recalibrate(
     previous values.
 
     Example:
-
+        ```python
         evonorm_tf.recalibrate(model, dataset, steps=100)
+        ```
 
     Args:
       model: a model of Keras 3 or tf_keras, on one device.

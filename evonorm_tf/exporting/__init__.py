@@ -78,9 +78,10 @@ def export(
     model's names.
 
     Example:
-
+        ```python
         exported = evonorm_tf.export(model, "model.tflite", images=images)
         print(exported)
+        ```
 
     Args:
       model: a built Keras 3 or tf_keras model.

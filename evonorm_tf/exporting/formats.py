@@ -96,6 +96,7 @@ def by_name(images: Any) -> dict[str, Any]:
 
 
 def as_numpy(outputs: Any) -> Outputs:
+    """Returns outputs as NumPy arrays."""
     named = trace.outputs_by_name(outputs)
     return {name: np.asarray(value) for name, value in named.items()}
 

@@ -24,9 +24,10 @@ def inference_form(model: Any) -> Iterator[list[str]]:
     """Makes a model's NormAct layers compute their folded form in a block.
 
     Example:
-
+        ```python
         with inference_form(model):
             function = tf.function(model).get_concrete_function(spec)
+        ```
 
     Weights are read on entry and become constants of what is traced. It works
     for all kinds of models, including subclassed ones, and both Kerases: the

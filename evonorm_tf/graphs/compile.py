@@ -31,9 +31,10 @@ def row(graph: Graph, name: str | None = None) -> catalog.Row:
     """Returns the catalog row of a graph; the same row for the same graph.
 
     Example:
-
+        ```python
         graph = graphs.parse("n12=sigmoid(x); n13=mul(x,n12)")
         layer = evonorm_tf.NormAct(graphs.row(graph))
+        ```
 
     Args:
       graph: the layer.

@@ -48,6 +48,7 @@ class Primitive(NamedTuple):
 
     @property
     def over_batch(self) -> bool:
+        """Returns whether it aggregates over the batch."""
         return self.axes == "bwh"
 
 

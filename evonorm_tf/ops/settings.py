@@ -112,8 +112,9 @@ def configure(**values: str | bool | int) -> Settings:
     """Sets any of the settings for the process.
 
     Example:
-
+        ```python
         evonorm_tf.configure(xla=False)
+        ```
 
     Args:
       **values: new values by name; the others are unchanged. The settings are

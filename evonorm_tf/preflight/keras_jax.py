@@ -80,10 +80,11 @@ def keras_report(
     """Compiles the step of a Keras 3 model on JAX for a TPU and reports it.
 
     Example:
-
+        ```python
         report = preflight.keras_report(model, images, labels,
                                         topology="v5e:2x2")
         print(preflight.as_text(report))
+        ```
 
     Args:
       model: see `keras_module`.

@@ -71,6 +71,7 @@ class Watch:
         return 2.0 if self._console.is_terminal else 20.0
 
     def __call__(self) -> None:
+        """Updates the display."""
         now = time.monotonic()
         if now < self._next:
             return

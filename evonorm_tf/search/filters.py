@@ -68,6 +68,7 @@ class Filters:
 
     @property
     def numeric(self) -> bool:
+        """Returns whether any filter needs the probes."""
         return (
             self.finite
             or self.large

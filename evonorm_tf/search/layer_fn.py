@@ -49,6 +49,7 @@ class Shared:
         self._traced = {}
 
     def __call__(self, plan, x, values, moving):
+        """Calls the shared function; see `compute`."""
         key = plan, x.shape[0], moving is None
         if key not in self._traced:
             image = tf.TensorSpec([x.shape[0], None, None, None], x.dtype)

@@ -24,11 +24,13 @@ EARLY = (20, 40)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Returns the mean cross-entropy."""
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     return tf.reduce_mean(losses)
 
 
 def gradient(tape: tf.GradientTape, target: Tensor, sources: Any):
+    """Returns gradients, with zeros for unconnected sources."""
     return tape.gradient(
         target,
         sources,
@@ -131,10 +133,12 @@ class Step:
 
     @property
     def crop(self) -> int:
+        """Returns the side of training crops."""
         return self._settings.crop
 
     @property
     def gives_up(self) -> bool:
+        """Returns whether the early exit is on."""
         return self._settings.early_exit and self._settings.rejection
 
 

@@ -44,6 +44,7 @@ class Reference(NamedTuple):
 
     @property
     def mean(self) -> float:
+        """Returns the mean accuracy over the anchors."""
         return sum(self.scores.values()) / len(self.scores)
 
 

@@ -171,6 +171,7 @@ class Settings:
 
     @property
     def cheap(self) -> Filters:
+        """Returns the cheap filters of these settings."""
         return Filters() if self.filters else Filters.none()
 
     def identity(self) -> dict[str, Any]:

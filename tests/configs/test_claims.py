@@ -62,7 +62,7 @@ def test_every_claim_has_its_lines_and_what_is_missing_says_so():
     assert text.count("*running*") == 2
     assert "evonorm_s0 *not run*, gn_silu *running*" in text
     # The paper's words once, and no number of ours beside a missing run.
-    assert text.count("77.8 to 76.1") == 1
+    assert text.count("77.8 and 76.1") == 1
 
 
 def test_claims_are_looked_for_in_rows_that_there_are():

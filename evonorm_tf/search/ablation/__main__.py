@@ -5,6 +5,8 @@ r"""Compares the search with random search.
     python -m evonorm_tf.search --config=exhaustive --output=runs/table
     python -m evonorm_tf.search.ablation table --output=runs/table
     python -m evonorm_tf.search.ablation replay --output=runs/table
+
+Each command has a --help.
 """
 
 import argparse
