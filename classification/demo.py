@@ -4,9 +4,9 @@
 
 Trains a small ResNet on the 1,797 8x8 digits of scikit-learn with each of four
 layers, at batch 64 and batch 4, with two seeds, two runs at a time, in a few
-minutes on two CPU cores. It shows that the layers train and how, not the paper's
-results on ImageNet. Every run is one of `classification.train`; the rate scales
-linearly with the batch and nothing is tuned for a layer.
+minutes on two CPU cores. It shows that the layers train and how, not the
+paper's results on ImageNet. Every run is one of `classification.train`; the
+rate scales linearly with the batch and nothing is tuned for a layer.
 
 Run the same command again to resume an interrupted demo.
 """

@@ -146,7 +146,7 @@ class _Walk:
         return normalizes
 
     def _take(self, call, prefix, fresh, readers) -> bool:
-        """Records a call; returns whether it normalizes."""
+        """Records one call; returns whether it normalizes."""
         layer, kit, name = call.layer, self._kit, prefix + call.layer.name
         if kit.is_normalization(layer):
             use = self._use(call, name, fresh, readers)
