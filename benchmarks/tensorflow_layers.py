@@ -42,6 +42,7 @@ class Normalized:
         ]
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Applies the layer to [N, H, W, C]."""
         return tf.nn.relu(self.norm(x, training=True))
 
 
@@ -59,6 +60,7 @@ class Peer:
         self.weights = self.layer.trainable_variables
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Applies the layer to [N, H, W, C]."""
         return self.layer(x, training=True)
 
 
@@ -71,6 +73,7 @@ class Ours:
         self.weights = self.layer.trainable_variables
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Applies the layer to [N, H, W, C]."""
         return self.layer(x, training=True)
 
 
@@ -92,6 +95,7 @@ class Autodiff:
         self.plan = Plan(row.kernel, how, groups=groups)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Applies the layer to [N, H, W, C]."""
         n, h, w, c = x.shape
         values = dict(zip(self.names, map(tf.convert_to_tensor, self.weights)))
         flat = tf.reshape(x, [n, h * w, c])
@@ -113,6 +117,7 @@ def gradient_step(layer: Any) -> Step:
 
 
 def milliseconds(step: Step, x: tf.Tensor, dy: tf.Tensor, repeat: int) -> float:
+    """Returns the time of a step, a mean over `repeat`."""
     start = time.perf_counter()
     for _ in range(repeat):
         out = step(x, dy)
