@@ -330,7 +330,7 @@ def _is_run(run: Run) -> bool:
         return True
     if files.size(run.path(METRICS_FILE)):
         raise ValueError(
-            f"A run's folder has no {CONFIG_FILE}; a copy of a run needs "
+            f"A run's folder lacks {CONFIG_FILE}; a copy of a run needs "
             f"{CONFIG_FILE}, {FACTS_FILE} and {METRICS_FILE}. "
             f"Received: {run.folder!r}"
         )
