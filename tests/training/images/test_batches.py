@@ -82,7 +82,9 @@ def test_every_example_comes_once_an_epoch_in_another_order(reader):
     assert not np.array_equal(other, steps[:2])
 
 
-@pytest.mark.parametrize("start", [5, pytest.param(17, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "start", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 17))]
+)
 def test_a_later_start_is_the_rest_of_the_run(reader, start):
     whole = _steps(reader, ORDER, start + 4)
     tf.random.set_seed(5)  # Of no consequence.
