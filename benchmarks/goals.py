@@ -4,6 +4,8 @@ import json
 import pathlib
 from typing import Any
 
+from benchmarks import export_tables
+
 EVONORMS = tuple(f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2"))
 NOT_RUN = "*not run*"
 
@@ -115,6 +117,40 @@ def gpu_largest(runs: pathlib.Path) -> dict[str, float]:
     return {name: batch / base for name, batch in found.items()}
 
 
+def _exports(runs: pathlib.Path) -> list[tuple[str, float, bool, dict]]:
+    """The goals of exported files, as `rows` has them."""
+    found = [
+        (
+            "TensorFlow Lite, int8: latency of one image relative to the "
+            "layer's float32 file",
+            1.0,
+            False,
+            export_tables.int8_ratios(runs),
+        ),
+        (
+            "the same: top-1 decisions equal to float32 on 250 images",
+            0.98,
+            True,
+            export_tables.int8_agreement(runs),
+        ),
+    ]
+    latencies = (
+        (
+            "TensorFlow Lite, float32, MobileNetV2",
+            "tflite",
+            "mobilenet_v2",
+            1.3,
+        ),
+        ("ONNX Runtime, ResNet-50", "onnx", "resnet50", 1.3),
+        ("ONNX Runtime, MobileNetV2", "onnx", "mobilenet_v2", 1.6),
+    )
+    for what, file, network, goal in latencies:
+        measured = export_tables.ratios(runs, file, network)
+        what = f"{what}: latency of one image relative to bn_relu"
+        found.append((what, goal, False, measured))
+    return found
+
+
 def rows(runs: pathlib.Path) -> list[list[str]]:
     """Returns the rows (measure, goal, reached, verdict) of the table.
 
@@ -212,6 +248,7 @@ def rows(runs: pathlib.Path) -> list[list[str]]:
             True,
             _gpu(runs, "layers", "bandwidth_fraction"),
         ),
+        *_exports(runs),
     )
     return [
         [

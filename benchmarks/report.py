@@ -3,25 +3,23 @@
     python -m benchmarks.report [--runs docs/runs]
 
 Every figure comes from a JSON file that a benchmark wrote. Missing runs are
-marked *not run*, and missed goals as missed. The table of layers in README is
-updated too.
+marked *not run*, and missed goals as missed. The tables in README and
+docs/export.md are updated too.
 """
 
 import argparse
 import ast
-import json
 import pathlib
 import re
-from collections.abc import Iterable
 from typing import Any
 
-from benchmarks import goals
+from benchmarks import export_tables, goals
+from benchmarks.tables import markdown, read
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LAYERS = "layers-cpu.json"
 NETWORKS = ("networks-cpu.json", "networks-mobilenet-cpu.json")
 INPUT = "input-cpu.json"
-INFERENCE = "inference-cpu.json"
 CHAIN = "tpu-chain.json"
 JAX_LAYERS = "layers-jax-cpu.json"
 JAX_CHAIN = "tpu-jax-chain.json"
@@ -31,19 +29,6 @@ NOT_RUN = "*Not run.*"
 _SHOWN = ["tf_keras BatchNormalization + ReLU"]
 _SHOWN += [f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2")]
 _SHOWN += ["bn_relu", "gn_relu"]
-_BEGIN, _END = "<!-- layers: begin -->", "<!-- layers: end -->"
-
-
-def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
-    """Returns a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def read(runs: pathlib.Path, name: str) -> dict[str, Any] | None:
-    """Reads a benchmark's JSON file; None if it does not exist."""
-    path = runs / name
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def layers(document: dict[str, Any], shown: list[str] | None = None) -> str:
@@ -98,23 +83,6 @@ def networks(documents: list[dict[str, Any]]) -> str:
     ]
     head = ["network", "batch", "layer", "ratio", "range of rounds"]
     return markdown(head, lines)
-
-
-def inference(document: dict[str, Any]) -> str:
-    """Tables latencies of exported files, folded and as trained."""
-    found: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in document["rows"]:
-        key = row["network"], row["file"], row["layer"]
-        found.setdefault(key, {})[row["form"]] = (
-            f"{row['ratio_to_bn_relu']:.2f} "
-            f"({row['lowest']:.2f} to {row['highest']:.2f})"
-        )
-    lines = [
-        [*key, forms["folded"], forms.get("as trained", "")]
-        for key, forms in found.items()
-    ]
-    head = ["network", "format", "layer", "folded (range)"]
-    return markdown([*head, "as trained (range)"], lines)
 
 
 def pipeline(document: dict[str, Any]) -> str:
@@ -317,7 +285,6 @@ def page(runs: pathlib.Path) -> str:
     single = read(runs, LAYERS)
     whole = [d for name in NETWORKS if (d := read(runs, name))]
     six = read(runs, CHAIN)
-    latency = read(runs, INFERENCE)
     steps = goals.preflights(runs)
     on_jax = read(runs, JAX_LAYERS)
     text = (ROOT / "benchmarks" / "performance.md.in").read_text()
@@ -327,8 +294,8 @@ def page(runs: pathlib.Path) -> str:
         "layers_machine": machine(single),
         "networks": networks(whole),
         "networks_machine": machine(whole[0]),
-        "inference": inference(latency),
-        "inference_machine": machine(latency),
+        "inference": latency(runs),
+        "agreement": agreement(runs),
         "input": pipeline(read(runs, INPUT)),
         "chain": chain(six),
         "chain_what": f"{six['topology']}, {six['shape']}, "
@@ -347,6 +314,38 @@ def page(runs: pathlib.Path) -> str:
     for name, value in parts.items():
         text = text.replace(f"@{name}@", value)
     return text
+
+
+def latency(runs: pathlib.Path) -> str:
+    """Tables the latency of exported files, after the machines' names."""
+    documents = export_tables.documents(runs)
+    machines = dict.fromkeys(machine(each) for each in documents)
+    if not machines:
+        return NOT_RUN
+    return "\n\n".join([*machines, export_tables.latency(runs)])
+
+
+def agreement(runs: pathlib.Path) -> str:
+    """Tables the decisions of exported files, or says that none were run."""
+    document = read(runs, export_tables.AGREEMENT)
+    return export_tables.agreement(document) if document else NOT_RUN
+
+
+def marked(runs: pathlib.Path) -> list[tuple[str, str, str]]:
+    """Returns the tables within other pages: (path, name, table)."""
+    return [
+        ("README.md", "layers", layers(read(runs, LAYERS), _SHOWN)),
+        ("docs/export.md", "latency", latency(runs)),
+        ("docs/export.md", "agreement", agreement(runs)),
+    ]
+
+
+def filled(text: str, name: str, table: str) -> str:
+    """Returns a page with a table between the markers of its name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = text.partition(begin)
+    after = rest.partition(end)[2]
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def commands() -> str:
@@ -376,7 +375,7 @@ def commands() -> str:
 
 
 def main() -> None:
-    """Writes all three files."""
+    """Writes all files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--runs", type=pathlib.Path, default=ROOT / "docs" / "runs"
@@ -384,12 +383,8 @@ def main() -> None:
     given = parser.parse_args()
     (ROOT / "docs" / "performance.md").write_text(page(given.runs))
     (ROOT / "benchmarks" / "README.md").write_text(commands())
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    before, _, rest = text.partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    table = layers(read(given.runs, LAYERS), _SHOWN)
-    readme.write_text(f"{before}{_BEGIN}\n{table}\n{_END}{after}")
+    for path, name, table in marked(given.runs):
+        (ROOT / path).write_text(filled((ROOT / path).read_text(), name, table))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def write(
         )
     one = {key: value[:1] for key, value in formats.by_name(images).items()}
     took = milliseconds(run, one)
-    return Checked(error, tolerance, _size(path), took)
+    return Checked(error, tolerance, size(path), took)
 
 
 def unknown_size(specs: Iterable[tf.TensorSpec]) -> str:
@@ -169,6 +169,7 @@ def readable(size: int) -> str:
     return f"{size / 1e6:.2f} MB"
 
 
-def _size(path: pathlib.Path) -> int:
+def size(path: pathlib.Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

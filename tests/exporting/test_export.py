@@ -65,7 +65,7 @@ def test_formats_agree_with_the_model(home, name, tmp_path):
         got = run(images[:count])["output_0"]
         atol = 2e-2 if name == "tflite_float16" else 1e-5
         np.testing.assert_allclose(got, want, atol=atol * abs(want).max())
-    assert done.size == check._size(path) > 1000
+    assert done.size == check.size(path) > 1000
     assert done.milliseconds > 0 and done.left == ()
     assert f"{done.difference:.1e}" in str(done)
     assert check.readable(done.size) in str(done)

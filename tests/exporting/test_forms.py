@@ -68,6 +68,16 @@ def test_b0_for_large_small_and_negative_v(low):
     np.testing.assert_allclose(_folded(layer, x), want, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("shape", [SHAPE, (3, 1, 1, 8)])
+@pytest.mark.parametrize("v", [0.0, 1e-3, -0.5])
+def test_s0_for_small_and_negative_v(v, shape):
+    """Within 1e-2 of 0 nothing is divided by v."""
+    layer, x = _layer(layers, "evonorm_s0", low=0.1), _images(shape)
+    layer.v.assign([0.7] * 7 + [v])
+    want = layer(x, training=False)
+    np.testing.assert_allclose(_folded(layer, x), want, rtol=2e-5, atol=2e-5)
+
+
 def test_a_large_mean_keeps_its_digits():
     """Variances are of differences, and x - mean is taken first."""
     x = _images(mean=300.0)
