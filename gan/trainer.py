@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from gan import experiment, latent, networks, spectral
-from training import config
+from training import compilation, config
 
 Tensor = tf.Tensor
 METRICS = (
@@ -70,6 +70,9 @@ class Trainer(orbit.StandardTrainer):
             self._means = {
                 name: tf_keras.metrics.Mean(name) for name in METRICS
             }
+        kind = compilation.resolve(params, strategy)
+        self._discriminate = compilation.compiled(self._discriminate, kind)
+        self._generate = compilation.compiled(self._generate, kind)
         self.checkpoint = tf.train.Checkpoint(
             generator=self.generator,
             average=self.average,

@@ -14,11 +14,13 @@ import tensorflow as tf
 import tf_keras
 from official.core import base_trainer, config_definitions
 
+from training import compilation
+
 Logs = dict[str, tf.Tensor]
 
 
 class Trainer(base_trainer.Trainer):
-    """The Model Garden's trainer, with `runtime.accumulation_steps`.
+    """The Model Garden's trainer, with accumulation and `runtime.compile`.
 
     It enters its strategy's scope, which swapping averaged weights requires.
     """
@@ -36,14 +38,15 @@ class Trainer(base_trainer.Trainer):
     def train_step(self, iterator: Any) -> None:
         """Runs one step of the optimizer."""
         count = self.config.runtime.accumulation_steps
-        if count == 1:
+        kind = compilation.resolve(self.config, self.strategy)
+        if count == 1 and kind != "step":
             super().train_step(iterator)
             return
 
         def step_fn(inputs):
             logs = step(
                 self.task, inputs, self.model, self.optimizer,
-                self.train_metrics, count,
+                self.train_metrics, count, kind,
             )  # fmt: skip
             self._train_loss.update_state(logs[self.task.loss])
             self.global_step.assign_add(1)
@@ -59,6 +62,7 @@ def step(
     optimizer: Any,
     metrics: Any,
     count: int,
+    kind: str = "layers",
 ) -> Logs:
     """Runs one optimizer step of a Model Garden task, in `count` parts.
 
@@ -72,6 +76,7 @@ def step(
       optimizer: applies the mean gradients.
       metrics: updated with every part.
       count: number of micro-batches.
+      kind: what is compiled, as `compilation.resolve` says.
 
     Returns:
       The task's logs, the mean over the parts.
@@ -79,7 +84,7 @@ def step(
     parts = _split(inputs, count)
     collected = [_Collector(optimizer, part, count) for part in range(count)]
     logs = [
-        task.train_step(part, model=model, optimizer=each, metrics=metrics)
+        _take(task, part, model, each, metrics, kind)
         for part, each in zip(parts, collected)
     ]
     # Grouped by variable, in the order of the first part.
@@ -101,6 +106,29 @@ def check(optimizer: Any, runtime: config_definitions.RuntimeConfig) -> None:
             f"{runtime.mixed_precision_dtype!r}, "
             f"enable_xla={runtime.enable_xla}"
         )
+
+
+def _take(
+    task: Any,
+    inputs: Any,
+    model: tf_keras.Model,
+    collector: "_Collector",
+    metrics: Any,
+    kind: str,
+) -> Logs:
+    """Forward and backward pass of a part; `collector` gets the gradients."""
+
+    def passes(inputs):
+        logs = task.train_step(
+            inputs, model=model, optimizer=collector, metrics=metrics
+        )
+        return logs, [gradient for gradient, _ in collector.gradients]
+
+    logs, gradients = compilation.compiled(passes, kind)(inputs)
+    # Tensors of this graph, in the place of those of the compiled one.
+    variables = [variable for _, variable in collector.gradients]
+    collector.gradients = list(zip(gradients, variables, strict=True))
+    return logs
 
 
 class _Collector:

@@ -21,6 +21,7 @@ from evonorm_tf import files
 from training import (
     callbacks,
     checkpoints,
+    compilation,
     config,
     iterators,
     progress,
@@ -210,6 +211,7 @@ def run(
         params.task.train_data.global_batch_size,
         params.runtime.accumulation_steps,
     )
+    compiled = compilation.describe(params, devices)
     workers.require_agreement(
         devices,
         lambda: {
@@ -235,8 +237,11 @@ def run(
         progress.quiet_orbit(),
         stoppable(folder, display),
         workers.saving(devices, folder) as place,
+        compilation.using(compilation.resolve(params, devices)),
     ):
-        display.say(f"{about}. {summary.place(start, total, folder.folder)}")
+        display.say(
+            f"{about}; {compiled}. {summary.place(start, total, folder.folder)}"
+        )
         display.say(summary.settings(params))
         session = Session(
             params, prepared, folder, mode, devices, about, start, place

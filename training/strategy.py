@@ -31,11 +31,14 @@ class Runtime(config_definitions.RuntimeConfig):
         MirroredStrategy, to try data parallelism without accelerators.
       accumulation_steps: number of micro-batches into which a replica's batch
         is split for one step of the optimizer.
+      compile: what XLA compiles: "step", "layers", "off" or "auto", see
+        `training.compilation`.
     """
 
     distribution_strategy: str = "auto"
     cpu_replicas: int = 0
     accumulation_steps: int = 1
+    compile: str = "auto"
 
 
 def build(runtime: Runtime) -> tf.distribute.Strategy:

@@ -41,7 +41,7 @@ def _model(norm_act):
     return model
 
 
-def _steps(norm_act, count, devices=None):
+def _steps(norm_act, count, devices=None, kind="layers"):
     """Loss, accuracy and weights after two steps in `count` parts each."""
     devices = devices or tf.distribute.OneDeviceStrategy("CPU:0")
     with devices.scope():
@@ -59,7 +59,7 @@ def _steps(norm_act, count, devices=None):
     def run(inputs):
         def one(part):
             return accumulation.step(
-                task, part, model, optimizer, [accuracy], count
+                task, part, model, optimizer, [accuracy], count, kind
             )[task.loss]
 
         return devices.run(one, args=(inputs,))
@@ -83,6 +83,18 @@ def test_equals_the_whole_batch_without_batch_statistics(count):
     assert parts[1] == accuracy
     for value, got in zip(weights.values(), parts[2].values()):
         close = {"rtol": 1e-6, "atol": 1e-6 * np.abs(value).max()}
+        np.testing.assert_allclose(got, value, **close)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("norm_act", ["evonorm_s0", "evonorm_b0"])
+def test_a_compiled_step_equals_one_that_is_not(norm_act, count):
+    losses, accuracy, weights = _steps(norm_act, count)
+    compiled = _steps(norm_act, count, kind="step")
+    np.testing.assert_allclose(compiled[0], losses, rtol=1e-5)
+    assert compiled[1] == accuracy
+    for value, got in zip(weights.values(), compiled[2].values()):
+        close = {"rtol": 1e-5, "atol": 1e-5 * np.abs(value).max()}
         np.testing.assert_allclose(got, value, **close)
 
 
