@@ -187,7 +187,7 @@ def test_boxes_and_masks_move_with_the_pixels(settings):
 
 
 def test_another_number_of_examples_is_an_error(prepared):
-    with pytest.raises(ValueError, match=r"hold 4 images.*num_examples=5"):
+    with pytest.raises(ValueError, match=r"contain 4 images.*num_examples=5"):
         _batches(prepared, 0, 4, num_examples=5)
 
 

@@ -228,7 +228,7 @@ def test_wrong_arguments(tmp_path):
         export(model, tmp_path / "model.pb")
     with pytest.raises(ValueError, match="Unknown format"):
         export(model, tmp_path / "model.pb", "graphdef")
-    with pytest.raises(ValueError, match=r"ends in \.onnx"):
+    with pytest.raises(ValueError, match=r"end in \.onnx"):
         export(model, tmp_path / "model.tflite", "onnx")
     with pytest.raises(ValueError, match=r"images of shape \[2, 8, 8, 3\]"):
         export(model, tmp_path / "x.tflite", images=np.zeros([2, 8, 8, 3]))
@@ -299,7 +299,7 @@ def test_several_inputs_that_do_not_fit(tmp_path):
     model, path = _two_inputs("keras", "list"), tmp_path / "saved"
     image, gate = np.zeros((4, *SHAPE)), np.zeros((4, 8))
     for wrong in (image, [image], {"image": image, "gate": gate}):
-        with pytest.raises(ValueError, match="the inputs image, a_gate: give"):
+        with pytest.raises(ValueError, match="the inputs image, a_gate: pass"):
             export(model, path, images=wrong)
     with pytest.raises(ValueError, match="same number of samples"):
         export(model, path, images=[image, gate[:2]])

@@ -120,7 +120,7 @@ def test_reference_is_kept_used_and_refused(places, extract):
         assert again[0] == pytest.approx(first, rel=1e-6, abs=1e-9)
     # Of other images, another extractor, other settings: refused.
     np.savez(places / "more.npz", images=_pixels(31, 0))
-    with pytest.raises(ValueError, match=r"another way.*count: '30'"):
+    with pytest.raises(ValueError, match=r"another provenance.*count: '30'"):
         fid.compare(
             str(places / "more.npz"), made, extract, SETTINGS, keep=keep
         )
@@ -128,7 +128,7 @@ def test_reference_is_kept_used_and_refused(places, extract):
     path = places / "real" / "class0" / "000.png"
     before = path.read_bytes()
     Image.fromarray(_pixels(1, 7)[0]).save(path)
-    with pytest.raises(ValueError, match=r"another way.*sha256"):
+    with pytest.raises(ValueError, match=r"another provenance.*sha256"):
         fid.compare(real, made, extract, SETTINGS, keep=keep)
     path.write_bytes(before)
     other = experiment.Evaluation(splits=3, kernel_block=10, kernel_blocks=2)
@@ -269,7 +269,7 @@ def test_a_run_s_images_are_looked_at_before_training(tmp_path, capsys):
     override = "--params_override=task.train_data.dataset=jpeg_digits"
     assert check(["--experiment=digits_biggan", override, "--all"]) == 0
     said = capsys.readouterr().out
-    assert "looked at 1,352 image files" in said
+    assert "inspected 1,352 image files" in said
     assert "shorter side: 64 to 12" in said
     override = "--params_override=task.train_data.tfds_data_dir=" + str(
         tmp_path

@@ -46,5 +46,5 @@ def test_a_model_is_read_by_itself_or_by_its_parts(by_parts, tmp_path):
 def test_another_model_is_refused(units, message, tmp_path):
     saved, read = _Detector(3, 4), _Detector(*units)
     path = _reader(saved).save(str(tmp_path / "ckpt"))
-    with pytest.raises(ValueError, match=rf"another model.*{message}"):
+    with pytest.raises(ValueError, match=rf"different model.*{message}"):
         checkpoints.restore(_reader(read), path, {"model": read})
