@@ -145,6 +145,7 @@ def measure(
 
 
 def main() -> None:
+    """Trains, exports and compares what the flags ask for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
