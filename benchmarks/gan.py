@@ -51,6 +51,9 @@ def step(layer: str, width: int, batch: int) -> Callable[[], None]:
     params = config.parse(row=TABLES.find(f"{_RECIPE}/{layer}"))
     model = params.task.model
     model.generator_width = model.discriminator_width = width
+    params.task.train_data.global_batch_size = (
+        batch // params.task.discriminator_steps
+    )
     made = trainer.Trainer(params, tf.distribute.get_strategy(), [])
     images = tf.random.stateless_uniform([batch, 32, 32, 3], [0, 1], -1.0, 1.0)
     labels = tf.range(batch) % model.num_classes

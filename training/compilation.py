@@ -53,9 +53,18 @@ def resolve(params: config.Experiment, devices: tf.distribute.Strategy) -> str:
             "runtime.compile=layers, or auto, which then does the same."
         )
     if chosen == "auto":
-        gpus = any("GPU" in name for name in devices.extended.worker_devices)
-        return "step" if gpus and not hindrance else "layers"
+        return "step" if _has_gpu(devices) and not hindrance else "layers"
     return chosen
+
+
+def _has_gpu(devices: tf.distribute.Strategy) -> bool:
+    """Whether a replica runs on a GPU."""
+    if devices is tf.distribute.get_strategy() and not (
+        tf.distribute.has_strategy()
+    ):
+        # The default strategy names no devices: it uses a GPU if there is one.
+        return bool(tf.config.list_logical_devices("GPU"))
+    return any("GPU" in name for name in devices.extended.worker_devices)
 
 
 def _hindrance(
