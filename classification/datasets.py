@@ -207,7 +207,7 @@ def require_alike(
         what = f", class names in only one: {', '.join(differ)}"
         keys = ("dataset", "path", "split")
         raise _unlike(
-            "the dataset (and, of a folder, the classes)",
+            "dataset (and, for a folder, the same classes)",
             *({k: getattr(part, k) for k in keys} for part in (train, test)),
             what if differ else "",
         )

@@ -197,7 +197,7 @@ def test_stepwise_is_30_60_80_of_90_epochs():
 def test_impossible_schedules_and_strategies_are_refused():
     with pytest.raises(ValueError, match="cosine"):
         _resolved(64, decay="cosin")
-    with pytest.raises(ValueError, match="no step"):
+    with pytest.raises(ValueError, match="at least one step"):
         schedule.resolve(
             config_definitions.TrainerConfig(),
             schedule.Schedule(epochs=0),

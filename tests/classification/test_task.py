@@ -137,9 +137,9 @@ def test_smoothing_and_mixing_give_the_cross_entropy_of_those_labels():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"dataset": "jpeg_digits"}, "agree in the dataset"),
-        ({"mean": [0.25]}, r"agree in mean: .*\[0.25\].*\[0.5\]"),
-        ({"std": [0.5]}, "agree in std"),
+        ({"dataset": "jpeg_digits"}, "the same dataset"),
+        ({"mean": [0.25]}, r"the same mean: .*\[0.25\].*\[0.5\]"),
+        ({"std": [0.5]}, "the same std"),
         ({"label_offset": 1}, "agree in label_offset"),
         ({"dataset": "jpeg_digits", "image_size": 16}, "agree in image_size"),
     ],
@@ -166,7 +166,7 @@ def _folders(tmp_path, renamed):
 
 def test_other_classes_are_refused(tmp_path):
     params = _folders(tmp_path, "class_3")
-    with pytest.raises(ValueError, match="alone: class_2, class_3"):
+    with pytest.raises(ValueError, match="only one: class_2, class_3"):
         task.prepare(params)
     (tmp_path / "test" / "class_3").rename(tmp_path / "test" / "class_2")
     # Names of three classes, files of any size.

@@ -96,7 +96,7 @@ def test_a_fine_tuning_names_its_classifier(directory):
         check_config.options(params)
     params = config.parse(row=tables.find("coco/r50_fpn/bn_relu"))
     params.task.init_checkpoint = "runs/somewhere"
-    with pytest.raises(ValueError, match="or neither"):
+    with pytest.raises(ValueError, match="To start from a classifier"):
         check_config.options(params)
 
 

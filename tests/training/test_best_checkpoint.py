@@ -92,7 +92,7 @@ def test_another_worker_decides_alike_and_saves_aside(tmp_path):
 
 
 def test_refused(tmp_path):
-    with pytest.raises(ValueError, match="measures: accuracy"):
+    with pytest.raises(ValueError, match="evaluation: accuracy"):
         _Run(tmp_path, metric="top_1").evaluate(1, 0.5)
     half = driver.trainer_config(best_checkpoint_eval_metric="accuracy")
     with pytest.raises(ValueError, match="both or"):
