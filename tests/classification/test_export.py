@@ -142,7 +142,7 @@ def test_best_and_latest(run):
 
 def test_refused(run, tmp_path):
     folder, _ = run
-    with pytest.raises(ValueError, match="formats are saved_model"):
+    with pytest.raises(ValueError, match="some of saved_model"):
         export.export(str(folder), str(tmp_path), ["keras"])
     with pytest.raises(ValueError, match=r"no params\.yaml"):
         task.restore(str(tmp_path))

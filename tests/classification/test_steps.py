@@ -55,7 +55,7 @@ def test_mixed_labels_are_an_input():
 def test_batch_must_divide_among_the_chips():
     params = _debug()
     params.task.train_data.global_batch_size = 6
-    with pytest.raises(ValueError, match="among the 4 chips"):
+    with pytest.raises(ValueError, match="divisible by the 4 chips"):
         preflights.report(params, steps.preflight_module, TOPOLOGY)
 
 
