@@ -66,7 +66,7 @@ def test_fused_suppression_is_refused_before_and_named_after():
 
 def test_batch_and_micro_batches_that_cannot_be_are_refused():
     params = small.parameters()
-    with pytest.raises(ValueError, match="among the 4 chips"):
+    with pytest.raises(ValueError, match="divisible by the 4 chips"):
         preflights.report(params, steps.preflight_module, "v5e:2x2")
     params.runtime.accumulation_steps = 2
     with pytest.raises(ValueError, match="accumulation_steps=2"):

@@ -114,7 +114,7 @@ def test_moments_refuse_what_has_no_distance():
         Moments.of(np.zeros((1, 2))).covariance()
     with pytest.raises(ValueError, match="sizes 2 and 3"):
         _distance(np.zeros((4, 2)), np.zeros((4, 3)))
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="the same size"):
         Moments(2).merge(Moments(3))
 
 

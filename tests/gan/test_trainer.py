@@ -227,7 +227,7 @@ def test_run_does_not_go_on_from_another_networks_checkpoint(
         if name.startswith("ckpt-2.") or name == "checkpoint":
             shutil.copy(unbroken[0] / name, tmp_path)
     params = small.parameters("gn_relu", train_steps=3)
-    with pytest.raises(ValueError, match=r"no params\.yaml beside"):
+    with pytest.raises(ValueError, match=r"no params\.yaml next to"):
         small.make(tmp_path, params)
     (tmp_path / "params.yaml").write_text(runs.as_yaml(params))
     before = sorted(os.listdir(tmp_path))

@@ -33,7 +33,11 @@ def _coefficients(xp, statistics, parameters, plan):
 def _fold(xp, c):
     def call(x):
         variance = folding.group_moments(xp, x, c.groups).variance
-        z = x * xp.abs(x) * folding.group_scale(xp, variance, c)
+        z = (
+            x
+            * xp.abs(x)
+            * folding.group_scale(xp, variance, c.gamma, c.epsilon)
+        )
         return z + folding.constant(xp, c.beta, x)
 
     return call

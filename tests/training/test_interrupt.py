@@ -19,7 +19,7 @@ def test_says_how_to_go_on(tmp_path):
         raise KeyboardInterrupt
     assert ended.value.code == 130
     assert "nothing was saved yet" in display.lines[-1]
-    assert "The same command goes on" in display.lines[-1]
+    assert "The same command resumes" in display.lines[-1]
 
 
 def test_other_errors_pass(tmp_path):
