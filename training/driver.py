@@ -248,11 +248,13 @@ def run(
         )
         tf_keras.utils.set_random_seed(params.task.seed)
         built = head.build(session)
-        if saves:
-            path = folder.record(params, about, built.facts, start >= total)
-            display.say(f"The whole config is in {path}")
         with iterators.released(built.trainer):
+            # A checkpoint of another model is rejected before anything is
+            # recorded.
             controller = _controller(session, built, display)
+            if saves:
+                path = folder.record(params, about, built.facts, start >= total)
+                display.say(f"The whole config is in {path}")
             if mode == "eval_best":
                 _restore_best(controller, built, found)
             metrics = train_and_evaluate(

@@ -223,9 +223,12 @@ class Run:
 
     def cut_metrics(self, step: int) -> None:
         """Removes what a killed run recorded after its last checkpoint."""
+        path = self.path(METRICS_FILE)
         kept = [x for x in self.metrics() if x["step"] <= step]
         text = "".join(json.dumps(x) + "\n" for x in kept)
-        files.write(self.path(METRICS_FILE), text)
+        # An incomplete last line is removed too.
+        if files.exists(path) and files.read_text(path) != text:
+            files.write(path, text)
 
     def clear_metrics(self) -> None:
         """Removes everything that was recorded."""
