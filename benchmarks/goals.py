@@ -161,7 +161,7 @@ def rows(runs: pathlib.Path) -> list[list[str]]:
         (
             "CPU, one layer, forward + backward: time relative to tf_keras "
             "BatchNormalization + ReLU, the worse of two sizes",
-            1.5,
+            1.2,
             False,
             _cpu(runs, "layers-cpu.json"),
         ),
