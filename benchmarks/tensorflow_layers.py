@@ -184,7 +184,7 @@ def measure(
 
 
 def _peers(names: list[str]) -> list[str]:
-    """Other packages' layers, where installed and asked for."""
+    """Returns the requested layers of other packages that are installed."""
     if importlib.util.find_spec("keras_cv_attention_models") is None:
         print("keras_cv_attention_models is not installed: not measured")
         return []

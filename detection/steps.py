@@ -45,9 +45,8 @@ def preflight_module(
     return module
 
 
-def specs(params: settings.Task, batch: int) -> tuple[tf.TensorSpec, dict]:
-    """Returns the specs of a training batch, images and labels."""
-    size = [*params.model.input_size[:2], 3]
+def parse_function(params: settings.Task) -> Any:
+    """Returns the traced function of a decoded training example."""
     decoded = {
         "image": tf.TensorSpec([None, None, 3], tf.uint8),
         "groundtruth_boxes": tf.TensorSpec([None, 4], tf.float32),
@@ -57,9 +56,13 @@ def specs(params: settings.Task, batch: int) -> tuple[tf.TensorSpec, dict]:
         "seed": tf.TensorSpec([2], tf.int64),
     }
     parse = parser.build(params.model, params.train_data).parse_fn(True)
-    _, labels = (
-        tf.function(parse).get_concrete_function(decoded).structured_outputs
-    )
+    return tf.function(parse).get_concrete_function(decoded)
+
+
+def specs(params: settings.Task, batch: int) -> tuple[tf.TensorSpec, dict]:
+    """Returns the specs of a training batch, images and labels."""
+    size = [*params.model.input_size[:2], 3]
+    _, labels = parse_function(params).structured_outputs
     return (
         tf.TensorSpec([batch, *size], params.train_data.dtype),
         tf.nest.map_structure(

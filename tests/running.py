@@ -65,6 +65,15 @@ def finish(*processes: subprocess.Popen, seconds: float = 240) -> list[str]:
     return said
 
 
+def require_same_end(said: list[str], step: int) -> None:
+    """Asserts that all workers printed the same figures at the last step."""
+    ends = [
+        [line for line in text.splitlines() if f"step {step}: " in line]
+        for text in said
+    ]
+    assert ends[0] and all(end == ends[0] for end in ends)
+
+
 def two_workers(
     module: str, *arguments: str, seconds: float = 240
 ) -> list[str]:

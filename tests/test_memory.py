@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from evonorm_tf import graphs
+from evonorm_tf.ops.custom_gradient import custom_gradient
 from evonorm_tf.search import data, proxy
 from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.evolution import Evolution
@@ -109,3 +110,25 @@ def test_the_gradient_of_a_gradient_goes_with_its_graph(kit_name):
         assert np.isfinite(found).all()
 
     _check(make, 2)
+
+
+def test_the_missing_gradient_of_a_copied_graph_is_named():
+    """The graph is gone, and its copy knows the gradient's name alone."""
+
+    @custom_gradient
+    def double(x):
+        return 2.0 * x, lambda dy: 2.0 * dy
+
+    def definition():
+        with tf.Graph().as_default() as graph:
+            double(tf.ones([3], name="x"))
+            return graph.as_graph_def()
+
+    copied = definition()
+    gc.collect()
+    with tf.Graph().as_default():
+        tf.import_graph_def(copied, name="")
+        x = tf.compat.v1.get_default_graph().get_tensor_by_name("x:0")
+        y = tf.compat.v1.get_default_graph().get_operations()[-1].outputs[0]
+        with pytest.raises(RuntimeError, match="experimental_custom_gradients"):
+            tf.gradients(y, x)

@@ -75,10 +75,10 @@ def fold(layer: Any) -> folding.Function | None:
 
     Returns:
       A function of x [N, H, W, C] (of any rank if the entry's folded form
-      allows it), floating and at least float32. None for a layer without such
-      a form: channels first, class-conditional gamma and beta, an entry
-      without a folded form (a searched graph), or a subclass with its own
-      `call`.
+      allows it), floating and at least float32; or None if the layer cannot
+      be folded: its channels come first, its gamma and beta depend on the
+      class, its entry has no folded form (a searched graph), or it is a
+      subclass with its own `call`.
     """
     home = next(c for c in type(layer).__mro__ if "call" in vars(c))
     if not home.__module__.startswith("evonorm_tf."):

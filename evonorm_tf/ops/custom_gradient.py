@@ -25,7 +25,8 @@ def custom_gradient(function: Callable) -> Callable:
         function, as for `tf.custom_gradient`.
 
     Returns:
-      The function of the tensors with that gradient.
+      The function of the tensors with that gradient. Differentiating a copy of
+      a graph after the graph itself was deleted raises a RuntimeError.
     """
     differentiable = tf.custom_gradient(function)
 
@@ -52,6 +53,15 @@ def _hold_in_graph(operation: tf.Operation) -> None:
 
     @tf.autograph.experimental.do_not_convert
     def gradient(operation: tf.Operation, *upstream: tf.Tensor) -> Any:
-        return getattr(alive(), _HELD)[name](operation, *upstream)
+        graph = alive()
+        if graph is None:
+            raise RuntimeError(
+                "The gradient of a normalization-activation layer is missing, "
+                "because the graph in which the layer was traced was deleted. "
+                "To differentiate a SavedModel, save it with "
+                "tf.saved_model.SaveOptions(experimental_custom_gradients="
+                f"True). Received: operation={operation.name!r}"
+            )
+        return getattr(graph, _HELD)[name](operation, *upstream)
 
     entry["type"] = gradient

@@ -9,7 +9,7 @@ from official.vision.data import tf_example_builder
 from official.vision.tasks import maskrcnn
 from PIL import Image
 
-from detection import datasets, parser
+from detection import datasets, parser, steps
 from tests.detection import small
 from tests.training.images import pictures
 
@@ -60,17 +60,7 @@ def test_the_decoders_setting_reaches_training(prepared):
 
 def test_the_cost_of_cutting_masks_is_known(prepared):
     """Else TensorFlow warns, at each start, of CropAndResize."""
-    config = prepared.task_config
-    specs = {
-        "image": tf.TensorSpec([None, None, 3], tf.uint8),
-        "groundtruth_boxes": tf.TensorSpec([None, 4], tf.float32),
-        "groundtruth_classes": tf.TensorSpec([None], tf.int64),
-        "groundtruth_is_crowd": tf.TensorSpec([None], tf.bool),
-        "groundtruth_instance_masks": tf.TensorSpec([None] * 3, tf.float32),
-        "seed": tf.TensorSpec([2], tf.int64),
-    }
-    parse = parser.build(config.model, config.train_data).parse_fn(True)
-    graph = tf.function(parse).get_concrete_function(specs).graph
+    graph = steps.parse_function(prepared.task_config).graph
     graphs = [graph, *(f.graph for f in _functions(graph))]
     boxes = [
         op.inputs[1].shape[0]

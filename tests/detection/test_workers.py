@@ -61,11 +61,7 @@ def test_two_workers(tmp_path):
             value, weights[name], rtol=1e-3, atol=1e-4, err_msg=name
         )
     # Each image is scored once, by whichever worker, and each has the figures.
-    ends = [
-        [line for line in text.splitlines() if "step 2: " in line]
-        for text in said
-    ]
-    assert ends[0] == ends[1] != []
+    running.require_same_end(said, 2)
     metrics = [runs.Run(str(folder)).metrics()[-1] for folder in (one, two)]
     assert metrics[0]["kind"] == metrics[1]["kind"] == "eval"
     assert not any(key.startswith("partial_") for key in metrics[1])

@@ -33,11 +33,7 @@ def test_two_workers(tmp_path):
             value, weights[name], rtol=1e-3, atol=1e-4, err_msg=name
         )
     # Each measures its share; every image counts once, and in its place.
-    ends = [
-        [line for line in text.splitlines() if "step 2: " in line]
-        for text in said
-    ]
-    assert ends[0] == ends[1] != []
+    running.require_same_end(said, 2)
     lines = [runs.Run(str(folder)).metrics("eval") for folder in (one, two)]
     first, last = (found[-1] for found in lines)
     assert first.keys() == last.keys()
