@@ -121,6 +121,9 @@ def names(folder: Path) -> list[str]:
         return []
     # Object stores mark folders with a trailing slash.
     found = {name.rstrip("/") for name in _call("listdir", folder)}
+    if folder.startswith("ram:"):
+        # It compares prefixes, so that "a.b" puts ".b" in a folder "a".
+        found = {name for name in found if exists(join(folder, name))}
     return sorted(found - {""})
 
 
@@ -344,18 +347,18 @@ def move_if_absent(source: Path, path: Path) -> None:
     it, and the source is removed.
     """
     source, path = normalize(source).rstrip("/"), normalize(path).rstrip("/")
-    if not exists(path):
+    if exists(path):
+        remove(source)
+    elif not (is_local(source) and is_local(path)):
+        install(source, path)
+        remove(source)
+    else:
         try:
-            if is_local(source) and is_local(path):
-                os.rename(source, path)
-            else:
-                install(source, path)
-                remove(source)
-            return
+            os.rename(source, path)
         except OSError:  # A folder that is not empty cannot be replaced.
             if not exists(path):
                 raise
-    remove(source)
+            remove(source)
 
 
 def copy(source: Path, target: Path) -> None:

@@ -165,3 +165,26 @@ def test_a_folder_that_another_process_put_there_stays(root):
         files.move_if_absent(source, f"{root}/made")
         assert not files.exists(source)
     assert files.read_text(f"{root}/made/x") == "first"
+
+
+def test_a_folder_whose_name_begins_others(root):
+    files.write(f"{root}/train/x", "x")
+    files.write(f"{root}/train.json", "{}")
+    assert files.names(f"{root}/train") == ["x"]
+    assert files.names(root) == ["train", "train.json"]
+
+
+def test_a_folder_that_cannot_be_moved_is_kept(root, monkeypatch):
+    """Even if a part of it arrived, as on an object store."""
+    files.write(f"{root}/source/x", "x")
+
+    def full(source, target):
+        if not files.is_local(target):
+            files.make_folder(target)
+        raise OSError("full")
+
+    monkeypatch.setattr(files, "copy", full)
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="full"):
+        files.move_if_absent(f"{root}/source", f"{root}/made")
+    assert files.read_text(f"{root}/source/x") == "x"

@@ -197,11 +197,13 @@ def run(
       SystemExit: on Ctrl-C, with the shell's exit code for it, 130.
     """
     folder = runs.Run(model_dir)
+    # First: logical CPUs and the connection of several workers must be set up
+    # before TensorFlow's first operation, and preparing may resize images.
+    devices = strategy.build(params.runtime)
     prepared = head.prepare(params, folder)
     files.make_folder(folder.folder)
     start, total = folder.step(), params.trainer.train_steps
     found = _checkpoint(params, mode, folder)
-    devices = strategy.build(params.runtime)
     # Always set: an earlier run in this process may have set another one.
     performance.set_mixed_precision_policy(
         params.runtime.mixed_precision_dtype or "float32"

@@ -3,7 +3,8 @@
 `ReLU()` is recognized by its name. `x * sigmoid(x)`, `x * relu6(x + 3) / 6` or
 `where(x > 0, x, a * x)` consist of several calls: the operations between a
 tensor and a later one are an activation if they are element-wise and have the
-values of a known activation at points on both sides of zero.
+values of a known activation at points on both sides of zero. A `Lambda` has to
+have these values at every position of an input of the shape that it reads.
 """
 
 import dataclasses
@@ -39,6 +40,8 @@ _ELEMENT_WISE = names(
     leakyrelu elu selu softplus sigmoid hardsigmoid tanh silu swish
     gelu"""
 )
+# It may compute anything; `_probe` finds out.
+_LAMBDA = "lambda"
 # Maximum number of operations of an activation; Mish has three, GELU by tanh
 # eight.
 _MOST_CALLS = 12
@@ -180,7 +183,7 @@ def _candidates(tensor: Any, readers: graph.Readers) -> list[Follower]:
         cone = cones[id(call.outputs[0])]
         if not _closed(cone, call, readers):
             continue
-        name = named(call) if len(cone) == 1 else _values(call, cone)
+        name = (len(cone) == 1 and named(call)) or _values(call, cone)
         if name:
             made.append(Follower(f"{call.layer.name} ({name})", cone))
     return sorted(made, key=lambda one: len(one.calls))
@@ -216,7 +219,8 @@ def _element_wise(call: graph.Call) -> bool:
         if structures.is_constant(leaf)
     ]
     scalars = all(np.size(one) == 1 for one in constants)
-    return plain(function_name(call.layer)) in _ELEMENT_WISE and scalars
+    name = plain(function_name(call.layer))
+    return scalars and (name in _ELEMENT_WISE or name == _LAMBDA)
 
 
 def compute(follower: Follower, x: Any) -> Any:
@@ -269,20 +273,37 @@ def _values(last: graph.Call, cone: tuple[graph.Call, ...]) -> str:
     dtype = structures.dtype_name(symbol)
     if not dtype.startswith(("float", "bfloat")):
         return ""
-    x = np.reshape(_POINTS, [-1] + [1] * (len(symbol.shape) - 1))
-    values = _compute(cone, structures.constant_like(x, symbol))
-    y = np.ravel(np.asarray(values).astype(np.float64))
-    if y.shape != _POINTS.shape:
+    index = _probe(cone, symbol)
+    x = structures.constant_like(_POINTS[index], symbol)
+    y = np.asarray(_compute(cone, x)).astype(np.float64)
+    if y.shape != index.shape:
         return ""
     tolerance = 5e-2 if dtype in ("float16", "bfloat16") else 2e-3
-    slope = -y[_POINTS == -1][0]
+    slope = -y[_POINTS[index] == -1][0]
     known = dict(_KNOWN)
     if 1e-3 < abs(slope) < 1.0:
         known["leaky_relu"] = np.where(_POINTS > 0, _POINTS, slope * _POINTS)
     for name, values in known.items():
-        if np.allclose(y, values, rtol=tolerance, atol=tolerance):
+        if np.allclose(y, values[index], rtol=tolerance, atol=tolerance):
             return name
     return ""
+
+
+def _probe(cone: tuple[graph.Call, ...], symbol: Any) -> np.ndarray:
+    """Returns indices into _POINTS, in a shape that the calls accept.
+
+    Every point once, on an axis of its own, shows what element-wise
+    operations compute. A `Lambda` could mix positions: `x * sigmoid(mean(x))`
+    is a SiLU of one pixel. It gets the points in random order in samples of
+    the shape that it reads.
+    """
+    count, rank = len(_POINTS), len(symbol.shape)
+    if all(plain(function_name(c.layer)) != _LAMBDA for c in cone):
+        return np.arange(count).reshape([count] + [1] * (rank - 1))
+    shape = [size or 8 for size in tuple(symbol.shape)[1:]]
+    shape = [max(2, -(-count // math.prod(shape))), *shape]
+    ordered = np.resize(np.arange(count), math.prod(shape))
+    return np.random.default_rng(0).permutation(ordered).reshape(shape)
 
 
 def _known() -> dict[str, np.ndarray]:

@@ -81,6 +81,27 @@ def test_other_formulas_are_none(kit_name, name):
     np.testing.assert_allclose(new(x), model(x), rtol=1e-4, atol=1e-4)
 
 
+def _mixing(x):
+    """SiLU for one pixel; otherwise every position depends on all others."""
+    gate = 1.0 / (1.0 + tf.exp(-tf.reduce_mean(x, (1, 2), keepdims=True)))
+    return x * gate
+
+
+@pytest.mark.parametrize(
+    "function, taken", [(tf.nn.silu, True), (_mixing, False), (abs, False)]
+)
+@cases.both_kerases
+def test_a_lambda_is_known_by_its_values_everywhere(kit_name, function, taken):
+    keras = cases.kit(kit_name).keras
+    act = keras.layers.Lambda(lambda t: function(t), name="act")
+    model = _model(kit_name, lambda x, *_: act(x))
+    new, report = evonorm_tf.convert(
+        model, "evonorm_s0", without_activation="replace", return_report=True
+    )
+    assert report.entries[0].new == ("evonorm_s0" if taken else "affine")
+    assert ("act" in [layer.name for layer in new.layers]) is not taken
+
+
 @cases.both_kerases
 def test_half_precision(kit_name):
     """The values of a formula are those of the model's dtype."""
