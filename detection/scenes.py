@@ -100,8 +100,8 @@ def ensure(params: Scenes, directory: str) -> str:
     if files.is_folder(path):
         return path
     counts = (params.train, params.validation)
-    # Where names are only prefixes, as in memory, a folder "a" exists as soon as
-    # there is an "a.tmp".
+    # Where names are only prefixes, as in memory, a folder "a" exists as soon
+    # as there is an "a.tmp".
     unfinished = files.join(directory, f".{name}.{uuid.uuid4().hex[:12]}.tmp")
     with files.writing(unfinished) as place:
         for index, (split, count) in enumerate(zip(_SPLITS, counts)):
