@@ -50,13 +50,20 @@ EXTRAS = {
     "export": ["tf2onnx==1.17.0", "onnx", "onnxruntime", "safetensors"],
     "tpu": ["jax", "jaxlib", "libtpu"],
     "docs": [
-        *("mkdocs", "mkdocs-material", "mkdocs-jupyter"),
+        "mkdocs",
+        "mkdocs-material",
+        "mkdocs-jupyter",
         "mkdocstrings[python]",
     ],
     "dev": [
-        *("pytest", "pytest-xdist", "hypothesis", "portpicker"),
+        "pytest",
+        "pytest-xdist",
+        "hypothesis",
+        "portpicker",
         "psutil",
-        *("ruff", "codespell", "build"),
+        "ruff",
+        "codespell",
+        "build",
     ],
 }
 FIRST, END = (int(v.split(".")[1]) for v in (PYTHON.first, PYTHON.end))

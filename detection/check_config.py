@@ -10,8 +10,14 @@ NORMALIZERS = ("rpn_batch_size", "model_garden")
 # Fields of the Model Garden's configs that are used here: of a training set,
 # by `datasets`, `parser` and the losses.
 _TRAINING = {
-    *("input_path", "num_examples", "global_batch_size", "dtype"),
-    *("shuffle_buffer_size", "seed", "decoder", "parser"),
+    "input_path",
+    "num_examples",
+    "global_batch_size",
+    "dtype",
+    "shuffle_buffer_size",
+    "seed",
+    "decoder",
+    "parser",
 }
 # And of an evaluation, which does not shuffle. Fields shared with training are
 # set for both.

@@ -35,8 +35,18 @@ from training import commands
 Results = list[dict]
 # COCO's order of metrics, with the Model Garden's names.
 FIGURES = (
-    *("AP", "AP50", "AP75", "APs", "APm", "APl"),
-    *("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl"),
+    "AP",
+    "AP50",
+    "AP75",
+    "APs",
+    "APm",
+    "APl",
+    "ARmax1",
+    "ARmax10",
+    "ARmax100",
+    "ARs",
+    "ARm",
+    "ARl",
 )
 PARTIAL = "partial_"
 BACKENDS = ("pycocotools", "faster_coco_eval")

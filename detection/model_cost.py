@@ -138,7 +138,9 @@ def _multiply_adds(op: tf.Operation) -> int:
             f"detection/model_cost.py. Received: type={op.type!r}, {op.name=}"
         )
     if op.type not in (
-        *("Conv2D", "Conv2DBackpropInput", "DepthwiseConv2dNative"),
+        "Conv2D",
+        "Conv2DBackpropInput",
+        "DepthwiseConv2dNative",
         "MatMul",
     ):
         return 0
@@ -180,7 +182,7 @@ def lines(chosen: Iterable[Row]) -> Iterable[str]:
     """
     layout = "{:<32} {:>9} {:>9} {:>11} {:>11} {:>9}"
     yield layout.format(
-        *("row", "M weights", "paper", "B training", "B inference", "paper")
+        "row", "M weights", "paper", "B training", "B inference", "paper"
     )
     counted: dict[str, Count] = {}
     for row in chosen:

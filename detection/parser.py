@@ -18,8 +18,11 @@ Tensors = dict[str, tf.Tensor]
 # Fields of `Data.parser` that the Model Garden does not use either;
 # `check_config` rejects values other than the default.
 UNREAD = (
-    *("num_channels", "match_threshold", "unmatched_threshold"),
-    *("pad", "keep_aspect_ratio"),
+    "num_channels",
+    "match_threshold",
+    "unmatched_threshold",
+    "pad",
+    "keep_aspect_ratio",
 )
 
 

@@ -38,9 +38,20 @@ _EXPORTS = {
     "using": "ops.settings",
 }
 _MODULES = (
-    *("catalog", "choosing", "conversion", "efficientnet_lite", "exporting"),
-    *("graphs", "layers", "legacy", "models", "nets", "ops", "preflight"),
-    *("state_dict", "timm"),
+    "catalog",
+    "choosing",
+    "conversion",
+    "efficientnet_lite",
+    "exporting",
+    "graphs",
+    "layers",
+    "legacy",
+    "models",
+    "nets",
+    "ops",
+    "preflight",
+    "state_dict",
+    "timm",
 )
 
 _LAYERS = {"keras": "layers", "tf_keras": "legacy"}

@@ -31,8 +31,14 @@ PACKAGES = tuple(
     dict.fromkeys(
         [
             *(*_TENSORFLOWS, *TESTED, _MODEL_GARDEN, *GARDEN),
-            *("tensorflow-datasets", "tensorboard", "keras-cv", "absl-py"),
-            *("jax", "jaxlib", "libtpu", "ray"),
+            "tensorflow-datasets",
+            "tensorboard",
+            "keras-cv",
+            "absl-py",
+            "jax",
+            "jaxlib",
+            "libtpu",
+            "ray",
         ]
     )
 )

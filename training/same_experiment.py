@@ -20,26 +20,47 @@ SECTIONS = {
 # The data may have moved. A run may change its metrics and its length if its
 # learning rate does not depend on them.
 _RESUME = (
-    *("*.tfds_data_dir", "*.path", "*.input_path", "*.annotation_file"),
-    *("*.examples", "*.num_examples", "*.validation_epochs"),
-    *("task.validation_data.global_batch_size", "task.schedule.epochs"),
+    "*.tfds_data_dir",
+    "*.path",
+    "*.input_path",
+    "*.annotation_file",
+    "*.examples",
+    "*.num_examples",
+    "*.validation_epochs",
+    "task.validation_data.global_batch_size",
+    "task.schedule.epochs",
 )
 # Settings that affect only randomness, names, paths, speed and output; for an
 # evaluation also how its data are read, as each example counts once anyway.
 _READING = (
-    *("global_batch_size", "cache", "cycle_length", "block_length"),
-    *("ram_budget", "deterministic", "sharding", "prefetch_buffer_size"),
-    *("autotune_algorithm", "parser.max_num_instances"),
+    "global_batch_size",
+    "cache",
+    "cycle_length",
+    "block_length",
+    "ram_budget",
+    "deterministic",
+    "sharding",
+    "prefetch_buffer_size",
+    "autotune_algorithm",
+    "parser.max_num_instances",
     "parser.mask_crop_size",
 )
 _DATA = (
-    *("seed", "path", "tfds_data_dir", "input_path"),
-    *("examples", "shuffle_buffer_size"),
+    "seed",
+    "path",
+    "tfds_data_dir",
+    "input_path",
+    "examples",
+    "shuffle_buffer_size",
 )
 _ROW = (
-    *("task.name", "task.seed", "task.annotation_file"),
-    *("task.evaluation.path", "task.evaluation.reference"),
-    *("task.allow_image_summary", "task.per_category_metrics"),
+    "task.name",
+    "task.seed",
+    "task.annotation_file",
+    "task.evaluation.path",
+    "task.evaluation.reference",
+    "task.allow_image_summary",
+    "task.per_category_metrics",
     "task.schedule.validation_epochs",
     *(f"task.validation_data.{key}" for key in _READING),
     *(

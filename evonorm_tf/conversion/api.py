@@ -21,13 +21,25 @@ _CHOICES = {
 }
 # Settings of the layer that are the same for all.
 _SETTINGS = (
-    *("groups", "group_size", "min_group_size", "momentum", "epsilon"),
-    *("synchronized", "xla"),
+    "groups",
+    "group_size",
+    "min_group_size",
+    "momentum",
+    "epsilon",
+    "synchronized",
+    "xla",
 )
 # Methods that a subclass of a model may override for training.
 _STEPS = (
-    *("train_step", "test_step", "predict_step", "compute_loss"),
-    *("compute_metrics", "compile", "fit", "evaluate", "predict"),
+    "train_step",
+    "test_step",
+    "predict_step",
+    "compute_loss",
+    "compute_metrics",
+    "compile",
+    "fit",
+    "evaluate",
+    "predict",
 )
 
 

@@ -22,13 +22,20 @@ _OPSET = 17
 _FLOAT = ["DIV"]
 # Operations that take the constants before and after them into their weights.
 _AFFINE = {
-    *("CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"),
+    "CONV_2D",
+    "CONV_3D",
+    "DEPTHWISE_CONV_2D",
+    "TRANSPOSE_CONV",
     "FULLY_CONNECTED",
 }
 # What TensorFlow writes into a SavedModel's folder.
 SAVED_MODEL = (
-    *("saved_model.pb", "fingerprint.pb", "keras_metadata.pb"),
-    *("variables", "assets", "assets.extra"),
+    "saved_model.pb",
+    "fingerprint.pb",
+    "keras_metadata.pb",
+    "variables",
+    "assets",
+    "assets.extra",
 )
 
 

@@ -9,7 +9,9 @@ from evonorm_tf.search.settings import Settings
 
 _FILTERS = (
     *filters.Filters.__dataclass_fields__,
-    *("duplicate", "same function", "same training"),
+    "duplicate",
+    "same function",
+    "same training",
 )
 
 

@@ -252,9 +252,13 @@ def _write_csv(run: Run, path: str) -> None:
         out = csv.writer(file)
         out.writerow(
             [
-                *("id", "parent", "verdict", "reason"),
+                "id",
+                "parent",
+                "verdict",
+                "reason",
                 *(f"{n} {k}" for n, k in columns),
-                *("formula", "graph"),
+                "formula",
+                "graph",
             ]
         )
         for trial in run.trials:

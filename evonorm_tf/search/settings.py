@@ -20,18 +20,43 @@ from evonorm_tf.search.filters import Filters
 
 ANCHORS = ("resnet", "mobilenet", "efficientnet")
 RUNTIME = (
-    *("trials", "seconds", "cpu", "workers", "timeout", "memory"),
-    *("data_dir", "references"),
+    "trials",
+    "seconds",
+    "cpu",
+    "workers",
+    "timeout",
+    "memory",
+    "data_dir",
+    "references",
 )
 
 _AT_LEAST_0 = (
-    *("fresh", "image_size", "crop", "examples", "decay", "quality"),
-    *("seconds", "workers", "seed", "memory", "cpu", "confirmations"),
+    "fresh",
+    "image_size",
+    "crop",
+    "examples",
+    "decay",
+    "quality",
+    "seconds",
+    "workers",
+    "seed",
+    "memory",
+    "cpu",
+    "confirmations",
 )
 _AT_LEAST_1 = (
-    *("population", "mutations", "width", "groups", "batch", "validation"),
-    *("quality_steps", "fitness_steps", "stability_steps"),
-    *("stability_batch", "trials", "nodes"),
+    "population",
+    "mutations",
+    "width",
+    "groups",
+    "batch",
+    "validation",
+    "quality_steps",
+    "fitness_steps",
+    "stability_steps",
+    "stability_batch",
+    "trials",
+    "nodes",
 )
 _ABOVE_0 = ("tournament", "rate", "stability_rate", "stability", "timeout")
 

@@ -14,8 +14,17 @@ from collections.abc import Iterator
 from evonorm_tf import files
 
 SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png"),
-    *(".gif", ".bmp", ".webp", ".tif", ".tiff"),
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".mpo",
+    ".png",
+    ".gif",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
 )
 _HIDDEN = (".", "__MACOSX")
 _SHOWN = 5  # suffixes in a report
