@@ -1,4 +1,4 @@
-"""Looks at data sets before training, and says what to do about them.
+"""Checks data sets before training, and says how to fix what is wrong.
 
     python -m classification.data check --dataset=cifar10 \
         --tfds_data_dir=DIR --split=train --split=test
@@ -7,7 +7,7 @@
     python -m classification.data check --experiment=NAME [as for training]
     python -m classification.data check --row=ROW [as for training]
 
-The exit status is 1 where training would go wrong.
+The exit status is 1 if training would fail or learn from invalid data.
 """
 
 import argparse
@@ -31,11 +31,11 @@ SHOWN = inspection.SHOWN
 
 @dataclasses.dataclass
 class Report(inspection.Report):
-    """What was found in one split.
+    """The findings about one split.
 
     Attributes:
-      digests: name of each image looked at, by a digest of its bytes.
-      source: what was opened; None where nothing was.
+      digests: name of each examined image, by a digest of its bytes.
+      source: the opened data set; None if it could not be opened.
     """
 
     digests: dict[bytes, str] = dataclasses.field(default_factory=dict)
@@ -43,17 +43,18 @@ class Report(inspection.Report):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the labels, where they are known."""
+        """Names of the labels; empty if unknown."""
         return self.source.class_names if self.source else ()
 
 
 def examine(settings: Data, num_classes: int, limit: int) -> Report:
-    """Looks at one split.
+    """Examines one split.
 
     Args:
-      settings: names it.
-      num_classes: classes that the model tells apart.
-      limit: images to look at, of a set that is not in memory; 0 for all.
+      settings: those of the split.
+      num_classes: number of classes of the model.
+      limit: number of images to decode of a data set that is not in memory;
+        0 for all.
     """
     settings = settings.replace(is_training=False)
     report = Report()
@@ -99,11 +100,11 @@ def _look_at_memory(source: Memory, report: Report) -> list[int]:
 def _records(
     source: Files, settings: Data, limit: int, report: Report
 ) -> Iterator[tuple[bytes, int, str]]:
-    """(encoded, label, name) of some records, or what stops them."""
+    """Yields (encoded, label, name) of some records; reports read errors."""
     read = source.reader.read
     limit = min(limit or source.examples, source.examples)
     if isinstance(source.reader, readers.Listed):
-        # Sorted by class: some of each, not the first.
+        # The list is sorted by class, so the first images would be of one.
         places = np.linspace(0, source.examples - 1, limit).astype(np.int64)
         for place in places:
             try:
@@ -122,9 +123,9 @@ def _records(
             yield encoded.numpy(), int(label), name.numpy().decode()
     except tf.errors.OpError as error:
         report.problems.append(
-            "Reading stops at an error. A file that is cut off must be copied "
-            "again; records without image/encoded or image/class/label are "
-            f"of another layout. TensorFlow says: {decoding.cause(error)[:300]}"
+            "Reading stops at an error. Copy truncated files again; records "
+            "must have image/encoded and image/class/label. TensorFlow's "
+            f"message: {decoding.cause(error)[:300]}"
         )
 
 
@@ -157,52 +158,53 @@ def _look_at_labels(
 ) -> None:
     counts = collections.Counter(labels)
     low, high = min(counts), max(counts)
-    report.lines.append(f"labels {low} to {high}, {len(counts):,} of them")
+    report.lines.append(f"labels {low} to {high}, {len(counts):,} different")
     ranked = counts.most_common()
     (most, top), (least, bottom) = ranked[0], ranked[-1]
     report.lines.append(
-        f"most often label {most} ({top:,}), least often {least} ({bottom:,})"
+        f"most frequent label {most} ({top:,}), least {least} ({bottom:,})"
     )
     outside = sum(n for k, n in counts.items() if not 0 <= k < source.classes)
     if outside:
-        way_out = f"Fix them, or set num_classes={high + 1}"
+        fix = f"Fix them, or set num_classes={high + 1}"
         if low == 1 and high == source.classes:
-            way_out = "They begin at 1: set label_offset=1"
+            fix = "They begin at 1: set label_offset=1"
         elif low < 0:
-            way_out = "A label below 0 says that the split has none"
+            fix = "Negative labels usually mean that the split has none"
             if settings.label_offset:
-                way_out = "Set label_offset=0"
+                fix = "Set label_offset=0"
         report.problems.append(
             f"{outside:,} labels are outside the classes, 0 to "
-            f"{source.classes - 1}. {way_out}. Received: labels {low} to {high}"
+            f"{source.classes - 1}. {fix}. Received: labels {low} to {high}"
         )
-    # One class after the other, in the order of the files.
+    # Sorted by class, in the order of the files.
     in_order = len(labels) > 1 and min(np.diff(labels)) >= 0
     if in_order and isinstance(source.reader, readers.Shards):
         report.advice.append(
-            "The records are sorted by label, and a buffer of "
-            f"{settings.shuffle_buffer_size} shuffles neighbours alone: write "
+            "The records are sorted by label, and a shuffle buffer of "
+            f"{settings.shuffle_buffer_size} mixes only neighbours. Write "
             "them in random order, or raise shuffle_buffer_size"
         )
 
 
 def _other_classes(splits: list[Data], reports: list[Report]) -> list[str]:
-    """Labels that mean two things, in any splits of one set."""
+    """Returns problems of splits whose class names differ."""
     problems = []
     opened = [pair for pair in zip(splits, reports) if pair[1].source]
     for (first, one), (second, two) in itertools.combinations(opened, 2):
         if one.class_names != two.class_names:
             other = sorted({*one.class_names} ^ {*two.class_names})
             problems.append(
-                f"{_title(first)} and {_title(second)} have other classes, so "
-                "a label means two things. Give both the same folders. "
+                f"{_title(first)} and {_title(second)} have different "
+                "classes, so the same label has two meanings. Both need the "
+                "same folders. "
                 f"Received: only in one of them {', '.join(other[:SHOWN])}"
             )
     return problems
 
 
 def _unlike(splits: list[Data], reports: list[Report]) -> list[str]:
-    """What a training on the first and evaluation on the second refuses."""
+    """Returns why one split cannot evaluate a model trained on the other."""
     sources = [report.source for report in reports]
     if None in sources:
         return []
@@ -221,9 +223,9 @@ def _same_images(splits: list[Data], reports: list[Report]) -> list[str]:
         if same:
             digest = next(d for d in one.digests if d in same)
             problems.append(
-                f"{len(same):,} images are in {_title(first)} and in "
-                f"{_title(second)}, which would be tested on what they were "
-                "trained on. Remove them from one. Received: "
+                f"{len(same):,} images are in both {_title(first)} and "
+                f"{_title(second)}, so the evaluation would contain training "
+                "images. Remove them from one. Received: "
                 f"{one.digests[digest]} and {two.digests[digest]}"
             )
     return problems
@@ -234,7 +236,7 @@ def _title(data: Data) -> str:
 
 
 def _splits(given: argparse.Namespace) -> tuple[list[Data], int]:
-    """The splits that the flags name, and the model's classes."""
+    """Returns the splits of the flags and the model's number of classes."""
     params = inspection.experiment(given, TABLES)
     if params is not None:
         experiment.fill_in(params.task)
@@ -261,21 +263,26 @@ def _write_counts(splits: list[Data], reports: list[Report]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints what it finds; returns the exit status."""
+    """Prints the findings; returns the exit status."""
     parser = inspection.parser("classification.data check", __doc__, 1000)
     inspection.add_experiment(parser)
     add = parser.add_argument
-    add("--dataset", help="digits, tfrecords, folder or a TFDS name, instead")
-    add("--split", action="append", help="of --dataset; repeat it for more")
-    add("--path", default="", help="of the data sets tfrecords and folder")
-    add("--tfds_data_dir", default="", help="where the TFDS sets are")
-    add("--label_offset", type=int, default=0, help="the label of class 0")
-    add("--num_classes", type=int, default=1000, help="of the model")
-    add("--image_size", type=int, default=0, help="that images are brought to")
+    add("--dataset", help="digits, tfrecords, folder or a TFDS name")
+    add("--split", action="append", help="split of --dataset; can be repeated")
+    add("--path", default="", help="of the files, for tfrecords and folder")
+    add("--tfds_data_dir", default="", help="directory of TFDS data sets")
+    add("--label_offset", type=int, default=0, help="label of the first class")
+    add(
+        "--num_classes",
+        type=int,
+        default=1000,
+        help="number of classes of the model",
+    )
+    add("--image_size", type=int, default=0, help="side of resized images")
     add(
         "--write_counts",
         action="store_true",
-        help="leave the numbers of records beside the files of tfrecords",
+        help="write the numbers of records beside the tfrecords",
     )
     given = parser.parse_args(arguments)
     named = bool(given.experiment or given.row)

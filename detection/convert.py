@@ -1,15 +1,15 @@
-"""COCO's JSON and images as TFRecords that the Model Garden's decoder reads.
+"""Converts COCO's JSON and images to TFRecords for the Model Garden's decoder.
 
     python -m detection.data convert --annotations=instances_train2017.json \
         --images=train2017 --output=DIR/train
 
-The JSON is never held (see `detection.ground_truth`) and images are read as
-they are written, so that memory does not grow with them. Annotations are
-checked as a whole before the first image is. The output is a directory that
-takes its name when it is whole: what a killed conversion leaves is called
-`DIR/train.unfinished`, and the next one removes it. Beside the shards,
-`conversion.json` says what was converted and what was met, and
-`record_counts.json` how many records each shard has.
+The JSON is streamed (see `detection.ground_truth`) and each image is read when
+it is written, so memory does not grow with their number. All annotations are
+checked before the first image is read. The output directory gets its name when
+it is complete: a killed conversion leaves `DIR/train.unfinished`, which the
+next one removes. Beside the shards, `conversion.json` records what was
+converted, left out and clipped, and `record_counts.json` the number of records
+per shard.
 """
 
 import argparse
@@ -36,18 +36,18 @@ ABOUT_FILE = "conversion.json"
 INVALID_IMAGES, EMPTY = "invalid_images", "without_objects"
 TRANSPARENT = "transparent"
 UNFINISHED = ".unfinished"
-_SAID_EVERY = 10.0  # seconds, where there is no bar
+_SAID_EVERY = 10.0  # Seconds, without a progress bar.
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """What to convert.
+    """The settings of a conversion.
 
     Attributes:
       annotations: COCO's JSON.
       images: directory of its images.
-      output: directory to make.
-      shards: files to write; at most one an image.
+      output: directory to create.
+      shards: number of files; at most one per image.
       masks: whether to write the objects' masks.
       workers: threads that read and encode.
       skip_invalid: leave invalid images and annotations out, and count them,
@@ -71,16 +71,16 @@ def convert(
     Image k goes to shard k modulo their number, whatever `workers` is.
 
     Args:
-      job: what to convert.
-      display: shows how far it is.
-      overwrite: replace an output that is there, when the new one is whole.
+      job: the settings.
+      display: shows the progress.
+      overwrite: replace an existing output when the new one is complete.
 
     Returns:
-      What `conversion.json` holds.
+      The contents of `conversion.json`.
 
     Raises:
-      ValueError: an output that is there, an invalid file or annotation;
-        the message names both.
+      ValueError: the output exists, or a file or annotation is invalid; the
+        message names the file and the entry.
     """
     output = files.normalize(job.output).rstrip("/")
     job = dataclasses.replace(job, output=output)
@@ -91,7 +91,7 @@ def convert(
         )
     if files.exists(output) and not overwrite:
         raise ValueError(
-            "The output is there already; give --overwrite or another. "
+            "The output exists. Choose another one, or use --overwrite. "
             f"Received: output={job.output!r}"
         )
     unfinished = output + UNFINISHED
@@ -107,7 +107,7 @@ def convert(
             raise
     text = json.dumps(about, indent=2) + "\n"
     files.write(files.join(unfinished, ABOUT_FILE), text)
-    # Found again by the files' names and sizes, wherever the folder goes.
+    # The counts refer to names and sizes, so the folder can be moved.
     write_counts(files.match(files.join(unfinished, "*.tfrecord")))
     files.move(unfinished, output)
     return about
@@ -116,7 +116,7 @@ def convert(
 def _write(
     job: Conversion, reader: Reader, folder: str, display: progress.Display
 ) -> dict[str, Any]:
-    """All shards; what `conversion.json` is to hold."""
+    """Writes all shards; returns the contents of `conversion.json`."""
     shards = min(job.shards, len(reader))
     name = files.name(job.output)
     writers = [
@@ -156,7 +156,7 @@ def _write(
 
 
 def _left_out(reader: Reader) -> Counts:
-    """What the reader filled in, and left out."""
+    """Returns counts of what the reader filled in and left out."""
     counts = Counts()
     counts.add(reader.filled)
     for section, name in (
@@ -173,7 +173,7 @@ def _left_out(reader: Reader) -> Counts:
 def _examples(
     job: Conversion, reader: Reader
 ) -> Iterator[tuple[bytes | None, Counts]]:
-    """Serialized tf.Examples in the reader's order, a few ahead."""
+    """Yields serialized tf.Examples in the reader's order, read ahead."""
     with concurrent.futures.ThreadPoolExecutor(job.workers) as pool:
         ahead: collections.deque = collections.deque()
         try:
@@ -193,7 +193,7 @@ def _examples(
 def _example(
     job: Conversion, reader: Reader, image: dict, annotations: list[dict]
 ) -> tuple[bytes | None, Counts]:
-    """One image, None if it is left out; errors name the file."""
+    """Serializes an image; None if it is left out. Errors name the file."""
     counts = Counts()
     try:
         read = records.read_image(image, job.images)
@@ -213,18 +213,18 @@ def _example(
 
 
 class _Clock:
-    """Says how far a conversion is: often on a bar, else now and then."""
+    """Shows progress, less often if there is no progress bar."""
 
     def __init__(self, images: int, display: progress.Display):
         self._images, self._display = images, display
         self._start = self._said = time.monotonic()
 
     def seconds(self) -> float:
-        """Since the start."""
+        """Returns the seconds since the start."""
         return time.monotonic() - self._start
 
     def tick(self, done: int) -> None:
-        """`done` images are written."""
+        """Shows that `done` images are written."""
         now = time.monotonic()
         if not self._display.live and now - self._said < _SAID_EVERY:
             return
@@ -238,7 +238,7 @@ class _Clock:
 
 
 def summary(about: dict[str, Any]) -> list[str]:
-    """What a person should know of a conversion, a line each."""
+    """Summarizes a conversion, one line per finding."""
     counts = Counts(about["counts"], about["first"])
     said = {
         instances.CLIPPED: "boxes less than a pixel outside: clipped",
@@ -264,15 +264,17 @@ def summary(about: dict[str, Any]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Converts what the arguments say; returns the exit status."""
+    """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m detection.data convert",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--annotations", required=True, help="COCO's JSON")
-    parser.add_argument("--images", required=True, help="their directory")
-    parser.add_argument("--output", required=True, help="directory to make")
+    parser.add_argument("--annotations", required=True, help="COCO's JSON file")
+    parser.add_argument(
+        "--images", required=True, help="directory of the images"
+    )
+    parser.add_argument("--output", required=True, help="directory to create")
     parser.add_argument("--shards", type=int, default=32)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--no_masks", dest="masks", action="store_false")

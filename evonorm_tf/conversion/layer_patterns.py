@@ -92,10 +92,10 @@ def layout(
     while queue:
         tensor = queue.pop(0)
         maker = readers.maker(tensor)
-        form = getattr(maker.layer, "data_format", None)
-        if form in ("channels_last", "channels_first"):
+        data_format = getattr(maker.layer, "data_format", None)
+        if data_format in ("channels_last", "channels_first"):
             known = len(tensor.shape) == rank
-            return (described(maker), form) if known else ("", "")
+            return (described(maker), data_format) if known else ("", "")
         if kit.is_graph(maker.layer):
             inside = graph.Readers(maker.layer)
             index = [one is tensor for one in maker.outputs].index(True)

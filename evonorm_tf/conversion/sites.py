@@ -248,10 +248,10 @@ def _misplaced(uses: list[_Use], axis: int, rank: int) -> str:
         return ""
     wanted = "channels_last" if axis == -1 else "channels_first"
     for use in uses:
-        before, form = use.layout
-        if form and form != wanted:
+        before, data_format = use.layout
+        if data_format and data_format != wanted:
             return (
                 f"its axis={use.call.layer.axis} is not that of the channels: "
-                f"{before}, before it, has data_format={form!r}"
+                f"{before}, before it, has {data_format=}"
             )
     return ""

@@ -1,4 +1,4 @@
-"""A file is written, read back and compared before it stands anywhere."""
+"""Writes an export, reads it back and compares it with the model."""
 
 import pathlib
 import statistics
@@ -11,21 +11,21 @@ import tensorflow as tf
 
 from evonorm_tf.exporting import formats
 
-# What is computed in 16 bits is rounded anew where operations are folded: by
-# 2^-9 at a bfloat16, and the errors of tens of layers add up.
+# In 16 bits, folded operations are rounded differently: by 2^-9 in bfloat16,
+# and the errors of tens of layers add up.
 _HALVES, _OF_HALVES = {"float16", "bfloat16"}, 2e-2
-_RUNS, _SECONDS = 20, 2.0  # of measuring a latency, at most
+_RUNS, _SECONDS = 20, 2.0  # At most, to measure a latency.
 
 
 class Checked(NamedTuple):
-    """What a written file is.
+    """An export that was compared with its model.
 
     Attributes:
-      difference: largest difference of an output from the model's, relative
-        to the largest output.
-      tolerance: what would have been refused above.
-      size: bytes.
-      milliseconds: of one image, read back, the median of some runs.
+      difference: the largest difference between an output and the model's,
+        relative to the largest output.
+      tolerance: the largest difference that would have been accepted.
+      size: in bytes.
+      milliseconds: latency of one image, the median of several runs.
     """
 
     difference: float
@@ -41,20 +41,21 @@ def write(
     expected: tuple[Any, formats.Outputs],
     tolerance: float | None = None,
 ) -> Checked:
-    """Writes a format, reads it back and compares.
+    """Writes a format, reads it back and compares the outputs.
 
     Args:
       name: one of `formats.FORMATS`.
-      source: what is exported.
-      path: where to, aside of where it is to stand: what is refused is there.
-      expected: images [N, H, W, C], or arrays by the names of several
-        inputs, and of the model's outputs those to compare.
-      tolerance: None for the format's own, or 2e-2 if that is less and the
-        model computes in 16 bits.
+      source: the model to export.
+      path: a temporary location; the caller moves the export from there if it
+        was accepted.
+      expected: images [N, H, W, C], or arrays by the names of the inputs if
+        there are several, and the model's outputs to compare with.
+      tolerance: None for that of the format, raised to 2e-2 if the model
+        computes in 16 bits.
 
     Raises:
       ValueError: an output differs by more than the tolerance, or the format
-        cannot hold a model of the model's dtype.
+        does not support the model's dtype.
     """
     chosen = formats.FORMATS[name]
     if tolerance is None:
@@ -74,21 +75,21 @@ def write(
         if not other:
             raise
         raise ValueError(
-            f"The {name} export failed, and most likely for the model's "
-            "dtype: what reads such a file has few operations but in "
-            "float32. Make the model anew in float32 (with Keras's policy "
-            "'float32') and give it the weights, "
+            f"The {name} export failed, most likely because of the model's "
+            "dtype: runtimes of this format support few operations outside "
+            "float32. Build the model again in float32 (with Keras's policy "
+            "'float32') and copy the weights, "
             "new.set_weights(model.get_weights()); or export a SavedModel. "
             f"Received: format={name!r}, a model with {', '.join(other)}"
         ) from failure
     error = _difference(wanted, got)
-    # Not `>`: what is no number is no export either.
+    # Not `error > tolerance`, which is False for NaN.
     if not error <= tolerance:
         raise ValueError(
-            f"The {name} export is not the model: its outputs differ by "
-            f"{error:.1e} of the largest, at most {tolerance:.0e} "
-            "expected. It was not kept; what stood there before was. If "
-            "the difference is what you accept, give `tolerance`. "
+            f"The {name} export differs from the model: by {error:.1e} of "
+            f"the largest output, expected at most {tolerance:.0e}. It was "
+            "discarded; an earlier export is unchanged. To accept the "
+            "difference, set `tolerance`. "
             f"Received: format={name!r}"
         )
     one = {key: value[:1] for key, value in formats.by_name(images).items()}
@@ -97,10 +98,10 @@ def write(
 
 
 def unknown_size(specs: Iterable[tf.TensorSpec]) -> str:
-    """How to fix an export that failed for inputs of any size; or empty.
+    """Returns how to fix a failed export of unknown input sizes, or "".
 
     Args:
-      specs: of the model's inputs.
+      specs: those of the model's inputs.
     """
     unknown = [
         f"{spec.name} {list(spec.shape)}"
@@ -110,8 +111,8 @@ def unknown_size(specs: Iterable[tf.TensorSpec]) -> str:
     if not unknown:
         return ""
     return (
-        "The export failed, and most likely because the model does not fix "
-        "the size of its input. Fix it to the one that it is to serve: "
+        "The export failed, most likely because the model's input has no "
+        "fixed size. Fix it: "
         "images = keras.Input((256, 256, 3)); "
         "export(keras.Model(images, model(images)), ...). "
         f"Received: inputs {', '.join(unknown)}"
@@ -119,7 +120,7 @@ def unknown_size(specs: Iterable[tf.TensorSpec]) -> str:
 
 
 def _other_dtypes(source: formats.Source) -> list[str]:
-    """The floating dtypes that a model computes in, float32 left out."""
+    """Returns the floating dtypes that a model computes in, but float32."""
     graph = source.serve.get_concrete_function().graph
     found = {t.dtype for op in graph.get_operations() for t in op.outputs}
     return sorted(
@@ -130,7 +131,7 @@ def _other_dtypes(source: formats.Source) -> list[str]:
 
 
 def _difference(wanted: formats.Outputs, got: formats.Outputs) -> float:
-    """Largest of all outputs, each relative to its largest; NaN stays NaN."""
+    """Returns the largest relative difference of all outputs, or NaN."""
     missing = sorted(set(wanted) - set(got))
     if missing:
         raise ValueError(
@@ -152,8 +153,8 @@ def _difference(wanted: formats.Outputs, got: formats.Outputs) -> float:
 
 
 def milliseconds(run: Callable[[Any], Any], image: Any) -> float:
-    """Median time of one image."""
-    run(image)  # What is done once, a plan or a trace.
+    """Returns the median time of one image."""
+    run(image)  # The first run also plans or traces.
     took, start = [], time.perf_counter()
     while len(took) < _RUNS and time.perf_counter() - start < _SECONDS:
         before = time.perf_counter()
@@ -163,13 +164,13 @@ def milliseconds(run: Callable[[Any], Any], image: Any) -> float:
 
 
 def readable(size: int) -> str:
-    """A number of bytes in MB, or in kB below one MB."""
+    """Formats a number of bytes in MB, or in kB below one MB."""
     if size < 1e6:
         return f"{size / 1e3:.1f} kB"
     return f"{size / 1e6:.2f} MB"
 
 
 def size(path: pathlib.Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Returns the bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -51,13 +51,13 @@ def inference_form(model: Any) -> Iterator[list[str]]:
             f"image first. Received: unbuilt layers {unbuilt}"
         )
     folded = [(x, fold(x)) for x in layers]
-    left = [x.name for x, form in folded if form is None]
-    folded = [(x, form) for x, form in folded if form is not None]
+    left = [x.name for x, function in folded if function is None]
+    folded = [(x, function) for x, function in folded if function is not None]
     # Those of this block, in case blocks are nested.
     before = [vars(layer).get("call") for layer, _ in folded]
     try:
-        for layer, form in folded:
-            layer.call = _call(layer, form)
+        for layer, function in folded:
+            layer.call = _call(layer, function)
         yield left
     finally:
         for (layer, _), call in zip(folded, before):
@@ -102,7 +102,7 @@ def _folds(row: catalog.Row, rank: int | None) -> bool:
     return rank == 4 or (rank is not None and row.folded.any_rank)
 
 
-def _call(layer: Any, form: folding.Function) -> Callable[..., tf.Tensor]:
+def _call(layer: Any, function: folding.Function) -> Callable[..., tf.Tensor]:
     usual = layer.call
     scope = contextlib.nullcontext
     if not layer._active.folded.any_rank:
@@ -116,7 +116,7 @@ def _call(layer: Any, form: folding.Function) -> Callable[..., tf.Tensor]:
             return usual(inputs, gamma, beta, training)
         wide = tf.cast(x, moments.compute_dtype(backend.xp, x))
         with scope():
-            return tf.cast(form(wide), layer.compute_dtype)
+            return tf.cast(function(wide), layer.compute_dtype)
 
     return call
 

@@ -163,7 +163,7 @@ def test_a_wrong_export_is_an_error(run, tmp_path, monkeypatch):
 
     wrong = dataclasses.replace(right, read=read)
     monkeypatch.setitem(formats.FORMATS, "saved_model", wrong)
-    with pytest.raises(ValueError, match="is not the model"):
+    with pytest.raises(ValueError, match="differs from the model"):
         export.export(str(folder), str(tmp_path), ["tflite", "saved_model"])
     # Neither what was refused nor what was written beside it.
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

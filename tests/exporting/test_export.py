@@ -202,9 +202,9 @@ def test_what_is_not_the_model_is_not_kept(tmp_path, monkeypatch):
 
     for factor in (1.01, np.nan):
         monkeypatch.setitem(formats.FORMATS, "saved_model", wrong(factor))
-        with pytest.raises(ValueError, match="is not the model"):
+        with pytest.raises(ValueError, match="differs from the model"):
             export(model, path)
-        with pytest.raises(ValueError, match="is not the model"):
+        with pytest.raises(ValueError, match="differs from the model"):
             export(model, tmp_path / "other")
     monkeypatch.setitem(formats.FORMATS, "saved_model", wrong(1.01))
     assert export(model, path, tolerance=0.1).difference > 0.005
@@ -318,7 +318,7 @@ def test_a_size_that_is_not_fixed(interpolation, tmp_path):
     x = keras.layers.Conv2D(8, 3)(x)
     x = layers.NormAct("evonorm_s0", groups=4)(x)
     model, path = keras.Model(anysize, x), tmp_path / "model.tflite"
-    with pytest.raises(ValueError, match="does not fix the size") as caught:
+    with pytest.raises(ValueError, match="no fixed size") as caught:
         export(model, path, images=_images(2))
     said = str(caught.value)
     assert "inputs images [None, None, None, 3]" in said
