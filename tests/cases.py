@@ -82,6 +82,14 @@ KERNELS = tuple(
     + ("bn_swish", "gn_silu", "ln_relu", "frn", "derf", "rs_rej")
 )
 
+# One entry per kind of kernel: statistics of the batch and of groups, of the
+# batch alone, none, and a kernel that is differentiated by the backend.
+KINDS = tuple(
+    BY_NAME[name]
+    for name in ("evonorm_b0", "evonorm_s0", "bn_swish", "derf", "rs_rej")
+)
+
+both_ways = pytest.mark.parametrize("xla", ["auto", False])
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 every_grouped = pytest.mark.parametrize("case", GROUPED, ids=lambda c: c.name)
 every_moving = pytest.mark.parametrize("case", MOVING, ids=lambda c: c.name)

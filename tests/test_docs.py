@@ -8,6 +8,8 @@ inception, cluster, install, images, or hours of a machine.
 import os
 import pathlib
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 
@@ -16,6 +18,7 @@ import pytest
 import tensorflow as tf
 
 from evonorm_tf import catalog
+from evonorm_tf.ops import settings
 from tests import notebooks
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -28,7 +31,8 @@ _NEEDS = (
     *("install", "hours", "images"),
 )
 _MODULE = re.compile(r"python -m ([\w.]+)")
-# Commands that take seconds; blocks with others are slow tests.
+# Commands that take seconds once everything is imported; blocks with others are
+# slow tests.
 _QUICK = re.compile(r"configs\.tables|doctor|--help|data check|demo --help")
 
 
@@ -70,7 +74,9 @@ def test_snippets_run(code, tmp_path, monkeypatch):
 def test_notebooks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # Of the processes they start.
-    notebooks.run(name)
+    # Compiling a few layers takes longer than all steps.
+    with settings.using(xla=False):
+        notebooks.run(name)
 
 
 @pytest.mark.slow
@@ -141,20 +147,42 @@ def test_every_module_of_a_command_is_there():
 
 
 def _blocks_to_run():
+    seen = set()
     for index, (page, language, needs, text) in enumerate(_blocks()):
         if language != "sh" or needs:
             continue
-        quick = all(_QUICK.search(one) for one in _commands(text))
+        commands = set(_commands(text))
+        quick = all(_QUICK.search(one) for one in commands)
+        quick = quick and not commands <= seen  # On another page as well.
+        seen |= commands
         yield pytest.param(
             text,
+            quick,
             id=f"{page}-{index}",
             marks=() if quick else pytest.mark.slow,
         )
 
 
-@pytest.mark.parametrize("text", list(_blocks_to_run()))
-def test_commands_run(text, tmp_path):
+def _run_here(command):
+    """Runs `python -m MODULE ARGUMENTS` in this process."""
+    python, option, module, *arguments = shlex.split(command)
+    assert (python, option) == ("python", "-m")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [module, *arguments])
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as ended:
+            assert not ended.code, f"{command}: {ended.code}"
+
+
+@pytest.mark.parametrize(("text", "quick"), list(_blocks_to_run()))
+def test_commands_run(text, quick, tmp_path, monkeypatch):
     """One block after the other, each in a folder of its own."""
+    if quick:
+        monkeypatch.chdir(tmp_path)
+        for command in _commands(text):
+            _run_here(command)
+        return
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),

@@ -1,8 +1,9 @@
 """Layers are tested on small inputs, compiled as large ones are.
 
-Every row runs with Keras 3 and uncompiled. What rows of one kernel share, the
-wrapper of tf_keras and the compiled computation, runs once per kernel, and
-the two together: the rest of the cross is slow.
+Every row runs with Keras 3 and uncompiled. What rows share, the wrapper of
+tf_keras and the compiled computation, runs once per kind of kernel, and the two
+together; values and gradients run so once per kernel. The rest of the cross is
+slow.
 """
 
 import pathlib
@@ -15,6 +16,7 @@ from evonorm_tf.ops import settings
 from tests import cases
 
 _FOLDER = pathlib.Path(__file__).parent
+_OF_EACH_KERNEL = ("test_images", "test_float64", "test_float32")
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +25,14 @@ def _compiled():
         yield
 
 
-def _repeats(parameters: Mapping[str, Any]) -> bool:
-    """Whether other tests with the same kernel cover these parameters."""
+def _repeats(name: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether other tests with the same kind of kernel cover these."""
     case = parameters.get("case")
     legacy = parameters.get("kit_name") == "tf_keras"
     compiled = parameters.get("xla") == "auto"
     if case is None:
         return False
-    if case not in cases.KERNELS:
+    if case not in (cases.KERNELS if name in _OF_EACH_KERNEL else cases.KINDS):
         return legacy or compiled
     crossed = {"kit_name", "xla"} <= set(parameters)
     return crossed and legacy != compiled
@@ -40,5 +42,5 @@ def _repeats(parameters: Mapping[str, Any]) -> bool:
 def pytest_collection_modifyitems(items):
     for item in items:
         crossed = _FOLDER in item.path.parents and hasattr(item, "callspec")
-        if crossed and _repeats(item.callspec.params):
+        if crossed and _repeats(item.originalname, item.callspec.params):
             item.add_marker(pytest.mark.slow)

@@ -66,11 +66,10 @@ def test_sizes_that_blocks_divide_or_do_not_cut(case, shape):
         _assert_right(case, shape, xla=False)
 
 
-@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize(("axis", "xla"), [(-1, "auto"), (1, False)])
 @pytest.mark.parametrize("case", cases.KERNELS, ids=lambda c: c.name)
-def test_blocks_with_a_rest(case, axis):
+def test_blocks_with_a_rest(case, axis, xla):
     """Compiled, channels last; channels first cuts the same way."""
-    xla = "auto" if axis == -1 else False
     with settings.using(reduction="blocks", moments="merged"):
         _assert_right(case, SIZES[0], axis=axis, xla=xla)
 

@@ -9,7 +9,6 @@ than the step would show as an error of order 1, in both of the checks.
 import functools
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from tests import cases, reference
@@ -18,7 +17,6 @@ from tests import cases, reference
 DIFFERENCES = 1e-7
 # The same formula in another order of float64 operations.
 AUTODIFF = 1e-11
-both_ways = pytest.mark.parametrize("xla", ["auto", False])
 
 
 def _keywords(case):
@@ -55,7 +53,7 @@ def _assert_all_close(found, wanted, tolerance):
         cases.assert_close(got, value, tolerance, f"d {name}")
 
 
-@both_ways
+@cases.both_ways
 @cases.both_kerases
 @cases.every_case
 def test_float64(kit_name, xla, case):
@@ -69,7 +67,7 @@ def test_float64(kit_name, xla, case):
     _assert_all_close(found, _plain(case, weights), AUTODIFF)
 
 
-@both_ways
+@cases.both_ways
 @cases.every_case
 def test_float32(xla, case):
     """1e-5: the promise; some thousand float32 roundings make 1e-6."""
@@ -81,7 +79,7 @@ def test_float32(xla, case):
     _assert_all_close(found, _plain(case, weights), 1e-5)
 
 
-@both_ways
+@cases.both_ways
 @cases.every_case
 def test_inference(xla, case):
     """With moving statistics, through which no gradient flows."""
@@ -97,7 +95,7 @@ def test_inference(xla, case):
     _assert_all_close(found, wanted, AUTODIFF)
 
 
-@both_ways
+@cases.both_ways
 @cases.every_case
 def test_class_conditional(xla, case):
     """gamma and beta [N, C], given at call time."""
@@ -133,7 +131,7 @@ def test_class_conditional(xla, case):
         cases.assert_close(found[name], numeric, DIFFERENCES, f"d {name}")
 
 
-@both_ways
+@cases.both_ways
 @cases.every_case
 def test_without_activation(xla, case):
     values = cases.weights_of(case)
@@ -158,7 +156,7 @@ def test_without_activation(xla, case):
     _assert_all_close(found, wanted, AUTODIFF)
 
 
-@both_ways
+@cases.both_ways
 @cases.every_case
 def test_channels_first(xla, case):
     values = cases.weights_of(case)
@@ -186,7 +184,7 @@ def test_channels_first(xla, case):
     _assert_all_close(found, _plain(case, weights), AUTODIFF)
 
 
-@both_ways
+@cases.both_ways
 @cases.every_case
 def test_second_order(xla, case):
     """The gradient of |gradient|^2 by (x, gamma, beta, v) is 2 H g.

@@ -46,10 +46,10 @@ def _assert_right(outputs, x, rows=cases.CASES):
 
 SIZES = (cases.SHAPE, (2, 3, 7, 8))
 # What traces or compiles every row takes long.
-of_each_kernel_or_all = pytest.mark.parametrize(
+of_each_kind_or_all = pytest.mark.parametrize(
     "rows",
-    [cases.KERNELS, pytest.param(cases.CASES, marks=pytest.mark.slow)],
-    ids=["kernels", "catalog"],
+    [cases.KINDS, pytest.param(cases.CASES, marks=pytest.mark.slow)],
+    ids=["kinds", "catalog"],
 )
 
 
@@ -66,7 +66,7 @@ def test_keras_file(kit_name, tmp_path):
         _assert_right(outputs, x)
 
 
-@of_each_kernel_or_all
+@of_each_kind_or_all
 @cases.both_kerases
 def test_saved_model_of_any_size(kit_name, rows, tmp_path):
     """Served by TensorFlow alone, at batch, height and width unknown."""
@@ -154,9 +154,15 @@ def test_model_styles(kit_name, style, case):
     cases.assert_close(model(x, training=False), wanted, TOLERANCE)
 
 
-@of_each_kernel_or_all
-@pytest.mark.parametrize("jit_compile", [False, True])
-@cases.both_kerases
+@of_each_kind_or_all
+@pytest.mark.parametrize(
+    ("kit_name", "jit_compile"),
+    [
+        *[("keras3", False), ("tf_keras", True)],
+        pytest.param("keras3", True, marks=pytest.mark.slow),
+        pytest.param("tf_keras", False, marks=pytest.mark.slow),
+    ],
+)
 def test_fit(kit_name, jit_compile, rows):
     """Two SGD steps by `fit` equal two worked out with the reference.
 
@@ -220,8 +226,9 @@ def _two_steps(case, x, target):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @cases.both_kerases
+@cases.both_ways
 @cases.every_case
-def test_mixed_precision(kit_name, dtype, case):
+def test_mixed_precision(kit_name, xla, dtype, case):
     """Weights and statistics in float32, the output in the compute type.
 
     One rounding of the output apart: 2^-11 in float16, 2^-8 in bfloat16.
@@ -230,7 +237,7 @@ def test_mixed_precision(kit_name, dtype, case):
     keras.mixed_precision.set_global_policy(f"mixed_{dtype}")
     try:
         values = cases.weights_of(case)
-        layer = cases.make(kit_name, case, values, **_keywords(case))
+        layer = cases.make(kit_name, case, values, xla=xla, **_keywords(case))
     finally:
         keras.mixed_precision.set_global_policy("float32")
     x = tf.cast(cases.draw(), dtype)

@@ -40,8 +40,9 @@ def _compare(case, x, tolerance, **settings):
         cases.assert_close(got, value, tolerance, f"d {name}")
 
 
+@cases.both_ways
 @cases.every_case
-def test_one_pixel_maps(case):
+def test_one_pixel_maps(xla, case):
     """[N, 1, 1, C]: an unbiased variance would be 0/0 here.
 
     The gradients are left out: dx is a difference of terms 1/sqrt(eps)
@@ -51,7 +52,9 @@ def test_one_pixel_maps(case):
     weights, _ = cases.split(values)
     x = cases.draw((4, 1, 1, 8))
     keywords = {"groups": 4} if case.grouped else {}
-    layer = cases.make("keras3", case, values, shape=x.shape, **keywords)
+    layer = cases.make(
+        "keras3", case, values, shape=x.shape, xla=xla, **keywords
+    )
     y = layer(x.astype(np.float32), training=True)
     wanted = reference.forward(case.name, x, weights, **keywords)
     # In a group of 2 channels float32 loses what their difference loses.
@@ -65,7 +68,7 @@ def test_one_pixel(kit_name, case):
     values = cases.weights_of(case)
     weights, _ = cases.split(values)
     x, cotangent = cases.draw((1, 1, 1, 8)), cases.draw((1, 1, 1, 8), seed=5)
-    layer = cases.make(kit_name, case, values, shape=x.shape)
+    layer = cases.make(kit_name, case, values, shape=x.shape, xla=False)
     y = layer(x.astype(np.float32), training=True)
     wanted = reference.forward(case.name, x, weights)
     cases.assert_close(y, wanted, TOLERANCE, "y")
@@ -90,9 +93,9 @@ def test_channels_that_32_does_not_divide(channels, case):
     cases.assert_close(layer(x, training=True), wanted, TOLERANCE)
 
 
-@pytest.mark.parametrize("ratio", [3, 10, 30, 100])
+@cases.both_ways
 @cases.every_case
-def test_large_means(ratio, case):
+def test_large_means(xla, case):
     """mean/std of a float32 input, with the default (accurate) moments.
 
     Two passes find the variance to 1e-5 at each ratio. The mean itself,
@@ -100,19 +103,20 @@ def test_large_means(ratio, case):
     reduce_mean was seen at 1.3e-6), which the rows that subtract a mean
     show in units of the standard deviation. B2 subtracts too: RMS - x.
     """
-    x = cases.draw((2, 28, 28, 4), scale=1.0, offset=ratio)
-    x = x.astype(np.float32)
     values = cases.weights_of(case, channels=4)
     weights, _ = cases.split(values)
     keywords = {"groups": 2} if case.grouped else {}
-    layer = cases.make("keras3", case, values, shape=x.shape, **keywords)
-    y = layer(x, training=True)
-    wanted = reference.forward(
-        case.name, x.astype(np.float64), weights, **keywords
-    )
+    shape = (2, 28, 28, 4)
+    layer = cases.make("keras3", case, values, shape=shape, xla=xla, **keywords)
     subtracts = case.name.startswith(("bn_", "gn_", "ln_", "evonorm_b2"))
-    slack = 2e-6 * ratio if subtracts else 0.0
-    cases.assert_close(y, wanted, TOLERANCE + slack, case.name)
+    for ratio in (3, 10, 30, 100):
+        x = cases.draw(shape, scale=1.0, offset=ratio).astype(np.float32)
+        y = layer(x, training=True)
+        wanted = reference.forward(
+            case.name, x.astype(np.float64), weights, **keywords
+        )
+        slack = 2e-6 * ratio if subtracts else 0.0
+        cases.assert_close(y, wanted, TOLERANCE + slack, f"ratio {ratio}")
 
 
 @pytest.mark.parametrize("ratio", [3, 10, 30, 100])
@@ -136,28 +140,31 @@ def _wide(dtype, scale, peak):
     return tf.cast(x, dtype)
 
 
+@cases.both_ways
 @cases.every_case
-def test_float16_far_beyond_its_range_squared(case):
+def test_float16_far_beyond_its_range_squared(xla, case):
     """A std of 600 and values of 6e4: variances overflow float16 (65504).
 
     1e-3: the output is rounded to float16, 2^-11 = 4.9e-4, and dx too.
     """
     x = _wide(tf.float16, 600.0, 6e4)
-    _compare(case, x, 1e-3, dtype="mixed_float16", groups=4)
+    _compare(case, x, 1e-3, dtype="mixed_float16", groups=4, xla=xla)
 
 
+@cases.both_ways
 @cases.every_case
-def test_bfloat16_at_7e4(case):
+def test_bfloat16_at_7e4(xla, case):
     """8e-3: the output is rounded to bfloat16, 2^-8 = 3.9e-3, dx too."""
     x = _wide(tf.bfloat16, 600.0, 7e4)
-    _compare(case, x, 8e-3, dtype="mixed_bfloat16", groups=4)
+    _compare(case, x, 8e-3, dtype="mixed_bfloat16", groups=4, xla=xla)
 
 
 @cases.both_kerases
+@cases.both_ways
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @cases.every_case
 def test_float32_input_beyond_float16_under_a_narrow_policy(
-    kit_name, dtype, case
+    kit_name, xla, dtype, case
 ):
     """70,000 is inf in float16: Keras must not cast the input before the layer.
 
@@ -168,7 +175,7 @@ def test_float32_input_beyond_float16_under_a_narrow_policy(
     values = cases.weights_of(case)
     keywords = {"groups": 4} if case.grouped else {}
     layer = cases.make(
-        kit_name, case, values, dtype=f"mixed_{dtype}", **keywords
+        kit_name, case, values, dtype=f"mixed_{dtype}", xla=xla, **keywords
     )
     weights, moving = cases.split(values)
     rounding = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
@@ -189,9 +196,9 @@ def test_float32_input_beyond_float16_under_a_narrow_policy(
         cases.assert_close(getattr(layer, name), wanted, TOLERANCE, name)
 
 
-@pytest.mark.parametrize("level", [0.0, 3.0, -300.0])
+@cases.both_ways
 @cases.every_case
-def test_constant_input(level, case):
+def test_constant_input(xla, case):
     """Every variance is 0 and the divisor sqrt(epsilon); nothing is NaN.
 
     A float32 mean is right to 2 roundings, d = 2^-22 |level|. Divided by
@@ -200,37 +207,35 @@ def test_constant_input(level, case):
     """
     values = cases.weights_of(case)
     weights, _ = cases.split(values)
-    x = np.full(cases.SHAPE, level)
     keywords = {"groups": 4} if case.grouped else {}
-    layer = cases.make("keras3", case, values, **keywords)
+    layer = cases.make("keras3", case, values, xla=xla, **keywords)
     cotangent = cases.draw(seed=5)
-    y, found = cases.gradients(layer, x.astype(np.float32), cotangent)
-    wanted = reference.forward(case.name, x, weights, **keywords)
-    d = 2.0**-22 * abs(level)
     subtracts = case.name.startswith(("bn_", "gn_", "ln_"))
-    slack = 2.0 * d / np.sqrt(reference.EPSILON) if subtracts else 0.0
-    np.testing.assert_allclose(
-        cases.as_numpy(y),
-        wanted,
-        rtol=TOLERANCE + d * d / reference.EPSILON,
-        atol=TOLERANCE + slack,  # gamma is below 2
-    )
-    for name, value in found.items():
-        assert value is None or np.all(np.isfinite(value)), f"d {name}"
+    for level in (0.0, 3.0, -300.0):
+        x = np.full(cases.SHAPE, level)
+        y, found = cases.gradients(layer, x.astype(np.float32), cotangent)
+        wanted = reference.forward(case.name, x, weights, **keywords)
+        d = 2.0**-22 * abs(level)
+        slack = 2.0 * d / np.sqrt(reference.EPSILON) if subtracts else 0.0
+        np.testing.assert_allclose(
+            cases.as_numpy(y),
+            wanted,
+            rtol=TOLERANCE + d * d / reference.EPSILON,
+            atol=TOLERANCE + slack,  # gamma is below 2
+            err_msg=f"level {level}",
+        )
+        for name, value in found.items():
+            assert value is None or np.all(np.isfinite(value)), f"d {name}"
 
 
 @cases.both_kerases
+@cases.both_ways
 @pytest.mark.parametrize("training", [True, False])
 @cases.every_case
-def test_dynamic_sizes_in_a_function(kit_name, training, case):
-    """One trace serves every batch, height and width.
-
-    Compiled for one row a kernel: every size is a compilation of its own.
-    """
+def test_dynamic_sizes_in_a_function(kit_name, xla, training, case):
+    """One trace serves every batch, height and width."""
     values = cases.weights_of(case)
     keywords = {"groups": 4} if case.grouped else {}
-    compiled = kit_name == "tf_keras" and case in cases.KERNELS
-    xla = "auto" if compiled else False
     layer = cases.make(kit_name, case, values, xla=xla, **keywords)
     spec = tf.TensorSpec([None, None, None, 8], tf.float32)
     traces = []

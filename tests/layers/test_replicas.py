@@ -81,12 +81,13 @@ def _inputs():
 
 
 @cases.both_kerases
+@cases.both_ways
 @cases.every_moving
-def test_synchronised_halves_equal_the_whole(strategy, kit_name, case):
+def test_synchronised_halves_equal_the_whole(strategy, kit_name, xla, case):
     values = cases.weights_of(case)
     weights, moving = cases.split(values)
     x, cotangent = _inputs()
-    layer = _make(strategy, kit_name, case, values, synchronized=True)
+    layer = _make(strategy, kit_name, case, values, synchronized=True, xla=xla)
     y, found = _run(strategy, layer, case, x, cotangent)
     wanted = reference.forward(case.name, x, weights)
     cases.assert_close(y, wanted, TOLERANCE, "y")
@@ -100,8 +101,9 @@ def test_synchronised_halves_equal_the_whole(strategy, kit_name, case):
 
 
 @cases.both_kerases
+@cases.both_ways
 @cases.every_moving
-def test_unsynchronised_replicas_share_the_mean(strategy, kit_name, case):
+def test_unsynchronised_replicas_share_the_mean(strategy, kit_name, xla, case):
     """Each normalises by its own half; the moving averages are one value.
 
     It is the mean of the replicas' own statistics, not the pooled one.
@@ -109,7 +111,7 @@ def test_unsynchronised_replicas_share_the_mean(strategy, kit_name, case):
     values = cases.weights_of(case)
     weights, moving = cases.split(values)
     x, cotangent = _inputs()
-    layer = _make(strategy, kit_name, case, values)
+    layer = _make(strategy, kit_name, case, values, xla=xla)
     y, found = _run(strategy, layer, case, x, cotangent)
     halves = [(part[:HALF], part[HALF:]) for part in (x, cotangent)]
     alone = [reference.forward(case.name, part, weights) for part in halves[0]]
@@ -133,13 +135,14 @@ def test_unsynchronised_replicas_share_the_mean(strategy, kit_name, case):
 
 
 @cases.both_kerases
+@cases.both_ways
 @cases.every_stateless
-def test_a_step_under_a_strategy_for_every_row(strategy, kit_name, case):
+def test_a_step_under_a_strategy_for_every_row(strategy, kit_name, xla, case):
     """Rows without batch statistics do not care how a batch is split."""
     values = cases.weights_of(case)
     keywords = {"groups": 4} if case.grouped else {}
     x, cotangent = _inputs()
-    layer = _make(strategy, kit_name, case, values, **keywords)
+    layer = _make(strategy, kit_name, case, values, xla=xla, **keywords)
     y, found = _run(strategy, layer, case, x, cotangent)
     wanted = reference.forward(case.name, x, values, **keywords)
     cases.assert_close(y, wanted, TOLERANCE, "y")

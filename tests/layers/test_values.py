@@ -22,7 +22,7 @@ def _float32(x):
 
 
 @cases.both_kerases
-@pytest.mark.parametrize("xla", ["auto", False])
+@cases.both_ways
 @pytest.mark.parametrize("training", [True, False])
 @cases.every_case
 def test_images(kit_name, xla, training, case):
@@ -42,11 +42,12 @@ def test_images(kit_name, xla, training, case):
 
 
 @cases.both_kerases
+@cases.both_ways
 @cases.every_case
-def test_moving_statistics(kit_name, case):
+def test_moving_statistics(kit_name, xla, case):
     """One call in training moves them by a tenth; inference does not."""
     values = cases.weights_of(case)
-    layer = cases.make(kit_name, case, values, momentum=0.75)
+    layer = cases.make(kit_name, case, values, xla=xla, momentum=0.75)
     x = cases.draw()
     _, moving = cases.split(values)
     layer(_float32(x), training=False)
@@ -64,7 +65,7 @@ def test_moving_statistics(kit_name, case):
 @cases.every_case
 def test_default_momentum_is_the_papers(kit_name, case):
     values = cases.weights_of(case)
-    layer = cases.make(kit_name, case, values)
+    layer = cases.make(kit_name, case, values, xla=False)
     x = cases.draw()
     layer(_float32(x), training=True)
     for name, fresh in reference.batch_statistics(case.name, x).items():
@@ -73,9 +74,10 @@ def test_default_momentum_is_the_papers(kit_name, case):
 
 
 @cases.both_kerases
+@cases.both_ways
 @pytest.mark.parametrize("affine", [True, False])
 @cases.every_case
-def test_without_activation(kit_name, affine, case):
+def test_without_activation(kit_name, xla, affine, case):
     """EvoNorms: x*gamma + beta. Baselines: the norm and its affine."""
     values = cases.weights_of(case)
     kept = ["gamma", "beta"] if affine else []
@@ -89,6 +91,7 @@ def test_without_activation(kit_name, affine, case):
         values,
         activation=False,
         affine=affine,
+        xla=xla,
         **_keywords(case),
     )
     x = cases.draw()
@@ -107,12 +110,15 @@ def test_without_activation(kit_name, affine, case):
 
 
 @cases.both_kerases
+@cases.both_ways
 @cases.every_case
-def test_class_conditional(kit_name, case):
+def test_class_conditional(kit_name, xla, case):
     """Another gamma and beta for every sample, [N, C], given at call."""
     values = cases.weights_of(case)
     values.pop("gamma"), values.pop("beta")
-    layer = cases.make(kit_name, case, values, affine=False, **_keywords(case))
+    layer = cases.make(
+        kit_name, case, values, affine=False, xla=xla, **_keywords(case)
+    )
     gamma = cases.draw((4, 8), seed=7, scale=0.3, offset=1.0)
     beta = cases.draw((4, 8), seed=8, scale=0.3, offset=0.0)
     x = cases.draw()
