@@ -23,6 +23,8 @@ from detection.settings import Task
 from evonorm_tf import catalog
 from training import config
 
+BASELINE = "bn_relu"
+
 
 def parameters(args: argparse.Namespace) -> config.Experiment:
     """Returns the small detector of the digit scenes, at the given size."""
@@ -76,7 +78,7 @@ class Training(networks.Training):
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Measures all rows of the command line."""
     names = [catalog.get(name).name for name in args.rows]
-    names = [networks.BASELINE, *(n for n in names if n != networks.BASELINE)]
+    names = [BASELINE, *(name for name in names if name != BASELINE)]
     params = parameters(args)
     with tempfile.TemporaryDirectory() as folder:
         prepared = task.prepare(params, folder)
@@ -90,7 +92,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     )
     print(
         f"{'layer':34s}{'ratio':>7s}{'of rounds':>14s}{'ms':>9s}"
-        f"{'bn_relu':>9s}{'first s':>9s}"
+        f"{'baseline':>9s}{'first s':>9s}"
     )
     make = functools.partial(Training, params, batch=batch)
     rows = networks.compare(make, names, args.rounds, args.repeat)

@@ -1,13 +1,23 @@
-"""Performance goals, and whether the recorded figures reach them."""
+"""Performance goals, and how close the recorded figures come to them."""
 
 import json
+import math
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import export_tables
+from benchmarks.tables import markdown
 
 EVONORMS = tuple(f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2"))
+BN_RELU = "bn_relu"
 NOT_RUN = "*not run*"
+HISTORY = "goals-history.json"
+# Files of `benchmarks.networks`: small images, large ones, one core.
+NETWORKS = (
+    "networks-cpu.json",
+    "networks-224-cpu.json",
+    "networks-cifar-cpu.json",
+)
 
 
 def preflights(runs: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -29,13 +39,56 @@ def steps(documents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
-def _verdict(values: dict[str, float], goal: float, least: bool) -> list[str]:
-    """Formats the values, and whether all of them reach the goal."""
-    if not values:
-        return [NOT_RUN, ""]
-    met = [v >= goal if least else v <= goal for v in values.values()]
-    said = ", ".join(f"{name} {v:.3f}" for name, v in values.items())
-    return [said, "reached" if all(met) else "**missed**"]
+class Goal(NamedTuple):
+    """A goal, and the figures that were measured.
+
+    Attributes:
+      what: the measure.
+      bound: for all layers, or by layer.
+      values: by layer; empty if nothing was measured.
+      least: whether the bound is the least allowed value, not the most.
+    """
+
+    what: str
+    bound: float | dict[str, float]
+    values: dict[str, float]
+    least: bool = False
+
+    def bound_of(self, layer: str) -> float:
+        """Returns the bound of a layer."""
+        if isinstance(self.bound, dict):
+            return self.bound[layer]
+        return self.bound
+
+    def worst(self) -> tuple[str, float] | None:
+        """Returns the layer furthest from its bound, and its figure."""
+        if not self.values:
+            return None
+        sign = 1.0 if self.least else -1.0
+        return min(
+            self.values.items(),
+            key=lambda item: sign * (item[1] - self.bound_of(item[0])),
+        )
+
+    def reached(self) -> bool:
+        """Returns whether all layers reach the goal."""
+        layer, value = self.worst() or ("", math.nan)
+        bound = self.bound_of(layer)
+        return value >= bound if self.least else value <= bound
+
+    def line(self) -> list[str]:
+        """Returns the goal as a line of the table."""
+        which = "at least" if self.least else "at most"
+        if isinstance(self.bound, dict):
+            bounds = [f"{name} {limit:g}" for name, limit in self.bound.items()]
+            bound = f"{which}: {', '.join(bounds)}"
+        else:
+            bound = f"{which} {self.bound:g}"
+        if not self.values:
+            return [self.what, bound, NOT_RUN, ""]
+        said = ", ".join(f"{name} {v:.3f}" for name, v in self.values.items())
+        verdict = "reached" if self.reached() else "**missed**"
+        return [self.what, bound, said, verdict]
 
 
 def _tpu(runs: pathlib.Path, key: str) -> dict[str, float]:
@@ -117,144 +170,195 @@ def gpu_largest(runs: pathlib.Path) -> dict[str, float]:
     return {name: batch / base for name, batch in found.items()}
 
 
-def _exports(runs: pathlib.Path) -> list[tuple[str, float, bool, dict]]:
-    """The goals of exported files, as `rows` has them."""
-    found = [
-        (
+def _networks(runs: pathlib.Path, name: str, network: str) -> dict[str, float]:
+    path = runs / name
+    return {
+        row["layer"]: row["ratio"]
+        for row in (
+            json.loads(path.read_text())["rows"] if path.exists() else []
+        )
+        if row["network"] == network and row["layer"] in (BN_RELU, *EVONORMS)
+    }
+
+
+def _to_bn_relu(ratios: dict[str, float]) -> dict[str, float]:
+    base = ratios.get(BN_RELU, math.nan)
+    return {k: v / base for k, v in ratios.items() if k != BN_RELU}
+
+
+def every(runs: pathlib.Path) -> list[Goal]:
+    """Returns all goals with the figures in a folder of JSON files."""
+    bn_relu, fused = "relative to bn_relu", "tf_keras BatchNormalization + ReLU"
+    on_keras = "Keras's BatchNormalization + ReLU"
+    step = {"evonorm_b0": 1.2, "evonorm_s0": 1.1, BN_RELU: 1.0}
+    step_224 = {"evonorm_b0": 1.1, "evonorm_s0": 1.05, BN_RELU: 1.0}
+    return [
+        Goal(
+            "CPU, one layer, forward + backward: time relative to "
+            f"{fused}, the worse of two sizes",
+            1.2,
+            _cpu(runs, "layers-cpu.json"),
+        ),
+        Goal(
+            f"CPU, step of ResNet-50, 96 px, batch 8: time relative to {fused}",
+            step,
+            _networks(runs, NETWORKS[0], "resnet50"),
+        ),
+        Goal(
+            "the same, MobileNetV2",
+            step,
+            _networks(runs, NETWORKS[0], "mobilenet_v2"),
+        ),
+        Goal(
+            "the same, ResNet-50, 224 px, batch 16",
+            step_224,
+            _networks(runs, NETWORKS[1], "resnet50"),
+        ),
+        Goal(
+            "CPU, step of mobilenet_v2_cifar, width 0.5, batch 128, one core: "
+            f"time {bn_relu}",
+            1.2,
+            _to_bn_relu(_networks(runs, NETWORKS[2], "mobilenet_v2_cifar")),
+        ),
+        Goal(
+            "TPU compiler, ResNet-50 step, batch 128, bf16: bytes accessed "
+            f"{bn_relu}",
+            1.02,
+            _tpu(runs, "bytes_accessed"),
+        ),
+        Goal("the same: temporaries", 1.02, _tpu(runs, "temporary_bytes")),
+        Goal(
+            "TPU compiler, chain of convolutions, all six: bytes accessed",
+            1.02,
+            _chain(runs, "bytes_accessed"),
+        ),
+        Goal(
+            "the same chain: temporaries",
+            1.02,
+            _chain(runs, "temporary_bytes"),
+        ),
+        Goal(
+            f"largest ResNet-50 batch on one v5e, {bn_relu}",
+            0.98,
+            _largest(runs),
+            least=True,
+        ),
+        Goal(
+            "JAX, CPU, one layer, forward + backward: time relative to "
+            f"{on_keras}, the worse of two sizes",
+            1.1,
+            _cpu(runs, "layers-jax-cpu.json"),
+        ),
+        Goal(
+            "JAX, TPU compiler, step of ResNet-50, batch 128, bf16: bytes "
+            f"accessed {bn_relu}",
+            1.02,
+            _tpu_jax(runs, "resnet50", "bytes_accessed"),
+        ),
+        Goal(
+            "the same on JAX: temporaries",
+            1.02,
+            _tpu_jax(runs, "resnet50", "temporary_bytes"),
+        ),
+        Goal(
+            "JAX, TPU compiler, chain of convolutions: bytes accessed",
+            1.02,
+            _tpu_jax(runs, "chain", "bytes_accessed"),
+        ),
+        Goal(
+            "the same chain on JAX: temporaries",
+            1.02,
+            _tpu_jax(runs, "chain", "temporary_bytes"),
+        ),
+        Goal(
+            "GPU, ResNet-50 step, batch 128, bf16: time relative to "
+            f"{on_keras}",
+            1.05,
+            _gpu(runs, "networks", "ratio"),
+        ),
+        Goal("the same: memory", 1.05, _gpu(runs, "networks", "memory_ratio")),
+        Goal(
+            "the same: largest batch",
+            0.98,
+            {k: v for k, v in gpu_largest(runs).items() if k in EVONORMS},
+            least=True,
+        ),
+        Goal(
+            "GPU, one layer: fraction of copy bandwidth",
+            0.7,
+            _gpu(runs, "layers", "bandwidth_fraction"),
+            least=True,
+        ),
+        Goal(
             "TensorFlow Lite, int8: latency of one image relative to the "
             "layer's float32 file",
             1.0,
-            False,
             export_tables.int8_ratios(runs),
         ),
-        (
+        Goal(
             "the same: top-1 decisions equal to float32 on 250 images",
             0.98,
-            True,
             export_tables.int8_agreement(runs),
+            least=True,
+        ),
+        Goal(
+            "TensorFlow Lite, float32, MobileNetV2: latency of one image "
+            f"{bn_relu}",
+            1.3,
+            export_tables.ratios(runs, "tflite", "mobilenet_v2"),
+        ),
+        Goal(
+            f"ONNX Runtime, ResNet-50: latency of one image {bn_relu}",
+            1.3,
+            export_tables.ratios(runs, "onnx", "resnet50"),
+        ),
+        Goal(
+            f"ONNX Runtime, MobileNetV2: latency of one image {bn_relu}",
+            1.6,
+            export_tables.ratios(runs, "onnx", "mobilenet_v2"),
         ),
     ]
-    latencies = (
-        (
-            "TensorFlow Lite, float32, MobileNetV2",
-            "tflite",
-            "mobilenet_v2",
-            1.3,
-        ),
-        ("ONNX Runtime, ResNet-50", "onnx", "resnet50", 1.3),
-        ("ONNX Runtime, MobileNetV2", "onnx", "mobilenet_v2", 1.6),
-    )
-    for what, file, network, goal in latencies:
-        measured = export_tables.ratios(runs, file, network)
-        what = f"{what}: latency of one image relative to bn_relu"
-        found.append((what, goal, False, measured))
-    return found
 
 
-def rows(runs: pathlib.Path) -> list[list[str]]:
-    """Returns the rows (measure, goal, reached, verdict) of the table.
+def table(runs: pathlib.Path) -> str:
+    """Returns the goals as Markdown."""
+    head = ["measure", "goal", "reached", ""]
+    return markdown(head, [goal.line() for goal in every(runs)])
+
+
+def note(runs: pathlib.Path, what: str) -> None:
+    """Adds today's figures to the history.
 
     Args:
-      runs: folder of the benchmarks' JSON files.
+      runs: folder of the JSON files.
+      what: name of the figures, such as a version and a date.
+
+    Raises:
+      ValueError: if the history has that name.
     """
-    measured = (
-        (
-            "CPU, one layer, forward + backward: time relative to tf_keras "
-            "BatchNormalization + ReLU, the worse of two sizes",
-            1.2,
-            False,
-            _cpu(runs, "layers-cpu.json"),
-        ),
-        (
-            "TPU compiler, ResNet-50 step, batch 128, bf16: bytes accessed "
-            "relative to bn_relu",
-            1.02,
-            False,
-            _tpu(runs, "bytes_accessed"),
-        ),
-        ("the same: temporaries", 1.02, False, _tpu(runs, "temporary_bytes")),
-        (
-            "TPU compiler, chain of convolutions, all six: bytes accessed",
-            1.02,
-            False,
-            _chain(runs, "bytes_accessed"),
-        ),
-        (
-            "the same chain: temporaries",
-            1.02,
-            False,
-            _chain(runs, "temporary_bytes"),
-        ),
-        (
-            "largest ResNet-50 batch on one v5e, relative to bn_relu",
-            0.98,
-            True,
-            _largest(runs),
-        ),
-        (
-            "JAX, CPU, one layer, forward + backward: time relative to "
-            "Keras's BatchNormalization + ReLU, the worse of two sizes",
-            1.1,
-            False,
-            _cpu(runs, "layers-jax-cpu.json"),
-        ),
-        (
-            "JAX, TPU compiler, step of ResNet-50, batch 128, bf16: bytes "
-            "accessed relative to bn_relu",
-            1.02,
-            False,
-            _tpu_jax(runs, "resnet50", "bytes_accessed"),
-        ),
-        (
-            "the same on JAX: temporaries",
-            1.02,
-            False,
-            _tpu_jax(runs, "resnet50", "temporary_bytes"),
-        ),
-        (
-            "JAX, TPU compiler, chain of convolutions: bytes accessed",
-            1.02,
-            False,
-            _tpu_jax(runs, "chain", "bytes_accessed"),
-        ),
-        (
-            "the same chain on JAX: temporaries",
-            1.02,
-            False,
-            _tpu_jax(runs, "chain", "temporary_bytes"),
-        ),
-        (
-            "GPU, ResNet-50 step, batch 128, bf16: time relative to Keras's "
-            "BatchNormalization + ReLU",
-            1.05,
-            False,
-            _gpu(runs, "networks", "ratio"),
-        ),
-        (
-            "the same: memory",
-            1.05,
-            False,
-            _gpu(runs, "networks", "memory_ratio"),
-        ),
-        (
-            "the same: largest batch",
-            0.98,
-            True,
-            {k: v for k, v in gpu_largest(runs).items() if k in EVONORMS},
-        ),
-        (
-            "GPU, one layer: fraction of copy bandwidth",
-            0.7,
-            True,
-            _gpu(runs, "layers", "bandwidth_fraction"),
-        ),
-        *_exports(runs),
-    )
-    return [
-        [
-            what,
-            f"at {'least' if least else 'most'} {goal:g}",
-            *_verdict(values, goal, least),
-        ]
-        for what, goal, least, values in measured
-    ]
+    path = runs / HISTORY
+    noted = json.loads(path.read_text()) if path.exists() else {}
+    if what in noted:
+        raise ValueError(
+            "The history of the goals has figures of that name; choose "
+            f"another. Received: note={what!r}, file={str(path)!r}"
+        )
+    noted[what] = {
+        goal.what: goal.worst() for goal in every(runs) if goal.values
+    }
+    path.write_text(json.dumps(noted, indent=1) + "\n")
+
+
+def history(runs: pathlib.Path) -> str:
+    """Returns the figures of all notes as Markdown, one column per note."""
+    path = runs / HISTORY
+    noted = json.loads(path.read_text()) if path.exists() else {}
+    if not noted:
+        return NOT_RUN
+    measures = [goal.what for goal in every(runs)]
+    lines = []
+    for what in measures:
+        found = [figures.get(what) for figures in noted.values()]
+        cells = [f"{one[0]} {one[1]:.3f}" if one else "" for one in found]
+        lines.append([what, *cells])
+    return markdown(["measure", *noted], lines)

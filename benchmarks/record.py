@@ -25,7 +25,7 @@ def finish(
     """
     machine = {
         "processor": processor(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),  # That it may run on.
         backend: sys.modules[backend].__version__,
         "load_average": os.getloadavg()[0],
     }

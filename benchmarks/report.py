@@ -18,7 +18,6 @@ from benchmarks.tables import markdown, read
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LAYERS = "layers-cpu.json"
-NETWORKS = ("networks-cpu.json", "networks-mobilenet-cpu.json")
 INPUT = "input-cpu.json"
 CHAIN = "tpu-chain.json"
 JAX_LAYERS = "layers-jax-cpu.json"
@@ -68,21 +67,26 @@ def layers(document: dict[str, Any], shown: list[str] | None = None) -> str:
     return markdown(head, lines)
 
 
-def networks(documents: list[dict[str, Any]]) -> str:
+def networks(runs: pathlib.Path) -> str:
     """Tables training steps of whole networks on CPU."""
+    found = [d for name in goals.NETWORKS if (d := read(runs, name))]
+    if not found:
+        return NOT_RUN
     lines = [
         [
-            row["network"],
+            f"{row['network']}, width {row['width']:g}",
             str(row["shape"]),
             row["layer"],
-            f"{row['ratio_to_bn_relu']:.2f}",
+            f"{row['ratio']:.2f}",
             f"{row['lowest']:.2f} to {row['highest']:.2f}",
+            str(document["machine"]["cores"]),
         ]
-        for document in documents
+        for document in found
         for row in document["rows"]
     ]
-    head = ["network", "batch", "layer", "ratio", "range of rounds"]
-    return markdown(head, lines)
+    head = ["network", "batch", "layer", "ratio", "range of rounds", "cores"]
+    machines = dict.fromkeys(machine(document) for document in found)
+    return "\n\n".join([markdown(head, lines), *machines])
 
 
 def pipeline(document: dict[str, Any]) -> str:
@@ -283,17 +287,16 @@ def machine(document: dict[str, Any]) -> str:
 def page(runs: pathlib.Path) -> str:
     """Returns the text of docs/performance.md."""
     single = read(runs, LAYERS)
-    whole = [d for name in NETWORKS if (d := read(runs, name))]
     six = read(runs, CHAIN)
     steps = goals.preflights(runs)
     on_jax = read(runs, JAX_LAYERS)
     text = (ROOT / "benchmarks" / "performance.md.in").read_text()
     parts = {
-        "goals": markdown(["measure", "goal", "reached", ""], goals.rows(runs)),
+        "goals": goals.table(runs),
+        "history": goals.history(runs),
         "layers": layers(single),
         "layers_machine": machine(single),
-        "networks": networks(whole),
-        "networks_machine": machine(whole[0]),
+        "networks": networks(runs),
         "inference": latency(runs),
         "agreement": agreement(runs),
         "input": pipeline(read(runs, INPUT)),
@@ -380,7 +383,14 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=pathlib.Path, default=ROOT / "docs" / "runs"
     )
+    parser.add_argument(
+        "--note",
+        metavar="NAME",
+        help="add the goals' figures to their history, as NAME",
+    )
     given = parser.parse_args()
+    if given.note:
+        goals.note(given.runs, given.note)
     (ROOT / "docs" / "performance.md").write_text(page(given.runs))
     (ROOT / "benchmarks" / "README.md").write_text(commands())
     for path, name, table in marked(given.runs):

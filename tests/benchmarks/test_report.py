@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from benchmarks import goals, layer_plots, report
 
@@ -29,11 +30,15 @@ def _preflight(folder, layer, accessed, largest):
     path.write_text(json.dumps(document))
 
 
+def _lines(runs):
+    return [goal.line() for goal in goals.every(runs)]
+
+
 def test_goals_are_reached_missed_or_not_run(tmp_path):
-    assert {row[2] for row in goals.rows(tmp_path)} == {goals.NOT_RUN}
+    assert {row[2] for row in _lines(tmp_path)} == {goals.NOT_RUN}
     _preflight(tmp_path, "bn_relu", 100, 200)
     _preflight(tmp_path, "evonorm_s0", 102, 190)
-    rows = {row[0]: row[1:] for row in goals.rows(tmp_path)}
+    rows = {row[0]: row[1:] for row in _lines(tmp_path)}
     (accessed,) = (
         row
         for what, row in rows.items()
@@ -43,11 +48,31 @@ def test_goals_are_reached_missed_or_not_run(tmp_path):
     largest = rows["largest ResNet-50 batch on one v5e, relative to bn_relu"]
     assert largest == ["at least 0.98", "evonorm_s0 0.950", "**missed**"]
     _preflight(tmp_path, "evonorm_s0", 103, 196)
-    rows = {row[0]: row[1:] for row in goals.rows(tmp_path)}
+    rows = {row[0]: row[1:] for row in _lines(tmp_path)}
     assert (
         rows["largest ResNet-50 batch on one v5e, relative to bn_relu"][2]
         == "reached"
     )
+
+
+def test_the_history_has_the_worst_figure_of_every_note(tmp_path):
+    assert goals.history(tmp_path) == goals.NOT_RUN
+    rows = [
+        {"network": "resnet50", "layer": layer, "ratio": ratio}
+        for layer, ratio in (("evonorm_b0", 1.15), ("bn_relu", 1.04))
+    ]
+    path = tmp_path / goals.NETWORKS[0]
+    path.write_text(json.dumps({"rows": rows}))
+    goals.note(tmp_path, "1.0")  # bn_relu has the lower bound.
+    rows[0]["ratio"] = 1.25
+    path.write_text(json.dumps({"rows": rows}))
+    goals.note(tmp_path, "1.1")
+    (line,) = (
+        line for line in goals.history(tmp_path).splitlines() if "1.04" in line
+    )
+    assert line.endswith("| bn_relu 1.040 | evonorm_b0 1.250 |")
+    with pytest.raises(ValueError, match="note='1.1'"):
+        goals.note(tmp_path, "1.1")
 
 
 def _write(folder, part, rows, **facts):
@@ -78,7 +103,7 @@ def test_gpu_parts_are_tabled_or_not_run(tmp_path):
         "| evonorm_b0 | 2.0 ms | 1.25 | 1.00 GiB | 1.10 | 150 | 0.75 |"
     )
     assert lines[4].endswith("| 1.10 |  |  |")
-    reached = {row[0]: row[2:] for row in goals.rows(tmp_path)}
+    reached = {row[0]: row[2:] for row in _lines(tmp_path)}
     (time,) = (v for k, v in reached.items() if k.startswith("GPU, ResNet"))
     assert time == ["evonorm_b0 1.250, evonorm_s1 0.970", "**missed**"]
     assert reached["the same: largest batch"][0] == "evonorm_b0 0.750"
