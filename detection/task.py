@@ -41,7 +41,13 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
     Attributes:
       seed: of the initial weights.
       start_step: global step from which a run resumes.
+      exchange: what the losses exchange between replicas.
     """
+
+    exchange = (
+        "the losses of Mask R-CNN divide by the number of matched boxes of all "
+        "replicas"
+    )
 
     def __init__(self, params: settings.Task, **others: Any):
         super().__init__(params, **others)

@@ -117,6 +117,12 @@ class NormActMixin:
         self.synchronized, self.axis, self.xla = synchronized, axis, xla
 
     @property
+    def pools_replicas(self) -> bool:
+        """Returns whether training averages over the replicas of a strategy."""
+        pooled = self.trainable and self._active.kernel.statistics
+        return self.synchronized and bool(pooled)
+
+    @property
     def _active(self) -> catalog.Row:
         if self.activation:
             return self.row
@@ -268,7 +274,7 @@ class NormActMixin:
             moving = getattr(self, name)
             old = self._backend.tensor(moving)
             change = (xp.cast(value, old.dtype) - old) * (1.0 - self.momentum)
-            moving.assign(xp.where(known, old + change, old))
+            self._backend.assign(moving, xp.where(known, old + change, old))
 
     def _data_shards(self) -> int:
         return self._backend.data_shards()

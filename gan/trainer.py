@@ -33,6 +33,7 @@ class Trainer(orbit.StandardTrainer):
       discriminator: the discriminator.
       global_step: steps of the generator.
       checkpoint: everything that a run needs to resume.
+      compilation: what XLA compiles.
     """
 
     def __init__(
@@ -70,7 +71,11 @@ class Trainer(orbit.StandardTrainer):
             self._means = {
                 name: tf_keras.metrics.Mean(name) for name in METRICS
             }
-        kind = compilation.resolve(params, strategy)
+        trained = (self.generator, self.discriminator)
+        self.compilation = compilation.resolve(
+            params.runtime, strategy, trained
+        )
+        kind = self.compilation.kind
         self._discriminate = compilation.compiled(self._discriminate, kind)
         self._generate = compilation.compiled(self._generate, kind)
         self.checkpoint = tf.train.Checkpoint(
@@ -166,7 +171,10 @@ class Trainer(orbit.StandardTrainer):
           keys: of its random numbers.
         """
         losses, gradients = zip(
-            *(self._discriminate(*piece, k) for piece, k in zip(pieces, keys))
+            *(
+                self._discriminate(*piece, *self._draw(piece[1].shape[0], k))
+                for piece, k in zip(pieces, keys)
+            )
         )
         self._apply(gradients, self.discriminator, 1)
         return tf.add_n(losses) / len(losses)
@@ -178,7 +186,9 @@ class Trainer(orbit.StandardTrainer):
           count: images of each part of the batch.
           keys: of its random numbers.
         """
-        losses, gradients = zip(*(self._generate(count, k) for k in keys))
+        losses, gradients = zip(
+            *(self._generate(*self._draw(count, k)) for k in keys)
+        )
         self._apply(gradients, self.generator, 0)
         return tf.add_n(losses) / len(losses)
 
@@ -192,15 +202,15 @@ class Trainer(orbit.StandardTrainer):
         context = tf.distribute.get_replica_context()
         context.merge_call(self._move_average, args=(decay,))
 
+    def _draw(self, count: int, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws latents and classes; XLA would draw other numbers."""
+        model = self._task.model
+        return latent.draw(key, count, model.latent_size, model.num_classes)
+
     def _discriminate(
-        self, images: Tensor, labels: Tensor, key: Tensor
+        self, images: Tensor, labels: Tensor, z: Tensor, classes: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Returns the discriminator's loss and gradients."""
-        model = self._task.model
-        count = labels.shape[0]
-        z, classes = latent.draw(
-            key, count, model.latent_size, model.num_classes
-        )
         made = self.generator(z, classes, training=True)
         with tf.GradientTape() as tape:
             scores = self.discriminator(
@@ -220,12 +230,10 @@ class Trainer(orbit.StandardTrainer):
         variables = self.discriminator.trainable_variables
         return loss, tape.gradient(scaled, variables)
 
-    def _generate(self, count: int, key: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _generate(
+        self, z: Tensor, classes: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         """Returns the generator's loss and gradients."""
-        model = self._task.model
-        z, classes = latent.draw(
-            key, count, model.latent_size, model.num_classes
-        )
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self.generator.trainable_variables)
             made = self.generator(z, classes, training=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras
-from official.core import base_trainer, config_definitions
+from official.core import base_trainer
 
 from training import compilation
 
@@ -22,8 +22,18 @@ Logs = dict[str, tf.Tensor]
 class Trainer(base_trainer.Trainer):
     """The Model Garden's trainer, with accumulation and `runtime.compile`.
 
-    It enters its strategy's scope, which swapping averaged weights requires.
+    It enters its strategy's scope, which swapping averaged weights requires. A
+    task whose losses exchange something between replicas names that in an
+    attribute `exchange`.
     """
+
+    @property
+    def compilation(self) -> compilation.Choice:
+        """Returns what XLA compiles."""
+        return compilation.resolve(
+            self.config.runtime, self.strategy, [self.model],
+            getattr(self.task, "exchange", ""),
+        )  # fmt: skip
 
     def train(self, num_steps: tf.Tensor) -> Logs:
         """Runs a training loop."""
@@ -38,7 +48,7 @@ class Trainer(base_trainer.Trainer):
     def train_step(self, iterator: Any) -> None:
         """Runs one step of the optimizer."""
         count = self.config.runtime.accumulation_steps
-        kind = compilation.resolve(self.config, self.strategy)
+        kind = self.compilation.kind
         if count == 1 and kind != "step":
             super().train_step(iterator)
             return
@@ -81,68 +91,58 @@ def step(
     Returns:
       The task's logs, the mean over the parts.
     """
-    parts = _split(inputs, count)
-    collected = [_Collector(optimizer, part, count) for part in range(count)]
-    logs = [
-        _take(task, part, model, each, metrics, kind)
-        for part, each in zip(parts, collected)
-    ]
-    # Grouped by variable, in the order of the first part.
-    grouped = zip(*(each.gradients for each in collected))
-    means = [(_mean([g for g, _ in pairs]), pairs[0][1]) for pairs in grouped]
-    optimizer.apply_gradients(means)
-    return {name: _mean([each[name] for each in logs]) for name in logs[0]}
+    collector = _Collector(optimizer)
 
-
-def check(optimizer: Any, runtime: config_definitions.RuntimeConfig) -> None:
-    """Raises ValueError if gradients cannot be accumulated."""
-    count = runtime.accumulation_steps
-    scales = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
-    if count > 1 and (scales or runtime.enable_xla):
-        raise ValueError(
-            "runtime.accumulation_steps cannot be combined with float16's loss "
-            "scaling (use bfloat16) or with runtime.enable_xla. Received: "
-            f"accumulation_steps={count}, mixed_precision_dtype="
-            f"{runtime.mixed_precision_dtype!r}, "
-            f"enable_xla={runtime.enable_xla}"
-        )
-
-
-def _take(
-    task: Any,
-    inputs: Any,
-    model: tf_keras.Model,
-    collector: "_Collector",
-    metrics: Any,
-    kind: str,
-) -> Logs:
-    """Forward and backward pass of a part; `collector` gets the gradients."""
-
-    def passes(inputs):
+    def passes(part: Any, iterations: tf.Tensor) -> tuple[Logs, list[Any]]:
+        collector.iterations = iterations
         logs = task.train_step(
-            inputs, model=model, optimizer=collector, metrics=metrics
+            part, model=model, optimizer=collector, metrics=metrics
         )
         return logs, [gradient for gradient, _ in collector.gradients]
 
-    logs, gradients = compilation.compiled(passes, kind)(inputs)
-    # Tensors of this graph, in the place of those of the compiled one.
+    run = compilation.compiled(passes, kind)
+    # Counts parts instead of steps, so that random operations seeded by it,
+    # such as dropout, differ between parts.
+    first = optimizer.iterations * count
+    logs, gradients = zip(
+        *(run(part, first + k) for k, part in enumerate(_split(inputs, count)))
+    )
     variables = [variable for _, variable in collector.gradients]
-    collector.gradients = list(zip(gradients, variables, strict=True))
-    return logs
+    means = [_mean(list(each)) for each in zip(*gradients, strict=True)]
+    optimizer.apply_gradients(list(zip(means, variables, strict=True)))
+    return {name: _mean([each[name] for each in logs]) for name in logs[0]}
 
 
-class _Collector:
-    """Takes the optimizer's place in one part and collects the gradients.
+class _Collector(tf_keras.mixed_precision.LossScaleOptimizer):
+    """Takes the optimizer's place in a part and collects the gradients.
+
+    A task scales its loss for an optimizer of this class, which does as the
+    real one.
 
     Attributes:
       gradients: pairs of gradient and variable.
-      iterations: counts parts instead of steps, so that random operations
-        seeded by it, such as dropout, differ between parts.
+      iterations: counts parts.
     """
 
-    def __init__(self, optimizer: Any, part: int, count: int):
+    iterations: tf.Tensor
+
+    def __init__(self, optimizer: Any):
         self.gradients: list[tuple[Any, tf.Variable]] = []
-        self.iterations = optimizer.iterations * count + part
+        self._scaling = None
+        if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
+            self._scaling = optimizer
+
+    def get_scaled_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """Scales a loss if the optimizer does."""
+        if self._scaling is None:
+            return loss
+        return self._scaling.get_scaled_loss(loss)
+
+    def get_unscaled_gradients(self, gradients: list[Any]) -> list[Any]:
+        """Reverses the scale of the loss."""
+        if self._scaling is None:
+            return gradients
+        return self._scaling.get_unscaled_gradients(gradients)
 
     def apply_gradients(self, pairs: Any) -> None:
         """Stores the gradients for the optimizer's step."""
@@ -152,6 +152,8 @@ class _Collector:
 def _mean(values: list[Any]) -> Any:
     if all(value is None for value in values):
         return None
+    if len(values) == 1:
+        return values[0]
     return tf.add_n([tf.convert_to_tensor(v) for v in values]) / len(values)
 
 

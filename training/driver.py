@@ -76,7 +76,8 @@ class Built:
     """The result of a head's `build`.
 
     Attributes:
-      trainer: Orbit's, with `checkpoint`, `global_step` and `strategy`.
+      trainer: Orbit's, with `checkpoint`, `global_step`, `strategy` and
+        `compilation`, a `compilation.Choice`.
       evaluator: Orbit's; often the same object.
       models: by their names in the checkpoint. They are compared with it on
         reading, and checked for finite weights after each training loop.
@@ -213,7 +214,6 @@ def run(
         params.task.train_data.global_batch_size,
         params.runtime.accumulation_steps,
     )
-    compiled = compilation.describe(params, devices)
     workers.require_agreement(
         devices,
         lambda: {
@@ -239,17 +239,17 @@ def run(
         progress.quiet_orbit(),
         stoppable(folder, display),
         workers.saving(devices, folder) as place,
-        compilation.using(compilation.resolve(params, devices)),
+        compilation.using(params.runtime),
     ):
-        display.say(
-            f"{about}; {compiled}. {summary.place(start, total, folder.folder)}"
-        )
+        display.say(f"{about}. {summary.place(start, total, folder.folder)}")
         display.say(summary.settings(params))
         session = Session(
             params, prepared, folder, mode, devices, about, start, place
         )
         tf_keras.utils.set_random_seed(params.task.seed)
         built = head.build(session)
+        if session.trains:
+            display.say(built.trainer.compilation.text)
         with iterators.released(built.trainer):
             # A checkpoint of another model is rejected before anything is
             # recorded.

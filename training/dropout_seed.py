@@ -3,15 +3,48 @@
 tf_keras draws dropout from a state that no checkpoint stores, so a resumed run
 would drop other units than an uninterrupted one. Here each step first sets the
 state of every layer that draws.
+
+The numbers do not depend on what is compiled either (`runtime.compile`).
 """
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 _LAYERS = 2**20  # More than any model has, so that keys are unique.
+
+# For each dtype: the integers of its size, the bits of its mantissa, and 1.0.
+_FLOATS = {
+    tf.float32: (tf.uint32, 0x7FFFFF, 0x3F800000),
+    tf.float16: (tf.uint16, 0x3FF, 0x3C00),
+    tf.bfloat16: (tf.uint16, 0x7F, 0x3F80),
+}
+
+
+class _Generator(tf.random.Generator):
+    """Draws the same numbers in a program that XLA compiles and outside of it.
+
+    Both get the same random bits, but make other floats of them. Here they are
+    made as TensorFlow's kernels do: a random mantissa, in [1, 2), minus 1.
+    """
+
+    def uniform(
+        self,
+        shape: Any,
+        minval: float = 0.0,
+        maxval: float | None = None,
+        dtype: tf.DType = tf.float32,
+    ) -> tf.Tensor:
+        """Draws uniform numbers in [minval, maxval); None for 1."""
+        dtype = tf.as_dtype(dtype)
+        integer, mantissa, one = _FLOATS[dtype]
+        bits = self.uniform_full_int(shape, tf.uint32)
+        bits = tf.cast(bits & mantissa | one, integer)
+        unit = tf.bitcast(bits, dtype) - tf.ones([], dtype)
+        return unit * ((1.0 if maxval is None else maxval) - minval) + minval
 
 
 @contextlib.contextmanager
@@ -34,7 +67,12 @@ def generators(model: tf_keras.Model) -> list[tf.random.Generator]:
         getattr(layer, "_random_generator", None)
         for layer in model._flatten_layers()
     ]
-    return [each._generator for each in found if each is not None]
+    found = [each for each in found if each is not None]
+    for each in found:
+        old = each._generator
+        if not isinstance(old, _Generator):
+            each._generator = _Generator(state=old.state, alg=old.algorithm)
+    return [each._generator for each in found]
 
 
 def seed(model: tf_keras.Model, seed: int, step: tf.Tensor) -> None:

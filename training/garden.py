@@ -37,7 +37,6 @@ class TaskHead(driver.Head):
                 checkpoint_exporter=keeper,
                 trainer_cls=accumulation.Trainer,
             )
-            accumulation.check(trainer.optimizer, params.runtime)
             # If the first step created slot variables, TensorFlow would trace
             # the step a second time and restore them only then.
             optimizer = trainer.optimizer

@@ -89,6 +89,11 @@ def tensor(value: Any) -> Array:
     return jnp.asarray(getattr(value, "value", value))
 
 
+def assign(variable: Any, value: Array) -> None:
+    """Assigns a weight."""
+    variable.assign(value)
+
+
 def static_value(value: Any) -> Any:
     """Returns the Python value of `value`; None for a traced array."""
     if isinstance(value, jax.core.Tracer):

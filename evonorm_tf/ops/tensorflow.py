@@ -19,11 +19,13 @@ value that its own autodiff might need. Second derivatives come from the plain
 formula.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -103,7 +105,19 @@ def tensor(value: Any) -> Tensor:
     Variables are converted before anything is compiled, because a compiled
     function that captures a variable fails on a second device.
     """
+    deferred = _deferred.get()
+    if deferred is not None and id(value) in deferred:
+        return deferred[id(value)][1]
     return tf.convert_to_tensor(value)
+
+
+def assign(variable: Any, value: Tensor) -> None:
+    """Assigns a weight, or leaves that to whoever defers writes."""
+    deferred = _deferred.get()
+    if deferred is None:
+        variable.assign(value)
+    else:
+        deferred[id(variable)] = variable, value
 
 
 def static_value(value: Any) -> Any:
@@ -154,6 +168,29 @@ def compiles(settings: Settings, xla: str | bool, x: Tensor) -> bool:
 
 
 # -- replicas -----------------------------------------------------------------
+
+# Variables and what was written to them, by the identity of the variables; each
+# replica is traced in a thread of its own, which has its own value.
+_Writes = dict[int, tuple[Any, Tensor]]
+_deferred: contextvars.ContextVar[_Writes | None] = contextvars.ContextVar(
+    "deferred writes", default=None
+)
+
+
+@contextlib.contextmanager
+def deferred_writes() -> Iterator[_Writes]:
+    """Collects what layers write to moving statistics instead of writing it.
+
+    A write merges the values of all replicas, which a compiled function cannot
+    contain: return the values from it, and assign them afterwards. Inside, a
+    layer that is called again reads what it wrote.
+    """
+    writes: _Writes = {}
+    token = _deferred.set(writes)
+    try:
+        yield writes
+    finally:
+        _deferred.reset(token)
 
 
 def data_shards() -> int:

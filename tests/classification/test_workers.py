@@ -99,3 +99,30 @@ def test_two_workers(one_device, tmp_path):
     trained = [x["step"] for x in lines if x["kind"] == "train"]
     assert trained == [1, 2, 3, 4], "written by the chief alone"
     _assert_equal_runs(tmp_path, one_device)
+
+
+@pytest.mark.slow  # Fewer replicas are in tests/training/test_accumulation.py.
+@pytest.mark.parametrize("spread", ["replicas", "workers"])
+def test_compiled_steps_equal_those_that_are_not(spread, tmp_path):
+    def weights(kind):
+        *arguments, changes = _arguments(tmp_path / kind, steps=3)
+        changes = changes.replace("synchronized=true", "synchronized=false")
+        changes += f",runtime.compile={kind}"
+        if spread == "workers":
+            said = running.two_workers(*arguments, changes)[0]
+        else:
+            changes += ",runtime.cpu_replicas=4"
+            (said,) = running.finish(running.start(*arguments, changes))
+        whole = "XLA compiles forward and backward pass as one"
+        assert (whole in said) == (kind == "step")
+        return _weights(tmp_path / kind)
+
+    compiled = weights("step")
+    for name, value in weights("layers").items():
+        np.testing.assert_allclose(
+            compiled[name],
+            value,
+            rtol=0,
+            atol=1e-6 * np.abs(value).max(),
+            err_msg=name,
+        )

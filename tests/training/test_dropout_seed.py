@@ -58,3 +58,19 @@ def test_only_layers_built_inside_are_seedable():
         assert settings.is_tf_random_generator_enabled()
         raise RuntimeError
     assert settings.is_tf_random_generator_enabled() == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_compiled_program_draws_the_numbers_of_the_kernels(dtype):
+    reference = tf.random.Generator.from_seed(3, alg="philox")
+    ours = dropout_seed._Generator.from_seed(3, alg="philox")
+    expected = reference.uniform([5, 7], dtype=dtype)
+
+    @tf.function(jit_compile=True)
+    def drawn():
+        return ours.uniform([5, 7], dtype=dtype)
+
+    tf.debugging.assert_equal(drawn(), expected)
+    tf.debugging.assert_equal(
+        ours.uniform([9], dtype=dtype), reference.uniform([9], dtype=dtype)
+    )
