@@ -184,10 +184,11 @@ def test_bfloat16_ends_with_its_run(tmp_path):
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
     # What was resolved is said before the first step.
-    said = "\n".join(display.lines[:3])
+    said = "\n".join(display.lines[:4])
     for words in (
         f"{params.task.model.network}, evonorm_s0, batch 8, 2 steps, sgd, ",
         "cosine learning rate",
+        "XLA compiles the norm-act layers",
         f"tensorflow {tf.__version__}",
         os.path.join(str(tmp_path / "float32"), "params.yaml"),
     ):

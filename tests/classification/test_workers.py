@@ -119,10 +119,11 @@ def test_compiled_steps_equal_those_that_are_not(spread, tmp_path):
 
     compiled = weights("step")
     for name, value in weights("layers").items():
+        # Gradients, in the momentum too, are sums in another order.
         np.testing.assert_allclose(
             compiled[name],
             value,
             rtol=0,
-            atol=1e-6 * np.abs(value).max(),
+            atol=1e-5 * np.abs(value).max(),
             err_msg=name,
         )
