@@ -1,4 +1,8 @@
-"""Shared by all tests: two logical CPUs, fixed seeds, the optional data."""
+"""Shared by all tests: two logical CPUs, fixed seeds, the optional data.
+
+TensorFlow is imported where tests run: the process that only distributes them
+among the workers of `-n` needs neither its time nor its memory.
+"""
 
 import gc
 import importlib.util
@@ -7,15 +11,26 @@ import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import numpy as np
 import pytest
-import tensorflow as tf
 
-# Before anything initialises the devices: replica tests need two.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * 2,
-)
+from evonorm_tf.ops import settings
+
+_HERE = pathlib.Path(__file__).parent
+# Where compilation is what is tested. Elsewhere it takes longer than what runs,
+# and processes that tests start compile what their users' do.
+_COMPILED = ("graphs", "jax", "layers", "test_memory.py")
+
+
+def pytest_configure(config):
+    """Before anything initialises the devices: replica tests need two."""
+    if config.getoption("numprocesses", None):
+        return
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
 
 
 def pytest_collection_finish():
@@ -31,8 +46,19 @@ def _collected():
     gc.collect()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _uncompiled(request):
+    """Layers are compiled by the tests of layers alone."""
+    compiled = request.path.relative_to(_HERE).parts[0] in _COMPILED
+    with settings.using(**({} if compiled else {"xla": False})):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
+    import numpy as np
+    import tensorflow as tf
+
     np.random.seed(0)
     tf.random.set_seed(0)
 
@@ -40,7 +66,7 @@ def _seeded():
 @pytest.fixture(scope="session")
 def data_dir() -> pathlib.Path:
     """Real data for trials; a test that uses it skips without it."""
-    here = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+    here = _HERE.resolve().parents[1] / "shared" / "data"
     path = pathlib.Path(os.environ.get("EVONORM_DATA", here))
     if not path.is_dir():
         pytest.skip("no real data: set EVONORM_DATA to its folder")
@@ -48,11 +74,13 @@ def data_dir() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def mirrored() -> tf.distribute.MirroredStrategy:
+def mirrored():
     """Two replicas, one on each logical CPU: one strategy a process.
 
     The heads' own where they are installed; see `strategy.mirrored`.
     """
+    import tensorflow as tf
+
     devices = ("CPU:0", "CPU:1")
     if importlib.util.find_spec("official") is None:
         return tf.distribute.MirroredStrategy(devices)

@@ -71,7 +71,7 @@ def test_the_history_has_the_worst_figure_of_every_note(tmp_path):
         line for line in goals.history(tmp_path).splitlines() if "1.04" in line
     )
     assert line.endswith("| bn_relu 1.040 | evonorm_b0 1.250 |")
-    with pytest.raises(ValueError, match="note='1.1'"):
+    with pytest.raises(ValueError, match=r"note='1\.1'"):
         goals.note(tmp_path, "1.1")
 
 

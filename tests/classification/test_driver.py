@@ -229,6 +229,7 @@ def test_metrics_beyond_the_checkpoint_are_dropped(tmp_path):
     assert [line["step"] for line in runs.Run(tmp_path).metrics()] == [1, 2]
 
 
+@pytest.mark.slow  # With pooled batch statistics in test_workers.py.
 def test_two_replicas_of_half_a_batch_learn_what_one_device_does(tmp_path):
     def loss(name, **runtime):
         params = small.parameters(train_steps=2, steps_per_loop=2)
@@ -243,15 +244,16 @@ def test_two_replicas_of_half_a_batch_learn_what_one_device_does(tmp_path):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
-def test_debug_takes_two_small_steps_on_the_same_path(tmp_path):
+def test_debug_shrinks_the_model_and_the_run():
+    """What it then trains is in test_recipes.py."""
     params = config.parse("digits_resnet")
     whole = task.Task(params.task).build_model().count_params()
     train.HEAD.shrink(params)
-    result = small.run(tmp_path, params, "train_and_eval")
-    assert result.step == 2
-    assert result.model.count_params() < whole / 3
+    assert params.trainer.train_steps == 2
+    assert task.Task(params.task).build_model().count_params() < whole / 3
 
 
+@pytest.mark.slow  # tests/training/test_commands.py, in this process.
 def test_entrypoint_refuses_in_one_line_of_plain_words(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "classification.train"]

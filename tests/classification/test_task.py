@@ -174,7 +174,15 @@ def test_other_classes_are_refused(tmp_path):
     assert not task.prepare(small.parameters()).resized
 
 
-@pytest.mark.parametrize("name", ["bn_relu", "evonorm_b0", "evonorm_s0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evonorm_b0",
+        # Their runs are those of test_recipes.py and test_driver.py.
+        pytest.param("bn_relu", marks=pytest.mark.slow),
+        pytest.param("evonorm_s0", marks=pytest.mark.slow),
+    ],
+)
 def test_two_steps_are_finite_and_move_every_weight(name, tmp_path):
     assert name in names()
     params = small.parameters(name, train_steps=2, steps_per_loop=1)

@@ -1,20 +1,25 @@
-"""Replicas and workers, through the entrypoint, equal one device.
+"""Replicas and workers equal one device.
+
+`python -m tests.classification.test_workers MODEL_DIR` is one of the workers.
 
 The layer is EvoNorm-B0 with pooled batch statistics: halves of a batch must
 behave as the whole. Without augmentation, which is drawn a replica at a time.
 """
+
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import running
-from training import runs
+from tests.classification import small
+from training import config, runs
 
 _CHANGES = (
     "task.train_data.augmentation=none,task.train_data.global_batch_size=8,"
     "task.validation_data.global_batch_size=256,task.model.width=0.5,"
-    "task.model.norm_act.synchronized=true,task.model.max_depth=1,"
+    "task.model.norm_act.synchronized=true,"
     "trainer.steps_per_loop=1,"
     "trainer.checkpoint_interval=2,trainer.validation_interval=4,"
     "trainer.best_checkpoint_export_subdir=best,"
@@ -35,9 +40,16 @@ def _arguments(folder, changes="", steps=4):
     )
 
 
-def _run(folder, changes=""):
-    (said,) = running.finish(running.start(*_arguments(folder, changes)))
-    return said
+def _run(folder, changes="", steps=4, mode="train_and_eval"):
+    changes = f",trainer.train_steps={steps},runtime.compile='off'{changes}"
+    params = config.parse(
+        "digits_resnet",
+        norm_act="evonorm_b0",
+        params_override=_CHANGES + changes,
+    )
+    display = small.Silent()
+    small.run(folder, params, mode, display)
+    return "\n".join(display.lines)
 
 
 def _losses(folder):
@@ -80,15 +92,19 @@ def test_two_logical_cpus(one_device, tmp_path):
     _assert_equal_runs(tmp_path, one_device)
 
 
-def _two_workers(folder, steps=4):
-    return running.two_workers(*_arguments(folder, steps=steps))
+@pytest.mark.slow
+def test_two_workers_by_the_command(one_device, tmp_path):
+    said = running.two_workers(*_arguments(tmp_path))
+    assert all("2 CPU replica(s), batch 8 (4 a replica)" in x for x in said)
+    _assert_equal_runs(tmp_path, one_device)
 
 
 def test_two_workers(one_device, tmp_path):
-    # In two parts: the second goes on from the chief's checkpoint, on both.
-    said = _two_workers(tmp_path, 2)
+    # In two parts: the second resumes from the chief's checkpoint, on both.
+    said = running.two_workers(
+        "tests.classification.test_workers", str(tmp_path)
+    )
     assert all("2 CPU replica(s), batch 8 (4 a replica)" in x for x in said)
-    said = _two_workers(tmp_path)
     assert all("Resuming from step 2 of 4" in x for x in said)
     ends = [
         [line for line in text.splitlines() if "step 4: accuracy" in line]
@@ -127,3 +143,8 @@ def test_compiled_steps_equal_those_that_are_not(spread, tmp_path):
             atol=1e-5 * np.abs(value).max(),
             err_msg=name,
         )
+
+
+if __name__ == "__main__":
+    print(_run(sys.argv[1], steps=2, mode="train"))
+    print(_run(sys.argv[1]))

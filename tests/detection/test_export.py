@@ -30,11 +30,17 @@ def exported(saved_run, restored, tmp_path_factory):
         return folder, export.export(restored, folder, images)
 
 
-def test_an_export_is_the_model(exported, restored, saved_run):
-    folder, compared = exported
+@pytest.fixture(scope="module")
+def served(exported):
+    """The export, read by TensorFlow alone."""
+    return tf.saved_model.load(f"{exported[0]}/saved_model")
+
+
+def test_an_export_is_the_model(exported, served, restored, saved_run):
+    _, compared = exported
     assert compared["detections"] > 10
     assert compared["difference"] < export.TOLERANCE
-    serve = tf.saved_model.load(f"{folder}/saved_model").signatures
+    serve = served.signatures
     image = predict.read(saved_run.images[1])
     model = detector.Detector(restored.model, restored.params.task.model)
     wanted = model.images(tf.constant(image[None]))
@@ -52,10 +58,8 @@ def test_an_export_is_the_model(exported, restored, saved_run):
     assert boxes[0].max() <= 97
 
 
-def test_the_layers_are_folded(exported, restored):
+def test_the_layers_are_folded(served, restored):
     """Of both signatures; ROIs themselves are of rank 5, layers are not."""
-    folder, _ = exported
-    served = tf.saved_model.load(f"{folder}/saved_model")
     for signature in served.signatures.values():
         graphs.assert_folded(signature, restored.model)
     # The kernels and what the heads have besides, no constant twice.

@@ -29,8 +29,13 @@ bn_relu = functools.partial(
 )
 
 
+def _normal(shape):
+    """The same numbers, whatever other files have drawn."""
+    return tf.random.stateless_normal(shape, [0, 1])
+
+
 def _features(shapes):
-    return {level: tf.random.normal(shapes[level]) for level in shapes}
+    return {level: _normal(shapes[level]) for level in shapes}
 
 
 def _disturb(part):
@@ -111,14 +116,14 @@ def test_the_pyramid():
             heads.DetectionHead,
             instance_heads.DetectionHead,
             {"num_classes": 4, "num_convs": 2, "num_fcs": 2, "fc_dims": 16},
-            tf.random.normal([2, 5, 7, 7, 3], seed=1),
+            _normal([2, 5, 7, 7, 3]),
         ),
         (
             heads.MaskHead,
             instance_heads.MaskHead,
             {"num_classes": 4, "num_convs": 2},
             [
-                tf.random.normal([2, 5, 14, 14, 3], seed=1),
+                _normal([2, 5, 14, 14, 3]),
                 tf.constant([[0, 1, 2, 3, 1]] * 2),
             ],
         ),

@@ -49,7 +49,7 @@ def _slow_but(*fast):
 
 # A call of the whole model, of those that `combinations` names.
 _BUILD = (
-    "buildanchorboxes_True_includemask_True_istraining_{}_"
+    "buildanchorboxes_True_includemask_True_istraining_True_"
     "useouterboxes_False_useseparableconv_False"
 )
 
@@ -120,10 +120,7 @@ class TestMaskHead(instance_heads_test.MaskHeadTest):
     test_session = None
 
 
-@_slow_but(
-    "checkpoint1",
-    *(_BUILD.format(training) for training in (True, False)),
-)
+@_slow_but("checkpoint1", _BUILD)
 class TestMaskRCNN(maskrcnn_model_test.MaskRCNNModelTest):
     """What a model returns and saves, of every kind of input.
 

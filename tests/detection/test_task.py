@@ -24,7 +24,14 @@ def _first_batch(prepared):
     return next(iter(prepared.build_inputs(prepared.task_config.train_data)))
 
 
-@pytest.mark.parametrize("name", ["bn_relu", "evonorm_b0", "evonorm_s0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("evonorm_b0", "evonorm_s0"),
+        # test_train.py takes a step with it on two replicas.
+        pytest.param("bn_relu", marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_is_finite_and_moves_every_weight_and_statistic(name, directory):
     # Without decay, which moves kernels that no loss reaches.
     losses = {"l2_weight_decay": 0.0}

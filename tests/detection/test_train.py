@@ -24,7 +24,20 @@ def _metrics(directory):
     return trained, next(line for line in lines if line["kind"] == "eval")
 
 
-def test_a_run_trains_evaluates_and_draws(tmp_path):
+@pytest.fixture
+def eagerly(request):
+    """Graphs of the training step and of an export are others' tests."""
+    tf.config.run_functions_eagerly(request.param)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize(
+    "eagerly",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    indirect=True,
+)
+def test_a_run_trains_evaluates_and_draws(eagerly, tmp_path):
     params, display = small.parameters(), small.Silent()
     result = small.run(tmp_path, params, "train_and_eval", display)
     assert result.step == 2

@@ -267,8 +267,14 @@ def _two_inputs(home, structure):
     return keras.Model(inputs, keras.layers.Multiply()([x, gate]))
 
 
-@pytest.mark.parametrize("structure", ["list", "dictionary"])
-@pytest.mark.parametrize("home", KERASES)
+@pytest.mark.parametrize(
+    ("home", "structure"),
+    [
+        *[("keras", "list"), ("tf_keras", "dictionary")],
+        pytest.param("keras", "dictionary", marks=pytest.mark.slow),
+        pytest.param("tf_keras", "list", marks=pytest.mark.slow),
+    ],
+)
 def test_several_inputs(home, structure, tmp_path):
     model = _two_inputs(home, structure)
     rng = np.random.default_rng(2)

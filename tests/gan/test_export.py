@@ -29,6 +29,12 @@ def exported(run, tmp_path_factory):
     return folder, export.export(run, str(folder), list(export.FORMATS))
 
 
+@pytest.fixture(scope="module")
+def served(exported):
+    """The signatures, read by TensorFlow alone."""
+    return tf.saved_model.load(str(exported[0] / "saved_model")).signatures
+
+
 def test_every_format_is_compared_and_described(run, exported):
     folder, done = exported
     about = json.loads((folder / "export.json").read_text())
@@ -39,12 +45,11 @@ def test_every_format_is_compared_and_described(run, exported):
     assert all(one.difference <= 1e-4 for one in done.values())
 
 
-def test_class_and_truncation_are_inputs(run, exported):
-    serve = tf.saved_model.load(str(exported[0] / "saved_model")).signatures
+def test_class_and_truncation_are_inputs(run, served):
     z = np.random.default_rng(1).normal(size=[4, 8]).astype("float32")
 
     def images(labels, truncation):
-        return serve["serving_default"](
+        return served["serving_default"](
             latents=tf.constant(z),
             labels=tf.constant(labels),
             truncation=tf.fill([4], truncation),
@@ -59,10 +64,9 @@ def test_class_and_truncation_are_inputs(run, exported):
 
 
 @pytest.mark.parametrize("truncation", [0.0, 0.5])
-def test_samples_are_those_of_their_seed(run, exported, truncation):
-    loaded = tf.saved_model.load(str(exported[0] / "saved_model"))
+def test_samples_are_those_of_their_seed(run, served, truncation):
     seed = tf.constant([3, 4], tf.int64)
-    got = loaded.signatures["sample"](
+    got = served["sample"](
         labels=tf.constant(LABELS),
         truncation=tf.constant(truncation),
         seed=seed,

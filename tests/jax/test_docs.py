@@ -29,8 +29,10 @@ def test_snippets_run(index, restored):
     assert settings.get() == before
 
 
-@pytest.mark.parametrize("name", ["layer", "convert"])
+@pytest.mark.parametrize(
+    "name", ["convert", pytest.param("layer", marks=pytest.mark.slow)]
+)
 def test_notebooks_run(name, tmp_path, monkeypatch):
-    """The search of the third trains with TensorFlow."""
+    """The third trains with TensorFlow, on which `layer` runs every time."""
     monkeypatch.chdir(tmp_path)
     notebooks.run(name)

@@ -107,6 +107,7 @@ def test_fit_equals_two_steps_by_hand(jit_compile):
             cases.assert_close(got, value, 1e-5, f"{case.name}.{name}")
 
 
+@pytest.mark.slow  # Steps of `fit` are above, that of a network below.
 def test_a_network_trains():
     keras.utils.set_random_seed(0)
     model = evonorm_tf.create_model(

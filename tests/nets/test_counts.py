@@ -5,10 +5,12 @@ below, which take channels and repeats from the literature, written out, and
 nothing from the code.
 """
 
+import contextlib
 import functools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import evonorm_tf
@@ -137,9 +139,12 @@ def _counted(name):
 @functools.cache
 def _built(name, norm_act, legacy=True):
     """(trained, not trained, sites) of the model."""
-    model = evonorm_tf.create_model(
-        name, norm_act, CLASSES, image_size=64, legacy=legacy
-    )
+    # In a graph of tf_keras weights have shapes and no values.
+    graph = tf.Graph().as_default() if legacy else contextlib.nullcontext()
+    with graph:
+        model = evonorm_tf.create_model(
+            name, norm_act, CLASSES, image_size=64, legacy=legacy
+        )
     sizes = [
         sum(int(np.prod(w.shape)) for w in weights)
         for weights in (model.trainable_weights, model.non_trainable_weights)
@@ -147,7 +152,17 @@ def _built(name, norm_act, legacy=True):
     return *sizes, len(norm_acts(model))
 
 
-@pytest.mark.parametrize("name", LITERATURE)
+# Their scale is between those of B0 and B5.
+_BETWEEN = tuple(f"efficientnet_b{number}" for number in range(1, 5))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n in _BETWEEN else ())
+        for n in LITERATURE
+    ],
+)
 def test_networks_have_the_literatures_parameters(name):
     weights, active, affine = _counted(name)
     norms = active + affine

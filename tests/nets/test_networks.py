@@ -32,7 +32,18 @@ def _model(size, norm_act=BN, side=64, library=tf_keras):
     return library.Model(images, features)
 
 
-@pytest.mark.parametrize("name", nets.names())
+# Others of their families differ in the numbers of blocks and channels.
+_SCALED = ("resnet101", "resnet101_postact", "resnet20_cifar")
+_SCALED += tuple(f"efficientnet_b{i}" for i in range(1, 5))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n in _SCALED else ())
+        for n in nets.names()
+    ],
+)
 def test_every_network_shrinks_to_the_debug_size(name):
     size = nets.scaled(name, **DEBUG)
     model = _model(size)
@@ -177,7 +188,13 @@ ANCHOR_SIZES = {
 }
 
 
-@pytest.mark.parametrize("name", ANCHOR_SIZES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=() if n in anchors.ANCHORS else pytest.mark.slow)
+        for n in ANCHOR_SIZES
+    ],
+)
 def test_the_search_walks_through_the_same_networks(name):
     """Equal weights, equal features, without Keras and with."""
     size = ANCHOR_SIZES[name]

@@ -98,7 +98,9 @@ def _steps(
     return losses, float(accuracy.result()), values
 
 
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize(
+    "count", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 8))]
+)
 def test_equals_the_whole_batch_without_batch_statistics(count):
     losses, accuracy, weights = _steps("evonorm_s0", 1)
     parts = _steps("evonorm_s0", count)

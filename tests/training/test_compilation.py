@@ -85,10 +85,11 @@ def test_refused(runtime, model, exchange, message):
 
 
 def test_off_compiles_no_layer():
-    with compilation.using(strategy.Runtime(compile="off")):
-        assert settings.get().xla is False
-    with compilation.using(strategy.Runtime(compile="layers")):
-        assert settings.get().xla == "auto"
+    with settings.using(xla="auto"):
+        with compilation.using(strategy.Runtime(compile="off")):
+            assert settings.get().xla is False
+        with compilation.using(strategy.Runtime(compile="layers")):
+            assert settings.get().xla == "auto"
 
 
 def test_a_shared_layer_moves_its_statistics_twice_in_a_program():
