@@ -9,11 +9,10 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras
-from official.modeling import optimization
 
 from classification import experiment, settings, task
 from evonorm_tf import nets, preflight
-from training import accumulation, config, preflights, schedule
+from training import accumulation, config, garden, schedule
 
 _EXAMPLES = 1_281_167  # The schedule's constants do not affect the cost.
 
@@ -88,16 +87,7 @@ def train_step(
     """
     batch = params.task.train_data.global_batch_size
     schedule.resolve(params.trainer, params.task.schedule, examples, batch)
-    with preflights.precision(params):
-        tf_keras.utils.set_random_seed(made.seed)
-        model = made.build_model()
-        optimizer = made.create_optimizer(
-            params.trainer.optimizer_config, params.runtime
-        )
-    if isinstance(optimizer, optimization.ExponentialMovingAverage):
-        optimizer.shadow_copy(model)  # As the trainer does.
-    create = getattr(optimizer, "_create_all_weights", None)
-    (create or optimizer.build)(model.trainable_variables)
+    model, optimizer = garden.built(params, made)
     parts = params.runtime.accumulation_steps
 
     def step(images, labels, *targets):

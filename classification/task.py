@@ -36,7 +36,7 @@ def decayed_weights(model: tf_keras.Model) -> list[tf.Variable]:
 
 
 @task_factory.register_task_cls(settings.Task)
-class Task(average.Averaging, base_task.Task):
+class Task(dropout_seed.Seeded, average.Averaging, base_task.Task):
     """Classification with one integer label per image.
 
     Attributes:
@@ -159,18 +159,6 @@ class Task(average.Averaging, base_task.Task):
             metric.update_state(
                 labels["label"], model_outputs, labels["weight"]
             )
-
-    @_as_written
-    def train_step(
-        self,
-        inputs: Any,
-        model: tf_keras.Model,
-        optimizer: Any,
-        metrics: Any = None,
-    ) -> dict[str, tf.Tensor]:
-        """Runs one step of the Model Garden, with seeded dropout."""
-        dropout_seed.seed(model, self.seed, optimizer.iterations)
-        return super().train_step(inputs, model, optimizer, metrics)
 
     @_as_written
     def validation_step(

@@ -20,8 +20,8 @@ from official.vision.modeling.heads import (
 )
 
 
-class RPNHead(dense_prediction_heads.RPNHead):
-    """Region proposals: shared convolutions, norms for each level."""
+class _Head:
+    """Precedes a head of the Model Garden in the bases of ours."""
 
     def __init__(self, norm_act: Callable[..., Any], **settings: Any):
         """Takes `norm_act`, and the arguments of the parent.
@@ -33,6 +33,10 @@ class RPNHead(dense_prediction_heads.RPNHead):
         super().__init__(activation="linear", **settings)
         self._norm_act = norm_act
 
+
+class RPNHead(_Head, dense_prediction_heads.RPNHead):
+    """Region proposals: shared convolutions, norms for each level."""
+
     def build(self, input_shape: Any) -> None:
         """Creates convolutions and layers."""
         super().build(input_shape)
@@ -41,13 +45,8 @@ class RPNHead(dense_prediction_heads.RPNHead):
         ]
 
 
-class DetectionHead(instance_heads.DetectionHead):
+class DetectionHead(_Head, instance_heads.DetectionHead):
     """Classes and boxes of ROIs [N, ROIs, H, W, C]; statistics per ROI."""
-
-    def __init__(self, norm_act: Callable[..., Any], **settings: Any):
-        """Takes the arguments of `RPNHead`."""
-        super().__init__(activation="linear", **settings)
-        self._norm_act = norm_act
 
     def build(self, input_shape: Any) -> None:
         """Creates convolutions, dense layers and what follows them."""
@@ -56,13 +55,8 @@ class DetectionHead(instance_heads.DetectionHead):
         self._fc_norms = [tf_keras.layers.ReLU() for _ in self._fcs]
 
 
-class MaskHead(instance_heads.MaskHead):
+class MaskHead(_Head, instance_heads.MaskHead):
     """Masks of ROIs [N, ROIs, H, W, C]; statistics per ROI."""
-
-    def __init__(self, norm_act: Callable[..., Any], **settings: Any):
-        """Takes the arguments of `RPNHead`."""
-        super().__init__(activation="linear", **settings)
-        self._norm_act = norm_act
 
     def build(self, input_shape: Any) -> None:
         """Creates convolutions, the transposed one and their layers."""

@@ -12,7 +12,7 @@ import tf_keras
 
 from detection import parser, settings, task
 from evonorm_tf import preflight
-from training import config, preflights
+from training import config, garden
 
 
 class _Bare(config.NormAct):
@@ -96,14 +96,7 @@ def train_step(
             "A preflight needs one whole batch. Received: "
             f"accumulation_steps={params.runtime.accumulation_steps}"
         )
-    with preflights.precision(params):
-        tf_keras.utils.set_random_seed(made.seed)
-        model = made.build_model()
-        optimizer = made.create_optimizer(
-            params.trainer.optimizer_config, params.runtime
-        )
-    create = getattr(optimizer, "_create_all_weights", None)
-    (create or optimizer.build)(model.trainable_variables)
+    model, optimizer = garden.built(params, made)
     structure = specs(params.task, 1)
 
     def step(*flat):

@@ -35,7 +35,7 @@ RESULTS_FILE = "results.json"
 
 
 @task_factory.register_task_cls(settings.Task)
-class Task(average.Averaging, maskrcnn.MaskRCNNTask):
+class Task(dropout_seed.Seeded, average.Averaging, maskrcnn.MaskRCNNTask):
     """Boxes, classes and masks.
 
     Attributes:
@@ -125,17 +125,6 @@ class Task(average.Averaging, maskrcnn.MaskRCNNTask):
             self.task_config.per_category_metrics,
             self.task_config.model.include_mask,
         )
-
-    def train_step(
-        self,
-        inputs: Any,
-        model: tf_keras.Model,
-        optimizer: Any,
-        metrics: Any = None,
-    ) -> dict[str, tf.Tensor]:
-        """Runs one step of the Model Garden, with seeded draws."""
-        dropout_seed.seed(model, self.seed, optimizer.iterations)
-        return super().train_step(inputs, model, optimizer, metrics)
 
     def validation_step(
         self, inputs: Any, model: tf_keras.Model, metrics: Any = None

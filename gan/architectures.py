@@ -40,6 +40,14 @@ class Architecture:
     deep: bool = False
 
 
+_BIGGAN128 = Architecture(
+    resolution=128,
+    generator=(16, 16, 8, 4, 2, 1),
+    discriminator=(1, 2, 4, 8, 16, 16),
+    pooled=5,
+    generator_attention=64,
+    discriminator_attention=64,
+)
 ARCHITECTURES = {
     "biggan32": Architecture(
         resolution=32,
@@ -57,23 +65,8 @@ ARCHITECTURES = {
         generator_attention=32,
         discriminator_attention=32,
     ),
-    "biggan128": Architecture(
-        resolution=128,
-        generator=(16, 16, 8, 4, 2, 1),
-        discriminator=(1, 2, 4, 8, 16, 16),
-        pooled=5,
-        generator_attention=64,
-        discriminator_attention=64,
-    ),
-    "biggan_deep128": Architecture(
-        resolution=128,
-        generator=(16, 16, 8, 4, 2, 1),
-        discriminator=(1, 2, 4, 8, 16, 16),
-        pooled=5,
-        generator_attention=64,
-        discriminator_attention=64,
-        deep=True,
-    ),
+    "biggan128": _BIGGAN128,
+    "biggan_deep128": dataclasses.replace(_BIGGAN128, deep=True),
     "biggan256": Architecture(
         resolution=256,
         generator=(16, 16, 8, 8, 4, 2, 1),

@@ -88,3 +88,21 @@ def seed(model: tf_keras.Model, seed: int, step: tf.Tensor) -> None:
     counter = tf.stack([tf.zeros([], tf.int64), tf.cast(step, tf.int64)])
     for index, generator in enumerate(generators(model)):
         generator.reset_from_key_counter(seed * _LAYERS + index, counter)
+
+
+class Seeded:
+    """Mixin for a Model Garden task with `seed`: its draws follow the step."""
+
+    # There is no control flow on tensors here: AutoGraph would only convert
+    # every layer's source.
+    @tf.autograph.experimental.do_not_convert
+    def train_step(
+        self,
+        inputs: Any,
+        model: tf_keras.Model,
+        optimizer: Any,
+        metrics: Any = None,
+    ) -> dict[str, tf.Tensor]:
+        """Runs one step of the Model Garden, with seeded draws."""
+        seed(model, self.seed, optimizer.iterations)
+        return super().train_step(inputs, model, optimizer, metrics)

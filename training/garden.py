@@ -4,6 +4,7 @@ from typing import Any
 
 import tf_keras
 from official.core import train_utils
+from official.modeling import optimization
 
 from evonorm_tf import files
 from training import accumulation, best_checkpoint, config, driver, preflights
@@ -37,11 +38,7 @@ class TaskHead(driver.Head):
                 checkpoint_exporter=keeper,
                 trainer_cls=accumulation.Trainer,
             )
-            # If the first step created slot variables, TensorFlow would trace
-            # the step a second time and restore them only then.
-            optimizer = trainer.optimizer
-            create = getattr(optimizer, "_create_all_weights", None)
-            (create or optimizer.build)(trainer.model.trainable_variables)
+            _create_slots(trainer.optimizer, trainer.model)
         return driver.Built(
             trainer,
             trainer,
@@ -62,6 +59,35 @@ class TaskHead(driver.Head):
     ) -> None:
         """Prints the TPU compiler's figures of the training step."""
         preflights.report(params, self.step, topology, json_file)
+
+
+def built(params: config.Experiment, task: Any) -> tuple[tf_keras.Model, Any]:
+    """Returns model and optimizer of a task on one device, as a trainer has.
+
+    Args:
+      params: the resolved experiment.
+      task: its task.
+    """
+    with preflights.precision(params):
+        tf_keras.utils.set_random_seed(task.seed)
+        model = task.build_model()
+        optimizer = task.create_optimizer(
+            params.trainer.optimizer_config, params.runtime
+        )
+    if isinstance(optimizer, optimization.ExponentialMovingAverage):
+        optimizer.shadow_copy(model)
+    _create_slots(optimizer, model)
+    return model, optimizer
+
+
+def _create_slots(optimizer: Any, model: tf_keras.Model) -> None:
+    """Creates the optimizer's variables.
+
+    If the first step created them, TensorFlow would trace the step a second
+    time and restore them only then.
+    """
+    create = getattr(optimizer, "_create_all_weights", None)
+    (create or optimizer.build)(model.trainable_variables)
 
 
 def _facts(task: Any, model: tf_keras.Model) -> dict[str, Any]:
