@@ -173,10 +173,13 @@ def _combinations(machine: Machine) -> Iterator[Conflict]:
     same = _TENSORFLOWS if needed == "tensorflow" else (needed,)
     package = next((name for name in same if name in versions), None)
     if package is None:
+        fix = f"pip install 'evonorm-tf[{needed}]'"
+        if needed == "tensorflow" and "jax" in versions:
+            fix += ", or set KERAS_BACKEND=jax"
         yield Conflict(
             f"no {needed}",
             f"The layers compute with it (KERAS_BACKEND={backend}).",
-            f"pip install 'evonorm-tf[{needed}]'",
+            fix,
         )
     if len(found) > 1:
         yield Conflict(

@@ -6,7 +6,7 @@
 `evonorm_tf.legacy` has the same names for tf_keras.
 """
 
-import importlib
+import importlib.util
 import os
 from typing import Any
 
@@ -30,7 +30,12 @@ _check_backend(os.environ.get("KERAS_BACKEND", "tensorflow"))
 try:
     import keras
 except ModuleNotFoundError as error:
-    raise versions.missing(__name__, error) from error
+    missing = versions.missing(__name__, error)
+    if error.name == "tensorflow" and importlib.util.find_spec("jax"):
+        missing = ImportError(
+            f"{missing}, or set KERAS_BACKEND=jax before Keras is imported"
+        )
+    raise missing from error
 versions.check_minimum("keras", keras.__version__)
 
 from evonorm_tf.layer import NormActMixin, OneEntryMixin  # noqa: E402

@@ -64,6 +64,21 @@ GARDEN = {
 }
 
 
+def missing_extra(user: str, error: ModuleNotFoundError, extra: str) -> str:
+    """Returns the message for a module that needs a package of an extra.
+
+    Args:
+      user: the module.
+      error: the error from importing the package.
+      extra: the extra of evonorm-tf that installs the package.
+    """
+    package = (error.name or str(error)).split(".")[0]
+    return (
+        f"{user} needs {package}, which is not installed. How to fix it: "
+        f"pip install 'evonorm-tf[{extra}]'"
+    )
+
+
 def missing(user: str, error: ModuleNotFoundError) -> ImportError:
     """Returns the error for a module that needs a missing package.
 

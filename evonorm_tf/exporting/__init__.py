@@ -15,9 +15,13 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from evonorm_tf import files
+from evonorm_tf import files, versions
+
+try:
+    import tensorflow as tf
+except ModuleNotFoundError as error:
+    raise versions.missing(__name__, error) from error
 from evonorm_tf.exporting import check, formats, trace
 from evonorm_tf.exporting.trace import inference_form
 

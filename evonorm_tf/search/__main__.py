@@ -13,7 +13,12 @@ that was stopped or killed.
 import argparse
 import sys
 
-from evonorm_tf.search import command_line, commands
+from evonorm_tf.versions import missing_extra
+
+try:
+    from evonorm_tf.search import command_line, commands
+except ModuleNotFoundError as error:
+    sys.exit(missing_extra("The search", error, "search"))
 
 
 def _parser() -> argparse.ArgumentParser:
