@@ -68,7 +68,9 @@ class Recommendation:
         return {"min_group_size": self.min_group_size}
 
     def __str__(self) -> str:
-        head = f"{self.layer} (min_group_size={self.min_group_size})"
+        head = self.layer
+        if self.min_group_size > 1:
+            head += f" (min_group_size={self.min_group_size})"
         return "\n".join([head, *(f"- {reason}" for reason in self.reasons)])
 
 

@@ -60,7 +60,7 @@ class Exported:
         left = f"; not folded: {', '.join(self.left)}" if self.left else ""
         return (
             f"{self.path}: {self.format}, outputs differ by "
-            f"{self.difference:.1e} of the largest (at most "
+            f"{self.difference:.1e} of the largest output (at most "
             f"{self.tolerance:.0e}), {check.readable(self.size)}, "
             f"{self.milliseconds:.2f} ms per image (the model "
             f"{self.model_milliseconds:.2f}){left}"
