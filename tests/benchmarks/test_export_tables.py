@@ -51,7 +51,8 @@ def test_goals_take_the_baseline_that_they_name(runs):
     assert export_tables.int8_ratios(runs) == {"evonorm_s0": 0.75}
     found = export_tables.ratios(runs, "tflite", "mobilenet_v2")
     assert found == {"evonorm_s0": 1.5}
-    verdicts = {row[0]: row[2:] for row in goals.rows(runs)}
+    lines = [goal.line() for goal in goals.every(runs)]
+    verdicts = {line[0]: line[2:] for line in lines}
     (float32,) = (v for what, v in verdicts.items() if "float32, Mob" in what)
     assert float32 == ["evonorm_s0 1.500", "**missed**"]
     (onnx,) = (v for what, v in verdicts.items() if "ONNX Runtime, R" in what)
