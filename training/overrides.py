@@ -29,9 +29,10 @@ def read(path: str) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML with unique keys, and without octal and base-60 numbers.
+    """Reads YAML with unique keys, and scalars as in YAML 1.2.
 
-    YAML 1.1 reads 010 as 8 and 1:30 as 90, and requires a point in exponents.
+    YAML 1.1 reads 010 as 8, 1:30 as 90, and off, on, yes and no as booleans,
+    and requires a point in exponents.
     """
 
     yaml_implicit_resolvers: ClassVar[dict] = {}
@@ -66,7 +67,7 @@ _NUMBER = r"(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
 _NUMBER += r"|[0-9][0-9_]*[eE][-+]?[0-9]+"
 for _tag, _pattern in {
     "null": r"~|null|Null|NULL|",
-    "bool": r"(?i:true|false|yes|no|on|off)",
+    "bool": r"(?i:true|false)",
     "int": r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)",
     "float": rf"[-+]?(?:{_NUMBER})|(?i:[-+]?\.inf|\.nan)",
     "merge": "<<",

@@ -69,7 +69,8 @@ many = hypothesis.settings(max_examples=20_000, deadline=None)
             {"a": "010", "b": "1:30", "c": "2020-01-01"},
         ),
         ("{a: b=c}", {"a": "b=c"}),
-        ("a:\n  b: yes\n", {"a": {"b": True}}),
+        ("a:\n  b: yes\n", {"a": {"b": "yes"}}),
+        ("runtime.compile=off", {"runtime": {"compile": "off"}}),
     ],
 )
 def test_what_is_written_is_what_is_read(text, wanted):
