@@ -39,8 +39,14 @@ def _features(shapes):
 
 
 def _disturb(part):
-    """Draws norm weights and statistics: at their start, much looks equal."""
+    """Draws weights and statistics: at their start, much looks equal.
+
+    The last convolutions of the peers start near 0, as then do all outputs.
+    """
     rng = np.random.default_rng(0)
+    for weight in part.trainable_weights:
+        if len(weight.shape) > 1:
+            weight.assign(rng.normal(0.0, 0.1, weight.shape))
     for layer in model.norm_sites(part):
         for weight in layer.weights:
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))

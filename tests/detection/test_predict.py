@@ -95,8 +95,10 @@ def test_boxes_are_in_the_images_own_pixels(saved_run, restored):
 
 def test_pictures_are_drawn_and_said(saved_run, restored, tmp_path, capsys):
     places = predict.outputs(saved_run.images, str(tmp_path / "found"))
-    # An untrained model of 4 classes: scores around a quarter.
-    threshold = 0.27
+    # The scores of an almost untrained model depend on its weights' seeds.
+    found = predict.draw_all(restored, places, {}, 1.0)
+    threshold = float(np.quantile([entry["score"] for entry in found], 0.7))
+    capsys.readouterr()
     found = predict.draw_all(restored, places, {1: "one"}, threshold)
     said = capsys.readouterr().out
     assert f"Checkpoint: {saved_run.path}" in said
