@@ -32,9 +32,7 @@ try:
 except ModuleNotFoundError as error:
     missing = versions.missing(__name__, error)
     if error.name == "tensorflow" and importlib.util.find_spec("jax"):
-        missing = ImportError(
-            f"{missing}, or set KERAS_BACKEND=jax before Keras is imported"
-        )
+        missing.msg += ", or set KERAS_BACKEND=jax before Keras is imported"
     raise missing from error
 versions.check_minimum("keras", keras.__version__)
 

@@ -79,7 +79,7 @@ def missing_extra(user: str, error: ModuleNotFoundError, extra: str) -> str:
     )
 
 
-def missing(user: str, error: ModuleNotFoundError) -> ImportError:
+def missing(user: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
     """Returns the error for a module that needs a missing package.
 
     Args:
@@ -87,9 +87,10 @@ def missing(user: str, error: ModuleNotFoundError) -> ImportError:
       error: the error from importing the package.
     """
     package = (error.name or str(error)).split(".")[0]
-    return ImportError(
+    return ModuleNotFoundError(
         f"{user} needs {package}, which is not installed. How to fix it: "
-        f"pip install {package}"
+        f"pip install {package}",
+        name=error.name,
     )
 
 
