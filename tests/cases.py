@@ -89,6 +89,21 @@ KINDS = tuple(
     for name in ("evonorm_b0", "evonorm_s0", "bn_swish", "derf", "rs_rej")
 )
 
+
+def mark_repeats(items, folder, repeats):
+    """Marks tests of a folder as slow that repeat others.
+
+    Args:
+      items: the collected tests.
+      folder: the folder's path.
+      repeats: (name of a test's function, its parameters) -> bool.
+    """
+    for item in items:
+        crossed = folder in item.path.parents and hasattr(item, "callspec")
+        if crossed and repeats(item.originalname, item.callspec.params):
+            item.add_marker(pytest.mark.slow)
+
+
 both_ways = pytest.mark.parametrize("xla", ["auto", False])
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 every_grouped = pytest.mark.parametrize("case", GROUPED, ids=lambda c: c.name)

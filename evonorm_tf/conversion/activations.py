@@ -40,8 +40,9 @@ _ELEMENT_WISE = names(
     leakyrelu elu selu softplus sigmoid hardsigmoid tanh silu swish
     gelu"""
 )
-# It may compute anything; `_probe` finds out.
-_LAMBDA = "lambda"
+# It may compute anything, which `_probe` finds out for inputs of up to so many
+# elements.
+_LAMBDA, _MOST_PROBED = "lambda", 1 << 23
 # Maximum number of operations of an activation; Mish has three, GELU by tanh
 # eight.
 _MOST_CALLS = 12
@@ -274,6 +275,8 @@ def _values(last: graph.Call, cone: tuple[graph.Call, ...]) -> str:
     if not dtype.startswith(("float", "bfloat")):
         return ""
     index = _probe(cone, symbol)
+    if index is None:
+        return ""
     x = structures.constant_like(_POINTS[index], symbol)
     y = np.asarray(_compute(cone, x)).astype(np.float64)
     if y.shape != index.shape:
@@ -289,19 +292,23 @@ def _values(last: graph.Call, cone: tuple[graph.Call, ...]) -> str:
     return ""
 
 
-def _probe(cone: tuple[graph.Call, ...], symbol: Any) -> np.ndarray:
+def _probe(cone: tuple[graph.Call, ...], symbol: Any) -> np.ndarray | None:
     """Returns indices into _POINTS, in a shape that the calls accept.
 
     Every point once, on an axis of its own, shows what element-wise
     operations compute. A `Lambda` could mix positions: `x * sigmoid(mean(x))`
     is a SiLU of one pixel. It gets the points in random order in samples of
-    the shape that it reads.
+    the shape that it reads, or None if that is too small for all points, or
+    too large.
     """
     count, rank = len(_POINTS), len(symbol.shape)
     if all(plain(function_name(c.layer)) != _LAMBDA for c in cone):
         return np.arange(count).reshape([count] + [1] * (rank - 1))
-    shape = [size or 8 for size in tuple(symbol.shape)[1:]]
-    shape = [max(2, -(-count // math.prod(shape))), *shape]
+    batch, *rest = symbol.shape
+    rest = [size or 8 for size in rest]
+    shape = [batch or max(2, -(-count // math.prod(rest))), *rest]
+    if not count <= math.prod(shape) <= _MOST_PROBED:
+        return None
     ordered = np.resize(np.arange(count), math.prod(shape))
     return np.random.default_rng(0).permutation(ordered).reshape(shape)
 

@@ -102,6 +102,28 @@ def test_a_lambda_is_known_by_its_values_everywhere(kit_name, function, taken):
     assert ("act" in [layer.name for layer in new.layers]) is not taken
 
 
+@pytest.mark.parametrize("size", [(1, 2, 2, 4), (1, 2048, 2048, 4)])
+@cases.both_kerases
+def test_a_lambda_whose_input_cannot_be_tried_is_none(kit_name, size):
+    """Too small for all points, or too large; a fixed batch stays fixed."""
+    keras = cases.kit(kit_name).keras
+
+    def called(t):
+        assert t.shape[0] == 1, "another batch"
+        return tf.nn.relu(t)
+
+    inputs = keras.Input(size[1:], batch_size=1)
+    x = keras.layers.BatchNormalization(name="norm")(inputs)
+    y = keras.layers.Lambda(called, name="act")(x)
+    _, report = evonorm_tf.convert(
+        keras.Model(inputs, y),
+        "evonorm_s0",
+        without_activation="replace",
+        return_report=True,
+    )
+    assert report.entries[0].new == "affine"
+
+
 @cases.both_kerases
 def test_half_precision(kit_name):
     """The values of a formula are those of the model's dtype."""

@@ -40,7 +40,4 @@ def _repeats(name: str, parameters: Mapping[str, Any]) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    for item in items:
-        crossed = _FOLDER in item.path.parents and hasattr(item, "callspec")
-        if crossed and _repeats(item.originalname, item.callspec.params):
-            item.add_marker(pytest.mark.slow)
+    cases.mark_repeats(items, _FOLDER, _repeats)
