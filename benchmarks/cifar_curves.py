@@ -22,6 +22,7 @@ from training.report import measured, results
 
 # Accuracy in % by epoch; one for each seed, by layer.
 Curves = Mapping[str, list[dict[float, float]]]
+_TITLES = {"resnet20_cifar": "ResNet-20"}
 _KEYS = ("task.train_data.global_batch_size", "trainer.train_steps")
 
 
@@ -49,7 +50,8 @@ def _curve(
 ) -> dict[float, float]:
     batch = run.settings[_KEYS[0]]
     return {
-        line["step"] * batch / examples: 100 * line["accuracy"]
+        # Intervals of 1170 and of 1173 steps are 3 epochs, both.
+        round(line["step"] * batch / examples, 1): 100 * line["accuracy"]
         for line in place.metrics("eval")
     }
 
@@ -59,8 +61,9 @@ def of_gpus(runs: pathlib.Path) -> dict[str, Curves]:
     panels: dict[str, dict[str, list]] = {}
     for document in measured.gpu_documents(runs):
         for row in document["rows"]:
-            name = "ResNet-20, {epochs} epochs, batch {batch}, GPU"
-            panel = panels.setdefault(name.format(**row), {})
+            name = "{title}, {epochs} epochs, batch {batch}, GPU"
+            title = _TITLES.get(row["network"], row["network"])
+            panel = panels.setdefault(name.format(title=title, **row), {})
             curve = {epoch: value for epoch, value, _ in row["curve"]}
             panel.setdefault(row["layer"], []).append(curve)
     return panels

@@ -16,8 +16,8 @@ writes its rows to PART.json after each of them, so that finished rows count.
               at which the memory of the device is full
     torch     timm's EvoNorms and BatchNorm + ReLU in the same two settings,
               eager and compiled (benchmarks/torch_peers.py)
-    cifar     CIFAR-10, ResNet-20, 30 epochs, three seeds, with augmentation
-              on the device: one recipe for all layers
+    cifar     CIFAR-10 from scratch: the studies of STUDIES, with augmentation
+              on the device; one recipe for all layers
 
 Ratios are to Keras's own BatchNormalization + ReLU in the same process.
 """
@@ -29,8 +29,64 @@ import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
+SEEDS = [0, 1, 2]
+# The recipes cifar10/NETWORK-EPOCHS-BATCH of the classification tables.
+STUDIES = [
+    {
+        "network": "mobilenet_v2_cifar",
+        "width": 0.25,
+        "epochs": 8,
+        "batch": 128,
+        "layers": {
+            "bn_relu": SEEDS,
+            "bn_silu": SEEDS,
+            "evonorm_b0": SEEDS,
+            "evonorm_s0": SEEDS,
+        },
+    },
+    {
+        "network": "resnet20_cifar",
+        "width": 1.0,
+        "epochs": 12,
+        "batch": 128,
+        "layers": {
+            "bn_relu": SEEDS,
+            "gn_silu": SEEDS,
+            "evonorm_b0": SEEDS,
+            "evonorm_s0": SEEDS,
+            "bn_silu": SEEDS,
+            "gn_relu": SEEDS,
+        },
+    },
+    {
+        "network": "resnet20_cifar",
+        "width": 1.0,
+        "epochs": 30,
+        "batch": 128,
+        "layers": {
+            "gn_silu": SEEDS,
+            "evonorm_s0": SEEDS,
+            "bn_relu": SEEDS,
+            "evonorm_b0": SEEDS,
+            "bn_silu": SEEDS,
+        },
+    },
+    {
+        "network": "resnet20_cifar",
+        "width": 1.0,
+        "epochs": 3,
+        "batch": 4,
+        "layers": {
+            "bn_relu": [0],
+            "gn_silu": [0],
+            "evonorm_b0": [0],
+            "evonorm_s0": [0],
+        },
+    },
+]
 PARTS = {"layers": 90, "networks": 200, "torch": 90, "cifar": 480}
 FULL = {
     "shape": (128, 56, 56, 64),
@@ -39,11 +95,8 @@ FULL = {
     "batch": 128,
     "size": 224,
     "rounds": 15,
-    "cifar_network": "resnet20_cifar",
-    "cifar_batch": 128,
-    "epochs": 30,
-    "seeds": 3,
-    "examples": 50_000,
+    "studies": STUDIES,
+    "jobs": 5,  # trainings at a time; more gained nothing
 }
 SMALL = {
     "shape": (4, 6, 6, 16),
@@ -52,10 +105,16 @@ SMALL = {
     "batch": 2,
     "size": 32,
     "rounds": 2,
-    "cifar_network": "resnet8_cifar",
-    "cifar_batch": 16,
-    "epochs": 2,
-    "seeds": 2,
+    "studies": [
+        {
+            "network": "resnet8_cifar",
+            "width": 1.0,
+            "epochs": 2,
+            "batch": 16,
+            "layers": {"bn_relu": [0, 1], "evonorm_s0": [0]},
+        }
+    ],
+    "jobs": 2,
     "examples": 64,
 }
 
@@ -63,9 +122,14 @@ SMALL = {
 class Rows:
     """The rows of a part, written to its file after every one."""
 
-    def __init__(self, path: pathlib.Path, facts: dict[str, Any]):
+    def __init__(
+        self,
+        path: pathlib.Path,
+        facts: dict[str, Any],
+        rows: Sequence[dict[str, Any]] = (),
+    ):
         self._path = path
-        self._document = {"facts": facts, "rows": []}
+        self._document = {"facts": facts, "rows": [*rows]}
 
     def add(self, **row: Any) -> None:
         """Appends a row, writes the file and prints the row."""
@@ -110,6 +174,7 @@ def run(given: argparse.Namespace) -> int:
         command += ["--seconds", str(limit - 15)]
         command += ["--cifar", str(given.cifar)] if given.cifar else []
         command += ["--small"] if given.small else []
+        command += ["--only", given.only] if given.only else []
         start = time.time()
         print(f"-- {part}, at most {limit} s", flush=True)
         try:
@@ -132,12 +197,20 @@ def part(given: argparse.Namespace) -> None:
 
         torch_peers.measure(sizes, lambda facts: Rows(path, facts), deadline)
         return
+    if given.part == "cifar":  # Its processes share the memory.
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     from benchmarks import jax_cifar, jax_steps
 
-    rows = Rows(path, jax_steps.facts() | {"sizes": sizes})
+    facts = jax_steps.facts() | {"sizes": sizes}
     if given.part == "cifar":
-        jax_cifar.measure(sizes, given.cifar, rows, deadline)
+        known = json.loads(path.read_text())["rows"] if path.exists() else []
+        rows = Rows(path, facts, known)
+        jobs = jax_cifar.missing(sizes["studies"], given.only, known)
+        jax_cifar.measure(
+            sizes | {"studies": jobs}, given.cifar, rows, deadline
+        )
     else:
+        rows = Rows(path, facts)
         measure = {
             "layers": jax_steps.measure_layers,
             "networks": jax_steps.measure_networks,
@@ -180,6 +253,7 @@ def main() -> None:
         one.add_argument("--output", type=pathlib.Path, required=True)
         one.add_argument("--cifar", type=pathlib.Path, help="file of `pack`")
         one.add_argument("--small", action="store_true", help="for a CPU")
+        one.add_argument("--only", default="", help="pattern of STUDY/LAYER")
     tabled = verbs.add_parser("table", help="print the results of a run")
     tabled.add_argument("folder", type=pathlib.Path)
     given = parser.parse_args()

@@ -5,13 +5,23 @@ its length, the same for all layers: SGD with Nesterov momentum 0.9, rate 0.1
 for 128 images, a cosine after 0.2 epochs of warm-up, weight decay 1e-4 on all
 weights except those of norm-act layers, random crops of images padded by 4, and
 flips. All images stay on the device; an epoch is one compiled loop.
+
+These networks are too small to fill a large device: launching their kernels
+takes longer than running them. Every layer of every study is therefore trained
+in a process of its own, many at a time, and `seconds` is no measure of a layer.
 """
 
+import argparse
 import concurrent.futures
 import io
 import itertools
+import json
 import os
 import pathlib
+import re
+import subprocess
+import sys
+import tempfile
 import time
 from typing import Any
 
@@ -26,12 +36,11 @@ import evonorm_tf
 from benchmarks import jax_steps
 from evonorm_tf import layers
 
-LAYERS = ("bn_relu", "evonorm_b0", "evonorm_s0", "bn_silu", "gn_silu")
 GROUPS = 8
 RATE, DECAY, MOMENTUM, WARMUP, PAD = 0.1, 1e-4, 0.9, 0.2, 4
 MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
-EVALUATED = 3  # epochs between evaluations
+EVALUATIONS = 10  # about as many for each training
 
 
 def read(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -86,13 +95,13 @@ class Training:
 
     Args:
       name: catalog name.
-      sizes: see benchmarks/gpu.py.
+      study: one of `studies` in benchmarks/gpu.py.
       data: images and labels of both splits, on the device.
     """
 
-    def __init__(self, name: str, sizes: dict, data: dict[str, Any]):
-        self.name, self._sizes, self._data = name, sizes, data
-        self._batch = sizes["cifar_batch"]
+    def __init__(self, name: str, study: dict, data: dict[str, Any]):
+        self.name, self._study, self._data = name, study, data
+        self._batch = study["batch"]
         self.steps = len(data["train"][1]) // self._batch
         values, self._model, self._optimizer = self._make(seed=0)
         self._loss = keras.losses.SparseCategoricalCrossentropy(
@@ -108,26 +117,21 @@ class Training:
             id(v) not in owned for v in self._model.trainable_variables
         ]
         key = jax.random.key(0)
-        self._lowered = (
-            jax.jit(self._epoch, donate_argnums=0).lower(
-                values, key, *data["train"]
-            ),
-            jax.jit(self._correct).lower(*values[:2], *data["test"]),
-        )
-
-    def compile(self) -> None:
-        """Compiles the loop of an epoch and the evaluation."""
-        self._run, self._test = (one.compile() for one in self._lowered)
+        epoch = jax.jit(self._epoch, donate_argnums=0)
+        self._run = epoch.lower(values, key, *data["train"]).compile()
+        correct = jax.jit(self._correct)
+        self._test = correct.lower(*values[:2], *data["test"]).compile()
 
     def _make(self, seed: int) -> tuple[list, Any, Any]:
         keras.utils.set_random_seed(seed)
         groups = {"groups": GROUPS}
         model = evonorm_tf.create_model(
-            self._sizes["cifar_network"],
+            self._study["network"],
             jax_steps.norm_act(self.name, **groups),
             num_classes=10,
+            width=self._study["width"],
         )
-        total = self._sizes["epochs"] * self.steps
+        total = self._study["epochs"] * self.steps
         rate = keras.optimizers.schedules.CosineDecay(
             0.0,
             max(1, total - round(WARMUP * self.steps)),
@@ -194,11 +198,12 @@ class Training:
         """Trains once; returns (epoch, test accuracy in %, training loss)."""
         values, _, _ = self._make(seed)
         start, curve = time.time(), []
-        epochs = self._sizes["epochs"]
+        epochs = self._study["epochs"]
+        often = max(1, epochs // EVALUATIONS)
         for epoch in range(1, epochs + 1):
             key = jax.random.fold_in(jax.random.key(seed), epoch)
             values, loss = self._run(values, key, *self._data["train"])
-            if epoch % EVALUATED and epoch < epochs:
+            if epoch % often and epoch < epochs:
                 continue
             correct = self._test(*values[:2], *self._data["test"])
             accuracy = 100 * int(correct) / len(self._data["test"][1])
@@ -215,29 +220,139 @@ class Training:
         }
 
 
+def about(study: dict) -> dict[str, Any]:
+    """Returns what distinguishes a study, and its rows, from others."""
+    return {k: study[k] for k in ("network", "width", "epochs", "batch")}
+
+
+def label(study: dict) -> str:
+    """Returns the name of a study."""
+    return "{network}-w{width}-e{epochs}-b{batch}".format(**study)
+
+
+def missing(
+    studies: list[dict], only: str, rows: list[dict[str, Any]]
+) -> list[dict]:
+    """Returns the studies without what is done.
+
+    Args:
+      studies: see benchmarks/gpu.py.
+      only: a pattern that STUDY/LAYER has to contain.
+      rows: of earlier runs.
+    """
+    done = {(label(row), row["layer"], row["seed"]) for row in rows}
+    found = []
+    for study in studies:
+        name, layers = label(study), {}
+        for layer, seeds in study["layers"].items():
+            seeds = [s for s in seeds if (name, layer, s) not in done]
+            if seeds and re.search(only, f"{name}/{layer}"):
+                layers[layer] = seeds
+        found.append(study | {"layers": layers})
+    return found
+
+
 def measure(
     sizes: dict, path: pathlib.Path | None, rows: Any, deadline: float
 ) -> None:
     """Part `cifar`; arguments as given by benchmarks/gpu.py."""
     data = read(path) if path else drawn(sizes["examples"])
-    data = jax.tree.map(jnp.asarray, data)
-    trainings = [Training(name, sizes, data) for name in LAYERS]
-    start = time.time()
-    with concurrent.futures.ThreadPoolExecutor(jax_steps.COMPILERS) as pool:
-        list(pool.map(Training.compile, trainings))
-    print(f"compiled in {time.time() - start:.0f} s", flush=True)
-    longest = 0.0
-    for seed in range(sizes["seeds"]):
-        for one in trainings:
-            if time.time() + longest > deadline:
-                print(f"no time left for {one.name}, seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        flat = {f"{k}_images": images for k, (images, _) in data.items()}
+        flat |= {f"{k}_labels": labels for k, (_, labels) in data.items()}
+        np.savez(folder / "data.npz", **flat)
+        waiting = [
+            _Job(study, layer, folder)
+            for study in sizes["studies"]
+            for layer in study["layers"]
+        ]
+        running: list[_Job] = []
+        while waiting or running:
+            while waiting and len(running) < sizes["jobs"]:
+                running.append(waiting.pop(0).start())
+            time.sleep(0.5)
+            late = time.time() > deadline
+            for job in list(running):
+                done = job.finished(stop=late)
+                for row in job.rows():
+                    rows.add(
+                        **row,
+                        data=path.name if path else "drawn",
+                        jobs=sizes["jobs"],
+                    )
+                if done:
+                    running.remove(job)
+                    print(f"{job.name}: {done}", flush=True)
+            if late:
+                for job in waiting:
+                    print(f"{job.name}: not started, no time left", flush=True)
                 return
-            row = one.run(seed)
-            longest = max(longest, row["seconds"])
-            rows.add(
-                **row,
-                network=sizes["cifar_network"],
-                epochs=sizes["epochs"],
-                batch=sizes["cifar_batch"],
-                data=path.name if path else "drawn",
-            )
+
+
+class _Job:
+    """The process that trains one layer with all seeds of a study."""
+
+    def __init__(self, study: dict, layer: str, folder: pathlib.Path):
+        self.name = f"{label(study)}/{layer}"
+        self._output = folder / f"{label(study)}-{layer}.jsonl"
+        self._read = 0
+        self._command = [sys.executable, "-m", "benchmarks.jax_cifar"]
+        self._command += ["--study", json.dumps(study), "--layer", layer]
+        self._command += ["--data", str(folder / "data.npz")]
+        self._command += ["--output", str(self._output)]
+
+    def start(self) -> "_Job":
+        """Starts the process, which takes only the memory that it needs."""
+        self._output.touch()
+        environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        self._process = subprocess.Popen(
+            self._command, env=os.environ | environment
+        )
+        return self
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns the rows that are new since the last call."""
+        lines = self._output.read_text().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        new, self._read = whole[self._read :], len(whole)
+        return [json.loads(line) for line in new]
+
+    def finished(self, stop: bool) -> str:
+        """How the process ended, "" while it runs; with `stop`, ends it."""
+        if stop and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+            return "stopped, no time left"
+        code = self._process.poll()
+        return "" if code is None else f"exit status {code}"
+
+
+def main() -> None:
+    """Trains one layer with all seeds of a study; writes a line for each."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--study", type=json.loads, required=True)
+    parser.add_argument("--layer", required=True)
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--output", type=pathlib.Path, required=True)
+    given = parser.parse_args()
+    stored = np.load(given.data)
+    data = {
+        split: tuple(
+            jnp.asarray(stored[f"{split}_{what}"])
+            for what in ("images", "labels")
+        )
+        for split in ("train", "test")
+    }
+    start = time.time()
+    training = Training(given.layer, given.study, data)
+    compiling = round(time.time() - start, 1)
+    for seed in given.study["layers"][given.layer]:
+        row = training.run(seed) | about(given.study)
+        row["compiling_seconds"] = compiling
+        with given.output.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks import export_tables, goals
 from benchmarks.tables import markdown, read
+from training.report import measured
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LAYERS = "layers-cpu.json"
@@ -236,20 +237,22 @@ def gpu_networks(runs: pathlib.Path) -> str:
     return markdown([*head, "largest batch", "ratio"], lines)
 
 
-def gpu_cifar(document: dict[str, Any] | None) -> str:
+def gpu_cifar(documents: list[dict[str, Any]]) -> str:
     """Tables CIFAR-10 accuracies on a GPU, one column per seed."""
-    if document is None:
+    rows = [row for document in documents for row in document["rows"]]
+    if not rows:
         return NOT_RUN
-    found: dict[str, dict[int, list[str]]] = {}
-    for row in document["rows"]:
-        seeds = found.setdefault(row["layer"], {})
+    found: dict[tuple[str, str], dict[int, list[str]]] = {}
+    for row in rows:
+        study = "{network}, {epochs} epochs, batch {batch}".format(**row)
+        seeds = found.setdefault((study, row["layer"]), {})
         seeds.setdefault(row["seed"], []).append(f"{row['accuracy']:.2f}")
-    count = range(document["facts"]["sizes"]["seeds"])
+    count = range(1 + max(row["seed"] for row in rows))
     lines = [
-        [layer, *(", ".join(seeds.get(s, ["*not run*"])) for s in count)]
-        for layer, seeds in found.items()
+        [*names, *(", ".join(seeds.get(s, ["*not run*"])) for s in count)]
+        for names, seeds in found.items()
     ]
-    return markdown(["layer", *(f"seed {s}" for s in count)], lines)
+    return markdown(["", "layer", *(f"seed {s}" for s in count)], lines)
 
 
 def gpu_torch(document: dict[str, Any] | None) -> str:
@@ -311,7 +314,7 @@ def page(runs: pathlib.Path) -> str:
         "gpu_machine": gpu_machine(goals.gpu(runs, "networks")),
         "gpu_layers": gpu_layers(goals.gpu(runs, "layers")),
         "gpu_networks": gpu_networks(runs),
-        "gpu_cifar": gpu_cifar(goals.gpu(runs, "cifar")),
+        "gpu_cifar": gpu_cifar(measured.gpu_documents(runs)),
         "gpu_torch": gpu_torch(goals.gpu(runs, "torch")),
     }
     for name, value in parts.items():

@@ -113,12 +113,26 @@ def test_gpu_parts_are_tabled_or_not_run(tmp_path):
 
 def test_repeated_seeds_share_a_cell(tmp_path):
     rows = [
-        {"layer": "bn_relu", "seed": seed, "accuracy": accuracy}
+        {
+            "layer": "bn_relu",
+            "seed": seed,
+            "accuracy": accuracy,
+            "network": "resnet20_cifar",
+            "epochs": 30,
+            "batch": 128,
+        }
         for seed, accuracy in ((0, 85.0), (1, 84.5), (1, 86.25))
     ]
-    _write(tmp_path, "cifar", rows, sizes={"seeds": 3})
-    table = report.gpu_cifar(goals.gpu(tmp_path, "cifar"))
-    assert "| bn_relu | 85.00 | 84.50, 86.25 | *not run* |" in table
+    rows.append(rows[0] | {"layer": "evonorm_s0", "epochs": 12, "seed": 2})
+    table = report.gpu_cifar([{"rows": rows}])
+    for line in (
+        "| resnet20_cifar, 30 epochs, batch 128 | bn_relu | 85.00 "
+        "| 84.50, 86.25 | *not run* |",
+        "| resnet20_cifar, 12 epochs, batch 128 | evonorm_s0 | *not run* "
+        "| *not run* | 85.00 |",
+    ):
+        assert line in table
+    assert report.gpu_cifar([]) == report.NOT_RUN
 
 
 def test_a_response_is_that_of_the_formula():

@@ -8,7 +8,7 @@ import types
 import jax
 import pytest
 
-from benchmarks import gpu, jax_layers, jax_steps, tpu_jax
+from benchmarks import gpu, jax_cifar, jax_layers, jax_steps, tpu_jax
 from evonorm_tf import preflight
 
 
@@ -32,6 +32,42 @@ def test_single_layers_are_measured_and_tabled(tmp_path, monkeypatch):
     assert lines[-3:] == [
         f"{n}: not run" for n in ("networks", "torch", "cifar")
     ]
+
+
+def test_trainings_that_are_done_are_not_repeated():
+    study = {"network": "n", "width": 1.0, "epochs": 2, "batch": 4}
+    row = study | {"layer": "bn_relu", "seed": 0, "accuracy": 50.0}
+    study["layers"] = {"bn_relu": [0, 1], "evonorm_s0": [0]}
+
+    def left(only, rows):
+        (found,) = jax_cifar.missing([study], only, rows)
+        return found["layers"]
+
+    assert left("", []) == study["layers"]
+    assert left("", [row]) == {"bn_relu": [1], "evonorm_s0": [0]}
+    assert left("n-w1.0-e2-b4/evo", [row]) == {"evonorm_s0": [0]}
+    assert left("", [row | {"width": 0.5}]) == study["layers"]
+
+
+def test_cifar_is_trained_in_processes_and_continued(tmp_path, monkeypatch):
+    """One seed of one layer on drawn images; the row that was there stays."""
+    study = gpu.SMALL["studies"][0] | {"layers": {"evonorm_s0": [0]}}
+    study |= {"network": "resnet8_cifar", "epochs": 1}
+    monkeypatch.setattr(gpu, "SMALL", gpu.SMALL | {"studies": [study]})
+    known = {"layer": "bn_relu", "seed": 0, "accuracy": 10.0}
+    known |= jax_cifar.about(study)
+    path = tmp_path / "cifar.json"
+    path.write_text(json.dumps({"facts": {}, "rows": [known]}))
+    given = argparse.Namespace(
+        part="cifar", small=True, output=tmp_path, seconds=1e9, cifar=None
+    )
+    given.only = ""
+    gpu.part(given)
+    first, second = json.loads(path.read_text())["rows"]
+    assert first == known
+    assert (second["layer"], second["data"]) == ("evonorm_s0", "drawn")
+    ((epoch, accuracy, loss),) = second["curve"]
+    assert epoch == 1 and 0 <= accuracy <= 100 and loss > 0
 
 
 def test_layers_are_timed_against_keras():

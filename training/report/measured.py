@@ -100,24 +100,25 @@ def finetune(document: dict[str, Any] | None) -> str:
 
 
 def gpu(documents: list[dict[str, Any]]) -> str:
-    """Tables `benchmarks.gpu`: mean and spread of every layer."""
+    """Tables `benchmarks.gpu`: mean and spread of every layer, by study."""
     if not documents:
         return NOT_RUN
-    parts = []
+    studies: dict[str, dict[str, list[dict]]] = {}
     for document in documents:
-        rows = document["rows"]
-        by_layer: dict[str, list[dict]] = {}
-        for row in rows:
-            by_layer.setdefault(row["layer"], []).append(row)
+        device = document["facts"].get("device", "device not recorded")
+        for row in document["rows"]:
+            about = "{network}, {epochs} epochs, batch {batch}".format(**row)
+            study = studies.setdefault(f"{about}; {device}.", {})
+            study.setdefault(row["layer"], []).append(row)
+    parts = []
+    for title, by_layer in studies.items():
         lines = []
         for layer, own in by_layer.items():
             loss = sum(row["training_loss"] for row in own) / len(own)
             values = [row["accuracy"] for row in own]
             lines.append([layer, claims.spread(values), f"{loss:.3f}"])
-        about = "{network}, {epochs} epochs, batch {batch}".format(**rows[0])
-        device = document["facts"].get("device", "device not recorded")
         heads = ["layer", "test accuracy %", "training loss"]
-        parts += [f"{about}; {device}.", _markdown(heads, lines)]
+        parts += [title, _markdown(heads, lines)]
     return "\n\n".join(parts)
 
 
