@@ -83,9 +83,10 @@ def make(found: Found, request: Request, kit: graph.Kit) -> Plan:
         plan.entries.append(_replaced(site, layer))
     if request.unreplaceable == "raise":
         _refuse(problems, kit)
+    plan.entries += [Entry(n, what, note=why) for n, what, why in found.unknown]
     plan.entries += [
-        Entry(name, what, note=why)
-        for name, what, why in (*found.unknown, *found.activations)
+        Entry(name, what, note=why, activation=True)
+        for name, what, why in found.activations
     ]
     if not plan.new:
         raise ValueError(_nothing(found, plan, request))

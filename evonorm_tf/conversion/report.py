@@ -17,6 +17,8 @@ class Entry:
       channels: C; None if unknown or irrelevant.
       groups: channel groups; None for layers without groups.
       note: why the layer was left, or a remark.
+      activation: whether the old layer is an activation that belongs to no
+        normalization layer; such layers are always left.
     """
 
     layer: str
@@ -25,6 +27,7 @@ class Entry:
     channels: int | None = None
     groups: int | None = None
     note: str = ""
+    activation: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +43,15 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
-        """Counts the new layers by catalog name, and the layers left."""
+        """Counts the new layers by catalog name, and the layers left.
+
+        Normalization layers are under "left", activations under "activations
+        left".
+        """
         found: dict[str, int] = {}
         for entry in self.entries:
-            key = entry.new or "left"
+            left = "activations left" if entry.activation else "left"
+            key = entry.new or left
             found[key] = found.get(key, 0) + 1
         return found
 

@@ -47,10 +47,14 @@ def test_the_printed_table(kit_name):
 
 def test_counts_and_notes():
     report = Report(
-        (Entry("a", "ReLU"), Entry("b", "BatchNormalization", "affine", 3)),
+        (
+            Entry("b", "BatchNormalization", "affine", 3),
+            Entry("c", "BatchNormalization"),
+            Entry("a", "ReLU", activation=True),
+        ),
         ("m: a Net became a Functional",),
     )
-    assert report.counts() == {"left": 1, "affine": 1}
+    assert report.counts() == {"affine": 1, "left": 1, "activations left": 1}
     assert str(report).endswith(
-        "1 left, 1 affine\nm: a Net became a Functional"
+        "1 affine, 1 left, 1 activations left\nm: a Net became a Functional"
     )
