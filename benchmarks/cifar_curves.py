@@ -9,6 +9,7 @@ range.
 """
 
 import argparse
+import math
 import pathlib
 import statistics
 from collections.abc import Mapping
@@ -82,14 +83,19 @@ def figure(panels: Mapping[str, Curves]) -> Figure:
         raise ValueError("There is no finished run. Received: panels={}")
     seeds = {len(c) for curves in panels.values() for c in curves.values()}
     many = "1 seed each" if seeds == {1} else f"up to {max(seeds)} seeds"
+    # Two to a line, so that words can be read on a page.
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
     new = plots.figure(
-        4.6 * len(panels) + 1,
-        4.2,
+        4.6 * columns + 1,
+        4.2 * rows,
         "Test accuracy on CIFAR-10",
         f"one recipe for all layers; {many}, bands are their range",
     )
-    grid = new.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (title, curves) in zip(grid, panels.items(), strict=True):
+    grid = new.subplots(rows, columns, squeeze=False)
+    for unused in grid.flat[len(panels) :]:
+        unused.remove()
+    for axes, (title, curves) in zip(grid.flat, panels.items()):
         plots.plain(axes)
         axes.set_title(title, fontsize=10, color=plots.INK)
         axes.set_xlabel("epochs")
@@ -99,7 +105,8 @@ def figure(panels: Mapping[str, Curves]) -> Figure:
         ends = [min(list(c.values())[-1] for c in x) for x in curves.values()]
         axes.set_ylim(bottom=min(ends) - 25)
         axes.legend(loc="lower right", frameon=False, fontsize=9)
-    grid[0].set_ylabel("test accuracy, %")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("test accuracy, %")
     return new
 
 
