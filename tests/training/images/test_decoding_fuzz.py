@@ -14,6 +14,9 @@ from training.images import decoding
 FILES = pictures.accepted()
 ENDED = pictures.jpegs() | pictures.pngs()
 _HEADER = 200  # Bytes in which a change does most harm.
+# Builds of libjpeg round coefficients beyond what 8 bits can show differently;
+# damage makes such. Of whole images they differ by 1, see test_decoding.py.
+_ROUNDING = 4
 _APP14, _SCAN = (
     b"\xff\xee",
     b"\xff\xda",
@@ -98,7 +101,7 @@ def _check(graph, name, content):
         with contextlib.suppress(Exception):
             expected = pictures.on_white(content).astype(int)
     assert expected.shape == found.shape
-    assert np.abs(expected - found).max(initial=0) <= 1
+    assert np.abs(expected - found).max(initial=0) <= _ROUNDING
     if name.startswith("png"):  # Its pixels have checksums.
         original = decoding.read(FILES[name], name).pixels
         np.testing.assert_array_equal(found, original)
