@@ -15,7 +15,7 @@ FILES = pictures.accepted()
 ENDED = pictures.jpegs() | pictures.pngs()
 _HEADER = 200  # Bytes in which a change does most harm.
 # Builds of libjpeg round coefficients beyond what 8 bits can show differently;
-# damage makes such. Of whole images they differ by at most 1, see test_decoding.py.
+# damage makes such. Whole images differ by at most 1, see test_decoding.py.
 _ROUNDING = 4
 _APP14, _SCAN = (
     b"\xff\xee",
