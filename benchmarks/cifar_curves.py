@@ -62,9 +62,9 @@ def of_gpus(runs: pathlib.Path) -> dict[str, Curves]:
     panels: dict[str, dict[str, list]] = {}
     for document in measured.gpu_documents(runs):
         for row in document["rows"]:
-            name = "{title}, {epochs} epochs, batch {batch}, GPU"
             title = _TITLES.get(row["network"], row["network"])
-            panel = panels.setdefault(name.format(title=title, **row), {})
+            name = f"{measured.study(row | {'network': title})}, GPU"
+            panel = panels.setdefault(name, {})
             curve = {epoch: value for epoch, value, _ in row["curve"]}
             panel.setdefault(row["layer"], []).append(curve)
     return panels

@@ -203,7 +203,7 @@ def part(given: argparse.Namespace) -> None:
 
     facts = jax_steps.facts() | {"sizes": sizes}
     if given.part == "cifar":
-        known = json.loads(path.read_text())["rows"] if path.exists() else []
+        known = _known(path, facts)
         rows = Rows(path, facts, known)
         jobs = jax_cifar.missing(sizes["studies"], given.only, known)
         jax_cifar.measure(
@@ -216,6 +216,20 @@ def part(given: argparse.Namespace) -> None:
             "networks": jax_steps.measure_networks,
         }[given.part]
         measure(sizes, rows, deadline)
+
+
+def _known(path: pathlib.Path, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Reads the rows of an earlier run, which must be of the same device."""
+    if not path.exists():
+        return []
+    document = json.loads(path.read_text())
+    was, now = document["facts"].get("device"), facts["device"]
+    if was != now:
+        sys.exit(
+            f"{path} has to be of this device to be continued. Received: "
+            f"{was!r} there, {now!r} here. How to fix it: another --output"
+        )
+    return document["rows"]
 
 
 def table(folder: pathlib.Path) -> str:

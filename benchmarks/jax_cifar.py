@@ -41,6 +41,7 @@ RATE, DECAY, MOMENTUM, WARMUP, PAD = 0.1, 1e-4, 0.9, 0.2, 4
 MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 EVALUATIONS = 10  # about as many for each training
+_DONE, _STOPPED = "exit status 0", "stopped, no time left"
 
 
 def read(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -239,14 +240,31 @@ def missing(
       studies: see benchmarks/gpu.py.
       only: a pattern that STUDY/LAYER has to contain.
       rows: of earlier runs.
+
+    Raises:
+      ValueError: `only` is no regular expression, or matches nothing.
     """
+    try:
+        pattern = re.compile(only)
+    except re.error as error:
+        raise ValueError(
+            f"`only` must be a regular expression. Received: only={only!r}, "
+            f"which is none: {error}"
+        ) from error
+    names = [f"{label(s)}/{layer}" for s in studies for layer in s["layers"]]
+    if not any(map(pattern.search, names)):
+        raise ValueError(
+            f"`only` must match one of {names}. Received: only={only!r}"
+        )
+    # The first rows that were published have no width.
+    rows = [{"width": 1.0} | row for row in rows]
     done = {(label(row), row["layer"], row["seed"]) for row in rows}
     found = []
     for study in studies:
         name, layers = label(study), {}
         for layer, seeds in study["layers"].items():
             seeds = [s for s in seeds if (name, layer, s) not in done]
-            if seeds and re.search(only, f"{name}/{layer}"):
+            if seeds and pattern.search(f"{name}/{layer}"):
                 layers[layer] = seeds
         found.append(study | {"layers": layers})
     return found
@@ -268,26 +286,34 @@ def measure(
             for layer in study["layers"]
         ]
         running: list[_Job] = []
-        while waiting or running:
-            while waiting and len(running) < sizes["jobs"]:
-                running.append(waiting.pop(0).start())
-            time.sleep(0.5)
-            late = time.time() > deadline
-            for job in list(running):
-                done = job.finished(stop=late)
-                for row in job.rows():
-                    rows.add(
-                        **row,
-                        data=path.name if path else "drawn",
-                        jobs=sizes["jobs"],
-                    )
-                if done:
-                    running.remove(job)
-                    print(f"{job.name}: {done}", flush=True)
-            if late:
-                for job in waiting:
-                    print(f"{job.name}: not started, no time left", flush=True)
-                return
+        failed: list[str] = []
+        try:
+            while waiting or running:
+                while waiting and len(running) < sizes["jobs"]:
+                    running.append(waiting.pop(0).start())
+                time.sleep(0.5)
+                late = time.time() > deadline
+                for job in list(running):
+                    done = job.finished(stop=late)
+                    for row in job.rows():
+                        rows.add(
+                            **row,
+                            data=path.name if path else "drawn",
+                            jobs=sizes["jobs"],
+                        )
+                    if done:
+                        running.remove(job)
+                        failed += [job.name] * (done not in (_DONE, _STOPPED))
+                        print(f"{job.name}: {done}", flush=True)
+                if late:
+                    for job in waiting:
+                        print(f"{job.name}: not started", flush=True)
+                    break
+        finally:  # Ctrl-C, or a disk that is full.
+            for job in running:
+                job.finished(stop=True)
+    if failed:
+        sys.exit(f"These trainings failed, see above: {failed}")
 
 
 class _Job:
@@ -323,7 +349,7 @@ class _Job:
         if stop and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-            return "stopped, no time left"
+            return _STOPPED
         code = self._process.poll()
         return "" if code is None else f"exit status {code}"
 

@@ -244,8 +244,8 @@ def gpu_cifar(documents: list[dict[str, Any]]) -> str:
         return NOT_RUN
     found: dict[tuple[str, str], dict[int, list[str]]] = {}
     for row in rows:
-        study = "{network}, {epochs} epochs, batch {batch}".format(**row)
-        seeds = found.setdefault((study, row["layer"]), {})
+        key = measured.study(row), row["layer"]
+        seeds = found.setdefault(key, {})
         seeds.setdefault(row["seed"], []).append(f"{row['accuracy']:.2f}")
     count = range(1 + max(row["seed"] for row in rows))
     lines = [

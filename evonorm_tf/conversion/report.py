@@ -45,12 +45,12 @@ class Report:
     def counts(self) -> dict[str, int]:
         """Counts the new layers by catalog name, and the layers left.
 
-        Normalization layers are under "left", activations under "activations
-        left".
+        Normalization layers are under "left", activations under "left
+        (activations)".
         """
         found: dict[str, int] = {}
         for entry in self.entries:
-            left = "activations left" if entry.activation else "left"
+            left = "left (activations)" if entry.activation else "left"
             key = entry.new or left
             found[key] = found.get(key, 0) + 1
         return found

@@ -50,7 +50,7 @@ def _check(kit_name, model, norm_act, sites, path, mode="normalize"):
         model, norm_act, without_activation=mode, return_report=True
     )
     found = report.counts()
-    found.pop("activations left", None)
+    found.pop("left (activations)", None)
     with_activation, without = sites
     wanted = {norm_act: with_activation, "affine": without}
     if mode == "normalize":

@@ -54,7 +54,7 @@ def test_counts_and_notes():
         ),
         ("m: a Net became a Functional",),
     )
-    assert report.counts() == {"affine": 1, "left": 1, "activations left": 1}
+    assert report.counts() == {"affine": 1, "left": 1, "left (activations)": 1}
     assert str(report).endswith(
-        "1 affine, 1 left, 1 activations left\nm: a Net became a Functional"
+        "1 affine, 1 left, 1 left (activations)\nm: a Net became a Functional"
     )

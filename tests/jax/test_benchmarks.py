@@ -47,6 +47,27 @@ def test_trainings_that_are_done_are_not_repeated():
     assert left("", [row]) == {"bn_relu": [1], "evonorm_s0": [0]}
     assert left("n-w1.0-e2-b4/evo", [row]) == {"evonorm_s0": [0]}
     assert left("", [row | {"width": 0.5}]) == study["layers"]
+    del row["width"]  # As the first published rows.
+    assert left("", [row]) == {"bn_relu": [1], "evonorm_s0": [0]}
+    with pytest.raises(ValueError, match=r"must match one of .*evonorm_s0"):
+        left("evonorm_s9", [])
+    with pytest.raises(ValueError, match="regular expression"):
+        left("(", [])
+
+
+def test_a_training_that_fails_is_no_success(tmp_path):
+    study = gpu.SMALL["studies"][0] | {"network": "resnet9", "epochs": 1}
+    study |= {"layers": {"evonorm_s0": [0]}}
+    sizes = gpu.SMALL | {"studies": [study]}
+    with pytest.raises(SystemExit, match=r"failed.*resnet9"):
+        jax_cifar.measure(sizes, None, gpu.Rows(tmp_path / "x", {}), 1e12)
+
+
+def test_another_device_is_not_continued(tmp_path):
+    path = tmp_path / "cifar.json"
+    path.write_text(json.dumps({"facts": {"device": "a GPU"}, "rows": []}))
+    with pytest.raises(SystemExit, match="'a GPU' there, 'cpu: cpu' here"):
+        gpu._known(path, {"device": "cpu: cpu"})
 
 
 def test_cifar_is_trained_in_processes_and_continued(tmp_path, monkeypatch):
@@ -56,8 +77,8 @@ def test_cifar_is_trained_in_processes_and_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "SMALL", gpu.SMALL | {"studies": [study]})
     known = {"layer": "bn_relu", "seed": 0, "accuracy": 10.0}
     known |= jax_cifar.about(study)
-    path = tmp_path / "cifar.json"
-    path.write_text(json.dumps({"facts": {}, "rows": [known]}))
+    path, facts = tmp_path / "cifar.json", {"device": "cpu: cpu"}
+    path.write_text(json.dumps({"facts": facts, "rows": [known]}))
     given = argparse.Namespace(
         part="cifar", small=True, output=tmp_path, seconds=1e9, cifar=None
     )

@@ -25,6 +25,11 @@ def gpu_documents(runs: pathlib.Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text("utf-8")) for path in paths]
 
 
+def study(row: dict[str, Any]) -> str:
+    """Describes which training a row of `gpu_documents` is of."""
+    return "{network}, {epochs} epochs, batch {batch}".format(**row)
+
+
 def convergence(document: dict[str, Any] | None) -> str:
     """Tables `benchmarks.convergence`: accuracies by kind of statistics."""
     if document is None:
@@ -107,9 +112,8 @@ def gpu(documents: list[dict[str, Any]]) -> str:
     for document in documents:
         device = document["facts"].get("device", "device not recorded")
         for row in document["rows"]:
-            about = "{network}, {epochs} epochs, batch {batch}".format(**row)
-            study = studies.setdefault(f"{about}; {device}.", {})
-            study.setdefault(row["layer"], []).append(row)
+            by_layer = studies.setdefault(f"{study(row)}; {device}.", {})
+            by_layer.setdefault(row["layer"], []).append(row)
     parts = []
     for title, by_layer in studies.items():
         lines = []

@@ -17,10 +17,8 @@ _HEADER = 200  # Bytes in which a change does most harm.
 # Builds of libjpeg round coefficients beyond what 8 bits can show differently;
 # damage makes such. Whole images differ by at most 1, see test_decoding.py.
 _ROUNDING = 4
-_APP14, _SCAN = (
-    b"\xff\xee",
-    b"\xff\xda",
-)  # The segments of Adobe, and of pixels.
+# The segments of Adobe, and of pixels.
+_APP14, _SCAN = b"\xff\xee", b"\xff\xda"
 
 
 def _places(length):
