@@ -4,12 +4,12 @@
     python -m benchmarks.layers --backend=jax [--json FILE] [--rows ...]
 
 Everything is timed in one run, interleaved: each round times every layer
-once, a ratio is the median over rounds of the ratio within a round. So what
-else the machine does weighs on both sides.
+once, and a ratio is the median over rounds of the ratio within a round. Other
+load on the machine therefore affects both sides equally.
 
-The measure of 1.0 is BatchNormalization + ReLU. On TensorFlow it is that of
-tf_keras, the fused kernel (Keras 3's BatchNormalization is unfused and stands
-in the table too); on JAX that of Keras 3, each layer under one `jax.jit`.
+Ratios are relative to BatchNormalization + ReLU: on TensorFlow to the fused
+kernel of tf_keras (Keras 3's BatchNormalization is not fused, and is in the
+table too), on JAX to Keras 3, each layer under one `jax.jit`.
 """
 
 import argparse

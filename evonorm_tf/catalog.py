@@ -1,13 +1,13 @@
 """The catalog of layers: one entry per layer.
 
 A `Row` is data: a name, a formula, its source, the weights besides gamma and
-beta, the `Kernel` that computes it and its folded form. To add a layer, write
-its kernel and add or `register` a row; all heads, tests, benchmarks and figures
-then include it.
+beta, the kernel that computes it and its folded form. To add a layer, write its
+kernel and add or `register` a row; all heads, benchmarks and figures then
+include it.
 
 In formulas, var and mean are biased, epsilon is added inside every square root,
-and bhw, hw, c/g name the axes of a statistic. Each formula is followed by
-`* gamma + beta`.
+and bhw, hw, c/g name the axes of a statistic. A formula without gamma and beta
+is followed by `* gamma + beta`.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from evonorm_tf.errors import did_you_mean
 from evonorm_tf.ops import baselines, dynamic, evonorm_b, evonorm_s, general
-from evonorm_tf.ops.baselines import (
+from evonorm_tf.ops.activations import (
     LINEAR,
     RELU,
     SILU,
@@ -48,7 +48,8 @@ class Style(NamedTuple):
 
     Attributes:
       colour: "#rrggbb".
-      marker: one of Matplotlib's filled markers.
+      marker: one of Matplotlib's filled markers or a tuple (sides, style,
+        angle).
     """
 
     colour: str
@@ -61,16 +62,17 @@ class Row:
 
     Attributes:
       name: the name used everywhere: configs, results, flags.
-      formula: in ASCII, before the affine.
+      formula: in ASCII.
       reference: source of the formula.
       kernel: its computation.
       weights: trainable weights besides gamma and beta.
       grouped: whether it has channel groups.
       without_activation: the row to use where no activation follows; None for
         this row itself.
-      min_rank: minimum rank of the input.
+      min_rank: minimum rank of the input: 2 for [N, C], 3 for [N, S, C], 4
+        for images.
       folded: how it folds at inference; None if it does not.
-      style: how figures draw it; None for a default.
+      style: how figures draw it, like no other row; None for a default.
       spec: what the config of a layer stores to find this row again; None for
         the name.
     """

@@ -17,21 +17,23 @@ from tests import reference
 SHAPE = (4, 6, 5, 8)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """What the tests need to know of a row.
 
     Attributes:
         name: the catalog name.
-        v: whether it has a `v`: the paper's v1, or FRN's threshold.
-        scalars: names of its weights that are one number for the layer.
+        v: the initial value of its `v`: the paper's v1, or FRN's threshold;
+            None for a layer without one.
+        scalars: initial values, by name, of the weights that are one number
+            for the layer.
         moving: names of its moving statistics.
         grouped: whether `groups` changes its value.
     """
 
     name: str
-    v: bool = False
-    scalars: tuple[str, ...] = ()
+    v: float | None = None
+    scalars: dict[str, float] = dataclasses.field(default_factory=dict)
     moving: tuple[str, ...] = ()
     grouped: bool = False
 
@@ -41,31 +43,39 @@ class Case:
 
     @property
     def trainable(self):
-        v = ("v",) if self.v else ()
-        return ("gamma", "beta", *v, *self.scalars)
+        return tuple(k for k in self.initial if not k.startswith("moving_"))
+
+    @property
+    def initial(self):
+        """Initial values of all weights and moving statistics, by name."""
+        v = {} if self.v is None else {"v": self.v}
+        moving = {
+            name: 0.0 if name == "moving_mean" else 1.0 for name in self.moving
+        }
+        return {"gamma": 1.0, "beta": 0.0, **v, **self.scalars, **moving}
 
 
 _VARIANCE = ("moving_variance",)
 _BOTH = ("moving_mean", "moving_variance")
 
 CASES = (
-    Case("evonorm_b0", v=True, moving=_VARIANCE),
+    Case("evonorm_b0", v=1.0, moving=_VARIANCE),
     Case("evonorm_b1", moving=_VARIANCE),
     Case("evonorm_b2", moving=_VARIANCE),
-    Case("evonorm_s0", v=True, grouped=True),
+    Case("evonorm_s0", v=1.0, grouped=True),
     Case("evonorm_s1", grouped=True),
     Case("evonorm_s2", grouped=True),
     Case("bn_relu", moving=_BOTH),
     Case("bn_silu", moving=_BOTH),
-    Case("bn_swish", v=True, moving=_BOTH),
+    Case("bn_swish", v=1.0, moving=_BOTH),
     Case("gn_relu", grouped=True),
     Case("gn_silu", grouped=True),
-    Case("gn_swish", v=True, grouped=True),
+    Case("gn_swish", v=1.0, grouped=True),
     Case("ln_relu"),
     Case("pn_relu"),
-    Case("frn", v=True),
-    Case("dyt", scalars=("alpha",)),
-    Case("derf", scalars=("alpha", "s")),
+    Case("frn", v=0.0),
+    Case("dyt", scalars={"alpha": 0.5}),
+    Case("derf", scalars={"alpha": 0.5, "s": 0.0}),
     Case("random"),
     Case("random_rej"),
     Case("rs_rej", moving=("moving_mean_square",)),
@@ -75,7 +85,7 @@ GROUPED = tuple(case for case in CASES if case.grouped)
 MOVING = tuple(case for case in CASES if case.moving)
 BASELINES = tuple(case for case in CASES if not case.evonorm)
 STATELESS = tuple(case for case in CASES if not case.moving)
-# One row a kernel; the rest differ in [C] arithmetic or in an activation.
+# One case per kernel; the others differ in [C] arithmetic or an activation.
 KERNELS = tuple(
     BY_NAME[name]
     for name in ("evonorm_b0", "evonorm_b1", "evonorm_s0", "evonorm_s2")
@@ -151,13 +161,10 @@ def weights_of(case, channels=SHAPE[-1], seed=1):
     them in float32 holds the very same.
     """
     rng = np.random.default_rng(seed)
-    centre = {"beta": 0.0, "moving_mean": 0.0, "s": 0.0, "alpha": 0.5}
-    if case.name == "frn":
-        centre["v"] = 0.0  # a threshold, not a slope
     values = {}
-    for name in (*case.trainable, *case.moving):
+    for name, initial in case.initial.items():
         size = () if name in case.scalars else channels
-        drawn = centre.get(name, 1.0) + 0.3 * rng.standard_normal(size)
+        drawn = initial + 0.3 * rng.standard_normal(size)
         if name in ("moving_variance", "moving_mean_square"):
             drawn = np.abs(drawn) + 0.5
         values[name] = np.asarray(np.float32(drawn), np.float64)
@@ -199,8 +206,8 @@ def gradients(layer, x, cotangent, training=True, **conditional):
     The sum is taken in float32 or wider, as a loss is.
     """
     x = tf.convert_to_tensor(x)
-    weights = ("gamma", "beta", "v", "alpha", "s")
-    names = [n for n in weights if _trainable(layer, n)]
+    weights = {name for case in CASES for name in case.trainable}
+    names = [n for n in sorted(weights) if _trainable(layer, n)]
     sources = {name: variable(layer, name) for name in names}
     conditional = {k: tf.convert_to_tensor(t) for k, t in conditional.items()}
     sources = {"x": x, **sources, **conditional}

@@ -86,7 +86,10 @@ COUNTS = [6, pytest.param(200, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@cases.both_kerases
+@pytest.mark.parametrize(
+    "kit_name",
+    ["keras3", pytest.param("tf_keras", marks=pytest.mark.slow)],
+)
 def test_models(kit_name, count):
     _check(lambda: _model(kit_name), count)
 
@@ -96,7 +99,10 @@ def test_candidates(candidate, count):
     _check(candidate, count)
 
 
-@cases.both_kerases
+@pytest.mark.parametrize(
+    "kit_name",
+    ["keras3", pytest.param("tf_keras", marks=pytest.mark.slow)],
+)
 def test_the_gradient_of_a_gradient_goes_with_its_graph(kit_name):
     layer = cases.make(kit_name, cases.BY_NAME["evonorm_b0"])
 

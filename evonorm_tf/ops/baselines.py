@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evonorm_tf.ops import folding, moments
-from evonorm_tf.ops.evonorm_s import swish
+from evonorm_tf.ops.activations import LINEAR, Activation
 from evonorm_tf.ops.folding import Folded
 from evonorm_tf.ops.kernel import (
     MOVING_MEAN,
@@ -40,81 +40,6 @@ class Normalized(NamedTuple):
     scale: Array
     shift: Array
     v: Array | None = None
-
-
-class Activation(NamedTuple):
-    """An activation with at most one trainable coefficient v.
-
-    Attributes:
-      formula: in ASCII, of z.
-      value: (xp, z, v) -> act(z).
-      slope: (xp, z, dy, v) -> dy * d act / dz.
-      folded: (xp, Constants) -> act as a function of z.
-      partial: (xp, z, dy, v) -> dy * d act / dv; None without a v.
-      initial_v: what v starts from; None without a v.
-    """
-
-    formula: str
-    value: Callable[..., Array]
-    slope: Callable[..., Array]
-    folded: Callable[..., folding.Function]
-    partial: Callable[..., Array] | None = None
-    initial_v: float | None = None
-
-
-def _where(xp, condition, dy):
-    # A scalar zero: see evonorm_b.py.
-    return xp.where(condition, dy, xp.asarray(0.0, dy.dtype))
-
-
-def _swish_slope(xp, z, dy, v):
-    gate = xp.sigmoid(v * z)
-    return dy * gate * (1.0 + v * z * (1.0 - gate))
-
-
-def _swish_partial(xp, z, dy, v):
-    gate = xp.sigmoid(v * z)
-    return dy * xp.square(z) * gate * (1.0 - gate)
-
-
-def _tlu_folded(xp, c):
-    return lambda z: xp.maximum(z, folding.constant(xp, c.v, z))
-
-
-LINEAR = Activation(
-    formula="z",
-    value=lambda xp, z, v: z,
-    slope=lambda xp, z, dy, v: dy,
-    folded=lambda xp, c: lambda z: z,
-)
-RELU = Activation(
-    formula="max(z, 0)",
-    value=lambda xp, z, v: xp.relu(z),
-    slope=lambda xp, z, dy, v: _where(xp, z > 0.0, dy),
-    folded=lambda xp, c: xp.relu,
-)
-SILU = Activation(
-    formula="z*sigmoid(z)",
-    value=lambda xp, z, v: z * xp.sigmoid(z),
-    slope=lambda xp, z, dy, v: _swish_slope(xp, z, dy, 1.0),
-    folded=swish,
-)
-SWISH = Activation(
-    formula="z*sigmoid(v*z)",
-    value=lambda xp, z, v: z * xp.sigmoid(v * z),
-    slope=_swish_slope,
-    folded=swish,
-    partial=_swish_partial,
-    initial_v=1.0,
-)
-TLU = Activation(
-    formula="max(z, v)",
-    value=lambda xp, z, v: xp.maximum(z, v),
-    slope=lambda xp, z, dy, v: _where(xp, z >= v, dy),
-    folded=_tlu_folded,
-    partial=lambda xp, z, dy, v: _where(xp, xp.logical_not(z >= v), dy),
-    initial_v=0.0,
-)
 
 
 def _pointwise(act: Activation) -> Pointwise:
@@ -191,22 +116,13 @@ AFFINE = Analytic(_pointwise(LINEAR), _affine)
 
 
 def _fold_affine(xp, c):
-    def call(x):
-        scaled = x * folding.constant(xp, c.gamma, x)
-        return scaled + folding.constant(xp, c.beta, x)
-
-    return call
+    return lambda x: folding.affine(xp, x, c.gamma, c.beta)
 
 
 def _fold_batch(xp, c):
     scale = c.gamma / c.batch_std
     shift = c.beta - c.moving_mean * scale
-
-    def call(x):
-        scaled = x * folding.constant(xp, scale, x)
-        return scaled + folding.constant(xp, shift, x)
-
-    return call
+    return lambda x: folding.affine(xp, x, scale, shift)
 
 
 def _fold_group(xp, c):

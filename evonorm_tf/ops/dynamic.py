@@ -99,8 +99,7 @@ def _fold(value) -> Folded:
             z = x * folding.constant(xp, c.alpha, x)
             if "s" in c.weights:
                 z = z + folding.constant(xp, c.s, x)
-            y = value(xp, z) * folding.constant(xp, c.gamma, x)
-            return y + folding.constant(xp, c.beta, x)
+            return folding.affine(xp, value(xp, z), c.gamma, c.beta)
 
         return call
 

@@ -161,8 +161,7 @@ def _fold_b0(xp, c):
         q = xp.sqrt(variance + folding.constant(xp, c.epsilon * inverse, x))
         scaled = x if divided else x * folding.constant(xp, c.v, x)
         d = xp.maximum(scaled + q, folding.constant(xp, bound, x))
-        y = x / d * folding.constant(xp, gain, x)
-        return y + folding.constant(xp, c.beta, x)
+        return folding.affine(xp, x / d, gain, c.beta)
 
     return call
 
@@ -182,8 +181,7 @@ def _fold_b2(xp, c):
     def call(x):
         q = xp.sqrt(folding.mean_square(xp, x) + c.epsilon)
         d = xp.maximum(q - x, folding.constant(xp, c.batch_std, x))
-        y = x / d * folding.constant(xp, c.gamma, x)
-        return y + folding.constant(xp, c.beta, x)
+        return folding.affine(xp, x / d, c.gamma, c.beta)
 
     return call
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evonorm_tf.ops import folding, moments
+from evonorm_tf.ops import activations, folding, moments
 from evonorm_tf.ops.folding import Folded
 from evonorm_tf.ops.kernel import Analytic, Pointwise, affine
 
@@ -76,26 +76,13 @@ S2 = _kernel(second_moment=moments.mean_square)
 # -- folded forms: x * sigmoid(v*x) * (gamma / group statistic) + beta ---------
 
 
-def silu(xp):
-    """Returns z * sigmoid(z)."""
-    return lambda z: z * xp.sigmoid(z)
-
-
-def swish(xp, c):
-    """Returns z * sigmoid(v * z), without the product if every v is 1."""
-    v = c.weights.get("v")
-    if v is None or np.all(v == 1.0):
-        return silu(xp)
-    return lambda z: z * xp.sigmoid(z * folding.constant(xp, v, z))
-
-
 def _fold_std(xp, c):
     v = c.weights.get("v")
     # v * x is computed first and used instead of x: after a convolution it
     # costs nothing, because converters multiply the kernel by v.
     first = v is not None and bool(np.all(np.abs(v) >= folding.SMALL_V))
     scale, gain = (v, c.gamma / v) if first else (None, c.gamma)
-    gate = silu(xp) if first else swish(xp, c)
+    gate = activations.silu(xp) if first else activations.swish(xp, c)
 
     def call(x):
         if first:
@@ -108,11 +95,10 @@ def _fold_std(xp, c):
 
 
 def _fold_rms(xp, c):
-    gate = swish(xp, c)
+    gate = activations.swish(xp, c)
 
     def call(x):
-        square = folding.grouped(xp, folding.mean_square(xp, x), c.groups)
-        moment = folding.group_mean(xp, square)
+        moment = folding.group_mean_square(xp, x, c.groups)
         inverse = folding.group_scale(xp, moment, c.gamma, c.epsilon)
         return gate(x) * inverse + folding.constant(xp, c.beta, x)
 

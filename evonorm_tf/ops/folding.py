@@ -72,6 +72,11 @@ def constant(xp: Any, value: Any, like: Array) -> Array:
     return xp.asarray(value, like.dtype)
 
 
+def affine(xp: Any, x: Array, scale: Any, shift: Any) -> Array:
+    """Returns x * scale + shift, with constants [C] or []."""
+    return x * constant(xp, scale, x) + constant(xp, shift, x)
+
+
 def one_pixel(x: Array) -> bool:
     """Returns whether every variance over space is 0 by the shape of x."""
     return tuple(x.shape[1:3]) == (1, 1)
@@ -104,6 +109,11 @@ def per_channel(xp: Any, t: Array) -> Array:
 def group_mean(xp: Any, t: Array) -> Array:
     """Averages [N, 1, G, C / G] -> [N, 1, G, 1]."""
     return xp.mean(t, -1, keepdims=True)
+
+
+def group_mean_square(xp: Any, x: Array, groups: int) -> Array:
+    """Returns E[x^2] of every (sample, group), [N, 1, G, 1]."""
+    return group_mean(xp, grouped(xp, mean_square(xp, x), groups))
 
 
 def group_moments(

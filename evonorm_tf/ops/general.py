@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evonorm_tf.ops import baselines, folding
-from evonorm_tf.ops.baselines import Activation
+from evonorm_tf.ops.activations import Activation
 from evonorm_tf.ops.kernel import (
     MOVING_MEAN_SQUARE,
     BatchStatistics,
@@ -69,8 +69,7 @@ def _fold_pixel(xp, c):
     def call(x):
         square = xp.mean(x * x, -1, keepdims=True)
         z = x * xp.rsqrt(square + c.epsilon)
-        z = z * folding.constant(xp, c.gamma, x)
-        return z + folding.constant(xp, c.beta, x)
+        return folding.affine(xp, z, c.gamma, c.beta)
 
     return call
 

@@ -25,6 +25,7 @@ def result():
         return convergence.run(trial, "", steps=4)
 
 
+@pytest.mark.slow
 def test_a_trial_measures_three_statistics_twice(result):
     for moment in ("middle", "end"):
         found = result["accuracy"][moment]

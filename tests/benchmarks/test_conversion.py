@@ -39,6 +39,7 @@ def small(monkeypatch):
     return keras
 
 
+@pytest.mark.slow
 def test_an_architecture(small):
     found = conversion.measure("Tiny")
     assert set(found["converted"]) == set(conversion.LAYERS)

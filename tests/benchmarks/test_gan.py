@@ -1,5 +1,7 @@
 """What the image-synthesis benchmark measures, on a clock of its own."""
 
+import pytest
+
 from benchmarks import gan
 
 
@@ -41,6 +43,7 @@ def test_a_distance_says_how_many_samples_it_saw(monkeypatch):
     assert row["total_s"] >= row["distance_s"] >= 0
 
 
+@pytest.mark.slow
 def test_a_step_is_one_of_each_network(monkeypatch):
     """Both optimizers and the step's count move, on real networks."""
     made = []

@@ -205,6 +205,7 @@ def test_json_has_no_nan():
     json.dumps(clean, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_a_layer_is_analysed_before_and_after_training():
     settings = scale_invariance.Settings(steps=16, batch=64)
     result = scale_invariance.analyse("bn_relu", settings)

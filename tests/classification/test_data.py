@@ -74,8 +74,8 @@ def test_digits_split_is_fixed_whole_and_stratified():
 @pytest.mark.parametrize(
     "name, extra",
     [
-        ("digits", {}),
-        ("jpeg_digits", MIXED),
+        pytest.param("digits", {}, marks=pytest.mark.slow),
+        pytest.param("jpeg_digits", MIXED, marks=pytest.mark.slow),
         ("tfrecords", RANDAUGMENT | MIXED),
         ("folder", MIXED),
     ],
@@ -191,6 +191,7 @@ def test_target_is_as_wide_as_the_model():
     np.testing.assert_allclose(pair, 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_official_augmenter_can_be_chosen():
     config = JPEG.replace(augmenter="official", randaugment_layers=1)
     source = datasets.open_source(config, 10)

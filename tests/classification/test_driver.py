@@ -78,6 +78,7 @@ def test_run_killed_without_warning_ends_as_the_unbroken_one(
     assert (kept[0] is not None) == (variant == "everything")
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(unbroken, tmp_path):
     params = small.parameters(train_steps=12)
     params.task.train_data.seed = 1
@@ -170,6 +171,7 @@ def test_a_finished_run_is_evaluated_once_and_not_relabelled(
     assert _record(folder) == after
 
 
+@pytest.mark.slow
 def test_bfloat16_ends_with_its_run(tmp_path):
     policy = tf_keras.mixed_precision.global_policy
     params = small.parameters(train_steps=2)

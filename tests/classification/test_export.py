@@ -150,6 +150,7 @@ def test_refused(run, tmp_path):
         task.restore(str(folder), "first")
 
 
+@pytest.mark.slow
 def test_a_wrong_export_is_an_error(run, tmp_path, monkeypatch):
     folder, _ = run
 

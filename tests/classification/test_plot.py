@@ -89,9 +89,12 @@ def _line(axes, colour, marker="None"):
 
 
 def test_every_catalog_layer_has_its_own_style():
-    styles = [plots.style(name) for name in catalog.names()]
-    assert len({style.colour for style in styles}) == len(catalog.names())
-    assert len({style.marker for style in styles}) == len(catalog.names())
+    for field in catalog.Style._fields:
+        owners = {}
+        for name in catalog.names():
+            value = getattr(plots.style(name), field)
+            first = owners.setdefault(value, name)
+            assert first == name, f"{first} and {name} have {field} {value}"
 
 
 def test_names_pushed_apart_stay_in_order_and_move_little():

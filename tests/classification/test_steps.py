@@ -83,6 +83,7 @@ def test_report_is_printed_and_written(tmp_path, monkeypatch, capsys):
     assert set(report["steps"]) == {"evonorm_b0", "bn_relu", "no norm_act"}
 
 
+@pytest.mark.slow
 def test_command_line_takes_a_run_or_a_step(tmp_path):
     """--model_dir trains, --preflight compiles; both at once are refused."""
     command = [sys.executable, "-m", "classification.train", f"--row={ROW}"]
@@ -102,6 +103,7 @@ def test_report_file_without_a_report_is_an_error(tmp_path):
     assert "requires --preflight" in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_accumulation_cuts_the_batch():
     """Two micro-batches of half the size, one step of the optimizer."""
     params = _debug("imagenet/r50/bn_relu")

@@ -86,6 +86,7 @@ def _assert_equal_runs(folder, one_device):
     )
 
 
+@pytest.mark.slow
 def test_two_logical_cpus(one_device, tmp_path):
     said = _run(tmp_path, ",runtime.cpu_replicas=2")
     assert "MirroredStrategy, 2 CPU replica(s), batch 8 (4 a replica)" in said

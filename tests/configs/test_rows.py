@@ -31,7 +31,6 @@ def test_every_cell_of_the_papers_classification_tables_is_there():
     # R-50 and MobileNetV2 stand in two tables with 7 common layers each.
     imagenet = [row for row in tables.ROWS if row.startswith("imagenet/")]
     assert len(imagenet) == 54 + 35 - 14 + 84
-    assert len(OURS) == len(imagenet) + 6 * 4 + 6 * 4
 
 
 @pytest.mark.parametrize(

@@ -68,10 +68,7 @@ def _check(kit_name, model, norm_act, sites, path, mode="normalize"):
 # Each network is converted every time, and one is trained and saved, as small
 # ones of both Kerases are in test_models.py; the rest runs in `make test-all`.
 _TRAINED = [("keras3", "MobileNetV2")]
-_CONVERTED = [
-    *[("tf_keras", "ResNet50"), ("tf_keras", "EfficientNetB0")],
-    ("keras3", "ResNet50V2"),
-]
+_CONVERTED = [("keras3", "ResNet50V2")]
 _SLOW = [
     pytest.param(kit_name, name, True, marks=pytest.mark.slow)
     for kit_name in cases.KITS

@@ -57,6 +57,7 @@ def test_the_decoders_setting_reaches_training(prepared):
     assert set(np.unique(labels["gt_masks"])) == {-1, 0}
 
 
+@pytest.mark.slow
 def test_the_cost_of_cutting_masks_is_known(prepared):
     """Else TensorFlow warns, at each start, of CropAndResize."""
     graph = steps.parse_function(prepared.task_config).graph
@@ -187,6 +188,7 @@ def test_no_example_at_all_is_an_error(prepared, tmp_path):
         _batches(prepared, 0, 1, num_examples=-1, input_path=path)
 
 
+@pytest.mark.slow
 def test_the_order_of_the_files_does_not_matter(prepared):
     train = prepared.task_config.train_data.input_path
     both = [train, prepared.task_config.validation_data.input_path]
@@ -265,7 +267,9 @@ def _record(path, content, label=1, size=(40, 50)):
         writer.write(builder.example.SerializeToString())
 
 
-@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize(
+    "trains", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 def test_a_broken_image_and_a_class_id_name_their_record(
     prepared, tmp_path, trains
 ):

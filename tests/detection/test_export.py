@@ -36,6 +36,7 @@ def served(exported):
     return tf.saved_model.load(f"{exported[0]}/saved_model")
 
 
+@pytest.mark.slow
 def test_an_export_is_the_model(exported, served, restored, saved_run):
     _, compared = exported
     assert compared["detections"] > 10
@@ -58,6 +59,7 @@ def test_an_export_is_the_model(exported, served, restored, saved_run):
     assert boxes[0].max() <= 97
 
 
+@pytest.mark.slow
 def test_the_layers_are_folded(served, restored):
     """Of both signatures; ROIs themselves are of rank 5, layers are not."""
     for signature in served.signatures.values():

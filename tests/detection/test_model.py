@@ -38,7 +38,9 @@ def _sites(part):
 _NETWORKS = pytest.mark.parametrize(
     "network",
     [
-        pytest.param(n, marks=pytest.mark.slow if n == "resnet50" else ())
+        pytest.param(
+            n, marks=() if n == "resnet50_postact" else pytest.mark.slow
+        )
         for n in NETWORKS
     ],
 )
@@ -95,6 +97,7 @@ def test_the_settings_reach_every_site():
     assert {site.epsilon for site in sites} == {1e-3}
 
 
+@pytest.mark.slow
 def test_spinenets_heads_see_the_channels_of_its_levels():
     params = small.parameters(
         "bn_relu",

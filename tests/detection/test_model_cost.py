@@ -27,7 +27,7 @@ GARDEN = {
     "spinenet143": (79.2, 498.8),
 }
 # The rest differ by closed forms.
-FAST = [("resnet50_postact", "bn_relu"), ("resnet50_postact", "evonorm_b0")]
+FAST = [("resnet50_postact", "evonorm_b0")]
 _DENSE = 49 * 256 * 1024 + 1024 * 91 * (1 + 4)
 BOX = 4 * 49 * 9 * 256 * 256 + _DENSE
 MASK = 196 * (4 * 9 * 256 * 256 + 4 * 256 * 256) + 784 * 256 * 91
@@ -53,10 +53,7 @@ def test_the_paper_prints_these(network, norm_act):
 
 @pytest.mark.parametrize(
     "network",
-    [
-        n if n == "spinenet49" else pytest.param(n, marks=pytest.mark.slow)
-        for n in GARDEN
-    ],
+    [pytest.param(n, marks=pytest.mark.slow) for n in GARDEN],
 )
 def test_the_model_garden_prints_these(network):
     parameters, multiply_adds = GARDEN[network]
@@ -85,6 +82,7 @@ def test_r50_fpn_counted_by_hand():
     assert (found.box, found.mask) == (BOX, MASK)
 
 
+@pytest.mark.slow
 def test_parameters_counted_by_hand():
     # ResNet-50 without its classifier, as in tests/nets/test_counts.py.
     backbone = 25_557_032 - (2048 + 1) * 1000
@@ -118,6 +116,7 @@ def test_regions_are_those_of_the_settings():
     assert found.inference(params) == 1000 + 3 * 100 + 5 * 10
 
 
+@pytest.mark.slow
 def test_no_masks_no_mask_head():
     params = small.parameters(model={"include_mask": False}).task.model
     assert model_cost.count(params).mask == 0

@@ -33,28 +33,7 @@ def _parsed():
         flags.FLAGS.unparse_flags()
 
 
-def _slow_but(*fast):
-    """Marks a class's cases slow, but for those whose names end so."""
-
-    def mark(cases):
-        for name in dir(cases):
-            case = getattr(cases, name)
-            chosen = name.startswith("test_") and not name.endswith(fast)
-            if chosen and callable(case):
-                pytest.mark.slow(case)
-        return cases
-
-    return mark
-
-
-# A call of the whole model, of those that `combinations` names.
-_BUILD = (
-    "buildanchorboxes_True_includemask_True_istraining_True_"
-    "useouterboxes_False_useseparableconv_False"
-)
-
-
-@_slow_but("creation0")
+@pytest.mark.slow
 class TestSpineNet(spinenet_test.SpineNetTest):
     """Levels and their shapes; a checkpoint at another image size."""
 
@@ -69,7 +48,7 @@ class TestSpineNet(spinenet_test.SpineNetTest):
     test_invalid_activation_raises_valurerror = None
 
 
-@_slow_but("creation0", "mobilenet0")
+@pytest.mark.slow
 class TestFPN(fpn_test.FPNTest):
     """Levels and their shapes, on our ResNet and a backbone of theirs."""
 
@@ -120,7 +99,7 @@ class TestMaskHead(instance_heads_test.MaskHeadTest):
     test_session = None
 
 
-@_slow_but("checkpoint1", _BUILD)
+@pytest.mark.slow
 class TestMaskRCNN(maskrcnn_model_test.MaskRCNNModelTest):
     """What a model returns and saves, of every kind of input.
 

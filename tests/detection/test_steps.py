@@ -16,6 +16,7 @@ def _module(layer):
     return steps.preflight_module(small.parameters(), layer, 2)
 
 
+@pytest.mark.slow
 def test_step_needs_no_data_and_draws_without_state():
     module = _module("evonorm_s0")
     assert module.inputs[0].shape == (2, 64, 64, 3)
@@ -52,6 +53,7 @@ def test_specs_are_those_of_the_data(tmp_path):
             assert (one.shape, one.dtype) == (other.shape, other.dtype), name
 
 
+@pytest.mark.slow
 def test_fused_suppression_is_refused_before_and_named_after():
     params = small.parameters()
     params.task.model.roi_generator.use_batched_nms = True

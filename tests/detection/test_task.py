@@ -27,7 +27,8 @@ def _first_batch(prepared):
 @pytest.mark.parametrize(
     "name",
     [
-        *("evonorm_b0", "evonorm_s0"),
+        "evonorm_b0",
+        pytest.param("evonorm_s0", marks=pytest.mark.slow),
         # test_train.py takes a step with it on two replicas.
         pytest.param("bn_relu", marks=pytest.mark.slow),
     ],

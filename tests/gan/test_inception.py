@@ -135,9 +135,9 @@ def test_hash_is_checked_and_other_networks_are_refused(ones, tmp_path):
 
 def test_extractor_is_opened_by_its_kind(ones):
     settings = experiment.Evaluation(
-        extractor="inception", path=ones["frozen"], sha256="00"
+        extractor="inception", path=ones["frozen"], sha256="0" * 16
     )
-    with pytest.raises(ValueError, match="sha256='00'"):
+    with pytest.raises(ValueError, match=r"sha256='0{16}'"):
         measure.open_extractor(settings)
     with pytest.raises(ValueError, match="extractor='own'"):
         measure.open_extractor(experiment.Evaluation())

@@ -45,6 +45,7 @@ def test_evonorm_adds_v_alone(name, moving):
     assert states == 48_627 + 7_488 * moving
 
 
+@pytest.mark.slow
 def test_biggan256_has_the_published_counts():
     model = _model(architecture="biggan256", latent_size=140)
     generator, discriminator = _build(model)
@@ -98,6 +99,7 @@ def _attention(channels):
     return 2 * channels * (channels // 8) + 2 * channels * (channels // 2) + 1
 
 
+@pytest.mark.slow
 def test_biggan_deep_has_the_counts_of_its_table():
     row = tables.find("imagenet128/biggan_deep/evonorm_s0")
     model = config.parse(row=row).task.model
@@ -179,7 +181,11 @@ def test_deep_generator_gives_the_latent_to_every_stage():
 
 
 @pytest.mark.parametrize(
-    "name, side, latent", [("biggan64", 64, 20), ("biggan32", 32, 20)]
+    "name, side, latent",
+    [
+        pytest.param("biggan64", 64, 20, marks=pytest.mark.slow),
+        ("biggan32", 32, 20),
+    ],
 )
 def test_other_sizes_make_images_of_theirs(name, side, latent):
     model = _model(

@@ -20,7 +20,15 @@ def uncompiled():
         yield
 
 
-@pytest.mark.parametrize("which", steps.STEPS)
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param(which, marks=pytest.mark.slow)
+        if which == "generator"
+        else which
+        for which in steps.STEPS
+    ],
+)
 def test_steps_are_written_for_a_tpu(which):
     params = small.parameters("evonorm_b0")
     module = steps.preflight_module(params, "evonorm_b0", 4, which)

@@ -17,6 +17,19 @@ from tests import cases
 
 _FOLDER = pathlib.Path(__file__).parent
 _OF_EACH_KERNEL = ("test_images", "test_float64", "test_float32")
+# These test what kernels share, so that one row per kernel is enough.
+_OF_KERNELS_ALONE = (
+    "test_a_step_under_a_strategy_for_every_row",
+    "test_an_empty_replica_harms_nobody",
+    "test_bfloat16_at_7e4",
+    "test_constant_input",
+    "test_dynamic_sizes_in_a_function",
+    "test_float16_far_beyond_its_range_squared",
+    "test_float32_input_beyond_float16_under_a_narrow_policy",
+    "test_second_order",
+    "test_synchronised_halves_equal_the_whole",
+    "test_unsynchronised_replicas_share_the_mean",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +45,8 @@ def _repeats(name: str, parameters: Mapping[str, Any]) -> bool:
     compiled = parameters.get("xla") == "auto"
     if case is None:
         return False
+    if name in _OF_KERNELS_ALONE and case not in cases.KERNELS:
+        return True
     if case not in (cases.KERNELS if name in _OF_EACH_KERNEL else cases.KINDS):
         return legacy or compiled
     crossed = {"kit_name", "xla"} <= set(parameters)

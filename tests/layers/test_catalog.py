@@ -16,15 +16,11 @@ def test_the_table_covers_the_catalog_and_nothing_else():
 def test_weights_are_the_papers(kit_name, case):
     """Names, shapes, types and initial values (PAPER.md 1)."""
     layer = cases.make(kit_name, case)
-    start = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0}
-    start |= {"moving_variance": 1.0, "moving_mean_square": 1.0}
-    start["v"] = 0.0 if case.name == "frn" else 1.0
-    start |= {"alpha": 0.5, "s": 0.0}
-    for name in (*case.trainable, *case.moving):
+    for name, initial in case.initial.items():
         variable = getattr(layer, name)
         shape = () if name in case.scalars else (cases.SHAPE[-1],)
         assert tuple(variable.shape) == shape
-        np.testing.assert_array_equal(cases.as_numpy(variable), start[name])
+        np.testing.assert_array_equal(cases.as_numpy(variable), initial)
     assert len(layer.trainable_variables) == len(case.trainable)
     assert len(layer.non_trainable_variables) == len(case.moving)
 

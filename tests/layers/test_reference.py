@@ -18,66 +18,66 @@ def test_numeric_gradient_of_a_cubic():
 
 
 # One image of one row and two pixels, [1, 1, 2, 1], x = (1, 3): mean 2,
-# variance 1, mean square 5; gamma 2, beta 1, v 1, epsilon left out.
-_SIG1, _SIG3 = 1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-3.0))
+# variance 1, mean square 5; gamma 2, beta 1, epsilon left out. Other weights
+# have their initial values, but for the threshold of FRN, 3.
 _ROOT5 = np.sqrt(5.0)
-_QUARTER = abs(_SIG3 - _SIG1) / 2  # std of two numbers: half their distance
+
+
+def _sigmoid(z):
+    return 1 / (1 + math.exp(-z))
+
+
+def _affine(first, second):
+    return 2 * first + 1, 2 * second + 1
+
+
+# The std of two numbers is half their distance.
+_GATE_STD = (_sigmoid(3) - _sigmoid(1)) / 2
+# y of every layer. A normalized x = (-1, 1) becomes z = (-1, 3) before the
+# activation.
 BY_HAND = {
-    "evonorm_b0": (1 / 2, 3 / 4),  # max(1, x + 1)
-    "evonorm_b1": (1 / (2 * _ROOT5), 3 / (4 * _ROOT5)),
-    "evonorm_b2": (1 / (_ROOT5 - 1), 3.0),  # max(1, 2.236 - x)
-    "evonorm_s0": (_SIG1, 3 * _SIG3),
-    "evonorm_s1": (_SIG1, 3 * _SIG3),
-    "evonorm_s2": (_SIG1 / _ROOT5, 3 * _SIG3 / _ROOT5),
-    "random": (np.sqrt(_QUARTER), np.sqrt(_QUARTER)),
-    "random_rej": (np.tanh(1), np.tanh(3)),
-    "rs_rej": (1 / _ROOT5, 3 / _ROOT5),
+    "evonorm_b0": _affine(1 / 2, 3 / 4),  # max(1, x + 1)
+    "evonorm_b1": _affine(1 / (2 * _ROOT5), 3 / (4 * _ROOT5)),
+    "evonorm_b2": _affine(1 / (_ROOT5 - 1), 3.0),  # max(1, 2.236 - x)
+    "evonorm_s0": _affine(_sigmoid(1), 3 * _sigmoid(3)),
+    "evonorm_s1": _affine(_sigmoid(1), 3 * _sigmoid(3)),
+    "evonorm_s2": _affine(_sigmoid(1) / _ROOT5, 3 * _sigmoid(3) / _ROOT5),
+    "bn_relu": (0, 3),
+    "bn_silu": (-_sigmoid(-1), 3 * _sigmoid(3)),
+    "bn_swish": (-_sigmoid(-1), 3 * _sigmoid(3)),
+    "gn_relu": (0, 3),
+    "gn_silu": (-_sigmoid(-1), 3 * _sigmoid(3)),
+    "gn_swish": (-_sigmoid(-1), 3 * _sigmoid(3)),
+    "ln_relu": (0, 3),
+    "pn_relu": (3, 3),  # One channel: x / |x|.
+    "frn": (3, 6 / _ROOT5 + 1),  # 1.894 is below the threshold.
+    "dyt": _affine(math.tanh(0.5), math.tanh(1.5)),
+    "derf": _affine(math.erf(0.5), math.erf(1.5)),
+    "random": _affine(math.sqrt(_GATE_STD), math.sqrt(_GATE_STD)),
+    "random_rej": _affine(math.tanh(1), math.tanh(3)),
+    "rs_rej": _affine(1 / _ROOT5, 3 / _ROOT5),
 }
-# The affine comes before the activation: z = 2 * norm + 1.
-_TAIL = {
-    "relu": lambda z: max(z, 0.0),
-    "silu": lambda z: z / (1 + np.exp(-z)),
-    "swish": lambda z: z / (1 + np.exp(-z)),
-}
 
 
-@pytest.mark.parametrize("name", sorted(BY_HAND))
-def test_searched_layers_by_hand(name):
+@cases.every_case
+def test_every_layer_by_hand(case):
+    assert case.name in BY_HAND, "Add its y for x = (1, 3) to BY_HAND."
     x = np.array([1.0, 3.0]).reshape(1, 1, 2, 1)
-    weights = {k: np.full(1, v) for k, v in (("gamma", 2.0), ("beta", 1.0))}
-    weights["v"] = np.ones(1)
-    y = reference.forward(name, x, weights, groups=1, epsilon=0.0)
-    wanted = 2 * np.array(BY_HAND[name]) + 1
-    np.testing.assert_allclose(y.ravel(), wanted, rtol=1e-12)
+    weights, _ = cases.split(case.initial)
+    weights |= {"gamma": 2.0, "beta": 1.0}
+    if case.name == "frn":
+        weights["v"] = 3.0
+    weights = {
+        name: value if name in case.scalars else np.full(1, value)
+        for name, value in weights.items()
+    }
+    y = reference.forward(case.name, x, weights, groups=1, epsilon=0.0)
+    np.testing.assert_allclose(y.ravel(), BY_HAND[case.name], rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        case.name
-        for case in cases.CASES
-        if case.name not in BY_HAND and not case.scalars
-    ],
-)
-def test_baselines_by_hand(name):
-    x = np.array([1.0, 3.0]).reshape(1, 1, 2, 1)
-    weights = {k: np.full(1, v) for k, v in (("gamma", 2.0), ("beta", 1.0))}
-    weights["v"] = np.full(1, 3.0 if name == "frn" else 1.0)
-    y = reference.forward(name, x, weights, groups=1, epsilon=0.0)
-    kind, tail = name.split("_") if "_" in name else (name, "")
-    normal = {"frn": (1 / _ROOT5, 3 / _ROOT5), "pn": (1.0, 1.0)}
-    z = 2 * np.array(normal.get(kind, (-1.0, 1.0))) + 1
-    wanted = (
-        np.maximum(z, 3.0) if name == "frn" else [_TAIL[tail](a) for a in z]
-    )
-    np.testing.assert_allclose(y.ravel(), wanted, rtol=1e-12)
-
-
-def test_dynamic_layers_by_hand():
+def test_dynamic_erf_is_shifted_inside():
     x = np.array([1.0, 3.0]).reshape(1, 1, 2, 1)
     weights = {"gamma": 2.0, "beta": 1.0, "alpha": 0.5, "s": -0.5}
-    y = reference.forward("dyt", x, weights).ravel()
-    np.testing.assert_allclose(y, 2 * np.tanh([0.5, 1.5]) + 1, rtol=1e-12)
     y = reference.forward("derf", x, weights).ravel()
     wanted = [2 * math.erf(z) + 1 for z in (0.0, 1.0)]
     np.testing.assert_allclose(y, wanted, rtol=1e-12)

@@ -81,7 +81,7 @@ def test_without_activation(kit_name, xla, affine, case):
     """EvoNorms: x*gamma + beta. Baselines: the norm and its affine."""
     values = cases.weights_of(case)
     kept = ["gamma", "beta"] if affine else []
-    kept += case.scalars
+    kept += tuple(case.scalars)
     if case.name.startswith("bn_"):
         kept += case.moving
     values = {name: values[name] for name in kept}

@@ -152,14 +152,15 @@ def _built(name, norm_act, legacy=True):
     return *sizes, len(norm_acts(model))
 
 
-# Their scale is between those of B0 and B5.
-_BETWEEN = tuple(f"efficientnet_b{number}" for number in range(1, 5))
+# Others of their families differ in the numbers of blocks and channels.
+_SCALED = ("resnet101", "resnet101_postact", "efficientnet_lite0")
+_SCALED += tuple(f"efficientnet_b{number}" for number in range(1, 6))
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow if n in _BETWEEN else ())
+        pytest.param(n, marks=pytest.mark.slow if n in _SCALED else ())
         for n in LITERATURE
     ],
 )
@@ -173,7 +174,10 @@ def test_networks_have_the_literatures_parameters(name):
     assert nets.sites(nets.get(name).size) == sites
 
 
-@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("resnet50", marks=pytest.mark.slow), "mobilenet_v2"],
+)
 def test_evonorms_differ_by_their_v_and_their_statistics(name):
     weights, active, affine = _counted(name)
     # Where BatchNorm has an activation they have gamma, beta and v; where it

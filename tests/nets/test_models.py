@@ -33,7 +33,10 @@ def test_the_model_is_of_the_keras_asked_for(legacy):
 @pytest.mark.parametrize(
     "name", ["resnet50_postact", "efficientnet_b0", "mobilenet_v2_cifar"]
 )
-@pytest.mark.parametrize("norm_act", ["bn_silu", "evonorm_b0"])
+@pytest.mark.parametrize(
+    "norm_act",
+    [pytest.param("bn_silu", marks=pytest.mark.slow), "evonorm_b0"],
+)
 def test_both_kerases_give_equal_outputs(name, norm_act):
     new, old = small(name, norm_act, 5), small(name, norm_act, 5, legacy=True)
     disturb(new)

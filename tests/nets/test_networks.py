@@ -33,8 +33,9 @@ def _model(size, norm_act=BN, side=64, library=tf_keras):
 
 
 # Others of their families differ in the numbers of blocks and channels.
-_SCALED = ("resnet101", "resnet101_postact", "resnet20_cifar")
-_SCALED += tuple(f"efficientnet_b{i}" for i in range(1, 5))
+_SCALED = ("resnet18", "resnet101", "resnet101_postact", "resnet20_cifar")
+_SCALED += ("resnet50_cifar", "efficientnet_lite0", "efficientnet_b0_cifar")
+_SCALED += tuple(f"efficientnet_b{i}" for i in range(1, 6))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,7 @@ def _rates(model):
     return [x.rate for x in created(model) if type(x).__name__ == "Dropout"]
 
 
+@pytest.mark.slow
 def test_stochastic_depth_grows_with_depth_where_there_is_a_shortcut():
     # EfficientNet-B0 has 16 blocks, of which those at 2, 4, 6, 7, 9, 10, 12,
     # 13 and 14 keep shape and size.

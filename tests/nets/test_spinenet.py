@@ -77,6 +77,7 @@ def pair():
         tf_keras.mixed_precision.set_global_policy(before)
 
 
+@pytest.mark.slow
 def test_outputs_equal_the_model_gardens(pair):
     # float64 has 2e-16.
     assert _error(*pair, training=False) < 1e-12
@@ -143,6 +144,7 @@ def test_scaling_keeps_the_shape_of_the_network():
     assert spinenet.scaled(spinenet.SIZES["spinenet49"]) == spinenet.Size()
 
 
+@pytest.mark.slow
 def test_stochastic_depth_grows_with_the_block():
     size = spinenet.Size(8, 0.1, stochastic_depth=0.32)
     drops = [
@@ -154,6 +156,7 @@ def test_stochastic_depth_grows_with_the_block():
     assert sorted(drops) == pytest.approx([0.02 * i for i in range(1, 17)])
 
 
+@pytest.mark.slow
 def test_keras_3_builds_the_same_network():
     norm_act = functools.partial(evonorm_tf.layers.norm_act, "evonorm_s0")
     size = spinenet.Size(8, 0.1)

@@ -60,7 +60,10 @@ def test_known_layers_pass_quality_and_stability(name):
     assert not objection("stability", PROXY.stability(row))
 
 
-@pytest.mark.parametrize("anchor", ["mobilenet", "efficientnet"])
+@pytest.mark.parametrize(
+    "anchor",
+    ["mobilenet", pytest.param("efficientnet", marks=pytest.mark.slow)],
+)
 def test_known_layers_pass_on_the_other_anchors(anchor):
     row = graphs.row(graphs.NAMED["evonorm_s0"], "evonorm_s0")
     assert PROXY.train(row, anchor, 100).accuracy > 0.8
@@ -176,8 +179,16 @@ SHARED = {
 
 @pytest.mark.parametrize(
     ("name", "anchor"),
-    [*((name, "resnet") for name in SHARED), ("batch", "mobilenet")]
-    + [("groups", "efficientnet")],
+    [
+        *(("batch", "resnet"), ("groups", "resnet")),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in [
+                *((name, "resnet") for name in ("tanh", "mean", "grey")),
+                *(("batch", "mobilenet"), ("groups", "efficientnet")),
+            ]
+        ),
+    ],
 )
 def test_a_layer_that_sites_share_computes_the_same(name, anchor):
     row = graphs.row(graphs.parse(SHARED[name]))

@@ -114,7 +114,11 @@ def test_equals_the_whole_batch_without_batch_statistics(count):
 
 @pytest.mark.parametrize(
     "norm_act, count, replicas",
-    [("evonorm_b0", 2, 1), ("evonorm_s0", 1, 2), ("bn_relu", 2, 2)],
+    [
+        pytest.param("evonorm_b0", 2, 1, marks=pytest.mark.slow),
+        pytest.param("evonorm_s0", 1, 2, marks=pytest.mark.slow),
+        ("bn_relu", 2, 2),
+    ],
 )
 def test_a_compiled_step_equals_one_that_is_not(
     norm_act, count, replicas, mirrored
@@ -131,6 +135,7 @@ def test_a_compiled_step_equals_one_that_is_not(
         )
 
 
+@pytest.mark.slow
 def test_a_compiled_step_scales_its_loss(mirrored):
     policy = tf_keras.mixed_precision.global_policy()
     tf_keras.mixed_precision.set_global_policy("mixed_float16")

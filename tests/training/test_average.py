@@ -82,6 +82,7 @@ def test_average_starts_at_the_weights_and_swaps_bit_for_bit(mirrored):
     np.testing.assert_equal(read(averages), mean)
 
 
+@pytest.mark.slow
 def test_the_average_is_evaluated_and_the_weights_are_trained():
     params = _parameters("bn_relu")
     # Steps so long that six of them tell average and weights apart.
