@@ -181,6 +181,18 @@ def _networks(runs: pathlib.Path, name: str, network: str) -> dict[str, float]:
     }
 
 
+def _command(runs: pathlib.Path, name: str, key: str) -> dict[str, float]:
+    path = runs / "commands-cpu.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    return {f"make {name}": r[key] for r in rows if r["command"] == name}
+
+
+def _search(runs: pathlib.Path, speed: str) -> dict[str, float]:
+    path = runs / "search-cpu.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    return {row["speed"]: row["value"] for row in rows if row["speed"] == speed}
+
+
 def _to_bn_relu(ratios: dict[str, float]) -> dict[str, float]:
     base = ratios.get(BN_RELU, math.nan)
     return {k: v / base for k, v in ratios.items() if k != BN_RELU}
@@ -316,6 +328,25 @@ def every(runs: pathlib.Path) -> list[Goal]:
             f"ONNX Runtime, MobileNetV2: latency of one image {bn_relu}",
             1.6,
             export_tables.ratios(runs, "onnx", "mobilenet_v2"),
+        ),
+        Goal(
+            "CPU, search: candidates per hour through the 100-step quality "
+            "test, two workers",
+            6000,
+            _search(runs, "candidates/h, 2 workers"),
+            least=True,
+        ),
+        Goal("demo, minutes", 2.5, _command(runs, "demo", "minutes")),
+        Goal("tests, minutes", 10, _command(runs, "test", "minutes")),
+        Goal(
+            "tests, minutes of processors",
+            15,
+            _command(runs, "test", "processor_minutes"),
+        ),
+        Goal(
+            "tests, memory of all processes together, GB",
+            6,
+            _command(runs, "test", "gigabytes"),
         ),
     ]
 
