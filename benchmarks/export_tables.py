@@ -1,6 +1,7 @@
 """Tables and goals of exported files, from the JSON of two benchmarks."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.tables import markdown, read
@@ -10,13 +11,18 @@ AGREEMENT = "export-agreement.json"
 _OWN = "tflite"  # The format that an int8 file is compared with.
 
 
-def documents(runs: pathlib.Path) -> list[dict[str, Any]]:
+def documents(
+    runs: pathlib.Path, names: Sequence[str] = LATENCY
+) -> list[dict[str, Any]]:
     """The latency benchmark's documents that exist."""
-    return [found for name in LATENCY if (found := read(runs, name))]
+    return [found for name in names if (found := read(runs, name))]
 
 
-def _rows(runs: pathlib.Path) -> list[dict[str, Any]]:
-    return [row for document in documents(runs) for row in document["rows"]]
+def _rows(
+    runs: pathlib.Path, names: Sequence[str] = LATENCY
+) -> list[dict[str, Any]]:
+    found = documents(runs, names)
+    return [row for document in found for row in document["rows"]]
 
 
 def _own(row: dict[str, Any]) -> bool:
@@ -30,10 +36,10 @@ def _cell(row: dict[str, Any] | None) -> str:
     return f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
 
 
-def latency(runs: pathlib.Path) -> str:
+def latency(runs: pathlib.Path, names: Sequence[str] = LATENCY) -> str:
     """Tables latency and size of every network, layer and format."""
     found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
-    for row in _rows(runs):
+    for row in _rows(runs, names):
         network = f"{row['network']}, {row['image_size']} px"
         column = "own" if _own(row) else row["form"]
         key = network, row["file"], row["layer"]

@@ -11,6 +11,7 @@ import argparse
 import ast
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import export_tables, goals
@@ -322,13 +323,15 @@ def page(runs: pathlib.Path) -> str:
     return text
 
 
-def latency(runs: pathlib.Path) -> str:
+def latency(
+    runs: pathlib.Path, names: Sequence[str] = export_tables.LATENCY
+) -> str:
     """Tables the latency of exported files, after the machines' names."""
-    documents = export_tables.documents(runs)
+    documents = export_tables.documents(runs, names)
     machines = dict.fromkeys(machine(each) for each in documents)
     if not machines:
         return NOT_RUN
-    return "\n\n".join([*machines, export_tables.latency(runs)])
+    return "\n\n".join([*machines, export_tables.latency(runs, names)])
 
 
 def agreement(runs: pathlib.Path) -> str:
@@ -341,7 +344,8 @@ def marked(runs: pathlib.Path) -> list[tuple[str, str, str]]:
     """Returns the tables within other pages: (path, name, table)."""
     return [
         ("README.md", "layers", layers(read(runs, LAYERS), _SHOWN)),
-        ("docs/export.md", "latency", latency(runs)),
+        # Of whole networks.
+        ("docs/export.md", "latency", latency(runs, export_tables.LATENCY[1:])),
         ("docs/export.md", "agreement", agreement(runs)),
     ]
 
