@@ -182,7 +182,7 @@ def _networks(runs: pathlib.Path, name: str, network: str) -> dict[str, float]:
 
 
 def _command(runs: pathlib.Path, name: str, key: str) -> dict[str, float]:
-    path = runs / "commands-cpu.json"
+    path = runs / "targets-cpu.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     return {f"make {name}": r[key] for r in rows if r["command"] == name}
 

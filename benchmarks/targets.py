@@ -1,6 +1,6 @@
-"""Time, processor time and memory of the tests and the demo.
+"""Time, processor time and memory of `make test` and of the demo.
 
-    python -m benchmarks.commands [test demo] [--json FILE]
+    python -m benchmarks.targets [test demo] [--json FILE]
 
 Memory is the largest sum over the command's processes at one moment, sampled
 every second; what processes share is counted once. Run it on an idle machine.
@@ -45,7 +45,7 @@ def measure(name: str, command: list[str]) -> dict[str, Any]:
 
     Args:
       name: stands in the row.
-      command: the arguments; "{}" in them stands for an empty folder.
+      command: the arguments; an argument "{}" stands for an empty folder.
 
     Returns:
       The row: minutes of time and of processors, and the largest memory in GB.

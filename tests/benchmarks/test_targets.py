@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import commands
+from benchmarks import targets
 
 _CHILD = """
 import time
@@ -21,14 +21,14 @@ subprocess.run([sys.executable, '-c', {_CHILD!r}], check=True)
 
 
 def test_child_processes_are_counted(monkeypatch):
-    monkeypatch.setattr(commands, "INTERVAL", 0.1)
-    row = commands.measure("child", [sys.executable, "-c", _PARENT])
+    monkeypatch.setattr(targets, "INTERVAL", 0.1)
+    row = targets.measure("child", [sys.executable, "-c", _PARENT])
     assert 0.2 < row["gigabytes"] < 0.4
     assert 0.5 / 60 < row["processor_minutes"] < row["minutes"]
 
 
 def test_an_empty_folder_is_given_and_a_failure_is_an_error():
     code = "import os, sys; sys.exit(os.listdir(sys.argv[1]) != [])"
-    commands.measure("folder", [sys.executable, "-c", code, "{}"])
+    targets.measure("folder", [sys.executable, "-c", code, "{}"])
     with pytest.raises(subprocess.CalledProcessError):
-        commands.measure("fails", [sys.executable, "-c", "raise SystemExit(3)"])
+        targets.measure("fails", [sys.executable, "-c", "raise SystemExit(3)"])
