@@ -131,9 +131,8 @@ def test_a_trained_residual_network_trains_on(norm_act):
     assert not recipe.fit(other, 2)[-1] < 1.0
 
 
-@pytest.mark.parametrize(
-    "kit_name", ["keras3", pytest.param("tf_keras", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@cases.both_kerases
 def test_keras_cv(kit_name, tmp_path):
     """In a process of its own: keras-cv takes the Keras of TensorFlow.
 

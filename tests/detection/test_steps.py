@@ -75,6 +75,7 @@ def test_batch_and_micro_batches_that_cannot_be_are_refused():
         steps.preflight_module(params, None, 2)
 
 
+@pytest.mark.slow
 def test_report_is_printed_and_written(tmp_path, monkeypatch, capsys):
     """The compiler is another test's; here it says one of everything."""
     said = dict.fromkeys(tpu._FIGURES, 1.0) | {"compile_seconds": 1.0}

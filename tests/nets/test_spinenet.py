@@ -84,6 +84,7 @@ def test_outputs_equal_the_model_gardens(pair):
     assert _error(*pair, training=True) < 1e-9
 
 
+@pytest.mark.slow
 def test_a_detail_of_one_layer_is_seen(pair):
     ours, theirs = pair
     site = norm_acts(ours)[-1]
@@ -112,6 +113,7 @@ def test_sizes_are_the_model_gardens(name):
     }
 
 
+@pytest.mark.slow
 def test_every_site_is_made_by_norm_act(pair):
     # Stem: 1, and two groups of 2 bottlenecks (3 sites, the last without
     # activation), of which the first projects (1 without). Levels 3 to 7 are

@@ -12,17 +12,14 @@ from training import iterators
 
 
 @pytest.fixture(autouse=True)
-def own_heap():
+def own_heap(monkeypatch):
     """Without what earlier tests left, whose ends may take a minute each.
 
-    Theirs would be waited for in a test's own 30 s; and what lives on is
-    left out of collections, for speed.
+    It neither ends nor is waited for here, and is left out of collections.
     """
-    with iterators.released(None):
-        pass
-    while any(thread.is_alive() for thread in iterators._threads):
-        time.sleep(0.05)
-    gc.collect()
+    monkeypatch.setattr(iterators, "_ENDING", threading.Lock())
+    monkeypatch.setattr(iterators, "_threads", [])
+    monkeypatch.setattr(iterators, "_left", [])
     gc.freeze()
     yield
     gc.unfreeze()
