@@ -6,7 +6,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from benchmarks import export_tables
-from benchmarks.tables import markdown
+from benchmarks.tables import markdown, read
 
 EVONORMS = tuple(f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2"))
 BN_RELU = "bn_relu"
@@ -91,6 +91,11 @@ class Goal(NamedTuple):
         return [self.what, bound, said, verdict]
 
 
+def _rows(runs: pathlib.Path, name: str) -> list[dict[str, Any]]:
+    document = read(runs, name)
+    return document["rows"] if document else []
+
+
 def _tpu(runs: pathlib.Path, key: str) -> dict[str, float]:
     found = steps(preflights(runs))
     base = found.get("bn_relu")
@@ -112,19 +117,15 @@ def _largest(runs: pathlib.Path) -> dict[str, float]:
 
 
 def _chain(runs: pathlib.Path, key: str) -> dict[str, float]:
-    path = runs / "tpu-chain.json"
-    if not path.exists():
-        return {}
     return {
         row["layer"]: row[f"{key}_ratio"]
-        for row in json.loads(path.read_text())["rows"]
+        for row in _rows(runs, "tpu-chain.json")
         if row["layer"] in EVONORMS and row["dtype"] == "bfloat16"
     }
 
 
 def _tpu_jax(runs: pathlib.Path, network: str, key: str) -> dict[str, float]:
-    path = runs / f"tpu-jax-{network}.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = _rows(runs, f"tpu-jax-{network}.json")
     found = {row["layer"]: row[key] for row in rows}
     return {
         name: found[name] / found["bn_relu"]
@@ -134,9 +135,8 @@ def _tpu_jax(runs: pathlib.Path, network: str, key: str) -> dict[str, float]:
 
 
 def _cpu(runs: pathlib.Path, name: str) -> dict[str, float]:
-    path = runs / name
     found: dict[str, float] = {}
-    for row in json.loads(path.read_text())["rows"] if path.exists() else []:
+    for row in _rows(runs, name):
         if row["layer"] in EVONORMS:
             ratio = max(found.get(row["layer"], 0.0), row["ratio_to_bn_relu"])
             found[row["layer"]] = ratio
@@ -171,25 +171,20 @@ def gpu_largest(runs: pathlib.Path) -> dict[str, float]:
 
 
 def _networks(runs: pathlib.Path, name: str, network: str) -> dict[str, float]:
-    path = runs / name
     return {
         row["layer"]: row["ratio"]
-        for row in (
-            json.loads(path.read_text())["rows"] if path.exists() else []
-        )
+        for row in _rows(runs, name)
         if row["network"] == network and row["layer"] in (BN_RELU, *EVONORMS)
     }
 
 
 def _command(runs: pathlib.Path, name: str, key: str) -> dict[str, float]:
-    path = runs / "targets-cpu.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    return {f"make {name}": r[key] for r in rows if r["command"] == name}
+    rows = _rows(runs, "targets-cpu.json")
+    return {r["command"]: r[key] for r in rows if r["command"] == name}
 
 
 def _search(runs: pathlib.Path, speed: str) -> dict[str, float]:
-    path = runs / "search-cpu.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = _rows(runs, "search-cpu.json")
     return {row["speed"]: row["value"] for row in rows if row["speed"] == speed}
 
 

@@ -249,7 +249,7 @@ def missing(
     except re.error as error:
         raise ValueError(
             f"`only` must be a regular expression. Received: only={only!r}, "
-            f"which is none: {error}"
+            f"which is not valid: {error}"
         ) from error
     names = [f"{label(s)}/{layer}" for s in studies for layer in s["layers"]]
     if not any(map(pattern.search, names)):

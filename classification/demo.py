@@ -26,6 +26,7 @@ from absl import flags
 from classification import datasets, report, task, train
 from classification.report import Run
 from evonorm_tf import files
+from evonorm_tf.search.worker import end_with_parent
 from training import commands, config, driver, progress, runs
 from training import flags as training_flags
 
@@ -144,6 +145,7 @@ def _begin(updates: Any) -> None:
     global _updates
     _updates = updates
     training_flags.quiet_logs()
+    end_with_parent()  # Even if the parent was killed.
     # The parent process handles Ctrl-C and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

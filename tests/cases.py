@@ -24,7 +24,7 @@ class Case:
     Attributes:
         name: the catalog name.
         v: the initial value of its `v`: the paper's v1, or FRN's threshold;
-            None for a layer without one.
+            None if the layer has no v.
         scalars: initial values, by name, of the weights that are one number
             for the layer.
         moving: names of its moving statistics.

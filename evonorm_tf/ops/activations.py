@@ -1,4 +1,4 @@
-"""Activations of one array, with derivatives and folded forms.
+"""Activations, with their derivatives and folded forms.
 
 At most one coefficient, v, is trainable. `catalog.Normalization` combines them
 with a normalization; EvoNorm-S uses the folded forms.
@@ -22,8 +22,8 @@ class Activation(NamedTuple):
       value: (xp, z, v) -> act(z).
       slope: (xp, z, dy, v) -> dy * d act / dz.
       folded: (xp, Constants) -> act as a function of z.
-      partial: (xp, z, dy, v) -> dy * d act / dv; None without a v.
-      initial_v: what v starts from; None without a v.
+      partial: (xp, z, dy, v) -> dy * d act / dv; None if there is no v.
+      initial_v: initial value of v; None if there is no v.
     """
 
     formula: str

@@ -3,8 +3,11 @@
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import types
 
+import psutil
 import pytest
 
 from classification import demo, report, task
@@ -106,6 +109,36 @@ def test_runs_side_by_side_are_those_of_one_process(tmp_path, monkeypatch):
     assert sum("accuracy" in line for line in display.lines) == 2
     alone = [_accuracy(tmp_path / "one", run, 0.5) for run in two]
     assert found == dict(zip(two, alone))
+
+
+_DRIVER = """
+import concurrent.futures, multiprocessing, os, time
+from classification import demo
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(
+        1, context, demo._begin, (context.Queue(),)
+    )
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_demo_that_was_killed(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(_DRIVER)
+    driver = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    worker = psutil.Process(int(driver.stdout.readline()))
+    driver.kill()
+    driver.wait()
+    worker.wait(20)
 
 
 ACCURACIES = {

@@ -1,9 +1,10 @@
 """Layers are tested on small inputs, compiled as large ones are.
 
-Every row runs with Keras 3 and uncompiled. What rows share, the wrapper of
-tf_keras and the compiled computation, runs once per kind of kernel, and the two
-together; values and gradients run so once per kernel. The rest of the cross is
-slow.
+Every row runs with Keras 3 and uncompiled, but in tests of what kernels share,
+which take one row per kernel (`_OF_KERNELS_ALONE`). What rows share, the
+wrapper of tf_keras and the compiled computation, runs once per kind of kernel,
+and the two together; values and gradients run so once per kernel. The rest of
+the cross is slow.
 """
 
 import pathlib

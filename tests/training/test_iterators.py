@@ -16,8 +16,8 @@ def own_heap():
     """Without what earlier tests left, whose ends may take a minute each.
 
     Theirs would be waited for in a test's own 30 s; and what lives on is
-    left out of collections, for speed. Not before: gc.freeze() during another
-    thread's collection breaks objects that are in use.
+    left out of collections, for speed. Not before: with gc.freeze() while
+    another thread may collect, a later test's layer once lost an attribute.
     """
     with iterators.released(None):
         pass
