@@ -8,6 +8,7 @@ their driver.
 
 import collections
 import contextlib
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -100,12 +101,18 @@ def work(connection, settings: Settings) -> None:
         connection.send(error)
         return
     connection.send(READY)
+    # The graphs of a candidate are cycles of few objects with much memory, so
+    # the collector would let dozens of them accumulate, gigabytes in all. It
+    # need not walk what stays for good.
+    gc.collect()
+    gc.freeze()
     while True:
         try:
             task = connection.recv()
             connection.send(run(task, proxy, settings))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
+        gc.collect()
 
 
 def end_with_parent() -> None:

@@ -151,10 +151,10 @@ def test_outputs_equal_the_model_gardens(name):
     ours, theirs = _ours(name), PEERS[name][0]()
     _copy(ours, theirs)
     # float32: 2e-6 with given statistics. Those of a batch of 16 pixels carry
-    # roundings on: ResNet-50 then has 6e-5, and as much against itself when
-    # its input is changed in the last bit.
+    # roundings on: ResNet-50 then has 6e-5 to 1.2e-4, by the number of threads,
+    # and as much against itself when its input is changed in the last bit.
     assert _error(ours, theirs, training=False) < 1e-5
-    assert _error(ours, theirs, training=True) < 1e-4
+    assert _error(ours, theirs, training=True) < 5e-4
     if name == "mobilenet_v2":  # That a detail of one layer is seen.
         norm_acts(ours)[-1].epsilon *= 2
         assert _error(ours, theirs, training=False) > 1e-4

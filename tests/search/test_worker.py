@@ -1,17 +1,19 @@
 """Worker processes that die, hang, raise or outlive their driver."""
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy
 import pytest
 
 from evonorm_tf import graphs
-from evonorm_tf.search import worker
+from evonorm_tf.search import proxy, worker
 from evonorm_tf.search.stages import Outcome, Task
 from evonorm_tf.search.worker import LocalPool
 from tests.search.fakes import small
@@ -159,6 +161,38 @@ def test_what_a_candidate_raises_is_a_verdict():
     outcome = worker.run(Task(0, "stability", S0), Broken(), small())
     assert outcome.error == "raised MemoryError: no room"
     assert outcome.result == {}
+
+
+class _Cycle:
+    def __init__(self):
+        self.itself = self
+
+
+class _Leaving:
+    """A proxy whose norms are how many earlier cycles are still alive."""
+
+    def __init__(self):
+        gc.disable()  # Only what the worker does itself counts.
+        self._left = weakref.WeakSet()
+
+    def stability(self, row):
+        alive = len(self._left)
+        self._left.add(_Cycle())
+        return proxy.Stability(alive, 1)
+
+
+def leave(connection, settings):
+    """A worker with such a proxy."""
+    worker.prepare = lambda settings: _Leaving()
+    worker.work(connection, settings)
+
+
+def test_what_a_candidate_leaves_is_gone_before_the_next_one():
+    with contextlib.closing(LocalPool(small(workers=1), leave)) as pool:
+        for number in range(3):
+            pool.submit(Task(number, "stability", S0))
+            (outcome,) = finished(pool, 1)
+            assert outcome.result["norm"] == 0
 
 
 _DRIVER = """
