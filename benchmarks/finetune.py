@@ -16,16 +16,18 @@ to 64 pixels, at batch 8. There are five variants with one recipe:
                 depends on the batch
     evonorm_b0  converted; those normalizations stay BatchNorm
 
-SGD with Nesterov momentum 0.9, rate 0.01 with 100 steps of warm-up and a cosine
-to 0, random crops and flips, dropout 0.2, no weight decay. The classifier is
-new, with the same initial weights in all variants. Test accuracy is measured on
-the first 1,000 test images during training, and on all 10,000 at its end.
+SGD with Nesterov momentum 0.9, 100 steps of warm-up and a cosine to 0, random
+crops and flips, dropout 0.2, no weight decay. Every variant is trained with
+every learning rate. The classifier is new, with the same initial weights in all
+variants. Test accuracy is measured on the first 1,000 test images during
+training, and on all 10,000 at its end.
 
-Variants that are already in FILE are not repeated; it is written after each.
+Runs that are already in FILE are not repeated; it is written after each.
 """
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -41,7 +43,9 @@ from classification import datasets
 from classification.settings import Data
 from evonorm_tf import conversion, efficientnet_lite
 from training.images.sources import Source
+from training.report import measured
 
+RATES = (0.001, 0.003, 0.01)
 ARMS = ("bn_frozen", "bn_trained", "gn_silu", "evonorm_s0", "evonorm_b0")
 # (x - 127) / 128, of x / 255.
 _SCALE = {"mean": [127 / 255], "std": [128 / 255]}
@@ -50,13 +54,12 @@ _CLASSES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The settings of all variants.
+    """The settings of all runs.
 
     Attributes:
       steps: of training.
       batch: images per step.
       image_size: side to which the images are enlarged, in pixels.
-      rate: maximum learning rate.
       warmup: steps of linear warm-up.
       seed: of the classifier's weights, order, augmentation and dropout.
       partial: number of test images during training.
@@ -65,7 +68,6 @@ class Settings:
     steps: int = 1500
     batch: int = 8
     image_size: int = 64
-    rate: float = 0.01
     warmup: int = 100
     seed: int = 0
     partial: int = 1000
@@ -131,10 +133,10 @@ def batches(
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up, then a cosine to 0."""
+    """Linear warm-up to the maximum rate, then a cosine to 0."""
 
-    def __init__(self, settings: Settings):
-        self._settings = settings
+    def __init__(self, rate: float, settings: Settings):
+        self._rate, self._settings = rate, settings
 
     def __call__(self, step: Any) -> Any:
         """Returns the learning rate at a step."""
@@ -143,7 +145,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         rising = (step + 1) / settings.warmup
         done = (step - settings.warmup) / (settings.steps - settings.warmup)
         falling = 0.5 * (1 + tf.cos(3.141592653589793 * done))
-        return settings.rate * tf.where(step < settings.warmup, rising, falling)
+        return self._rate * tf.where(step < settings.warmup, rising, falling)
 
 
 def accuracy_of(model: keras.Model) -> Callable[[tf.data.Dataset], float]:
@@ -165,26 +167,31 @@ def accuracy_of(model: keras.Model) -> Callable[[tf.data.Dataset], float]:
 
 
 def run(
-    arm: str, weights: Any, sources: tuple[Source, Source], settings: Settings
+    arm: str,
+    rate: float,
+    weights: Any,
+    sources: tuple[Source, Source],
+    settings: Settings,
 ) -> dict[str, Any]:
     """Trains and evaluates one variant.
 
     Args:
       arm: one of `ARMS`.
+      rate: the maximum learning rate.
       weights: passed to `efficientnet_lite.load`.
       sources: training and test set.
       settings: of the fine-tuning.
 
     Returns:
-      The variant's name, its curve as [step, accuracy], the final accuracy and
-      the mean training loss of the last tenth.
+      The variant's name, the rate, its curve as [step, accuracy], the final
+      accuracy and the mean training loss of the last tenth.
     """
     began = time.process_time()
     keras.utils.set_random_seed(settings.seed)
     size = (settings.image_size, settings.image_size)
     model = build(arm, weights, image_size=size)
     optimizer = keras.optimizers.SGD(
-        Schedule(settings), momentum=0.9, nesterov=True
+        Schedule(rate, settings), momentum=0.9, nesterov=True
     )
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer.build(model.trainable_variables)
@@ -210,6 +217,7 @@ def run(
     last = losses[-max(1, settings.steps // 10) :]
     return {
         "arm": arm,
+        "rate": rate,
         "curve": curve,
         "accuracy": measure(test),
         "training_loss": float(tf.add_n(last)) / len(last),
@@ -217,43 +225,15 @@ def run(
     }
 
 
-def won_back(result: dict, reference: dict) -> int | None:
-    """Returns the first step at which a variant reaches another's curve.
-
-    It must stay there at every later evaluation; None if it never does.
-    """
-    level = None
-    for (step, own), (_, other) in zip(
-        result["curve"], reference["curve"], strict=True
-    ):
-        if own < other:
-            level = None
-        elif level is None and step:
-            level = step
-    return level if result["accuracy"] >= reference["accuracy"] else None
-
-
-def table(results: list[dict], settings: Settings) -> str:
-    """Returns accuracies in % by step, as Markdown."""
-    steps = [step for step, _ in results[0]["curve"]]
-    names = [*map(str, steps), f"{settings.steps}, all test images"]
-    lines = [f"| arm | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for result in results:
-        values = [value for _, value in result["curve"]]
-        values.append(result["accuracy"])
-        cells = " | ".join(f"{100 * value:.1f}" for value in values)
-        lines.append(f"| {result['arm']} | {cells} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Runs the variants that are missing, and prints the table."""
+    """Trains what is missing, and prints the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--weights", required=True, help="the .pth file")
     parser.add_argument("--tfds_data_dir", required=True)
     parser.add_argument("--json", type=pathlib.Path, required=True)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     for field in dataclasses.fields(Settings):
         parser.add_argument(
             f"--{field.name}", type=field.type, default=field.default
@@ -262,7 +242,12 @@ def main() -> None:
     settings = Settings(
         **{f.name: getattr(args, f.name) for f in dataclasses.fields(Settings)}
     )
-    results = []
+    document: dict[str, Any] = {
+        "settings": dataclasses.asdict(settings),
+        "results": [],
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
     if args.json.exists():
         document = json.loads(args.json.read_text())
         if document["settings"] != dataclasses.asdict(settings):
@@ -270,7 +255,7 @@ def main() -> None:
                 "The file has results with other settings; use another one. "
                 f"Received: json={str(args.json)!r}"
             )
-        results = document["results"]
+    results = document["results"]
     sources = tuple(
         datasets.open_source(
             Data(
@@ -282,22 +267,17 @@ def main() -> None:
         )
         for split in ("train", "test")
     )
-    for arm in ARMS:
-        if arm in [result["arm"] for result in results]:
+    done = {(result["arm"], result["rate"]) for result in results}
+    for arm, rate in itertools.product(ARMS, args.rates):
+        if (arm, rate) in done:
             continue
-        results.append(run(arm, args.weights, sources, settings))
-        document = {
-            "settings": dataclasses.asdict(settings),
-            "results": results,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-        }
+        results.append(run(arm, rate, args.weights, sources, settings))
         args.json.parent.mkdir(parents=True, exist_ok=True)
         part = args.json.with_suffix(".part")
         part.write_text(json.dumps(document, indent=1) + "\n")
         os.replace(part, args.json)
         print(results[-1], flush=True)
-    print(table(results, settings))
+    print(measured.finetune(document))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def test_an_arm_is_trained_and_measured(small, weights):
     # Compiling every site takes longer than all steps.
     with evonorm_tf.using(xla=False):
         sources = (_source(),) * 2
-        result = finetune.run("evonorm_s0", weights, sources, SETTINGS)
+        result = finetune.run("evonorm_s0", 0.01, weights, sources, SETTINGS)
     assert [step for step, _ in result["curve"]] == [0, 1, 2, 3]
     assert 0 <= result["accuracy"] <= 1
     assert np.isfinite(result["training_loss"])
@@ -96,7 +96,7 @@ def test_training_changes_every_kernel(small, weights, monkeypatch):
     settings = finetune.Settings(
         steps=3, batch=4, image_size=16, warmup=1, seed=1
     )
-    finetune.run("bn_trained", weights, (_source(),) * 2, settings)
+    finetune.run("bn_trained", 0.01, weights, (_source(),) * 2, settings)
     keras.utils.set_random_seed(1)
     fresh = build("bn_trained", weights, image_size=(16, 16))
     for old, new in zip(
@@ -108,19 +108,6 @@ def test_training_changes_every_kernel(small, weights, monkeypatch):
 
 
 def test_the_rate_rises_and_falls_to_zero():
-    schedule = finetune.Schedule(finetune.Settings(steps=100, warmup=10))
+    schedule = finetune.Schedule(0.01, finetune.Settings(steps=100, warmup=10))
     rates = [float(schedule(step)) for step in (0, 9, 55, 100)]
     assert rates == pytest.approx([0.001, 0.01, 0.005, 0], abs=1e-9)
-
-
-def test_won_back_is_the_step_after_which_an_arm_is_never_behind():
-    def result(values, end):
-        steps = (0, 10, 20, 30)
-        return {"curve": [*map(list, zip(steps, values))], "accuracy": end}
-
-    reference = result((0.1, 0.5, 0.6, 0.7), 0.8)
-    assert finetune.won_back(result((0.1, 0.5, 0.5, 0.7), 0.8), reference) == 30
-    assert finetune.won_back(result((0.1, 0.6, 0.6, 0.9), 0.8), reference) == 10
-    assert (
-        finetune.won_back(result((0.1, 0.6, 0.6, 0.9), 0.7), reference) is None
-    )

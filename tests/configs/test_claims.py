@@ -111,10 +111,24 @@ def test_what_benchmarks_left_is_shown_and_what_they_did_not_is_not_run(
     text = measured.convergence({"results": [result | {"accuracy": moments}]})
     cells = "| 1.250 | 40.0 | 50.0 | 45.0 | 60.0 |  |  | 1.50 | 0.25 to 0.50 |"
     assert text.splitlines()[-1] == f"| evonorm_b0 {cells}"
-    arm = {"arm": "gn_silu", "curve": [[0, 0.1], [50, 0.5]], "accuracy": 0.625}
-    text = measured.finetune({"settings": {"steps": 99}, "results": [arm]})
-    assert text.splitlines()[0] == "|  | 0 | 50 | 99, all test images |"
-    assert text.splitlines()[-1] == "| gn_silu | 10.0 | 50.0 | 62.5 |"
+    low, high = (
+        {"arm": "gn_silu", "rate": rate, "accuracy": end}
+        | {"curve": [[0, 0.1], [50, middle]]}
+        for rate, middle, end in ((0.001, 0.3, 0.45), (0.01, 0.5, 0.625))
+    )
+    document = {"settings": {"steps": 99}}
+    document["results"] = [low, high, low | {"arm": "bn_trained"}]
+    assert measured.finetune(document).splitlines() == [
+        "|  | rate 0.001 | rate 0.01 |",
+        "| --- | --- | --- |",
+        "| gn_silu | 45.0 | 62.5 |",
+        "| bn_trained | 45.0 | *Not run.* |",
+        "",
+        "|  | best rate | 0 | 50 | 99, all images |",
+        "| --- | --- | --- | --- | --- |",
+        "| gn_silu | 0.01 | 10.0 | 50.0 | 62.5 |",
+        "| bn_trained | 0.001 | 10.0 | 30.0 | 45.0 |",
+    ]
     text = measured.gpu([_gpu({"bn_relu": [90.0, 91.0]})])
     assert "resnet20_cifar, 30 epochs, batch 128; a GPU." in text
     assert "| bn_relu | 90.5+-0.7 (2) | 0.500 |" in text

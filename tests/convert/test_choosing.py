@@ -1,5 +1,6 @@
 """What is recommended, and that its sources say what is claimed."""
 
+import json
 import pathlib
 import re
 
@@ -105,6 +106,20 @@ def test_other_claims_are_in_the_tables():
         assert str(values["IS"]) in said
 
 
+def test_what_is_said_of_a_trained_network_is_our_measurement():
+    best = {}
+    file = ROOT / "docs" / "runs" / "finetune-lite0.json"
+    for result in json.loads(file.read_text())["results"]:
+        accuracy = 100 * result["accuracy"]
+        best[result["arm"]] = max(accuracy, best.get(result["arm"], 0))
+    said = _claims(batch_per_replica=8, pretrained=True)
+    for arm in ("evonorm_b0", "gn_silu", "evonorm_s0"):
+        assert f"{arm} {best[arm]:.1f} %" in said
+    assert f"frozen statistics, {best['bn_frozen']:.1f} %" in said
+    assert f"trained, {best['bn_trained']:.1f} %" in said
+    assert "fine-tuning" not in _claims(batch_per_replica=8)
+
+
 def test_what_the_page_says_of_families():
     table = CLASSIFICATION["architectures"]
     b0, b1, b2 = (_paper(table, f"evonorm_b{k}") for k in range(3))
@@ -184,6 +199,7 @@ def test_wrong_requests(asked):
         evonorm_tf.recommend(**asked)
 
 
-def test_small_maps_is_a_flag():
-    with pytest.raises(TypeError, match="Received"):
-        evonorm_tf.recommend(batch_per_replica=8, small_maps="yes")
+@pytest.mark.parametrize("name", ["small_maps", "pretrained"])
+def test_flags_are_flags(name):
+    with pytest.raises(TypeError, match=f"Received: {name}='yes'"):
+        evonorm_tf.recommend(batch_per_replica=8, **{name: "yes"})

@@ -1,104 +1,14 @@
-"""Iterators of a run end without keeping it waiting."""
+"""Runs the tests of `iterators_alone`, in a process without other iterators."""
 
-import gc
-import threading
-import time
-import weakref
-
-import pytest
-import tensorflow as tf
-
-from training import iterators
+import pathlib
+import subprocess
+import sys
 
 
-@pytest.fixture(autouse=True)
-def own_heap():
-    """Without what earlier tests left, whose ends may take a minute each.
-
-    Theirs would be waited for in a test's own 30 s; and what lives on is
-    left out of collections, for speed. Not before: with gc.freeze() while
-    another thread may collect, a later test's layer once lost an attribute.
-    """
-    with iterators.released(None):
-        pass
-    while any(thread.is_alive() for thread in iterators._threads):
-        time.sleep(0.05)
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-class _Slow:
-    """An iterator whose end takes its time, as one of tf.data may."""
-
-    def __init__(self, may_end, ended):
-        self._may_end, self._ended = may_end, ended
-        self.cycle = self  # As a strategy's: only the collector ends it.
-
-    def __next__(self):
-        return 1
-
-    def __del__(self):
-        self._may_end.wait(30)
-        self._ended.set()
-
-
-class _Dataset:
-    def __init__(self):
-        self.may_end, self.ended = threading.Event(), []
-
-    def __iter__(self):
-        self.ended.append(threading.Event())
-        return _Slow(self.may_end, self.ended[-1])
-
-
-class _Runner:
-    def __init__(self, train):
-        self.train_dataset = train
-
-    @property
-    def eval_dataset(self):
-        raise AttributeError("trains only")
-
-
-def test_the_next_iterator_does_not_wait_for_the_end_of_the_last():
-    gc.collect()
-    dataset = _Dataset()
-    released = iterators.Released(dataset)
-    assert next(iter(released)) == 1
-    gc.disable()
-    try:
-        iter(released)
-    finally:
-        gc.enable()
-    assert not dataset.ended[0].is_set(), "waited for the old iterator"
-    dataset.may_end.set()
-    assert dataset.ended[0].wait(30)
-
-
-def test_the_next_run_ends_what_the_last_one_left():
-    dataset = _Dataset()
-    runner = _Runner(dataset)
-    with iterators.released(runner):
-        iter(runner.train_dataset)
-    assert not dataset.ended[0].is_set()
-    dataset.may_end.set()
-    with iterators.released(runner):
-        assert dataset.ended[0].wait(30)
-
-
-def test_a_strategy_s_iterator_ends():
-    device = tf.distribute.OneDeviceStrategy("CPU:0")
-    numbers = tf.data.Dataset.range(4)
-    distributed = device.distribute_datasets_from_function(lambda _: numbers)
-    released = iterators.Released(distributed)
-    iterator = iter(released)
-    assert int(next(iterator)) == 0
-    gone = weakref.ref(iterator)
-    del iterator
-    assert int(next(iter(released))) == 0
-    deadline = time.monotonic() + 30
-    while gone() is not None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert gone() is None
+def test_iterators_in_a_process_of_their_own():
+    file = pathlib.Path(__file__).with_name("iterators_alone.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    found = subprocess.run(
+        [*command, str(file)], capture_output=True, text=True, timeout=300
+    )
+    assert found.returncode == 0, found.stdout

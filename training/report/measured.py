@@ -86,22 +86,29 @@ def _sites(sites: list[dict[str, float]]) -> list[str]:
 
 
 def finetune(document: dict[str, Any] | None) -> str:
-    """Tables `benchmarks.finetune`: accuracies by step."""
+    """Tables `benchmarks.finetune`: by rate, and by step at the best rate."""
     if document is None:
         return NOT_RUN
-    results = document["results"]
-    steps = [step for step, _ in results[0]["curve"]]
+    runs: dict[str, dict[float, dict]] = {}
+    for result in document["results"]:
+        runs.setdefault(result["arm"], {})[result["rate"]] = result
+    rates = sorted({rate for by_rate in runs.values() for rate in by_rate})
+    ends, curves, steps = [], [], []
+    for arm, by_rate in runs.items():
+        found = [by_rate.get(rate) for rate in rates]
+        ends.append([arm, *(_percent(r and r["accuracy"]) for r in found)])
+        best = max(by_rate.values(), key=lambda result: result["accuracy"])
+        steps, values = zip(*best["curve"])
+        shown = [*values, best["accuracy"]]
+        curves.append([arm, f"{best['rate']:g}", *map(_percent, shown)])
     total = document["settings"]["steps"]
-    heads = ["", *map(str, steps), f"{total}, all test images"]
-    lines = [
-        [
-            result["arm"],
-            *(f"{100 * value:.1f}" for _, value in result["curve"]),
-            f"{100 * result['accuracy']:.1f}",
-        ]
-        for result in results
-    ]
-    return _markdown(heads, lines)
+    heads = ["", *(f"rate {rate:g}" for rate in rates)]
+    by_step = ["", "best rate", *map(str, steps), f"{total}, all images"]
+    return _markdown(heads, ends) + "\n\n" + _markdown(by_step, curves)
+
+
+def _percent(value: float | None) -> str:
+    return NOT_RUN if value is None else f"{100 * value:.1f}"
 
 
 def gpu(documents: list[dict[str, Any]]) -> str:
