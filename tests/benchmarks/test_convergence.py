@@ -35,6 +35,7 @@ def test_a_trial_measures_three_statistics_twice(result):
     assert result["steps"] == 4
 
 
+@pytest.mark.slow
 def test_fixed_v_stays(result):
     for site in result["sites"]:
         assert site["v_mean"] == 0.5 and site["v_std"] == 0.0
