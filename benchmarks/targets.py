@@ -3,7 +3,7 @@
     python -m benchmarks.targets [test demo] [--json FILE]
 
 Memory is the largest sum over the command's processes at one moment, sampled
-every second; what processes share is counted once. Run it on an idle machine.
+every five seconds; what processes share is counted once. Run it on an idle machine.
 """
 
 import argparse
@@ -21,7 +21,8 @@ import tensorflow  # noqa: F401 (its version is recorded)
 
 from benchmarks import record
 
-INTERVAL = 1.0
+# Reading the memory of a large process stops it for a moment.
+INTERVAL = 5.0
 COMMANDS = {
     "test": ["make", "test"],
     # An existing run would be resumed.

@@ -4,7 +4,6 @@ TensorFlow is imported where tests run: the process that only distributes them
 among the workers of `-n` needs neither its time nor its memory.
 """
 
-import ctypes
 import gc
 import importlib.util
 import os
@@ -42,15 +41,9 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope="module")
 def _collected():
-    """Models and traced graphs that a file leaves are cycles of objects.
-
-    What their memory becomes is given back: the workers grow to gigabytes.
-    """
+    """Models and traced graphs that a file leaves are cycles of objects."""
     yield
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Of glibc.
-    if trim is not None:
-        trim(0)
 
 
 @pytest.fixture(autouse=True, scope="module")
