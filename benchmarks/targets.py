@@ -3,7 +3,8 @@
     python -m benchmarks.targets [test demo] [--json FILE]
 
 Memory is the largest sum over the command's processes at one moment, sampled
-every five seconds; what processes share is counted once. Run it on an idle machine.
+every five seconds; what processes share is counted once. Run it on an idle
+machine.
 """
 
 import argparse
