@@ -233,7 +233,13 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="the .pth file")
     parser.add_argument("--tfds_data_dir", required=True)
     parser.add_argument("--json", type=pathlib.Path, required=True)
-    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument(
+        "--rates",
+        type=float,
+        nargs="+",
+        default=RATES,
+        help="maximum learning rates, each with every variant",
+    )
     for field in dataclasses.fields(Settings):
         parser.add_argument(
             f"--{field.name}", type=field.type, default=field.default

@@ -177,7 +177,7 @@ _PRETRAINED = Reason(
     "In a short fine-tuning at batch 8 (EfficientNet-Lite0, CIFAR-10, 1,500 "
     "steps, one seed) no conversion was as good as BatchNorm with frozen "
     "statistics, 70.9 %, or trained, 63.1 %: evonorm_b0 59.9 %, gn_silu "
-    "30.8 %, evonorm_s0 23.0 %. Convert for a long training, not a short one",
+    "30.8 %, evonorm_s0 23.0 %. A long fine-tuning was not measured",
     "our runs; docs/results.md",
 )
 _GROUPS = Reason(

@@ -99,14 +99,6 @@ def test_a_training_that_learns_nothing_is_given_up_early():
     assert found.steps == 60
 
 
-def test_validation_in_parts_has_the_accuracy_of_the_whole(monkeypatch):
-    row = graphs.row(graphs.NAMED["evonorm_s0"], "evonorm_s0")
-    whole = PROXY.train(row, "resnet", 20)
-    monkeypatch.setattr(proxy_loop, "VALIDATED", 128)  # Of 300 images.
-    assert PROXY.train(row, "resnet", 20) == whole
-    assert 0.2 < whole.accuracy < 1.0
-
-
 # -- arithmetic ---------------------------------------------------------------
 
 
