@@ -22,7 +22,7 @@ import tensorflow  # noqa: F401 (its version is recorded)
 
 from benchmarks import record
 
-# Reading the memory of a large process stops it for a moment.
+# A sample takes a tenth of a second of a core beside gigabytes of processes.
 INTERVAL = 5.0
 COMMANDS = {
     "test": ["make", "test"],
