@@ -5,6 +5,7 @@ import inspect
 import itertools
 import numbers
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -26,11 +27,16 @@ def recalibrate(
     samples ("standing statistics", arXiv:1809.11096; update_bn of stochastic
     weight averaging, arXiv:1803.05407, does the same). A layer that is used
     several times contributes the mean over its uses. Previous values, even
-    NaN, have no influence, and no other weights change. Frozen layers
-    (`trainable=False`) keep their statistics, and so do layers that the graph
-    of a model calls with `training=False`. For a model without batch
-    statistics no data are read. After an error all statistics have their
-    previous values.
+    NaN, have no influence. Frozen layers (`trainable=False`) keep their
+    statistics, and so do layers that the graph of a model calls with
+    `training=False`. All other variables of the model are restored, such as
+    what spectral normalization writes in training mode and, in Keras 3, the
+    state of dropout; tf_keras draws dropout from TensorFlow's generator, which
+    advances. For a model without batch statistics no data are read. After an
+    error all statistics have their previous values.
+
+    The model runs as one graph, unless part of it is a `tf.function` of its
+    own or is not reached that way: it runs eagerly then, which is slower.
 
     Example:
         ```python
@@ -64,17 +70,18 @@ def recalibrate(
         return 0
     _check_data(dataset, steps)
     flat = [weight for weights in targets.values() for weight in weights]
+    set_here = {id(weight) for weight in flat}
+    others = [
+        (weight, structures.value(weight))
+        for weight in model.variables
+        if id(weight) not in set_here
+    ]
     before = [structures.value(weight) for weight in flat]
     means = before
     sums, total, taken = [0.0] * len(flat), 0, 0
     try:
         with _averaging(targets) as uses:
-
-            def step(x):
-                uses.clear()  # Counted again in each trace.
-                model(x, training=True)
-
-            run = _traced(step)
+            run = _step(model, targets, uses)
             for batch in itertools.islice(dataset, steps):
                 x = _inputs(model, batch)
                 run(x)
@@ -90,7 +97,7 @@ def recalibrate(
                 f"Received: {taken}"
             )
         used = [
-            id(layer) in uses for layer, own in targets.items() for _ in own
+            uses[id(layer)] > 0 for layer, own in targets.items() for _ in own
         ]
         means = [
             value / total if fresh else old
@@ -98,7 +105,7 @@ def recalibrate(
         ]
     finally:
         # This also discards what a failed batch left behind.
-        for value, weight in zip(means, flat):
+        for weight, value in [*others, *zip(flat, means)]:
             weight.assign(value)
     return sum(used)
 
@@ -126,8 +133,18 @@ def statistics(layer: Any) -> list[Any]:
     ]
 
 
+class _Uses(Counter):
+    """The number of uses in training of each layer called, by its id.
+
+    Attributes:
+      graph: what is traced now; None in eager execution.
+    """
+
+    graph: Any = None
+
+
 @contextlib.contextmanager
-def _averaging(targets: dict[Any, list[Any]]) -> Iterator[dict[int, int]]:
+def _averaging(targets: dict[Any, list[Any]]) -> Iterator[_Uses]:
     """Averages a batch's moving statistics over the uses of each layer.
 
     With a momentum of i / (i + 1) at the i-th use of a layer, the moving
@@ -135,11 +152,8 @@ def _averaging(targets: dict[Any, list[Any]]) -> Iterator[dict[int, int]]:
     because 0 times a previous value would still be NaN if that is not finite.
     The momentum is a Python number that is read when a layer is called: in a
     trace, once for all executions.
-
-    Yields:
-      The number of uses of each layer in training, by its id.
     """
-    uses: dict[int, int] = {}
+    uses = _Uses()
     momenta = [layer.momentum for layer in targets]
     calls = [vars(layer).get("call") for layer in targets]
     try:
@@ -154,32 +168,90 @@ def _averaging(targets: dict[Any, list[Any]]) -> Iterator[dict[int, int]]:
                 layer.call = call
 
 
-def _counted(
-    layer: Any, weights: list[Any], uses: dict[int, int]
-) -> Callable[..., Any]:
+def _counted(layer: Any, weights: list[Any], uses: _Uses) -> Callable[..., Any]:
     usual = layer.call
     signature = inspect.signature(usual)
+    tf = structures.tensorflow()
 
     def call(*args, **kwargs):
+        if uses.graph and tf.compat.v1.get_default_graph() is not uses.graph:
+            # The error keeps the trace, with its momentum, out of the cache.
+            uses.graph = None
+            raise RuntimeError("inside a tf.function of the model")
+        index = uses[id(layer)]
+        uses[id(layer)] = index
         if signature.bind(*args, **kwargs).arguments.get("training"):
-            index = uses.get(id(layer), 0)
             layer.momentum, uses[id(layer)] = index / (index + 1), index + 1
             if index == 0:
                 for weight in weights:
                     weight.assign(np.zeros(weight.shape))
         return usual(*args, **kwargs)
 
-    tf = structures.tensorflow()
     return tf.autograph.experimental.do_not_convert(call) if tf else call
 
 
-def _traced(step: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Returns the step, as one graph on TensorFlow and eager on JAX."""
+def _step(
+    model: Any, targets: dict[Any, list[Any]], uses: _Uses
+) -> Callable[[Any], None]:
+    """Returns a function of x that runs the model and counts the uses.
+
+    On TensorFlow it is one graph. A `tf.function` inside would store the
+    temporary momentum, or already has a trace that does not reach `_counted`;
+    then, and on JAX, the model runs eagerly.
+    """
     tf = structures.tensorflow()
     keras = sys.modules.get("keras")
-    if tf is None or (keras and keras.backend.backend() == "jax"):
-        return step
-    return tf.function(step, reduce_retracing=True, autograph=False)
+
+    def eager(x):
+        uses.clear()
+        with _functions_eager(tf):
+            model(x, training=True)
+
+    def trace(x):
+        uses.clear()  # Counted again in each trace.
+        uses.graph = tf.compat.v1.get_default_graph()
+        model(x, training=True)
+
+    jax = keras is not None and keras.backend.backend() == "jax"
+    if tf is None or jax or not all(map(_has_known_call, targets)):
+        return eager
+    traced = tf.function(trace, reduce_retracing=True, autograph=False)
+    as_graph = True
+
+    def step(x):
+        nonlocal as_graph
+        if as_graph:
+            try:
+                traced(x)
+            except Exception:
+                if uses.graph is not None:
+                    raise
+                uses.clear()
+            as_graph = all(id(layer) in uses for layer in targets)
+        if not as_graph:
+            uses.graph = None
+            eager(x)
+
+    return step
+
+
+def _has_known_call(layer: Any) -> bool:
+    """Returns whether no `tf.function` can hide in a layer's own `call`."""
+    home = getattr(type(layer).call, "__module__", "")
+    return home.split(".")[0] in ("keras", "tf_keras", "evonorm_tf")
+
+
+@contextlib.contextmanager
+def _functions_eager(tf: Any) -> Iterator[None]:
+    if tf is None:
+        yield
+        return
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def _inputs(model: Any, batch: Any) -> Any:
@@ -212,12 +284,12 @@ def _compatible(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
 
 
 def _check_finite(
-    targets: dict[Any, list[Any]], uses: dict[int, int], taken: int
+    targets: dict[Any, list[Any]], uses: _Uses, taken: int
 ) -> None:
     for layer, weights in targets.items():
         for weight in weights:
             value = structures.value(weight)
-            if id(layer) in uses and not np.isfinite(value).all():
+            if uses[id(layer)] and not np.isfinite(value).all():
                 raise ValueError(
                     "The statistics of a batch are not finite; the moving "
                     "statistics are unchanged. Look for NaN or infinity in "

@@ -19,7 +19,10 @@ def _model(kit_name):
 
 
 def _moving(model, layer, name):
-    weight = getattr(model.get_layer(layer), name)
+    return _value(getattr(model.get_layer(layer), name))
+
+
+def _value(weight):
     return np.asarray(tf.convert_to_tensor(weight))
 
 
@@ -245,3 +248,71 @@ def test_a_bare_array_has_no_batches(kit_name):
     for nothing in (None, 3):
         with pytest.raises(TypeError, match=f"Expected batches.*{nothing}"):
             evonorm_tf.recalibrate(model, nothing)
+
+
+@cases.both_kerases
+def test_no_other_variable_changes(kit_name):
+    """As spectral normalization and dropout write in training mode."""
+    keras = cases.kit(kit_name).keras
+
+    class Halved(keras.layers.Conv2D):
+        def call(self, x, training=None):
+            if training:
+                self.kernel.assign(0.5 * self.kernel)
+            return super().call(x)
+
+    model = keras.Sequential(
+        [
+            Halved(4, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+        ]
+    )
+    x = small.draw(4, 6, 6, 4)
+    model(x)
+    before = [np.array(_value(one)) for one in model.variables]
+    assert evonorm_tf.recalibrate(model, [x, x]) == 2
+    changed = [
+        one.name.split("/")[-1].split(":")[0]
+        for one, old in zip(model.variables, before)
+        if not np.array_equal(_value(one), old)
+    ]
+    assert changed == ["moving_mean", "moving_variance"]
+
+
+@pytest.mark.parametrize("where", ["block", "layer"])
+@pytest.mark.parametrize("traced", [False, True])
+@cases.both_kerases
+def test_a_function_inside_gets_and_keeps_its_momentum(kit_name, traced, where):
+    kit = cases.kit(kit_name)
+    keras = kit.keras
+
+    class Block(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.norm = kit.layers.NormAct("evonorm_b0")
+
+        @tf.function
+        def call(self, x, training=None):
+            return self.norm(x, training=training)
+
+    class Norm(kit.layers.NormAct):
+        @tf.function
+        def call(self, x, training=None):
+            return super().call(x, training=training)
+
+    one = Block() if where == "block" else Norm("evonorm_b0")
+    norm = one.norm if where == "block" else one
+    norm.build((None, 6, 6, 4))
+    model = keras.Sequential([keras.Input((6, 6, 4)), one])
+    x = small.draw(8, 6, 6, 4)
+    if traced:
+        model(x, training=True)
+    assert evonorm_tf.recalibrate(model, [x]) == 1
+    wanted = x.var((0, 1, 2))
+    got = _value(norm.moving_variance)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4)
+    model(10 * x, training=True)
+    got = _value(norm.moving_variance)
+    np.testing.assert_allclose(got, 10.9 * wanted, rtol=1e-4)
+    assert not tf.config.functions_run_eagerly()
