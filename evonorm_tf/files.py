@@ -265,12 +265,16 @@ def writing(path: Path) -> Iterator[str]:
 
     The file or folder that is written there replaces `path` when the block
     ends without an error. The local path has the same suffix as `path`, from
-    which some libraries choose the format.
+    which some libraries choose the format. A link is followed.
 
     Args:
       path: the destination; its folder is created.
+
+    Raises:
+      FileNotFoundError: if the block wrote nothing.
+      IsADirectoryError: if it wrote a file, and `path` is a folder.
     """
-    path = normalize(path).rstrip("/")
+    path = real(path)
     make_folder(parent(path))
     if is_local(path):
         place = _temporary(path)
@@ -279,8 +283,7 @@ def writing(path: Path) -> Iterator[str]:
             _sync(place)
             _replace(place, path)
         finally:
-            if exists(place):
-                remove(place)
+            remove(place)
         return
     with tempfile.TemporaryDirectory() as aside:
         place = os.path.join(aside, "new" + os.path.splitext(path)[1])
@@ -313,26 +316,34 @@ def install(source: Path, path: Path) -> None:
     """Copies a file or folder and replaces the destination.
 
     Atomically, except for a folder that is not local: on object stores a
-    folder is only a prefix of names and cannot be renamed.
+    folder is only a prefix of names and cannot be renamed. A local folder is
+    renamed twice, and its previous content restored after an error. A link is
+    followed.
 
     Args:
       source: what to copy.
       path: the destination.
+
+    Raises:
+      IsADirectoryError: if `source` is a file and `path` a folder.
     """
-    source, path = normalize(source), normalize(path).rstrip("/")
+    source, path = normalize(source), real(path)
     make_folder(parent(path))
     if is_folder(source) and not is_local(path):
         remove(path)
         copy(source, path)
         return
     temporary = _temporary(path)
-    copy(source, temporary)
-    _replace(temporary, path)
+    try:
+        copy(source, temporary)
+        _replace(temporary, path)
+    finally:
+        remove(temporary)
 
 
 def move(source: Path, path: Path) -> None:
-    """Moves a file or folder and replaces the destination."""
-    source, path = normalize(source).rstrip("/"), normalize(path).rstrip("/")
+    """Moves a file or folder and replaces the destination; see `install`."""
+    source, path = normalize(source).rstrip("/"), real(path)
     if is_folder(source) and not (is_local(source) and is_local(path)):
         install(source, path)
         remove(source)
@@ -373,7 +384,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or folder if it exists."""
+    """Removes a file or folder if it exists; of a link, only the link."""
     path = normalize(path)
     if is_folder(path):
         _call("rmtree", path)
@@ -393,6 +404,7 @@ def local(path: Path) -> Iterator[str]:
     """
     path = normalize(path)
     if is_local(path):
+        size(path)  # The error for what does not exist, as for a copy.
         yield path
         return
     with tempfile.TemporaryDirectory() as aside:
@@ -452,10 +464,24 @@ def _sync(path: str) -> None:
 
 
 def _replace(temporary: str, path: str) -> None:
-    """Renames a file or folder; an existing folder is removed first."""
-    if is_folder(path):
-        remove(path)
-    _call("rename", temporary, path, overwrite=True)
+    """Renames a file, or a local folder, whose predecessor is removed last."""
+    if not is_folder(path):
+        _call("rename", temporary, path, overwrite=True)
+        return
+    size(temporary)  # The error if it does not exist.
+    if not is_folder(temporary):
+        raise IsADirectoryError(
+            "A file cannot replace a folder; remove the folder first, or "
+            f"choose another path. Received: path={path!r}"
+        )
+    old = _temporary(path)
+    os.rename(path, old)
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    remove(old)
 
 
 def _call(operation: str, *arguments: Any, **settings: Any) -> Any:
@@ -477,7 +503,9 @@ _LOCAL: dict[str, Callable[..., Any]] = {
     "copy": lambda source, target, overwrite: shutil.copyfile(source, target),
     "rename": lambda source, target, overwrite: os.replace(source, target),
     "remove": os.remove,
-    "rmtree": shutil.rmtree,
+    "rmtree": lambda path: (
+        os.remove(path) if os.path.islink(path) else shutil.rmtree(path)
+    ),
 }
 
 

@@ -47,6 +47,9 @@ def test_what_is_not_there(root):
     for read in (files.read, files.read_text, files.size, files.open_binary):
         with pytest.raises(FileNotFoundError, match=r"\[0.1\]"):
             read(f"{root}/none")
+    missing = pytest.raises(FileNotFoundError, match=r"\[0.1\]")
+    with missing, files.local(f"{root}/none"):
+        raise AssertionError("not reached")
 
 
 def test_a_write_that_fails_leaves_the_old_file_alone(root):
@@ -77,6 +80,72 @@ def test_a_folder_takes_the_place_of_another(root, tmp_path):
     assert [f[2] for f in files.walk(f"{root}/export")] == [[], ["new"]]
     assert files.names(root) == ["export"]
     assert (tmp_path / "made-new" / "in" / "new").exists()
+
+
+def test_a_file_never_takes_the_place_of_a_folder(root, tmp_path):
+    files.write(f"{root}/d/x", "x")
+    (tmp_path / "source").write_text("a file")
+    with pytest.raises(IsADirectoryError, match="cannot replace a folder"):
+        files.write(f"{root}/d/", "text")
+    for function in (files.install, files.move):
+        with pytest.raises(IsADirectoryError, match="cannot replace a folder"):
+            function(tmp_path / "source", f"{root}/d")
+    # Nor does what was not written.
+    for name in ("d", "d/x"):
+        with pytest.raises(FileNotFoundError), files.writing(f"{root}/{name}"):
+            pass
+    assert (tmp_path / "source").read_text() == "a file"
+    assert files.names(root) == ["d"] and files.names(f"{root}/d") == ["x"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_folder_that_cannot_be_replaced_is_restored(
+    tmp_path, monkeypatch, failing
+):
+    files.write(tmp_path / "new" / "x", "new")
+    files.write(tmp_path / "d" / "x", "old")
+    rename, calls = os.rename, []
+
+    def broken(*paths):
+        calls.append(paths)
+        if len(calls) == failing:
+            raise OSError("full")
+        rename(*paths)
+
+    monkeypatch.setattr(os, "rename", broken)
+    with pytest.raises(OSError, match="full"):
+        files.install(tmp_path / "new", tmp_path / "d")
+    assert files.read_text(tmp_path / "d" / "x") == "old"
+    assert files.names(tmp_path) == ["d", "new"]
+
+
+def test_a_copy_that_fails_leaves_nothing(root, tmp_path, monkeypatch):
+    (tmp_path / "new" / "a").mkdir(parents=True)
+    (tmp_path / "new" / "b").symlink_to("nowhere")
+    files.write(f"{root}/x", "old")
+    with pytest.raises(OSError):
+        files.install(tmp_path / "new", f"{tmp_path}/d")
+    with pytest.raises(OSError):
+        files.install(tmp_path / "new" / "b", f"{root}/x")
+    assert not (tmp_path / "d").exists()
+    assert not [n for n in files.names(tmp_path) if n.startswith(".")]
+    assert files.names(root) == ["x"]
+
+
+def test_links_are_followed(tmp_path):
+    files.write(tmp_path / "real" / "d" / "x", "old")
+    files.write(tmp_path / "real" / "file", "old")
+    for name in ("d", "file"):
+        (tmp_path / name).symlink_to(tmp_path / "real" / name)
+    files.write(tmp_path / "new" / "y", "new")
+    files.write(tmp_path / "file", "new")
+    files.install(tmp_path / "new", tmp_path / "d")
+    assert files.names(tmp_path / "real" / "d") == ["y"]
+    assert files.read_text(tmp_path / "real" / "file") == "new"
+    files.move(tmp_path / "new", tmp_path / "d")
+    assert (tmp_path / "d").is_symlink() and (tmp_path / "file").is_symlink()
+    files.remove(tmp_path / "d")
+    assert files.names(tmp_path / "real" / "d") == ["y"]
 
 
 def test_a_walk_sees_linked_folders_once(tmp_path):
