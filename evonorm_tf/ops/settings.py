@@ -39,6 +39,7 @@ Measured accuracy and speed: docs/design.md.
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Iterator
 
 CHOICES = {
@@ -82,12 +83,16 @@ class Settings:
         return Settings("sum", "one_pass" if one_pass else "two_pass", False)
 
 
-_current = Settings()
+# The values of `configure`, then of the `using` blocks that have not ended, in
+# any thread, the latest last; each with its thread.
+_values: list[tuple[int | None, dict[str, str | bool | int]]] = [(None, {})]
+_lock = threading.Lock()
 
 
 def get() -> Settings:
     """Returns the current settings, with "auto" not resolved."""
-    return _current
+    with _lock:
+        return Settings(**{k: v for _, one in _values for k, v in one.items()})
 
 
 def check(name: str, value: str | bool | int) -> None:
@@ -111,6 +116,8 @@ def check(name: str, value: str | bool | int) -> None:
 def configure(**values: str | bool | int) -> Settings:
     """Sets any of the settings for the process.
 
+    In a `using` block of the same thread, this lasts until its end.
+
     Example:
         ```python
         evonorm_tf.configure(xla=False)
@@ -126,19 +133,29 @@ def configure(**values: str | bool | int) -> Settings:
     Raises:
       ValueError: if a setting or value is unknown.
     """
-    global _current
     for name, value in values.items():
         check(name, value)
-    before = _current
-    _current = dataclasses.replace(_current, **values)
+    before = get()
+    owners = (None, threading.get_ident())
+    with _lock:
+        next(v for who, v in reversed(_values) if who in owners).update(values)
     return before
 
 
 @contextlib.contextmanager
 def using(**values: str | bool | int) -> Iterator[Settings]:
-    """Applies `configure` for the duration of a `with` block."""
-    before = configure(**values)
+    """Applies `configure` for the duration of a `with` block.
+
+    All threads see it. Blocks of several threads may overlap: the latest one
+    takes precedence, and none leaves anything behind.
+    """
+    for name, value in values.items():
+        check(name, value)
+    entry = (threading.get_ident(), values)
+    with _lock:
+        _values.append(entry)
     try:
-        yield _current
+        yield get()
     finally:
-        configure(**dataclasses.asdict(before))
+        with _lock:
+            _values[:] = [one for one in _values if one is not entry]

@@ -1,5 +1,6 @@
 """Which inputs are compiled: `xla_elements`, and what turns it off."""
 
+import concurrent.futures
 import math
 
 import numpy as np
@@ -63,3 +64,24 @@ def test_small_inputs_give_what_compiled_ones_do(name):
 def test_an_invalid_number_of_elements_is_refused(value):
     with pytest.raises(ValueError, match=f"xla_elements={value!r}"):
         settings.configure(xla_elements=value)
+
+
+def test_blocks_of_several_threads_may_overlap():
+    before = settings.get()
+    first = settings.using(xla_elements=1)
+    second = settings.using(xla_elements=2, reduction="sum")
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    first.__enter__()
+    pool.submit(second.__enter__).result()
+    assert settings.get().xla_elements == 2
+    # Of this thread's block, so it ends with it.
+    settings.configure(xla_elements=3, moments="merged")
+    assert settings.get().xla_elements == 2
+    first.__exit__(None, None, None)
+    assert settings.get().moments == before.moments
+    assert settings.get().reduction == "sum"
+    pool.submit(second.__exit__, None, None, None).result()
+    assert settings.get() == before
+    with pytest.raises(ValueError, match="xla"), settings.using(xla=3):
+        pass
+    assert settings.get() == before
