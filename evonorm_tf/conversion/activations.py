@@ -3,8 +3,9 @@
 `ReLU()` is recognized by its name. `x * sigmoid(x)`, `x * relu6(x + 3) / 6` or
 `where(x > 0, x, a * x)` consist of several calls: the operations between a
 tensor and a later one are an activation if they are element-wise and have the
-values of a known activation at points on both sides of zero. A `Lambda` has to
-have these values at every position of an input of the shape that it reads.
+values of a known activation at points on both sides of zero. A `Lambda`, and a
+function or class of the user that only has the name of an activation, have to
+have these values at every position of an input of the shape that they read.
 """
 
 import dataclasses
@@ -40,8 +41,7 @@ _ELEMENT_WISE = names(
     leakyrelu elu selu softplus sigmoid hardsigmoid tanh silu swish
     gelu"""
 )
-# It may compute anything, which `_probe` finds out for inputs of up to so many
-# elements.
+# `_probe` finds out what it computes for inputs of up to so many elements.
 _LAMBDA, _MOST_PROBED = "lambda", 1 << 23
 # Maximum number of operations of an activation; Mish has three, GELU by tanh
 # eight.
@@ -65,18 +65,22 @@ def named(call: graph.Call) -> str:
 
     Recognizes layers (`ReLU`, `Activation("silu")`), Keras 3 operations
     (`ops.relu`), TensorFlow functions in tf_keras models (`tf.nn.relu`), and
-    the maximum of a tensor and 0 by either.
+    the maximum of a tensor and 0 by either. A function or class of the user
+    may compute anything under such a name, so its values decide.
     """
     name = function_name(call.layer)
     if plain(name) == "maximum" and _values(call, (call,)) == "relu":
         return "maximum(x, 0)"
-    taken = plain(name) in _TAKEN and not own_weights(call.layer)
-    return name if taken else ""
+    if plain(name) not in _TAKEN:
+        return ""
+    known = not _is_custom(call.layer) or _values(call, (call,))
+    return name if known else ""
 
 
-def own_weights(layer: Any) -> bool:
-    """Returns whether a custom activation layer has weights, e.g. a slope."""
-    return bool(getattr(layer, "weights", [])) and not _of_keras(type(layer))
+def _is_custom(layer: Any) -> bool:
+    """Returns whether a layer, or its activation, is a user's own."""
+    function = getattr(layer, "activation", None)
+    return not _of_keras(type(layer) if function is None else function)
 
 
 def staying(call: graph.Call) -> tuple[str, str]:
@@ -85,7 +89,9 @@ def staying(call: graph.Call) -> tuple[str, str]:
     if named(call) or is_identity(call):
         return "", ""
     if plain(name) in _TAKEN:
-        return name, "a layer with its own weights, which would be lost"
+        if getattr(call.layer, "weights", []):
+            return name, "a layer with its own weights, which would be lost"
+        return name, "a custom one with other values than those known"
     known = plain(name) in _STAYING
     if known or type(call.layer).__name__ == "Activation":
         return name, "no norm-act layer can replace it"
@@ -211,8 +217,8 @@ def _closed(
 def _element_wise(call: graph.Call) -> bool:
     if len(call.outputs) != 1 or getattr(call.layer, "weights", []):
         return False
-    function = getattr(call.layer, "activation", None)
-    if not _of_keras(type(call.layer) if function is None else function):
+    name = plain(function_name(call.layer))
+    if _is_custom(call.layer) and name not in _TAKEN:
         return False
     constants = [
         leaf
@@ -220,8 +226,12 @@ def _element_wise(call: graph.Call) -> bool:
         if structures.is_constant(leaf)
     ]
     scalars = all(np.size(one) == 1 for one in constants)
-    name = plain(function_name(call.layer))
-    return scalars and (name in _ELEMENT_WISE or name == _LAMBDA)
+    return scalars and (name in _ELEMENT_WISE or _is_opaque(call.layer))
+
+
+def _is_opaque(layer: Any) -> bool:
+    """Returns whether a layer may mix positions, which `_probe` finds out."""
+    return plain(function_name(layer)) == _LAMBDA or _is_custom(layer)
 
 
 def compute(follower: Follower, x: Any) -> Any:
@@ -296,13 +306,13 @@ def _probe(cone: tuple[graph.Call, ...], symbol: Any) -> np.ndarray | None:
     """Returns indices into _POINTS, in a shape that the calls accept.
 
     Every point once, on an axis of its own, shows what element-wise
-    operations compute. A `Lambda` could mix positions: `x * sigmoid(mean(x))`
-    is a SiLU of one pixel. It gets the points in random order in samples of
-    the shape that it reads, or None if that is too small for all points, or
-    too large.
+    operations compute. A `Lambda` or a custom function could mix positions:
+    `x * sigmoid(mean(x))` is a SiLU of one pixel. It gets the points in random
+    order in samples of the shape that it reads, or None if that is too small
+    for all points, or too large.
     """
     count, rank = len(_POINTS), len(symbol.shape)
-    if all(plain(function_name(c.layer)) != _LAMBDA for c in cone):
+    if not any(_is_opaque(call.layer) for call in cone):
         return np.arange(count).reshape([count] + [1] * (rank - 1))
     batch, *rest = symbol.shape
     rest = [size or 8 for size in rest]

@@ -211,3 +211,46 @@ def test_somebodys_activation_with_a_weight_stays(kit_name):
     assert found["act"].old == "Swish" and not found["act"].new
     assert "its own weights" in found["act"].note
     assert new.get_layer("act").weights
+
+
+@pytest.mark.parametrize("form", ["function", "class"])
+@cases.both_kerases
+def test_somebodys_activation_is_known_by_its_values(kit_name, form):
+    """And not by its name, which may be that of one of Keras's."""
+    keras = cases.kit(kit_name).keras
+
+    def made(function):
+        function.__name__ = "swish"
+        if form == "function":
+            return keras.layers.Activation(function, name="act")
+
+        class Swish(keras.layers.Layer):
+            def call(self, x):
+                return function(x)
+
+            def compute_output_shape(self, shape):
+                return shape
+
+        return Swish(name="act")
+
+    for function, new in (
+        (lambda x: x * tf.sigmoid(x), "evonorm_s0"),
+        (lambda x: tf.tanh(x), "affine"),
+        (
+            lambda x: x * tf.sigmoid(tf.reduce_mean(x, [1, 2], keepdims=True)),
+            "affine",
+        ),
+    ):
+        inputs = keras.Input((6, 6, 4))
+        x = keras.layers.BatchNormalization(name="norm")(inputs)
+        model = keras.Model(inputs, made(function)(x))
+        _, report = evonorm_tf.convert(
+            model,
+            "evonorm_s0",
+            without_activation="replace",
+            return_report=True,
+        )
+        found = {one.layer: one for one in report.entries}
+        assert found["norm"].new == new
+        if new == "affine":
+            assert "custom one with other values" in found["act"].note
