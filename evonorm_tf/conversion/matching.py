@@ -34,15 +34,17 @@ def applies(site: Site, new: Any) -> bool:
     )
     if not (new.activation and new.affine and site.activation and last):
         return False
-    moments = [
-        getattr(site.layer, name, None)
-        for name in ("moving_mean", "moving_variance")
-    ]
-    if any(one is None for one in moments):
+    return has_trained_statistics(site.layer)
+
+
+def has_trained_statistics(layer: Any) -> bool:
+    """Whether a layer has finite moving moments other than 0 and 1."""
+    names = ("moving_mean", "moving_variance")
+    if any(getattr(layer, name, None) is None for name in names):
         return False
-    mean, variance = (structures.value(one) for one in moments)
+    mean, variance = (structures.value(getattr(layer, n)) for n in names)
     known = np.all(np.isfinite(mean)) and np.all(np.isfinite(variance))
-    return bool(known) and bool(np.ptp(mean) > 0 or np.ptp(variance) > 0)
+    return bool(known and (np.any(mean != 0.0) or np.any(variance != 1.0)))
 
 
 def matched(

@@ -60,7 +60,7 @@ def make(found: Found, request: Request, kit: graph.Kit) -> Plan:
     Raises:
       ValueError: if requested sites cannot be replaced (the message names all
         of them), or if there is nothing to replace.
-      TypeError: if `request.make` does not create a `NormAct`.
+      TypeError: if `request.make` does not create a new `NormAct`.
     """
     _check_stem(found, request)
     plan, problems = Plan(followers=found.followers), {}
@@ -167,6 +167,12 @@ def _layer(site: Site, request: Request, kit: graph.Kit) -> Any:
         raise TypeError(
             f"Here `norm_act` must create {kit.ours.__name__}.NormAct "
             f"layers. Received: {layer!r} of type {type(layer)}"
+        )
+    if layer.built:
+        raise TypeError(
+            "`norm_act` must create a new layer at each call, but one it "
+            "returned is built already. Pass a function or functools.partial "
+            f"that creates it. Received: {layer!r}"
         )
     layer.build(site.shape)
     layer.trainable = old.trainable

@@ -30,7 +30,10 @@ def weights(planned: plan.Plan, made: Rebuilder) -> None:
             store: dict[str, Any] = {}
             one.save_own_variables(store)
             if store:
-                values = {key: _value(weight) for key, weight in store.items()}
+                values = {
+                    key: structures.value(weight)
+                    for key, weight in store.items()
+                }
                 other.load_own_variables(values)
     for key, (site, new) in planned.new.items():
         values = _inherited(site.layer, new)
@@ -49,9 +52,11 @@ def weights(planned: plan.Plan, made: Rebuilder) -> None:
 def is_trained(layer: Any) -> bool:
     """Returns whether a normalization layer's weights have been trained.
 
-    Initial weights are equal in all channels.
+    Initial weights are equal in all channels, and moving moments 0 and 1.
     """
-    return any(np.ptp(_value(weight)) > 0 for weight in layer.weights)
+    return matching.has_trained_statistics(layer) or any(
+        np.ptp(structures.value(weight)) > 0 for weight in layer.weights
+    )
 
 
 def _parts(old: Any, new: Any) -> list[tuple[Any, Any]]:
@@ -69,7 +74,7 @@ def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:
     at inference, because without statistics its scale would be lost.
     """
     has = {
-        name: _value(weight)
+        name: structures.value(weight)
         for name in _comparable(old, new)
         if (weight := getattr(old, name, None)) is not None
     }
@@ -77,7 +82,7 @@ def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:
         spread = np.sqrt(has["moving_variance"] + old.epsilon)
         scale = has.get("gamma", 1.0) / spread
         shift = has.get("beta", 0.0) - has["moving_mean"] * scale
-        return {"gamma": scale, "beta": shift}
+        has = {"gamma": scale, "beta": shift}
     return {
         name: value
         for name, value in has.items()
@@ -105,7 +110,3 @@ def _comparable(old: Any, new: Any) -> list[str]:
 
 def _moving(row: catalog.Row) -> list[str]:
     return [name for name, _ in row.kernel.statistics]
-
-
-def _value(weight: Any) -> np.ndarray:
-    return structures.value(weight)

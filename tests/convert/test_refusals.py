@@ -202,6 +202,12 @@ def test_wrong_arguments(kit_name):
     assert cases.kit(kit_name).layers.__name__ in said
     said = _refused(TypeError, model, lambda **_: keras.layers.ReLU())
     assert "ReLU" in said
+    one = cases.kit(kit_name).layers.NormAct("evonorm_s0")
+    two = _images(keras, *(keras.layers.BatchNormalization() for _ in "12"))
+    said = _refused(
+        TypeError, two, lambda **_: one, without_activation="replace"
+    )
+    assert "must create a new layer at each call" in said
     said = _refused(ValueError, model, without_activation="affine")
     assert "'affine'" in said and "'leave'" in said
     said = _refused(ValueError, model, unreplaceable="skip")

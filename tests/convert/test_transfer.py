@@ -191,3 +191,33 @@ def test_layers_without_gain_or_offset(kit_name):
     got = _values(new.layers[1])
     np.testing.assert_array_equal(got["gamma"], np.ones(4))
     np.testing.assert_array_equal(got["beta"], np.zeros(4))
+
+
+@cases.both_kerases
+def test_one_channel_can_be_trained(kit_name):
+    """Though it differs from no other channel."""
+    keras = cases.kit(kit_name).keras
+    inputs = keras.Input((6, 6, 1))
+    norm = keras.layers.BatchNormalization(name="norm")
+    model = keras.Model(inputs, keras.layers.ReLU()(norm(inputs)))
+    norm.moving_mean.assign([2.0])
+    norm.moving_variance.assign([9.0])
+    norm.beta.assign([-1.0])
+    new = evonorm_tf.convert(model, "evonorm_b0")
+    x = 2.0 + 3.0 * small.draw(64, 6, 6, 1)
+    for statistic in (np.mean, np.std):
+        np.testing.assert_allclose(
+            statistic(new(x)), statistic(model(x)), rtol=0.2
+        )
+    alone = keras.Model(inputs, norm(inputs))
+    with pytest.warns(UserWarning, match="trained ones among them"):
+        evonorm_tf.convert(alone, "evonorm_b0", without_activation="replace")
+
+
+@cases.both_kerases
+def test_layers_without_affine_take_over_no_gain(kit_name):
+    kit = cases.kit(kit_name)
+    model = _model(kit.keras, "BatchNormalization", activation=False)
+    make = small.make(kit_name, "evonorm_s0", affine=False)
+    new = evonorm_tf.convert(model, make, without_activation="replace")
+    assert not new.get_layer("norm").weights
