@@ -194,6 +194,7 @@ class NormActMixin:
         """
         x = self._narrowed(self._backend.tensor(inputs))
         validation.check_shape(self._active, x)
+        x = self._backend.with_size(x, self.axis, self._channels)
         parameters = self._parameters(gamma, beta, x)
         training = self._training(training)
         plan = self._plan(x, training)

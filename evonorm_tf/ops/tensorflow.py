@@ -128,6 +128,13 @@ def static_value(value: Any) -> Any:
     return None if static is None else static.item()
 
 
+def with_size(x: Tensor, axis: int, size: int) -> Tensor:
+    """Returns x with a static size, which is checked when x is computed."""
+    shape = x.shape.as_list()
+    shape[axis] = size
+    return x if x.shape[axis] == size else tf.ensure_shape(x, shape)
+
+
 def reshaped_like(y: Tensor, x: Tensor) -> Tensor:
     """Returns y in the shape of x, including static sizes."""
     y = tf.reshape(y, tf.shape(x))
