@@ -328,11 +328,17 @@ _ABLATIONS = (
 )
 
 _rows: dict[str, Row] = {}
+# The forms without an activation, such as "affine" and "bn", so that they can
+# be stored too.
+_unlisted: dict[str, Row] = {}
 _resolvers: list[tuple[Callable[[Any], bool], Callable[[Any], Row]]] = []
 
 
 def names() -> list[str]:
-    """Returns the names of all layers, EvoNorms first."""
+    """Returns the names of all layers, EvoNorms first.
+
+    Those without an activation, such as "affine" and "bn", are not listed.
+    """
     return list(_rows)
 
 
@@ -345,12 +351,15 @@ def register(row: Row) -> Row:
     Raises:
       ValueError: if the name is taken.
     """
-    if row.name in _rows:
+    if row.name in _rows or _unlisted.get(row.name, row) is not row:
         raise ValueError(
             "The catalog already has a layer of that name; choose another. "
             f"Received: name={row.name!r}"
         )
     _rows[row.name] = row
+    plain = row.without_activation
+    if plain is not None and plain.spec is None and plain.name not in _rows:
+        _unlisted.setdefault(plain.name, plain)
     return row
 
 
@@ -378,7 +387,7 @@ def spec(row: Row) -> Any:
     """
     if row.spec is not None:
         return row.spec
-    if _rows.get(row.name) is not row:
+    if (_rows | _unlisted).get(row.name) is not row:
         raise ValueError(
             "A layer whose row is not in the catalog cannot be stored; call "
             "evonorm_tf.catalog.register(row) first, also before loading. "
@@ -411,10 +420,11 @@ def get(name_or_row: "str | Mapping[str, Any] | Row") -> Row:
             "A layer must be a name or a catalog Row. "
             f"Received: {name_or_row!r} of type {type(name_or_row).__name__}"
         )
-    if name_or_row not in _rows:
-        hint = did_you_mean(name_or_row, _rows)
+    found = (_rows | _unlisted).get(name_or_row)
+    if found is None:
         raise ValueError(
-            f"Unknown norm-act layer. {hint}Expected one of {names()}. "
+            f"Unknown norm-act layer. {did_you_mean(name_or_row, _rows)}"
+            "evonorm_tf.names() lists them all. "
             f"Received: {name_or_row!r}"
         )
-    return _rows[name_or_row]
+    return found

@@ -81,6 +81,24 @@ def test_other_channels_than_built_for_are_refused(kit_name, name):
             layer(x)
 
 
+@cases.both_kerases
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_channels_may_be_unknown_once_built(kit_name, axis):
+    layer = cases.kit(kit_name).layers.NormAct("evonorm_b0", axis=axis)
+    x = tf.constant(cases.draw(), tf.float32)
+    wanted = layer(x, training=True)
+
+    @tf.function(input_signature=[tf.TensorSpec([None] * 4)])
+    def call(x):
+        y = layer(x, training=True)
+        assert y.shape[axis] == layer._channels
+        return y
+
+    cases.assert_close(call(x).numpy(), wanted.numpy(), 1e-5, "y")
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        call(tf.repeat(x, 2, axis))
+
+
 @pytest.mark.parametrize("name", ["evonorm_b0", "evonorm_s0", "pn_relu"])
 def test_forward_mode(name):
     """A tape inside a custom gradient would give zeros here, silently."""
@@ -98,7 +116,20 @@ def test_forward_mode(name):
 @cases.every_case
 def test_rows_pickle_by_name(case):
     row = catalog.get(case.name)
-    assert pickle.loads(pickle.dumps(row)) is row
+    for one in filter(None, (row, row.without_activation)):
+        assert pickle.loads(pickle.dumps(one)) is one
+        assert copy.deepcopy(one) is one
+
+
+@cases.both_kerases
+def test_a_layer_of_an_unlisted_row_is_stored(kit_name):
+    layers = cases.kit(kit_name).layers
+    config = layers.NormAct(catalog.AFFINE).get_config()
+    assert config["name_or_row"] == "affine"
+    assert layers.NormAct.from_config(config).row is catalog.AFFINE
+    assert "affine" not in catalog.names()
+    with pytest.raises(ValueError, match="already has"):
+        catalog.register(dataclasses.replace(catalog.AFFINE))
 
 
 @cases.both_kerases
