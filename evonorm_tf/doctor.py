@@ -2,10 +2,12 @@
 
     python -m evonorm_tf.doctor
 
-Prints versions, devices and known conflicts between packages. The exit status
-is 1 if there is a conflict and otherwise 0.
+Prints versions, devices and known conflicts between packages, for the backend
+of KERAS_BACKEND or Keras's configuration file. The exit status is 1 if there
+is a conflict and otherwise 0.
 """
 
+import argparse
 import dataclasses
 import importlib.metadata
 import json
@@ -79,6 +81,7 @@ class Machine:
       devices: number of devices of each kind that the backend sees; empty if
         it is broken.
       failure: the last line printed by a backend that cannot be imported.
+      configured: the backend in Keras's configuration file, "" if none.
     """
 
     python: str
@@ -86,6 +89,13 @@ class Machine:
     environment: Mapping[str, str]
     devices: Mapping[str, int]
     failure: str = ""
+    configured: str = ""
+
+    @property
+    def backend(self) -> str:
+        """Returns the backend that Keras would use."""
+        chosen = self.environment.get("KERAS_BACKEND") or self.configured
+        return chosen or "tensorflow"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +115,28 @@ def look() -> Machine:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    devices, failure = _probe(_backend(os.environ))
     python = ".".join(map(str, sys.version_info[:3]))
-    return Machine(python, versions, dict(os.environ), devices, failure)
+    machine = Machine(
+        python, versions, dict(os.environ), {}, configured=_configured()
+    )
+    devices, failure = _probe(machine.backend)
+    return dataclasses.replace(machine, devices=devices, failure=failure)
+
+
+def _configured() -> str:
+    """Returns the backend in Keras's configuration file; or ""."""
+    folder = os.environ.get("KERAS_HOME")
+    if folder is None:
+        home = os.path.expanduser("~")
+        # As in Keras.
+        home = home if os.access(home, os.W_OK) else "/tmp"
+        folder = os.path.join(home, ".keras")
+    path = os.path.expanduser(os.path.join(folder, "keras.json"))
+    try:
+        with open(path, encoding="utf-8") as file:
+            return str(json.load(file).get("backend", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _probe(backend: str) -> tuple[dict[str, int], str]:
@@ -168,7 +197,7 @@ def _combinations(machine: Machine) -> Iterator[Conflict]:
     """Finds packages that are incompatible, or that need a missing one."""
     versions = machine.versions
     found = [name for name in _TENSORFLOWS if name in versions]
-    backend = _backend(machine.environment)
+    backend = machine.backend
     needed = "jax" if backend == "jax" else "tensorflow"
     same = _TENSORFLOWS if needed == "tensorflow" else (needed,)
     package = next((name for name in same if name in versions), None)
@@ -178,8 +207,16 @@ def _combinations(machine: Machine) -> Iterator[Conflict]:
             fix += ", or set KERAS_BACKEND=jax"
         yield Conflict(
             f"no {needed}",
-            f"The layers compute with it (KERAS_BACKEND={backend}).",
+            f"The layers compute with it (Keras's backend is {backend}).",
             fix,
+        )
+    kerases = ("keras",) if needed == "jax" else ("keras", "tf_keras")
+    if not any(name in versions for name in kerases):
+        yield Conflict(
+            "no keras",
+            "The layers are those of Keras 3"
+            + (", or of tf_keras." if needed == "tensorflow" else "."),
+            f"pip install 'keras{TESTED['keras']}'",
         )
     if len(found) > 1:
         yield Conflict(
@@ -224,17 +261,16 @@ def _settings(machine: Machine) -> Iterator[Conflict]:
             "Use the layers of evonorm_tf.legacy, or unset "
             "TF_USE_LEGACY_KERAS.",
         )
-    backend = _backend(machine.environment)
+    backend = machine.backend
     if backend not in _NAMES:
+        named = machine.environment.get("KERAS_BACKEND")
         yield Conflict(
-            f"KERAS_BACKEND={backend}",
+            f"KERAS_BACKEND={backend}"
+            if named
+            else f"backend {backend} in keras.json",
             "The layers compute with TensorFlow or JAX.",
             "export KERAS_BACKEND=tensorflow, or jax",
         )
-
-
-def _backend(environment: Mapping[str, str]) -> str:
-    return environment.get("KERAS_BACKEND", "tensorflow")
 
 
 def report(machine: Machine, conflicts: list[Conflict]) -> str:
@@ -251,7 +287,7 @@ def report(machine: Machine, conflicts: list[Conflict]) -> str:
     seen = [
         f"{count} {kind}" for kind, count in sorted(machine.devices.items())
     ]
-    backend = _backend(machine.environment)
+    backend = machine.backend
     name = _NAMES.get(backend, backend)
     lines += ["", f"{name} sees: {', '.join(seen) or 'nothing'}"]
     for one in conflicts:
@@ -262,8 +298,13 @@ def report(machine: Machine, conflicts: list[Conflict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def main(given: list[str] | None = None) -> int:
     """Prints the report; returns 1 if there is a conflict."""
+    argparse.ArgumentParser(
+        prog="python -m evonorm_tf.doctor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(given)
     machine = look()
     conflicts = examine(machine)
     print(report(machine, conflicts))

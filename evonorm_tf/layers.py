@@ -25,7 +25,7 @@ def _check_backend(name: str) -> None:
 
 
 # Before the import, because Keras would fail first if a backend is missing.
-_check_backend(os.environ.get("KERAS_BACKEND", "tensorflow"))
+_check_backend(os.environ.get("KERAS_BACKEND") or "tensorflow")
 
 try:
     import keras

@@ -49,6 +49,13 @@ def test_a_machine_in_order_has_no_findings():
             "tensorflow beside tensorflow-tpu",
             "uninstall -y tensorflow tensorflow-tpu",
         ),
+        (_versions(keras=None, tf_keras=None), "no keras", "keras>=3.7"),
+        ({"configured": "jax"}, "no jax", "[jax]"),
+        (
+            {"configured": "torch"},
+            "backend torch in keras.json",
+            "KERAS_BACKEND=tensorflow",
+        ),
         (
             _versions(keras="3.6.0"),
             "keras 3.6.0",
@@ -110,6 +117,35 @@ def test_the_layers_on_jax_need_no_tensorflow():
     assert "JAX sees: 4 TPU" in doctor.report(alone, [])
     (found,) = doctor.examine(dataclasses.replace(alone, failure="no jaxlib"))
     assert found.fix.endswith("--force-reinstall jax==0.7.2")
+    bare = {"versions": {"jax": "0.7.2", "tf_keras": "2.20.1"}}
+    (found,) = doctor.examine(dataclasses.replace(alone, **bare))
+    assert found.what == "no keras"
+
+
+@pytest.mark.parametrize("variable", [None, "", "tensorflow"])
+def test_kerases_configuration_file_names_the_backend(
+    tmp_path, monkeypatch, variable
+):
+    (tmp_path / "keras.json").write_text('{"backend": "jax"}')
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(doctor, "_probe", lambda backend: ({}, backend))
+    if variable is None:
+        monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    else:
+        monkeypatch.setenv("KERAS_BACKEND", variable)
+    seen = doctor.look()
+    assert seen.backend == seen.failure == (variable or "jax")
+    for content in ("", "[]", "{}"):
+        (tmp_path / "keras.json").write_text(content)
+        assert doctor.look().backend == "tensorflow"
+
+
+def test_it_has_a_help(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "look", None)
+    with pytest.raises(SystemExit) as ended:
+        doctor.main(["--help"])
+    assert ended.value.code == 0
+    assert "Prints versions" in capsys.readouterr().out
 
 
 def test_versions_below_the_minimum_are_refused():

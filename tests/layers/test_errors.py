@@ -206,6 +206,19 @@ def test_another_backend():
     assert "KERAS_BACKEND" in said and "tensorflow" in said and "numpy" in said
 
 
+def test_an_empty_backend_is_none():
+    """As for Keras. Only the check is run, with no import of Keras."""
+    code = "import sys; sys.modules['keras'] = None; import evonorm_tf.layers"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "KERAS_BACKEND": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "evonorm_tf.layers needs keras" in done.stderr
+
+
 @cases.both_kerases
 @pytest.mark.parametrize("name", ["activation", "affine", "synchronized"])
 def test_flags_are_booleans(kit_name, name):
