@@ -36,7 +36,7 @@ class Network:
 
     @property
     def stochastic_depth(self) -> float:
-        """Fraction of the samples that skip the last block in training."""
+        """Fraction of the samples that would skip block n, of n from 0."""
         return self.size.stochastic_depth
 
 
@@ -123,7 +123,8 @@ def backbone(
         activation follows, it is called as `norm_act(activation=False)`.
       width: multiplier of the channels, above 0.
       max_depth: maximum number of blocks per stage; 0 for all.
-      stochastic_depth: fraction of the samples that skip the last block in
+      stochastic_depth: rate of stochastic depth, with which the fraction
+        rate * i / n of the samples skips block i of n, counted from 0, in
         training; None for the network's default, 0 for none.
 
     Returns:

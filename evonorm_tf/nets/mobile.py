@@ -64,8 +64,8 @@ class Size:
         by a multiplier above 1) or "all".
       excitation: ratio of the channels inside squeeze-excitation to the
         input channels of the block; 0 for none.
-      stochastic_depth: fraction of the samples that skip the last block; it
-        increases linearly with depth.
+      stochastic_depth: rate of stochastic depth: the fraction rate * i / n of
+        the samples skips block i of n, counted from 0.
     """
 
     stages: tuple[Stage, ...]
@@ -96,7 +96,7 @@ def scaled(
       depth: multiplier of the blocks per stage, rounded up.
 
     Raises:
-      ValueError: if `width` is not positive or `max_depth` is negative.
+      ValueError: if `width` or `max_depth` is invalid.
     """
     check_scale(width, max_depth)
     head = {"none": 1.0, "up": max(1.0, width), "all": width}

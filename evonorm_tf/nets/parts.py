@@ -6,6 +6,7 @@ torchvision's ResNet and MobileNetV2. A depthwise kernel has a fan-out of k * k.
 """
 
 import math
+import numbers
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -109,12 +110,17 @@ def channels(count: int, width: float) -> int:
 
 def check_scale(width: float, max_depth: int) -> None:
     """Raises ValueError if the arguments of a scaling are invalid."""
-    if not (width > 0 and math.isfinite(width)):
+    if not (_is(numbers.Real, width) and 0 < width < math.inf):
         raise ValueError(
-            f"The width multiplier must be positive. Received: width={width}"
+            "The width multiplier must be a positive number. "
+            f"Received: width={width!r}"
         )
-    if max_depth < 0:
+    if not (_is(numbers.Integral, max_depth) and max_depth >= 0):
         raise ValueError(
             "max_depth must be the maximum number of blocks per stage, or 0 "
-            f"for all. Received: max_depth={max_depth}"
+            f"for all. Received: max_depth={max_depth!r}"
         )
+
+
+def _is(kind: type, value: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

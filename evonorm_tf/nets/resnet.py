@@ -60,8 +60,8 @@ class Size:
       stem_filters: channels of the stem.
       preactivation: whether a norm_act precedes each convolution instead of
         following it.
-      stochastic_depth: fraction of the samples that skip the last block; it
-        increases linearly with depth.
+      stochastic_depth: rate of stochastic depth: the fraction rate * i / n of
+        the samples skips block i of n, counted from 0.
       average_shortcut: whether a shortcut has 2x2 average pooling with stride
         2 and a 1x1 convolution (arXiv:1812.01187, D) instead of a 1x1
         convolution with stride 2.
@@ -130,7 +130,7 @@ def scaled(size: Size, width: float = 1.0, max_depth: int = 0) -> Size:
       max_depth: maximum number of blocks per stage; 0 for all.
 
     Raises:
-      ValueError: if `width` is not positive or `max_depth` is negative.
+      ValueError: if `width` or `max_depth` is invalid.
     """
     check_scale(width, max_depth)
     limit = max_depth or max(size.depths)

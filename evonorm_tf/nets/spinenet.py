@@ -90,8 +90,8 @@ class Size:
       resample_alpha: ratio of the channels inside a resampling to those of the
         parent, before a bottleneck's expansion.
       repeats: residual blocks per node.
-      stochastic_depth: fraction of the samples that skip the last block; it
-        increases linearly with depth.
+      stochastic_depth: rate of stochastic depth: the fraction rate * i / n of
+        the samples skips block i of n, counted from 0.
     """
 
     endpoint_filters: int = 256
@@ -124,7 +124,7 @@ def scaled(size: Size, width: float = 1.0, max_depth: int = 0) -> Size:
       max_depth: maximum number of residual blocks per node; 0 for all.
 
     Raises:
-      ValueError: if `width` is not positive or `max_depth` is negative.
+      ValueError: if `width` or `max_depth` is invalid.
     """
     check_scale(width, max_depth)
     return dataclasses.replace(

@@ -119,6 +119,12 @@ def test_errors_say_what_to_do():
         small("resnet50", num_classes=10.0)
     with pytest.raises(ValueError, match="num_classes=0"):
         small("resnet50", num_classes=0)
+    for bad in (1.5, -1, True, "2"):
+        with pytest.raises(ValueError, match=f"max_depth={bad!r}"):
+            small("resnet50", max_depth=bad)
+    for bad in (0, "1", True, float("nan")):
+        with pytest.raises(ValueError, match=f"width={bad!r}"):
+            small("resnet50", width=bad)
     for bad in (0, (32, 32, 3, 1), "32", (32, 32, None)):
         with pytest.raises(ValueError, match="image_size"):
             small("resnet50", image_size=bad)
