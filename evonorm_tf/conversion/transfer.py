@@ -94,7 +94,10 @@ def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:
 
 def _comparable(old: Any, new: Any) -> list[str]:
     """Returns names of weights with the same meaning in both layers."""
-    if getattr(old, "row", None) is new.row:
+    row = getattr(old, "row", None)
+    # A graph may have been compiled twice, to rows of one spec.
+    spec = getattr(row, "spec", None)
+    if row is new.row or (spec is not None and spec == new.row.spec):
         return [
             "gamma",
             "beta",

@@ -28,7 +28,7 @@ _WEIGHTS = ((V0, catalog.Weight("v0", 0.0)), (V1, catalog.V))
 
 @functools.lru_cache(maxsize=256)
 def row(graph: Graph, name: str | None = None) -> catalog.Row:
-    """Returns the catalog row of a graph; the same row for the same graph.
+    """Returns the catalog row of a graph; the last 256 rows are cached.
 
     Example:
         ```python

@@ -16,7 +16,9 @@ def read(path: str | os.PathLike) -> Any:
 
     Raises:
       ValueError: if the file cannot be read, is empty, is not JSON in UTF-8,
-        is nested too deeply, has a duplicate key or an infinite number.
+        is nested too deeply, has a duplicate key or an integer of more than 20
+        digits. NaN and infinity are allowed: a search stores a rejected
+        layer's results beside its graph.
     """
     try:
         with files.open_binary(path) as file:

@@ -221,3 +221,17 @@ def test_layers_without_affine_take_over_no_gain(kit_name):
     make = small.make(kit_name, "evonorm_s0", affine=False)
     new = evonorm_tf.convert(model, make, without_activation="replace")
     assert not new.get_layer("norm").weights
+
+
+def test_a_graph_compiled_twice_is_the_same_layer():
+    """Rows are cached, but not all that a search makes."""
+    kit = cases.kit("keras3")
+    graph = graphs.NAMED["evonorm_b0"]
+    layer = kit.layers.NormAct(graphs.row(graph), name="norm")
+    inputs = kit.keras.Input((6, 6, 4))
+    model = small.scatter(kit.keras.Model(inputs, layer(inputs)))
+    graphs.row.cache_clear()
+    new = evonorm_tf.convert(model, graphs.row(graph)).get_layer("norm")
+    assert new.row is not layer.row
+    for old, weight in zip(layer.weights, new.weights):
+        np.testing.assert_array_equal(weight, old)
