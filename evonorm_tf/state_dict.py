@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from evonorm_tf import files, torch_pickle
+from evonorm_tf import files, torch_pickle, versions
 
 # Permutations from PyTorch's axes to ours.
 _KERNELS = {
@@ -68,10 +68,9 @@ def _safetensors(path: str) -> dict[str, np.ndarray]:
     try:
         import safetensors
         from safetensors.numpy import load_file
-    except ImportError as error:
-        raise ImportError(
-            "A .safetensors file needs the package safetensors: "
-            "pip install 'evonorm-tf[export]'"
+    except ModuleNotFoundError as error:
+        raise versions.missing(
+            "A .safetensors file", error, "export"
         ) from error
     try:
         return load_file(path)

@@ -64,34 +64,28 @@ GARDEN = {
 }
 
 
-def missing_extra(user: str, error: ModuleNotFoundError, extra: str) -> str:
-    """Returns the message for a module that needs a package of an extra.
-
-    Args:
-      user: the module.
-      error: the error from importing the package.
-      extra: the extra of evonorm-tf that installs the package.
-    """
-    package = (error.name or str(error)).split(".")[0]
-    return (
-        f"{user} needs {package}, which is not installed. How to fix it: "
-        f"pip install 'evonorm-tf[{extra}]'"
-    )
-
-
-def missing(user: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
+def missing(
+    user: str, error: ModuleNotFoundError, extra: str = ""
+) -> ModuleNotFoundError:
     """Returns the error for a module that needs a missing package.
 
     Args:
       user: the module.
       error: the error from importing the package.
+      extra: the extra of evonorm-tf that installs the package, if there is one.
     """
     package = (error.name or str(error)).split(".")[0]
+    source = f"'evonorm-tf[{extra}]'" if extra else package
     return ModuleNotFoundError(
         f"{user} needs {package}, which is not installed. How to fix it: "
-        f"pip install {package}",
+        f"pip install {source}",
         name=error.name,
     )
+
+
+def missing_extra(user: str, error: ModuleNotFoundError, extra: str) -> str:
+    """Returns the message of `missing`."""
+    return missing(user, error, extra).msg
 
 
 def check_minimum(name: str, version: str) -> None:

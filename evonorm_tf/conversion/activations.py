@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from evonorm_tf import validation
 from evonorm_tf.conversion import graph, structures
 
 
@@ -29,7 +30,7 @@ _TAKEN = names(
     """relu relu6 leakyrelu thresholdedrelu prelu elu selu celu gelu softplus
     silu swish hardsilu hardswish mish"""
 )
-_STAYING = names(
+STAYING = names(
     """sigmoid hardsigmoid logsigmoid tanh hardtanh softmax logsoftmax
     sparsemax softsign tanhshrink"""
 )
@@ -92,7 +93,7 @@ def staying(call: graph.Call) -> tuple[str, str]:
         if getattr(call.layer, "weights", []):
             return name, "a layer with its own weights, which would be lost"
         return name, "a custom one with other values than those known"
-    known = plain(name) in _STAYING
+    known = plain(name) in STAYING
     if known or type(call.layer).__name__ == "Activation":
         return name, "no norm-act layer can replace it"
     return "", ""
@@ -241,7 +242,7 @@ def compute(follower: Follower, x: Any) -> Any:
     inputs.
     """
     if any(getattr(call.layer, "weights", []) for call in follower.calls):
-        return structures.relu(x)
+        return np.maximum(np.asarray(x), 0)
     return _compute(follower.calls, x)
 
 
@@ -281,7 +282,7 @@ def _values(last: graph.Call, cone: tuple[graph.Call, ...]) -> str:
     symbol = _start(cone)
     if symbol is None:
         return ""
-    dtype = structures.dtype_name(symbol)
+    dtype = validation.dtype_name(symbol)
     if not dtype.startswith(("float", "bfloat")):
         return ""
     index = _probe(cone, symbol)
@@ -363,11 +364,6 @@ def function_name(layer: Any) -> str:
 def plain(name: str) -> str:
     """Returns a name in lower case and without "_"."""
     return name.lower().replace("_", "")
-
-
-def stays_by_name(name: str) -> bool:
-    """Returns whether a plain name is that of a bounded activation."""
-    return name in _STAYING
 
 
 def _function(function: Any) -> str:

@@ -167,5 +167,5 @@ def _keeps_layout(call: graph.Call, kit: graph.Kit) -> bool:
     if isinstance(call.layer, kit.normalizations) or activations.named(call):
         return True
     name = activations.plain(activations.function_name(call.layer))
-    by_name = name in _KEEP_LAYOUT or activations.stays_by_name(name)
+    by_name = name in _KEEP_LAYOUT | activations.STAYING
     return by_name or activations.is_identity(call)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from evonorm_tf import validation
+
 
 def tensorflow() -> ModuleType | None:
     """Returns TensorFlow if it is imported, as it is for its models."""
@@ -44,17 +46,7 @@ def is_constant(leaf: Any) -> bool:
 
 def constant_like(values: np.ndarray, symbol: Any) -> Any:
     """Returns an array to call layers on instead of a symbolic tensor."""
-    dtype = dtype_name(symbol)
+    dtype = validation.dtype_name(symbol)
     if type(symbol).__module__.split(".")[0] == "keras":
         return sys.modules["keras"].ops.convert_to_tensor(values, dtype)
     return tensorflow().constant(values, dtype)
-
-
-def relu(x: Any) -> Any:
-    """Returns max(x, 0)."""
-    return np.maximum(np.asarray(x), 0)
-
-
-def dtype_name(array: Any) -> str:
-    """Returns the dtype name of an array or symbolic tensor."""
-    return str(getattr(array.dtype, "name", array.dtype))
