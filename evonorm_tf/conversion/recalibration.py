@@ -155,17 +155,13 @@ def _averaging(targets: dict[Any, list[Any]]) -> Iterator[_Uses]:
     """
     uses = _Uses()
     momenta = [layer.momentum for layer in targets]
-    calls = [vars(layer).get("call") for layer in targets]
+    calls = [(one, _counted(one, own, uses)) for one, own in targets.items()]
     try:
-        for layer, weights in targets.items():
-            layer.call = _counted(layer, weights, uses)
-        yield uses
+        with structures.replaced_calls(calls):
+            yield uses
     finally:
-        for layer, momentum, call in zip(targets, momenta, calls):
+        for layer, momentum in zip(targets, momenta):
             layer.momentum = momentum
-            del layer.call
-            if call is not None:
-                layer.call = call
 
 
 def _counted(layer: Any, weights: list[Any], uses: _Uses) -> Callable[..., Any]:

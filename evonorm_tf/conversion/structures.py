@@ -1,7 +1,8 @@
-"""Nested arguments and values of weights, for either Keras and any backend."""
+"""Nested arguments, values of weights and calls of layers, for either Keras."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -50,3 +51,26 @@ def constant_like(values: np.ndarray, symbol: Any) -> Any:
     if type(symbol).__module__.split(".")[0] == "keras":
         return sys.modules["keras"].ops.convert_to_tensor(values, dtype)
     return tensorflow().constant(values, dtype)
+
+
+@contextlib.contextmanager
+def replaced_calls(
+    calls: list[tuple[Any, Callable[..., Any]]],
+) -> Iterator[None]:
+    """Replaces the `call` of layer objects, but of no class, in the block.
+
+    Args:
+      calls: (layer, function) pairs.
+    """
+    # Those of this block, in case blocks are nested.
+    before = [(layer, vars(layer).get("call")) for layer, _ in calls]
+    try:
+        for layer, function in calls:
+            layer.call = function
+        yield
+    finally:
+        for layer, call in before:
+            if "call" in vars(layer):
+                del layer.call
+            if call is not None:
+                layer.call = call
