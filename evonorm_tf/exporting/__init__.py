@@ -175,11 +175,14 @@ def _check_place(path: str, chosen: formats.Format) -> None:
             f"Received: path={path!r}"
         )
     held = set(files.names(path))
-    ours = () if chosen.suffix else formats.SAVED_MODEL
-    other = sorted(held.difference(ours))
+    # Without the first file, "assets" and "variables" may be anybody's.
+    ours = formats.SAVED_MODEL if formats.SAVED_MODEL[0] in held else ()
+    other = sorted(held.difference(() if chosen.suffix else ours))
     if other:
         raise ValueError(
-            "A folder with other content is not overwritten. "
+            "A folder is overwritten only if it holds nothing but a "
+            f"SavedModel with its {formats.SAVED_MODEL[0]}. Pass another path, "
+            "or remove what is there. "
             f"Received: path={path!r}, with {', '.join(other[:5])}"
         )
 

@@ -28,7 +28,7 @@ _AFFINE = {
     "TRANSPOSE_CONV",
     "FULLY_CONNECTED",
 }
-# What TensorFlow writes into a SavedModel's folder.
+# What TensorFlow writes into a SavedModel's folder; every one has the first.
 SAVED_MODEL = (
     "saved_model.pb",
     "fingerprint.pb",

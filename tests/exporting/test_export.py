@@ -236,7 +236,7 @@ def test_wrong_arguments(tmp_path):
         export(lambda x: x, tmp_path / "model.tflite")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(ValueError, match="other content"):
+    with pytest.raises(ValueError, match=r"nothing but .*with thesis\.txt"):
         export(model, tmp_path / "mine", "saved_model")
     # Beside a SavedModel it is as much the user's.
     (tmp_path / "mine" / "saved_model.pb").touch()
@@ -251,6 +251,17 @@ def test_wrong_arguments(tmp_path):
         export(keras.Model(anysize, anysize * 2), tmp_path / "model.tflite")
     assert {p.name for p in tmp_path.iterdir()} == {"mine", "file"}
     assert len(list((tmp_path / "mine").iterdir())) == 2
+
+
+def test_a_folder_without_a_saved_model_is_kept(tmp_path):
+    """It may be the user's, even where TensorFlow uses the same names."""
+    for name in ("site", "site.tflite"):
+        logo = tmp_path / name / "assets" / "logo.png"
+        logo.parent.mkdir(parents=True)
+        logo.touch()
+        with pytest.raises(ValueError, match="with assets"):
+            export(_model(), tmp_path / name)
+        assert logo.exists()
 
 
 def _two_inputs(home, structure):
