@@ -3,7 +3,8 @@
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ from evonorm_tf.ops import tensorflow as backend
 # Part of the names of a folded layer's operations that compute statistics of
 # its input; quantized formats keep these in float32.
 STATISTICS = "norm_act_with_statistics"
+
+# By the id of a layer in a block: its own `call` if it is the object's (mostly
+# None), followed by that of each block.
+_calls: dict[int, list[Callable[..., tf.Tensor] | None]] = {}
+_lock = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -34,7 +40,9 @@ def inference_form(model: Any) -> Iterator[list[str]]:
     `call` of each layer object is replaced inside the block, and no class or
     module is changed. Training, gamma or beta passed to `call` and, except for
     BatchNorm and the plain affine, inputs of another rank than 4 are computed
-    as before.
+    as before. Blocks may overlap, also in threads: the one entered last is
+    used. What `predict` and `evaluate` of the model and of those within it
+    have traced is discarded on entry and exit.
 
     Args:
       model: a built model, or any built Keras layer.
@@ -53,18 +61,35 @@ def inference_form(model: Any) -> Iterator[list[str]]:
     folded = [(x, fold(x)) for x in layers]
     left = [x.name for x, function in folded if function is None]
     folded = [(x, function) for x, function in folded if function is not None]
-    # Those of this block, in case blocks are nested.
-    before = [vars(layer).get("call") for layer, _ in folded]
+    made = [(layer, _call(layer, function)) for layer, function in folded]
+    with _lock:
+        for layer, call in made:
+            own = vars(layer).get("call")
+            _calls.setdefault(id(layer), [own]).append(call)
+            layer.call = call
+    _forget_traces(found)
     try:
-        for layer, function in folded:
-            layer.call = _call(layer, function)
         yield left
     finally:
-        for (layer, _), call in zip(folded, before):
-            if "call" in vars(layer):
-                del layer.call
-            if call is not None:
-                layer.call = call
+        with _lock:
+            for layer, call in made:
+                calls = _calls[id(layer)]
+                calls.remove(call)
+                if calls[-1] is None:
+                    del layer.call
+                else:
+                    layer.call = calls[-1]
+                if len(calls) == 1:
+                    del _calls[id(layer)]
+        _forget_traces(found)
+
+
+def _forget_traces(layers: Iterable[Any]) -> None:
+    """Makes `predict` and `evaluate` of models trace the layers again."""
+    for layer in layers:
+        for name in ("predict_function", "test_function"):
+            if getattr(layer, name, None) is not None:
+                setattr(layer, name, None)
 
 
 def fold(layer: Any) -> folding.Function | None:

@@ -228,3 +228,33 @@ def test_an_unbuilt_layer_is_refused_and_errors_leave_no_trace():
     with pytest.raises(RuntimeError), inference_form(layer):
         raise RuntimeError
     assert "call" not in vars(layer)
+
+
+@pytest.mark.parametrize("home", KERASES)
+def test_predict_holds_no_constants_after_a_block(home):
+    """In the block `predict` is folded; before and after it is not."""
+    home = KERASES[home]
+    keras = getattr(home, "keras", None) or home.tf_keras
+    layer, x = home.NormAct("evonorm_b0", groups=4), _images()
+    model = keras.Sequential([keras.layers.Input(SHAPE[1:]), layer])
+    first = model.predict(x, verbose=0)
+    with inference_form(model):
+        layer.gamma.assign(2.0 * layer.gamma)
+        np.testing.assert_allclose(model.predict(x, verbose=0), first, 1e-5)
+    want = 2.0 * first
+    np.testing.assert_allclose(model.predict(x, verbose=0), want, 1e-5)
+
+
+def test_blocks_that_overlap_leave_the_layer_as_it_was():
+    layer, x = _layer(layers, "evonorm_b0"), _images()
+    want = layer(x, training=False)
+    first, second = inference_form(layer), inference_form(layer)
+    first.__enter__()
+    layer.beta.assign_add([1.0] * 8)
+    second.__enter__()
+    first.__exit__(None, None, None)
+    # The second block's constants.
+    got = layer(x, training=False)
+    np.testing.assert_allclose(got, want + 1.0, rtol=2e-5, atol=2e-6)
+    second.__exit__(None, None, None)
+    assert "call" not in vars(layer) and not trace._calls
