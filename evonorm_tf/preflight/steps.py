@@ -13,7 +13,9 @@ def keras_step(model: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
       model: a compiled and built tf_keras model.
 
     Returns:
-      f(inputs, targets) -> the loss; it changes the model's weights.
+      f(inputs, targets) -> the loss of `compile`, with its loss weights; it
+      changes the model's weights. Metrics, but those of the loss, are not
+      included. The model is not compiled again.
 
     Raises:
       TypeError: if it is not a tf_keras model (Keras 3 has its own training
@@ -33,17 +35,12 @@ def keras_step(model: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         )
     # Slots created inside the traced step would be new in each call.
     model.optimizer.build(model.trainable_variables)
-    # Metrics are excluded from the cost; they are also created too late.
-    model.compile(optimizer=model.optimizer, loss=model.loss)
 
     def step(inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
             loss = model.compute_loss(inputs, targets, outputs)
-        gradients = tape.gradient(loss, model.trainable_variables)
-        model.optimizer.apply_gradients(
-            zip(gradients, model.trainable_variables, strict=True)
-        )
+        model.optimizer.minimize(loss, model.trainable_variables, tape=tape)
         return loss
 
     return step

@@ -110,6 +110,39 @@ def test_keras_step_is_the_step_of_fit():
         assert one == pytest.approx(other, abs=1e-6)
 
 
+def test_keras_step_has_the_loss_of_compile_and_leaves_the_model():
+    """Weights of losses count, and the model trains as if without a step."""
+    data = small.data(8)
+    images = tf.cast(data["images"], tf.float32) / 255.0
+    labels = tf.constant(data["labels"])
+    models = []
+    for _ in range(2):
+        network = small.network()
+        logits = network.output
+        model = tf_keras.Model(network.input, [logits, 2.0 * logits])
+        losses = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(
+            tf_keras.optimizers.SGD(0.1),
+            [losses, losses],
+            metrics=["accuracy"],
+            loss_weights=[1.0, 0.1],
+        )
+        models.append(model)
+    step = preflight.keras_step(models[0])
+    preflight.lower(
+        lambda x, y: step(x, [y, y]),
+        tf.TensorSpec(images.shape),
+        tf.TensorSpec(labels.shape, tf.int32),
+    )
+    one, other = (m.test_on_batch(images, [labels] * 2) for m in models)
+    assert len(one) == 5 and one == other
+    want = models[1].train_on_batch(images, [labels] * 2)
+    found = step(images, [labels] * 2)
+    assert float(found) == pytest.approx(want[0], rel=1e-6)
+    for got, want in zip(*(m.get_weights() for m in models), strict=True):
+        assert got == pytest.approx(want, abs=1e-6)
+
+
 def test_keras_step_refuses_what_it_cannot_take():
     with pytest.raises(TypeError, match="tf_keras"):
         preflight.keras_step(object())
