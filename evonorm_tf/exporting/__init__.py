@@ -113,6 +113,7 @@ def export(
     chosen = formats.FORMATS[name]
     formats.keras_of(model)
     _check_place(path, chosen)
+    chosen.check_needs()
     if images is None and name == "tflite_int8":
         raise ValueError(
             "int8 takes the range of every tensor from images: pass a few "

@@ -56,6 +56,7 @@ def write(
     Raises:
       ValueError: an output differs by more than the tolerance, or the format
         does not support the model's dtype.
+      ImportError: the format needs a package that is not installed.
     """
     chosen = formats.FORMATS[name]
     if tolerance is None:
@@ -67,6 +68,8 @@ def write(
         chosen.write(source, path)
         run = chosen.read(path)
         got = run(images)
+    except (ImportError, OSError):
+        raise  # Of a missing package or a full disk, not of the model.
     except Exception as failure:
         specs = tf.nest.flatten(source.serve.input_signature)
         if unknown_size(specs):

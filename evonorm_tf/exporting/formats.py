@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from evonorm_tf import files
+from evonorm_tf import files, versions
 from evonorm_tf.exporting import trace
 
 Outputs = dict[str, np.ndarray]
@@ -67,12 +67,23 @@ class Format:
       write: (source, path) -> None.
       read: path -> a function of images [N, H, W, C], or of arrays by the
         names of several inputs, to outputs by name.
+      needs: packages of the extra `export`.
     """
 
     file: str
     tolerance: float
     write: Callable[[Source, pathlib.Path], None]
     read: Callable[[pathlib.Path], Callable[[np.ndarray], Outputs]]
+    needs: tuple[str, ...] = ()
+
+    def check_needs(self) -> None:
+        """Imports the packages that are needed.
+
+        Raises:
+          ImportError: if one is missing.
+        """
+        for name in self.needs:
+            _extra(name)
 
     @property
     def suffix(self) -> str:
@@ -282,10 +293,9 @@ def _run_tflite(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
 def _extra(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"ONNX files need {name}: pip install 'evonorm-tf[export]'"
-        ) from error
+    except ModuleNotFoundError as error:
+        text = versions.missing_extra("The format onnx", error, "export")
+        raise ModuleNotFoundError(text, name=error.name) from error
 
 
 def _write_onnx(source: Source, path: pathlib.Path) -> None:
@@ -318,5 +328,7 @@ FORMATS = {
         "model_float16.tflite", 2e-2, _write_float16, _run_tflite
     ),
     "tflite_int8": Format("model_int8.tflite", 2e-1, _write_int8, _run_tflite),
-    "onnx": Format("model.onnx", 1e-4, _write_onnx, _run_onnx),
+    "onnx": Format(
+        "model.onnx", 1e-4, _write_onnx, _run_onnx, ("tf2onnx", "onnxruntime")
+    ),
 }

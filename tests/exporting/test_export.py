@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import importlib.util
+import sys
+import types
 import zipfile
 
 import numpy as np
@@ -11,7 +13,7 @@ import tensorflow as tf
 
 from evonorm_tf import export, layers, legacy
 from evonorm_tf.exporting import __main__ as command
-from evonorm_tf.exporting import check, formats
+from evonorm_tf.exporting import check, formats, trace
 
 SHAPE = (12, 12, 3)
 KERASES = {"keras": layers, "tf_keras": legacy}
@@ -345,6 +347,34 @@ def test_a_size_that_is_not_fixed(interpolation, tmp_path):
     assert "export(keras.Model(images, model(images)), ...)" in said
     images = keras.Input(SHAPE)
     export(keras.Model(images, model(images)), path, images=_images(2))
+
+
+def _any_size():
+    images = layers.keras.Input((None, None, 3))
+    return layers.keras.Model(images, layers.NormAct("evonorm_b0")(images))
+
+
+@pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
+def test_a_missing_package_is_not_taken_for_a_size(
+    package, tmp_path, monkeypatch
+):
+    """Named before the model is traced, which may take minutes."""
+    for name in ("tf2onnx", "onnxruntime"):
+        found = None if name == package else types.ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, found)
+    monkeypatch.setattr(trace, "function", None)
+    with pytest.raises(ImportError, match=rf"{package}.*evonorm-tf\[export\]"):
+        export(_any_size(), tmp_path / "model.onnx", images=_images(2))
+
+
+def test_a_full_disk_is_not_taken_for_a_size(tmp_path, monkeypatch):
+    def write(source, path):
+        raise OSError("No space left on device")
+
+    full = dataclasses.replace(formats.FORMATS["tflite"], write=write)
+    monkeypatch.setitem(formats.FORMATS, "tflite", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(_any_size(), tmp_path / "model.tflite", images=_images(2))
 
 
 @pytest.mark.parametrize("home", KERASES)
