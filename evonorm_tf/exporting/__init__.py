@@ -79,7 +79,7 @@ def export(
 
     Outputs have the model's names, or "output_0", "output_1", ... A single
     input is called "images", [N, H, W, C] for any N; several inputs have the
-    model's names.
+    model's names, or those of the structure `images` for a subclassed model.
 
     Example:
         ```python
@@ -94,8 +94,9 @@ def export(
       format: one of `FORMATS`; None to choose by the suffix of the path, where
         no suffix is "saved_model".
       images: [N, H, W, C] as for the model; for several inputs, a dictionary
-        by their names or a list. The first 16 are compared, and all are used
-        for the ranges of "tflite_int8". None for four images of normal noise.
+        by their names, or a list or structure as for the model. The first 16
+        are compared, and all are used for the ranges of "tflite_int8". None
+        for four images of normal noise.
       tolerance: largest difference of an output, relative to the largest; None
         for the format's default.
 
@@ -211,7 +212,7 @@ def _images(images: Any, inputs: trace.Inputs) -> dict[str, np.ndarray]:
     found = {}
     for name, array in inputs.named(images).items():
         spec, array = inputs.specs[name], np.asarray(array)
-        if not len(array) or not spec.shape.is_compatible_with(array.shape):
+        if not array.size or not spec.shape.is_compatible_with(array.shape):
             raise ValueError(
                 f"The model takes {name} {list(spec.shape)}, at least one. "
                 f"Received: {name} of shape {list(array.shape)}"

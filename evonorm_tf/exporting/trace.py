@@ -147,11 +147,47 @@ def _call(layer: Any, function: folding.Function) -> Callable[..., tf.Tensor]:
 
 
 def outputs_by_name(outputs: Any) -> dict[str, tf.Tensor]:
-    """Returns a model's outputs by name, or as output_0, output_1, ..."""
-    if isinstance(outputs, dict):
-        return {str(name): value for name, value in outputs.items()}
+    """Returns a model's outputs by name, or as output_0, output_1, ...
+
+    The names in nested dictionaries and lists are joined: {"a": [x, y]} gives
+    a_0 and a_1.
+    """
+    if isinstance(outputs, Mapping):
+        names, values = zip(*_leaves(outputs))
+        return dict(zip(_unique(names), values))
     flat = tf.nest.flatten(outputs)
     return {f"output_{index}": value for index, value in enumerate(flat)}
+
+
+def _leaves(structure: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (joined names, value), in the order of tf.nest.flatten."""
+    if isinstance(structure, Mapping):
+        inner = [(key, structure[key]) for key in sorted(structure)]
+    elif isinstance(structure, (list, tuple)):
+        inner = list(enumerate(structure))
+    else:
+        yield name, structure
+        return
+    for key, value in inner:
+        yield from _leaves(value, f"{name}_{key}" if name else str(key))
+
+
+def _unique(names: Iterable[str], key: Callable[[str], str] = str) -> list[str]:
+    """Returns the names, with numbers where a key is there already."""
+    found: dict[str, str] = {}
+    for name in names:
+        free, number = name, 0
+        while key(free) in found:
+            number += 1
+            free = f"{name}_{number}"
+        found[key(free)] = free
+    return list(found.values())
+
+
+def _argument(name: str) -> str:
+    """Returns the name as one that arguments of a signature may have."""
+    name = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return f"input{name}" if name.startswith("_") else name
 
 
 class Inputs:
@@ -159,7 +195,7 @@ class Inputs:
 
     Attributes:
       specs: tf.TensorSpec by name; "images" if there is one input, otherwise
-        the model's names.
+        the model's names, or those of the example inputs.
     """
 
     def __init__(self, model: Any, images: Any = None):
@@ -185,13 +221,17 @@ class Inputs:
                     f"`images`. Received: {type(model).__name__} and "
                     "images=None"
                 )
-            shape = np.shape(images)
-            self._structure = tf.TensorSpec([None, *shape[1:]], tf.float32)
-            tensors = [self._structure]
-        tensors = tf.nest.flatten(self._structure)
-        names = [re.sub(r"\W", "_", str(one.name)) for one in tensors]
+            self._structure = tf.nest.map_structure(_spec, images)
+            start = "" if isinstance(images, Mapping) else "images"
+            names = [name for name, _ in _leaves(images, start)]
+            tensors = tf.nest.flatten(self._structure)
+        else:
+            tensors = tf.nest.flatten(self._structure)
+            names = [str(one.name) for one in tensors]
         if len(tensors) == 1:
             names = ["images"]
+        # TensorFlow does not tell "a" and "A" apart in signatures.
+        names = _unique(map(_argument, names), str.lower)
         self.specs = {
             name: tf.TensorSpec(
                 [None, *one.shape[1:]], tf.as_dtype(one.dtype), name
@@ -210,18 +250,16 @@ class Inputs:
         Raises:
           ValueError: if the number of arrays or the names do not match.
         """
-        if isinstance(images, Mapping) and set(images) == set(self.specs):
-            return {name: images[name] for name in self.specs}
-        if len(self.specs) == 1:
-            return {"images": images}
         flat = None
-        keys = None
-        if isinstance(self._structure, Mapping):
-            keys = set(self._structure)
-        if isinstance(images, Mapping) and set(images) == keys:
-            flat = tf.nest.flatten(dict(images))
+        keys, values = zip(*_leaves(images))
+        if keys == tuple(key for key, _ in _leaves(self._structure)):
+            flat = values
+        elif isinstance(images, Mapping) and set(images) == set(self.specs):
+            flat = [images[name] for name in self.specs]
+        elif len(self.specs) == 1:
+            flat = [images]
         elif isinstance(images, (list, tuple)):
-            flat = tf.nest.flatten(images)
+            flat = values
         if flat is None or len(flat) != len(self.specs):
             raise ValueError(
                 f"The model has the inputs {', '.join(self.specs)}: pass "
@@ -229,6 +267,15 @@ class Inputs:
                 f"list in this order. Received: {_described(images)}"
             )
         return dict(zip(self.specs, flat))
+
+
+def _spec(images: Any) -> tf.TensorSpec:
+    """Returns the spec of any number of images, floating ones as float32."""
+    images = np.asarray(images)
+    dtype = tf.as_dtype(images.dtype)
+    return tf.TensorSpec(
+        [None, *images.shape[1:]], tf.float32 if dtype.is_floating else dtype
+    )
 
 
 def _described(images: Any) -> str:

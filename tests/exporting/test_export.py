@@ -314,6 +314,70 @@ def test_several_inputs(home, structure, tmp_path):
             export(model, path)
 
 
+class Gated(layers.keras.Model):
+    """A normalized image [N, H, W, C], scaled by a gate [N] of integers."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = layers.EvoNormS0(groups=1)
+
+    def call(self, inputs, training=None):
+        both = isinstance(inputs, dict)
+        image, gate = (inputs["image"], inputs["gate"]) if both else inputs
+        scale = tf.cast(gate, image.dtype)[:, None, None, None]
+        return self.norm(image, training=training) * scale
+
+
+@pytest.mark.parametrize("structure", [dict, list])
+def test_several_inputs_of_a_subclass(structure, tmp_path):
+    given = {"image": _images(4), "gate": np.arange(4)}
+    names = ["gate", "image"]
+    if structure is list:
+        given, names = list(given.values()), ["images_0", "images_1"]
+    model = Gated()
+    wanted = np.asarray(model(given))
+    export(model, tmp_path / "saved", images=given)
+    by_name = dict(zip(names, tf.nest.flatten(given)))
+    run = formats.FORMATS["saved_model"].read(tmp_path / "saved")
+    np.testing.assert_allclose(run(by_name)["output_0"], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("names", "arguments"),
+    [
+        (["a b", "a_b", "a:b"], ["a_b", "a_b_1", "a_b_2"]),
+        (["_a", "b", "B"], ["input_a", "b", "B_1"]),
+        (["\u00e9", "c", "C_1"], ["input_", "c", "C_1"]),
+    ],
+)
+def test_names_of_inputs_are_those_of_arguments(names, arguments):
+    keras = layers.keras
+    inputs = [keras.Input(SHAPE, name=name) for name in names]
+    model = keras.Model(inputs, keras.layers.Add()(inputs))
+    found = trace.Inputs(model)
+    assert list(found.specs) == arguments
+    serve = trace.function(model, found).get_concrete_function()
+    (specs,), _ = serve.structured_input_signature
+    assert {spec.name for spec in specs.values()} == set(arguments)
+    # As in the model, whatever the order of names.
+    values = [np.full(1, value) for value in (1, 2, 3)]
+    named = dict(zip(arguments, values))
+    assert found.named(values) == found.named(named) == named
+    assert found.arguments(named) == values
+
+
+def test_nested_outputs_are_named_by_their_paths(tmp_path):
+    images = layers.keras.Input(SHAPE)
+    outputs = {"a": images, "b": [images + 1, {"c": images + 2}]}
+    outputs["b_0"] = images + 3
+    model = layers.keras.Model(images, outputs)
+    export(model, tmp_path / "saved")
+    run = formats.FORMATS["saved_model"].read(tmp_path / "saved")
+    found = run(np.zeros([1, *SHAPE], np.float32))
+    values = {name: int(np.max(value)) for name, value in found.items()}
+    assert values == {"a": 0, "b_0": 1, "b_1_c": 2, "b_0_1": 3}
+
+
 def test_several_inputs_that_do_not_fit(tmp_path):
     model, path = _two_inputs("keras", "list"), tmp_path / "saved"
     image, gate = np.zeros((4, *SHAPE)), np.zeros((4, 8))
