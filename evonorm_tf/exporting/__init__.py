@@ -43,7 +43,7 @@ class Exported:
       tolerance: largest accepted difference.
       size: in bytes.
       milliseconds: latency of one image with the file, a median.
-      model_milliseconds: latency of one image in the model as a tf.function.
+      model_milliseconds: latency of one image in the model, compiled.
       left: names of NormAct layers without a folded form.
     """
 
@@ -105,14 +105,15 @@ def export(
 
     Raises:
       ValueError: if the format is unknown, the path or the images are invalid,
-        or the export differs from the model by more than the tolerance.
+        a format other than "keras" is of a model on JAX, or the export differs
+        from the model by more than the tolerance.
       TypeError: if it is not a Keras model.
       ImportError: if "onnx" needs the packages of the extra `export`.
     """
     path = files.normalize(path).rstrip("/")
     name = _format(path, format)
     chosen = formats.FORMATS[name]
-    formats.keras_of(model)
+    trace.backend_of(model)  # Else it is no model.
     _check_place(path, chosen)
     chosen.check_needs()
     if images is None and name == "tflite_int8":
@@ -122,27 +123,28 @@ def export(
         )
     inputs = trace.Inputs(model, images)
     given = _images(images, inputs)
-    with trace.inference_form(model) as left:
-        pass
+    left, serve = [], None
+    traced = name != "keras"
+    if traced:
+        with trace.inference_form(model) as left:
+            pass
+        serve = _traced(model, inputs)
     compared = {name: array[:_COMPARED] for name, array in given.items()}
-    wanted = formats.as_numpy(_call(model, inputs, compared))
-    source = formats.Source(model, _traced(model, inputs), given)
+    arguments = inputs.arguments(compared)
+    wanted = formats.as_numpy(model(arguments, training=False))
+    expected = (compared if traced else arguments, wanted)
+    source = formats.Source(model, serve, given)
     with files.staging(files.parent(path)) as aside:
         written = pathlib.Path(aside, files.name(path))
-        expected = (compared, wanted)
         done = check.write(name, source, written, expected, tolerance)
-    usual = trace.function(model, inputs, fold=False)
-    one = {name: tf.constant(array[:1]) for name, array in given.items()}
-    usual_milliseconds = check.milliseconds(
-        lambda x: formats.as_numpy(usual(x)),
-        one["images"] if set(one) == {"images"} else one,
-    )
+    one = tf.nest.map_structure(lambda array: array[:1], arguments)
+    usual_milliseconds = check.milliseconds(formats.runner(model), one)
     return Exported(
         path=path,
         format=name,
         **done._asdict(),
         model_milliseconds=usual_milliseconds,
-        left=() if name == "keras" else tuple(left),
+        left=tuple(left),
     )
 
 
@@ -198,11 +200,6 @@ def _traced(model: Any, inputs: trace.Inputs) -> Any:
         if not fix:
             raise
         raise ValueError(fix) from failure
-
-
-def _call(model: Any, inputs: trace.Inputs, given: dict[str, Any]) -> Any:
-    tensors = {name: tf.constant(array) for name, array in given.items()}
-    return model(inputs.arguments(tensors), training=False)
 
 
 def _images(images: Any, inputs: trace.Inputs) -> dict[str, np.ndarray]:

@@ -49,7 +49,8 @@ def write(
       path: a temporary location; the caller moves the export from there if it
         was accepted.
       expected: images [N, H, W, C], or arrays by the names of the inputs if
-        there are several, and the model's outputs to compare with.
+        there are several (for "keras", in the model's structure), and the
+        model's outputs to compare with.
       tolerance: None for that of the format, raised to 2e-2 if the model
         computes in 16 bits.
 
@@ -71,6 +72,8 @@ def write(
     except (ImportError, OSError):
         raise  # Of a missing package or a full disk, not of the model.
     except Exception as failure:
+        if source.serve is None:
+            raise
         specs = tf.nest.flatten(source.serve.input_signature)
         if unknown_size(specs):
             raise ValueError(unknown_size(specs)) from failure
@@ -95,7 +98,7 @@ def write(
             "difference, set `tolerance`. "
             f"Received: format={name!r}"
         )
-    one = {key: value[:1] for key, value in formats.by_name(images).items()}
+    one = tf.nest.map_structure(lambda value: value[:1], images)
     took = milliseconds(run, one)
     return Checked(error, tolerance, size(path), took)
 
@@ -124,8 +127,13 @@ def unknown_size(specs: Iterable[tf.TensorSpec]) -> str:
 
 def _other_dtypes(source: formats.Source) -> list[str]:
     """Returns the floating dtypes that a model computes in, but float32."""
-    graph = source.serve.get_concrete_function().graph
-    found = {t.dtype for op in graph.get_operations() for t in op.outputs}
+    if source.serve is None:
+        layers = source.model._flatten_layers()
+        names = {x.compute_dtype for x in layers} - {None}
+        found = {tf.as_dtype(name) for name in names}
+    else:
+        graph = source.serve.get_concrete_function().graph
+        found = {t.dtype for op in graph.get_operations() for t in op.outputs}
     return sorted(
         dtype.name
         for dtype in found

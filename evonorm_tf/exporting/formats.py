@@ -1,6 +1,7 @@
 """The file formats: how each is written, and how a file is run."""
 
 import dataclasses
+import functools
 import importlib
 import json
 import pathlib
@@ -44,7 +45,8 @@ class Source(NamedTuple):
 
     Attributes:
       model: a built Keras model.
-      serve: its function at inference, see `trace.function`.
+      serve: its function at inference, see `trace.function`; None for the
+        format "keras", which needs no trace.
       images: [N, H, W, C], or arrays by the names of several inputs, for the
         ranges of int8.
       others: further signatures of a SavedModel, concrete functions by name.
@@ -91,23 +93,6 @@ class Format:
         return pathlib.PurePath(self.file).suffix
 
 
-def keras_of(model: Any) -> Any:
-    """Returns the Keras of a model: the module `keras` or `tf_keras`.
-
-    Raises:
-      TypeError: if the model is of neither.
-    """
-    # Imported through our modules, whose errors explain a missing Keras.
-    for home, keras in (("layers", "keras"), ("legacy", "tf_keras")):
-        roots = {c.__module__.split(".")[0] for c in type(model).__mro__}
-        if keras in roots:
-            return getattr(importlib.import_module(f"evonorm_tf.{home}"), keras)
-    raise TypeError(
-        "Expected a Keras 3 or tf_keras model. "
-        f"Received: {model!r} of type {type(model).__name__}"
-    )
-
-
 def by_name(images: Any) -> dict[str, Any]:
     """Returns arrays by the names of their inputs."""
     return dict(images) if isinstance(images, Mapping) else {"images": images}
@@ -149,14 +134,26 @@ def read_keras(path: pathlib.Path) -> Any:
     return ours.tf_keras.models.load_model(str(path))
 
 
-def _run_keras(path: pathlib.Path) -> Callable[[np.ndarray], Outputs]:
-    model = read_keras(path)
-    inputs = trace.Inputs(model)
-    serve = tf.function(model, autograph=False)
+def _run_keras(path: pathlib.Path) -> Callable[[Any], Outputs]:
+    return runner(read_keras(path))
+
+
+def runner(model: Any) -> Callable[[Any], Outputs]:
+    """Returns a model as a compiled function of images, see `trace.Inputs`.
+
+    Args:
+      model: a built model of either Keras, on any backend.
+    """
+    inputs = None
+    call = model.predict_on_batch
+    if trace.backend_of(model) == "tensorflow":
+        traced = tf.function(model, autograph=False)
+        call = functools.partial(traced, training=False)
 
     def run(images):
-        given = inputs.arguments(inputs.named(images))
-        return as_numpy(serve(given, training=False))
+        nonlocal inputs
+        inputs = inputs or trace.Inputs(model, images)
+        return as_numpy(call(inputs.arguments(inputs.named(images))))
 
     return run
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +26,24 @@ _calls: dict[int, list[Callable[..., tf.Tensor] | None]] = {}
 _lock = threading.Lock()
 
 
+def backend_of(model: Any) -> str:
+    """Returns the backend of a model's Keras, "tensorflow" or "jax".
+
+    Raises:
+      TypeError: if it is not a model of either Keras.
+    """
+    # Imported through our modules, whose errors explain a missing Keras.
+    for home, keras in (("layers", "keras"), ("legacy", "tf_keras")):
+        roots = {c.__module__.split(".")[0] for c in type(model).__mro__}
+        if keras in roots:
+            ours = importlib.import_module(f"evonorm_tf.{home}")
+            return getattr(ours, keras).backend.backend()
+    raise TypeError(
+        "Expected a Keras 3 or tf_keras model. "
+        f"Received: {model!r} of type {type(model).__name__}"
+    )
+
+
 @contextlib.contextmanager
 def inference_form(model: Any) -> Iterator[list[str]]:
     """Makes a model's NormAct layers compute their folded form in a block.
@@ -45,11 +64,21 @@ def inference_form(model: Any) -> Iterator[list[str]]:
     have traced is discarded on entry and exit.
 
     Args:
-      model: a built model, or any built Keras layer.
+      model: a built model on TensorFlow, or any such Keras layer.
 
     Yields:
       The names of the NormAct layers that are not folded.
+
+    Raises:
+      TypeError: if it is of neither Keras.
+      ValueError: if it is not built, or on another backend.
     """
+    if backend_of(model) != "tensorflow":
+        raise ValueError(
+            "Only a model on TensorFlow can be traced: save this one as a "
+            ".keras file, and load that with KERAS_BACKEND=tensorflow set. "
+            f"Received: {type(model).__name__} on {backend_of(model)}"
+        )
     found = {id(x): x for x in model._flatten_layers()}.values()
     layers = [x for x in found if isinstance(x, NormActMixin)]
     unbuilt = [x.name for x in layers if not x.built]

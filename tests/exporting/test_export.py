@@ -314,11 +314,12 @@ def test_several_inputs(home, structure, tmp_path):
             export(model, path)
 
 
+@layers.keras.saving.register_keras_serializable(package="tests")
 class Gated(layers.keras.Model):
     """A normalized image [N, H, W, C], scaled by a gate [N] of integers."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **options):
+        super().__init__(**options)
         self.norm = layers.EvoNormS0(groups=1)
 
     def call(self, inputs, training=None):
@@ -337,6 +338,8 @@ def test_several_inputs_of_a_subclass(structure, tmp_path):
     model = Gated()
     wanted = np.asarray(model(given))
     export(model, tmp_path / "saved", images=given)
+    # Which its own file is run on.
+    export(model, tmp_path / "model.keras", images=given)
     by_name = dict(zip(names, tf.nest.flatten(given)))
     run = formats.FORMATS["saved_model"].read(tmp_path / "saved")
     np.testing.assert_allclose(run(by_name)["output_0"], wanted, atol=1e-5)
@@ -376,6 +379,12 @@ def test_nested_outputs_are_named_by_their_paths(tmp_path):
     found = run(np.zeros([1, *SHAPE], np.float32))
     values = {name: int(np.max(value)) for name, value in found.items()}
     assert values == {"a": 0, "b_0": 1, "b_1_c": 2, "b_0_1": 3}
+
+
+def test_the_keras_format_is_not_traced(tmp_path, monkeypatch):
+    monkeypatch.setattr(trace, "function", None)
+    done = export(_model(), tmp_path / "model.keras", images=_images())
+    assert done.left == () and done.tolerance == 1e-5
 
 
 def test_several_inputs_that_do_not_fit(tmp_path):
