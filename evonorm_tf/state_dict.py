@@ -6,7 +6,9 @@ depthwise convolution and [C', C] for a linear layer. Those of Keras are
 """
 
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -22,6 +24,16 @@ _KERNELS = {
     "Dense": (1, 0),
 }
 _SHOWN = 5
+# What numpy.load raises for a damaged .npy or .npz file, and for another file.
+DAMAGED = (
+    EOFError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +72,7 @@ def _npz(path: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as file:
             return dict(file)
-    except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise _damaged(path, error) from error
 
 

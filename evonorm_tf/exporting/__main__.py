@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from evonorm_tf import export, files
+from evonorm_tf import export, files, state_dict
 from evonorm_tf.exporting import formats
 
 
@@ -45,9 +45,16 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
 
 def _arrays(path: str) -> Any:
     """Reads an .npy file's array, or an .npz file's by name."""
-    with files.local(path) as place:
-        found = np.load(place)
-        return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else found
+    try:
+        with files.local(path) as place:
+            found = np.load(place)
+            many = isinstance(found, np.lib.npyio.NpzFile)
+            return dict(found) if many else found
+    except state_dict.DAMAGED as error:
+        raise ValueError(
+            f"The images cannot be read ({error}); write them with numpy.save "
+            f"or numpy.savez. Received: images={path!r}"
+        ) from error
 
 
 def main(given: list[str] | None = None) -> int:

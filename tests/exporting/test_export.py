@@ -497,3 +497,19 @@ def test_a_file_that_is_no_keras_file_is_named(tmp_path, capsys):
         file.writestr("other.txt", "")
     assert command.main([str(path), f"--output={tmp_path}"]) == 2
     assert "metadata.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("save", [np.save, np.savez_compressed])
+def test_damaged_images_are_named(save, tmp_path, capsys):
+    _model().save(tmp_path / "model.keras")
+    path = tmp_path / "images"
+    with open(path, "wb") as file:
+        save(file, np.random.default_rng(0).normal(size=[2, *SHAPE]))
+    data = path.read_bytes()
+    damaged = [data[:count] for count in (0, 5, 100, len(data) - 1)]
+    damaged.append(data[:200] + bytes(20) + data[220:])
+    arguments = [str(tmp_path / "model.keras"), f"--output={tmp_path}"]
+    for content in damaged if save is not np.save else damaged[:-1]:
+        path.write_bytes(content)
+        assert command.main([*arguments, f"--images={path}"]) == 2
+        assert f"images='{path}'" in capsys.readouterr().err
