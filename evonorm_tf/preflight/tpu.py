@@ -1,14 +1,11 @@
 """Compiles StableHLO with the TPU's compiler, on a machine without a TPU.
 
-    python -m evonorm_tf.preflight.tpu step.mlir --topology=v5e:2x2
-
 libtpu contains the compiler, and jaxlib gives access to it (the `tpu` extra).
 The compiler runs in a separate process, so that a crash in it becomes an error
 here, its logs are separate, and TensorFlow and libtpu are never loaded
 together.
 """
 
-import argparse
 import hashlib
 import importlib.metadata
 import json
@@ -108,10 +105,10 @@ def _cache_path(text: str, topology: str) -> pathlib.Path:
             importlib.metadata.version(name) for name in ("jaxlib", "libtpu")
         ]
     except importlib.metadata.PackageNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Compiling for a TPU needs jax and libtpu: "
-            "pip install 'evonorm-tf[tpu]'"
-        ) from error
+        from evonorm_tf import versions  # Not where this file is a script.
+
+        text = versions.missing_extra("Compiling for a TPU", error, "tpu")
+        raise ModuleNotFoundError(text, name=error.name) from error
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     whole = "\n".join([topology, *versions, text])
     key = hashlib.sha256(whole.encode()).hexdigest()
@@ -119,14 +116,13 @@ def _cache_path(text: str, topology: str) -> pathlib.Path:
 
 
 def _compile_apart(text: str, topology: str) -> dict[str, Any]:
-    """Runs `main` in a separate process."""
+    """Runs `_compile_here` in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         source = os.path.join(folder, "step.mlir")
         answer = os.path.join(folder, "answer.json")
         pathlib.Path(source).write_text(text, encoding="utf-8")
         # By its path, because importing the package would load TensorFlow.
-        command = [sys.executable, "-P", __file__, source]
-        command += [f"--topology={topology}", f"--output={answer}"]
+        command = [sys.executable, "-P", __file__, source, topology, answer]
         done = subprocess.run(
             command,
             env=os.environ | _WITHOUT_TPU,
@@ -193,23 +189,8 @@ def _figures(program: Any) -> dict[str, float]:
     return dict(zip(_FIGURES, values, strict=True))
 
 
-def main() -> None:
-    """Compiles a file and writes the figures as JSON."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evonorm_tf.preflight.tpu", description=__doc__
-    )
-    parser.add_argument("module", help="a StableHLO text file")
-    parser.add_argument("--topology", default="v5e:2x2")
-    parser.add_argument("--output", help="JSON file (default: standard output)")
-    given = parser.parse_args()
-    os.environ |= _WITHOUT_TPU
-    text = pathlib.Path(given.module).read_text(encoding="utf-8")
-    answer = json.dumps(_compile_here(text, given.topology), indent=2)
-    if given.output:
-        pathlib.Path(given.output).write_text(answer)
-    else:
-        print(answer)
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # Of `_compile_apart`.
+    _source, _topology, _answer = sys.argv[1:]
+    _text = pathlib.Path(_source).read_text(encoding="utf-8")
+    _found = _compile_here(_text, _topology)
+    pathlib.Path(_answer).write_text(json.dumps(_found))

@@ -1,5 +1,6 @@
 """The TPU compiler, and the report made of what it says."""
 
+import importlib.metadata
 import subprocess
 
 import pytest
@@ -60,6 +61,15 @@ def test_module_without_room_is_no_error():
     found = preflight.compile_text(text, TOPOLOGY)
     assert not found["fits"]
     assert "hbm" in found["message"].lower()
+
+
+def test_a_missing_compiler_is_named(monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(ModuleNotFoundError, match=r"jaxlib.*evonorm-tf\[tpu\]"):
+        preflight.compile_text("", TOPOLOGY)
 
 
 @pytest.mark.parametrize("name", ["v5e", "v9:2x2", "2x2", "v5e:two", ""])
