@@ -23,9 +23,9 @@ class Model(hyperparams.Config):
       max_depth: maximum number of blocks per stage; 0 for all.
       num_classes: number of classes.
       dropout: rate before the last layer; None for the network's default.
-      stochastic_depth: fraction of the samples that skip the last block,
-        decreasing linearly towards the first (arXiv:1603.09382); None for the
-        network's default.
+      stochastic_depth: rate of stochastic depth (arXiv:1603.09382): the
+        fraction rate * i / n of the samples skips block i of n, counted from
+        0; None for the network's default.
       norm_act: the layer after (or before) every convolution.
     """
 

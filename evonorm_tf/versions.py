@@ -83,11 +83,6 @@ def missing(
     )
 
 
-def missing_extra(user: str, error: ModuleNotFoundError, extra: str) -> str:
-    """Returns the message of `missing`."""
-    return missing(user, error, extra).msg
-
-
 def check_minimum(name: str, version: str) -> None:
     """Rejects a version that is older than all tested ones.
 

@@ -291,8 +291,7 @@ def _extra(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        text = versions.missing_extra("The format onnx", error, "export")
-        raise ModuleNotFoundError(text, name=error.name) from error
+        raise versions.missing("The format onnx", error, "export") from error
 
 
 def _write_onnx(source: Source, path: pathlib.Path) -> None:

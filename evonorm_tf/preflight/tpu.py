@@ -107,8 +107,7 @@ def _cache_path(text: str, topology: str) -> pathlib.Path:
     except importlib.metadata.PackageNotFoundError as error:
         from evonorm_tf import versions  # Not where this file is a script.
 
-        text = versions.missing_extra("Compiling for a TPU", error, "tpu")
-        raise ModuleNotFoundError(text, name=error.name) from error
+        raise versions.missing("Compiling for a TPU", error, "tpu") from error
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     whole = "\n".join([topology, *versions, text])
     key = hashlib.sha256(whole.encode()).hexdigest()

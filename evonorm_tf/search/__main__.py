@@ -13,12 +13,12 @@ that was stopped or killed.
 import argparse
 import sys
 
-from evonorm_tf.versions import missing_extra
+from evonorm_tf.versions import missing
 
 try:
     from evonorm_tf.search import command_line, commands
 except ModuleNotFoundError as error:
-    sys.exit(missing_extra("The search", error, "search"))
+    sys.exit(missing("The search", error, "search").msg)
 
 
 def _parser() -> argparse.ArgumentParser:
