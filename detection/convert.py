@@ -73,28 +73,24 @@ def convert(
     Args:
       job: the settings.
       display: shows the progress.
-      overwrite: replace an existing output when the new one is complete.
+      overwrite: replace an earlier conversion when the new one is complete.
 
     Returns:
       The contents of `conversion.json`.
 
     Raises:
-      ValueError: the output exists, or a file or annotation is invalid; the
-        message names the file and the entry.
+      ValueError: the output exists or contains the input, or a file or
+        annotation is invalid; the message names the file and the entry.
     """
     output = files.normalize(job.output).rstrip("/")
     job = dataclasses.replace(job, output=output)
+    unfinished = output + UNFINISHED
     if job.shards < 1 or job.workers < 1:
         raise ValueError(
             "shards and workers must be positive. Received: "
             f"shards={job.shards}, workers={job.workers}"
         )
-    if files.exists(output) and not overwrite:
-        raise ValueError(
-            "The output exists. Choose another one, or use --overwrite. "
-            f"Received: output={job.output!r}"
-        )
-    unfinished = output + UNFINISHED
+    _check_replaceable(job, unfinished, overwrite)
     files.remove(unfinished)
     with Reader(job.annotations, True, job.skip_invalid) as reader:
         if job.masks and not job.skip_invalid:
@@ -111,6 +107,36 @@ def convert(
     write_counts(files.match(files.join(unfinished, "*.tfrecord")))
     files.move(unfinished, output)
     return about
+
+
+def _check_replaceable(
+    job: Conversion, unfinished: str, overwrite: bool
+) -> None:
+    """Rejects an output whose replacement would remove other files."""
+    for key in ("annotations", "images"):
+        given = files.real(getattr(job, key)) + "/"
+        if any(
+            given.startswith(files.real(folder).rstrip("/") + "/")
+            for folder in (job.output, unfinished)
+        ):
+            raise ValueError(
+                "The output must be a new folder: it is, or contains, the "
+                f"{key}. Received: output={job.output!r}, "
+                f"{key}={getattr(job, key)!r}"
+            )
+    if not files.exists(job.output):
+        return
+    if not overwrite:
+        raise ValueError(
+            "The output exists. Choose another one, or use --overwrite. "
+            f"Received: output={job.output!r}"
+        )
+    if not files.exists(files.join(job.output, ABOUT_FILE)):
+        raise ValueError(
+            "--overwrite replaces only a complete conversion, and the output "
+            f"has no {ABOUT_FILE}. Choose another one, or remove it first. "
+            f"Received: output={job.output!r}"
+        )
 
 
 def _write(

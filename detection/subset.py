@@ -74,6 +74,11 @@ def part(path: str, ids: list[int]) -> dict[str, Any]:
 def main(_: list[str]) -> None:
     """Writes the subset as the flags say."""
     flag = flags.FLAGS
+    if files.real(flag.output) == files.real(flag.annotations):
+        raise ValueError(
+            "The output would replace the annotations; choose another one. "
+            f"Received: output={flag.output!r}"
+        )
     with ground_truth.Reader(flag.annotations, training=True) as reader:
         ids = choose(reader, flag.count, flag.most_objects, flag.least_area)
     chosen = part(flag.annotations, ids)

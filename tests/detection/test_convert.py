@@ -243,6 +243,36 @@ def test_a_killed_conversion_never_looks_finished(tmp_path, monkeypatch):
     assert sum(name.endswith("of-00003.tfrecord") for name in names) == 3
 
 
+@pytest.mark.parametrize("output", ["coco", ".", "coco/a/..", "link"])
+def test_an_output_that_holds_the_input_is_refused(output, tmp_path):
+    folder = tmp_path / "coco"
+    folder.mkdir()
+    path, images = coco_files.write(folder)
+    (tmp_path / "link").symlink_to(folder)
+    # Even what looks like an earlier conversion.
+    (folder / convert.ABOUT_FILE).touch()
+    before = sorted(os.listdir(folder))
+    job = convert.Conversion(path, images, str(tmp_path / output))
+    with pytest.raises(ValueError, match="is, or contains, the annotations"):
+        convert.convert(job, progress.Display("t", io.StringIO()), True)
+    # As the folder of an unfinished conversion, which is removed.
+    os.rename(folder, tmp_path / "coco.unfinished")
+    images = str(tmp_path / "coco.unfinished")
+    job = convert.Conversion("elsewhere.json", images, str(folder))
+    with pytest.raises(ValueError, match="is, or contains, the images"):
+        convert.convert(job, progress.Display("t", io.StringIO()))
+    assert sorted(os.listdir(images)) == before
+
+
+def test_only_a_conversion_is_overwritten(tmp_path):
+    other = tmp_path / "out" / "mine"
+    other.parent.mkdir()
+    other.touch()
+    with pytest.raises(ValueError, match="has no conversion"):
+        _convert(tmp_path, overwrite=True)
+    assert other.exists()
+
+
 def test_records_do_not_depend_on_the_workers(converted, tmp_path):
     folder, _ = converted
     _convert(tmp_path, shards=2, workers=1)

@@ -1,8 +1,10 @@
 """The first few easy images of COCO."""
 
 import json
+import types
 
 import pytest
+from absl import flags
 
 from detection import ground_truth, subset
 
@@ -59,3 +61,10 @@ def test_first_images_with_few_and_large_objects(path):
 def test_too_few_images_is_an_error(path):
     with pytest.raises(ValueError, match="Expected 3, found 2"):
         _choose(path, 3)
+
+
+def test_the_annotations_are_not_replaced(path, monkeypatch):
+    given = types.SimpleNamespace(annotations=path, output=f"file://{path}")
+    monkeypatch.setattr(flags, "FLAGS", given)
+    with pytest.raises(ValueError, match="would replace the annotations"):
+        subset.main([])
