@@ -21,7 +21,7 @@ class Callbacks:
         steps: tuple[int, int],
         writes: bool = True,
     ):
-        """Removes what the run recorded after the step it resumes from.
+        """Starts the clock; nothing is written.
 
         Args:
           built: a `driver.Built`: trainer, models, losses, images per step.
@@ -34,8 +34,6 @@ class Callbacks:
         self._built, self._display, self._run = built, display, run
         start, self._total = steps
         self._writes = writes
-        if writes:
-            run.cut_metrics(start)
         self._speed = progress.Speed(start)
 
     @property
@@ -109,5 +107,6 @@ def require_finite(
     raise FloatingPointError(
         f"Training diverged by step {step}: {'; '.join(bad)}. Last good "
         f"checkpoint: {run.checkpoint() or 'none was saved yet'}. Lower the "
-        "learning rate, extend the warm-up or clip gradients, then run again."
+        "learning rate, extend the warm-up or clip gradients, and use another "
+        "model_dir."
     )

@@ -201,10 +201,11 @@ def run(
     # First: logical CPUs and the connection of several workers must be set up
     # before TensorFlow's first operation, and preparing may resize images.
     devices = strategy.build(params.runtime)
+    # Before data are written to a folder that has nothing to evaluate.
+    found, start = _checkpoint(params, mode, folder), folder.step()
     prepared = head.prepare(params, folder)
     files.make_folder(folder.folder)
-    start, total = folder.step(), params.trainer.train_steps
-    found = _checkpoint(params, mode, folder)
+    total = params.trainer.train_steps
     # Always set: an earlier run in this process may have set another one.
     performance.set_mixed_precision_policy(
         params.runtime.mixed_precision_dtype or "float32"
@@ -223,13 +224,11 @@ def run(
         },
         folder.folder,
     )
-    if found:
-        purpose = "resume" if "train" in mode else "read"
-        folder.require_same(params, purpose, start)
+    if "train" not in mode:
+        folder.require_same(params, "read")
+    elif found or folder.metrics():
+        folder.require_same(params, "resume", start)
     saves = workers.is_chief(devices) and "train" in mode
-    if saves and not start:
-        # The run saved nothing, so its first evaluation is not this one's.
-        folder.clear_metrics()
     if mode == "train_and_eval" and start == total:
         # A finished run is evaluated, and its record is not changed.
         mode = "eval" if folder.evaluated(start) else mode
@@ -254,6 +253,8 @@ def run(
             # A checkpoint of another model is rejected before anything is
             # recorded.
             controller = _controller(session, built, display)
+            if saves and session.trains:
+                folder.forget(start, _best(params))
             if saves:
                 path = folder.record(params, about, built.facts, start >= total)
                 display.say(f"The whole config is in {path}")
@@ -272,9 +273,13 @@ def run(
 def _checkpoint(
     params: config.Experiment, mode: str, folder: runs.Run
 ) -> str | None:
-    """Returns the checkpoint to resume from, or to evaluate."""
-    best = params.trainer.best_checkpoint_export_subdir or "best"
-    found = folder.checkpoint(best if mode == "eval_best" else "")
+    """Returns the checkpoint to resume from, or to evaluate.
+
+    Raises:
+      ValueError: if there is none to evaluate, the run is unknown, or training
+        would replace the record of a finished run.
+    """
+    found = folder.checkpoint(_best(params) if mode == "eval_best" else "")
     if found is None and "train" not in mode:
         latest = mode == "eval_best" and folder.checkpoint()
         hint = (
@@ -286,13 +291,26 @@ def _checkpoint(
         raise ValueError(
             f"{hint}. Received: model_dir={folder.folder!r}, mode={mode!r}"
         )
-    if found and not folder.has(runs.CONFIG_FILE):
+    if (found or folder.metrics()) and not folder.has(runs.CONFIG_FILE):
+        what = "checkpoint" if found else runs.METRICS_FILE
         raise ValueError(
-            f"There is no {runs.CONFIG_FILE} next to the checkpoint, so its "
+            f"There is no {runs.CONFIG_FILE} next to the {what}, so its "
             "run is unknown. Restore the file, or use another model_dir for "
             f"this run. Received: model_dir={folder.folder!r}"
         )
+    if not found and folder.finished():
+        raise ValueError(
+            "model_dir has the record of a finished run, but no checkpoint, "
+            "so training would begin again and replace the record. Use another "
+            f"model_dir, or remove {runs.METRICS_FILE} to begin again. "
+            f"Received: model_dir={folder.folder!r}"
+        )
     return found
+
+
+def _best(params: config.Experiment) -> str:
+    """Returns the subfolder of the best checkpoint."""
+    return params.trainer.best_checkpoint_export_subdir or "best"
 
 
 def _controller(

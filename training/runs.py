@@ -26,13 +26,14 @@ from official.modeling import hyperparams
 
 from evonorm_tf import files
 from training import overrides
-from training.checkpoints import saved_step
+from training.checkpoints import remove_checkpoint, saved_step
 from training.same_experiment import differences, flat
 
 CONFIG_FILE = "params.yaml"
 FACTS_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 BEST_FILE = "info.json"
+BEST_STEP = "best_ckpt_global_step"  # in BEST_FILE
 _SHOWN = 8  # maximum number of differences in an error
 
 
@@ -221,18 +222,39 @@ class Run:
         """Returns whether there was an evaluation at a step."""
         return bool(self.metrics_at(step))
 
+    def finished(self) -> bool:
+        """Returns whether the record has the evaluation at the run's end."""
+        recorded = self.config()
+        return recorded is not None and self.evaluated(
+            flat(recorded).get("trainer.train_steps")
+        )
+
+    def forget(self, step: int, best: str = "best") -> None:
+        """Removes what a killed run recorded after its last checkpoint.
+
+        Args:
+          step: of that checkpoint; 0 if there is none, and everything was
+            lost, also a best checkpoint.
+          best: the subfolder of that.
+        """
+        if step:
+            self.cut_metrics(step)
+            return
+        files.write(self.path(METRICS_FILE), "")
+        path = self.checkpoint(best)
+        if path is not None:
+            remove_checkpoint(path)
+            files.remove(self.path(best, "checkpoint"))
+            files.remove(self.path(best, BEST_FILE))
+
     def cut_metrics(self, step: int) -> None:
-        """Removes what a killed run recorded after its last checkpoint."""
+        """Removes the metrics after a step."""
         path = self.path(METRICS_FILE)
         kept = [x for x in self.metrics() if x["step"] <= step]
         text = "".join(json.dumps(x) + "\n" for x in kept)
         # An incomplete last line is removed too.
         if files.exists(path) and files.read_text(path) != text:
             files.write(path, text)
-
-    def clear_metrics(self) -> None:
-        """Removes everything that was recorded."""
-        files.write(self.path(METRICS_FILE), "")
 
     def add_metrics(
         self, kind: str, step: int, values: Mapping[str, float]
@@ -284,10 +306,9 @@ class Run:
         """Returns the best checkpoint's metrics, if they match its step."""
         path = self.checkpoint(folder)
         info = self.json(folder, BEST_FILE)
-        if path is None or not info:
+        if path is None or info.get(BEST_STEP) != saved_step(path):
             return None
-        step = info["best_ckpt_global_step"]
-        return info if step == saved_step(path) else None
+        return info
 
 
 def find(roots: Iterable[str]) -> dict[str, Run]:

@@ -16,6 +16,7 @@ import tf_keras
 from classification import task, train
 from tests import running
 from tests.classification import small
+from tests.detection import small as detection
 from training import checkpoints, config, runs
 
 
@@ -136,6 +137,61 @@ def _copied(unbroken, folder, step=12):
 def _record(folder):
     names = ("metrics.jsonl", "params.yaml", "run.json")
     return {name: (folder / name).read_text() for name in names}
+
+
+def _recorded(folder, step):
+    """A record of a run of two steps, without a checkpoint."""
+    params = small.parameters(train_steps=2)
+    task.prepare(params)
+    runs.Run(folder).record(params, "one")
+    runs.Run(folder).add_metrics("eval", step, {"accuracy": 0.5})
+    return _record(folder)
+
+
+def test_a_record_without_a_checkpoint_is_not_replaced(tmp_path):
+    before = _recorded(tmp_path, 2)
+    with pytest.raises(ValueError, match="record of a finished run, but no"):
+        small.run(tmp_path, small.parameters(train_steps=2))
+    assert _record(tmp_path) == before
+    os.remove(tmp_path / "params.yaml")
+    with pytest.raises(ValueError, match=r"no params.yaml next to the metrics"):
+        small.run(tmp_path, small.parameters(train_steps=2))
+    assert runs.Run(tmp_path).metrics_at(2)
+
+
+def test_a_run_without_a_checkpoint_begins_again_if_nothing_is_wrong(tmp_path):
+    before = _recorded(tmp_path, 1)
+    for changes, words in (
+        ({"task": {"seed": 7}}, r"seed=7 \(recorded: 0\)"),
+        ({"runtime": {"compile": "foo"}}, "compile='foo'"),
+    ):
+        params = small.parameters(train_steps=2)
+        config.override(params, changes)
+        with pytest.raises(ValueError, match=words):
+            small.run(tmp_path, params)
+        assert _record(tmp_path) == before
+    small.run(tmp_path, small.parameters(train_steps=2))
+    assert [x["kind"] for x in runs.Run(tmp_path).metrics()] == ["train"]
+
+
+def test_what_follows_the_checkpoint_is_kept_until_it_is_read(
+    unbroken, tmp_path
+):
+    folder = _copied(unbroken, tmp_path / "copy", step=6)
+    path = folder / "params.yaml"
+    path.write_text(path.read_text().replace("width: 0.5", "width: 0.25"))
+    before = _record(folder)
+    params = small.parameters()
+    params.task.model.width = 0.25
+    with pytest.raises(ValueError, match="different model"):
+        small.run(folder, params)
+    assert _record(folder) == before
+
+
+def test_nothing_to_evaluate_is_said_before_data_are_written(tmp_path):
+    with pytest.raises(ValueError, match="train first"):
+        detection.run(tmp_path / "mistyped", mode="eval")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_evaluation_leaves_the_record_as_it_is(unbroken, tmp_path):
