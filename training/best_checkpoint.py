@@ -6,6 +6,7 @@ the repeated evaluation, which is not better, is not saved either. Here the
 metric is written last and applies only to the checkpoint of its step.
 """
 
+import math
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -14,7 +15,6 @@ from official.core import config_definitions
 from training import checkpoints, progress, runs
 
 _NAME = "best_ckpt"
-_STEP = "best_ckpt_global_step"
 
 
 class Best:
@@ -82,14 +82,15 @@ class Best:
         self._manager.save()
         self.best_ckpt_logs = logs
         if self._aside is None:
-            info = logs | {_STEP: int(step)}
+            info = logs | {runs.BEST_STEP: int(step)}
             self._run.write_json(info, self._folder, runs.BEST_FILE)
         return True
 
     def _better(self, logs: Mapping[str, float]) -> bool:
-        if self.best_ckpt_logs is None:
-            return True
-        new, old = logs[self._metric], self.best_ckpt_logs[self._metric]
+        new = logs[self._metric]
+        old = (self.best_ckpt_logs or {}).get(self._metric, math.nan)
+        if math.isnan(new) or math.isnan(old):
+            return not math.isnan(new)
         return new > old if self._higher else new < old
 
 
@@ -97,6 +98,7 @@ def from_config(
     trainer: config_definitions.TrainerConfig,
     run: runs.Run,
     aside: str | None = None,
+    start: int = 0,
 ) -> Best | None:
     """Returns a `Best` if the config requests one.
 
@@ -104,6 +106,8 @@ def from_config(
       trainer: its `best_checkpoint_*` define the metric and the folder.
       run: the run.
       aside: see `Best`.
+      start: the step from which the run resumes; from 0, the best checkpoint
+        of an earlier start does not count.
 
     Raises:
       ValueError: if the settings are incomplete or the direction is invalid.
@@ -126,4 +130,7 @@ def from_config(
         )
     if not folder:
         return None
-    return Best(run, folder, metric, direction == "higher", aside)
+    best = Best(run, folder, metric, direction == "higher", aside)
+    if not start:
+        best.best_ckpt_logs = None
+    return best

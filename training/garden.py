@@ -27,7 +27,7 @@ class TaskHead(driver.Head):
             if not session.chief:
                 aside = files.join(session.folder, "best")
             keeper = best_checkpoint.from_config(
-                params.trainer, session.run, aside
+                params.trainer, session.run, aside, session.start
             )
         with session.devices.scope():
             trainer = train_utils.create_trainer(

@@ -81,6 +81,39 @@ def test_figure_without_a_checkpoint_does_not_count(tmp_path):
     assert _Run(tmp_path).evaluate(6, 0.1)
 
 
+def test_a_figure_that_is_no_number_is_never_the_best(tmp_path):
+    run = _Run(tmp_path)
+    figures = ((1, float("nan")), (2, 0.2), (3, float("nan")), (4, 0.3))
+    saved = [run.evaluate(*each) for each in figures]
+    assert saved == [False, True, False, True]
+    # As earlier versions saved it.
+    info = {"accuracy": float("nan"), "best_ckpt_global_step": 4}
+    (tmp_path / runs.BEST_FILE).write_text(json.dumps(info))
+    assert _Run(tmp_path).evaluate(5, 0.1)
+
+
+def test_the_best_of_an_earlier_start_is_forgotten(tmp_path):
+    earlier = _Run(tmp_path / "best")
+    earlier.evaluate(1, 0.5)
+    run = runs.Run(tmp_path)
+    settings = driver.trainer_config(
+        best_checkpoint_export_subdir="best",
+        best_checkpoint_eval_metric="accuracy",
+    )
+    for start, figure in ((1, 0.5), (0, None)):
+        best = best_checkpoint.from_config(settings, run, start=start)
+        logs = best.best_ckpt_logs
+        assert (logs and logs["accuracy"]) == figure
+    (tmp_path / "best" / "notes").touch()
+    run.forget(0)
+    assert run.checkpoint("best") is None
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["notes"]
+    # What lacks the step is of no checkpoint.
+    earlier.evaluate(2, 0.95)
+    (tmp_path / "best" / runs.BEST_FILE).write_text("{}")
+    assert run.best() is None
+
+
 def test_another_worker_decides_alike_and_saves_aside(tmp_path):
     folder, aside = tmp_path / "best", tmp_path / "aside"
     _Run(folder).evaluate(1, 0.5)
