@@ -219,8 +219,9 @@ def run(
         devices,
         lambda: {
             "step": start,
-            "config": same_experiment.relevant(runs.settings(params), "resume"),
             "data": head.data(params, prepared),
+            "config": {"mode": mode}
+            | same_experiment.relevant(runs.settings(params), "worker"),
         },
         folder.folder,
     )

@@ -148,9 +148,10 @@ class Run:
     ) -> None:
         """Rejects a config that differs from the recorded run's.
 
-        To resume, data may have moved, devices and intervals may differ, and
-        the run may be extended if its learning rate does not depend on its
-        length. To read a checkpoint, the model must be the same.
+        To resume, data may have moved, devices and intervals may differ, but
+        not precision and accumulation, and the run may be extended if its
+        learning rate does not depend on its length. To read a checkpoint, the
+        model must be the same.
 
         Args:
           params: the resolved experiment.
@@ -166,7 +167,8 @@ class Run:
             return
         now = settings(params)
         before = flat(recorded)
-        defaults = flat({"task": type(params.task)().as_dict()})
+        classes = {"task": params.task, "runtime": params.runtime}
+        defaults = flat({k: type(x)().as_dict() for k, x in classes.items()})
         found = differences(now, before, purpose, defaults)
         key = "trainer.train_steps"
         length = now[key], before.get(key)

@@ -1,8 +1,9 @@
 """Compares two configs: are they of the same experiment, for a purpose?
 
-A run may resume a checkpoint only of the same experiment, and belongs to a row
-of a table only if it is the row's experiment. The two allow different settings
-to differ; both lists are here. Configs are compared by dotted key.
+A run may resume a checkpoint only of the same experiment, several workers run
+one, and a run belongs to a row of a table only if it is the row's experiment.
+Each purpose allows other settings to differ; the lists are here. Configs are
+compared by dotted key.
 """
 
 import fnmatch
@@ -11,21 +12,31 @@ from collections.abc import Mapping
 from typing import Any
 
 Flat = Mapping[str, Any]
+_NUMBERS = (
+    "runtime.mixed_precision_dtype",
+    "runtime.loss_scale",
+    "runtime.accumulation_steps",
+)
 SECTIONS = {
-    "resume": ("task.", "trainer.optimizer_config."),
+    "resume": ("task.", "trainer.optimizer_config.", *_NUMBERS),
     # Reading a checkpoint, to evaluate or export it.
     "read": ("task.model.", "trainer.optimizer_config.ema"),
     "row": ("task.", "trainer.optimizer_config."),
+    # Of the workers of one run, which wait for one another.
+    "worker": ("",),
 }
-# The data may have moved. A run may change its metrics and its length if its
-# learning rate does not depend on them.
-_RESUME = (
+_MOVED = (
     "*.tfds_data_dir",
     "*.path",
     "*.input_path",
     "*.annotation_file",
     "*.examples",
     "*.num_examples",
+)
+# The data may have moved. A run may change its metrics and its length if its
+# learning rate does not depend on them.
+_RESUME = (
+    *_MOVED,
     "*.validation_epochs",
     "task.validation_data.global_batch_size",
     "task.schedule.epochs",
@@ -69,7 +80,9 @@ _ROW = (
         for k in _DATA
     ),
 )
-FREE = {"resume": _RESUME, "read": (), "row": _ROW}
+# Data may be elsewhere on each host.
+_WORKER = (*_MOVED, "runtime.num_gpus", "runtime.cpu_replicas")
+FREE = {"resume": _RESUME, "read": (), "row": _ROW, "worker": _WORKER}
 
 
 def relevant(config: Flat, purpose: str) -> dict[str, Any]:
@@ -77,7 +90,7 @@ def relevant(config: Flat, purpose: str) -> dict[str, Any]:
 
     Args:
       config: resolved, by dotted key.
-      purpose: "resume", "read" or "row".
+      purpose: a key of `SECTIONS`.
     """
     free = FREE[purpose]
     if purpose == "row" and (
@@ -105,7 +118,7 @@ def differences(
     Args:
       one: a resolved config by dotted key.
       other: another.
-      purpose: "resume", "read" or "row".
+      purpose: a key of `SECTIONS`.
       defaults: of the config classes, by dotted key.
 
     Returns:

@@ -23,9 +23,10 @@ _AGREE = {
     "storage that they share",
     "code": "run different versions of this project. Check out the same one "
     "on every host",
-    "config": "have different settings. Start all of them with the same flags",
+    # Before the settings, which follow from it: the number of steps.
     "data": "see different data. Give every host the same files, or one "
     "storage that they share",
+    "config": "have different settings. Start all of them with the same flags",
 }
 
 

@@ -51,6 +51,29 @@ def test_another_run_is_refused_key_by_key(folder, changes, words):
     caught.match(words)
 
 
+@pytest.mark.parametrize(
+    "runtime",
+    [{"mixed_precision_dtype": "bfloat16"}, {"accumulation_steps": 2}]
+    + [{"loss_scale": "dynamic"}],
+)
+def test_precision_and_accumulation_belong_to_the_run(
+    folder, tmp_path, runtime
+):
+    changed = _resolved({"runtime": runtime})
+    with pytest.raises(ValueError, match=f"runtime.{next(iter(runtime))}="):
+        folder.require_same(changed, "resume", 6)
+    folder.require_same(changed, "read")
+    # Recorded before there were such settings.
+    path = tmp_path / runs.CONFIG_FILE
+    before = yaml.safe_load(path.read_text())
+    for key in ("mixed_precision_dtype", "accumulation_steps", "loss_scale"):
+        del before["runtime"][key]
+    path.write_text(yaml.safe_dump(before))
+    folder.require_same(_resolved(), "resume", 6)
+    with pytest.raises(ValueError, match="recorded: 'nothing'"):
+        folder.require_same(changed, "resume", 6)
+
+
 def test_data_may_move_and_devices_and_intervals_change(folder):
     changes = {
         "task": {

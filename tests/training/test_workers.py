@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from training import workers
+from tests.classification import small
+from training import config, workers
 
 _WORKER = """
 import sys
@@ -62,6 +63,46 @@ def test_workers_that_go_on_from_different_steps_are_refused():
     for text in errors:
         assert "model_dir='its-own', step by worker=[0, 4]" in text
         assert "storage that they share" in text
+
+
+@pytest.mark.parametrize(
+    "mode, changes",
+    [
+        ("train", {}),
+        ("train_and_eval", {"trainer": {"train_steps": 11}}),
+        ("train_and_eval", {"trainer": {"validation_interval": 6}}),
+        ("train_and_eval", {"trainer": {"validation_steps": 1}}),
+        ("train_and_eval", {"trainer": {"steps_per_loop": 1}}),
+        ("train_and_eval", {"runtime": {"accumulation_steps": 2}}),
+        (
+            "train_and_eval",
+            {"task": {"validation_data": {"global_batch_size": 128}}},
+        ),
+    ],
+)
+def test_what_makes_a_worker_wait_is_compared(
+    mode, changes, tmp_path, monkeypatch
+):
+    def seen(mode, changes):
+        found = []
+
+        def stop(devices, values, folder):
+            del devices, folder
+            found.append(values())
+            raise InterruptedError
+
+        monkeypatch.setattr(workers, "require_agreement", stop)
+        params = small.parameters()
+        config.override(params, changes)
+        with pytest.raises(InterruptedError):
+            small.run(tmp_path, params, mode)
+        return found[0] | {"code": "a1"}
+
+    usual = seen("train_and_eval", {})
+    moved = {"task": {"train_data": {"tfds_data_dir": "elsewhere"}}}
+    workers.refuse_differences([usual, seen("train_and_eval", moved)], "x")
+    with pytest.raises(ValueError, match="different settings"):
+        workers.refuse_differences([usual, seen(mode, changes)], "x")
 
 
 @pytest.mark.parametrize(
