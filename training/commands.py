@@ -22,12 +22,12 @@ def run(main: Callable[[list[str]], None]) -> None:
 def messages() -> Iterator[None]:
     """Ends the process with the message of an error in the user's input.
 
-    Messages about values and files are sufficient; where they were raised is
-    shown only with --verbosity=1.
+    Messages about values, files and divergence are sufficient; where they were
+    raised is shown only with --verbosity=1.
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         verbose = flags.FLAGS.is_parsed() and flags.FLAGS.verbosity > 0
         if verbose:
             raise

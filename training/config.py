@@ -98,9 +98,9 @@ def parse(
       row: a row of a table, which all others override.
 
     Raises:
-      ValueError: if an experiment, key or layer is unknown, or settings
-        contradict each other.
-      TypeError: if a value has the wrong type or a file is not a mapping.
+      ValueError: if an experiment, key or layer is unknown, settings
+        contradict each other, a value has the wrong type, or a file is not a
+        mapping.
     """
     files = [overrides.read(path) for path in config_files]
     last = overrides.parse(params_override)
@@ -188,7 +188,7 @@ def _checked(params: hyperparams.Config, changes: dict, where: str) -> dict:
         if isinstance(child, hyperparams.Config) and not cleared:
             if not isinstance(value, dict):
                 keys = ", ".join(_keys(child))
-                raise TypeError(
+                raise ValueError(
                     f"{path} must be a section with the keys {keys}. "
                     f"Received: {path}={value!r}"
                 )
@@ -222,6 +222,10 @@ def _check_choice(value: Any, known: list[str], path: str) -> None:
         )
 
 
+class _WrongType(ValueError):
+    """A value fits no type of its setting."""
+
+
 def _typed(value: Any, hint: Any, path: str) -> Any:
     """Returns `value` if it fits `hint`; converts int to float if needed."""
     if hint is Any:
@@ -231,7 +235,7 @@ def _typed(value: Any, hint: Any, path: str) -> Any:
         for option in typing.get_args(hint):
             try:
                 return _typed(value, option, path)
-            except TypeError:
+            except _WrongType:
                 continue
     elif origin is not None:
         if isinstance(value, (list, tuple)):
@@ -248,7 +252,7 @@ def _typed(value: Any, hint: Any, path: str) -> Any:
     ):
         return value
     name = getattr(hint, "__name__", str(hint)) if origin is None else hint
-    raise TypeError(
+    raise _WrongType(
         f"{path} must be of type {name}. "
         f"Received: {path}={value!r} ({type(value).__name__})"
     )

@@ -137,7 +137,7 @@ def parse(tables: report.HeadTables) -> config.Experiment:
       tables: the head's, for --row.
 
     Raises:
-      ValueError, TypeError: see `config.parse`; if the row is unknown.
+      ValueError: see `config.parse`; if the row is unknown.
     """
     quiet_logs()
     given = flags.FLAGS

@@ -12,8 +12,7 @@ def read(path: str) -> dict[str, Any]:
     """Reads a config file: a YAML mapping.
 
     Raises:
-      ValueError: if the file does not exist or is not YAML.
-      TypeError: if it is not a mapping.
+      ValueError: if the file does not exist or is not a YAML mapping.
     """
     if not files.is_file(path):
         raise ValueError(
@@ -21,7 +20,7 @@ def read(path: str) -> dict[str, Any]:
         )
     content = _yaml(files.read_text(path), f"config_file={path!r}")
     if not isinstance(content, dict):
-        raise TypeError(
+        raise ValueError(
             "A config file must contain a YAML mapping. "
             f"Received: config_file={path!r}"
         )
@@ -111,8 +110,7 @@ def parse(changes: str | dict | None) -> dict:
       changes: `a.b=c,d.e=f`, YAML text, the path of a YAML file or a dict.
 
     Raises:
-      ValueError: if it is not YAML or has a duplicate key.
-      TypeError: if it is not a mapping.
+      ValueError: if it is not a YAML mapping, or has a duplicate key.
     """
     if not changes:
         return {}
@@ -124,7 +122,7 @@ def parse(changes: str | dict | None) -> dict:
         return _assignments(changes)
     content = _yaml(changes, f"params_override={changes!r}")
     if not isinstance(content, dict):
-        raise TypeError(
+        raise ValueError(
             "params_override must be `a.b=c,...`, a YAML mapping or the path "
             f"of a YAML file. Received: params_override={changes!r}"
         )

@@ -29,31 +29,28 @@ def test_defaults_then_file_then_flag_then_override(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "error", "words"),
+    ("override", "words"),
     [
         (
             "task.train_data.tfds_dir=x",
-            ValueError,
             ["task.train_data.tfds_dir", "tfds_data_dir"],
         ),
-        ("trainer.train_steps=ten", TypeError, ["train_steps", "'ten'"]),
-        ("trainer.train_steps=true", TypeError, ["train_steps", "bool"]),
-        ("task=3", TypeError, ["section", "train_data"]),
+        ("trainer.train_steps=ten", ["train_steps", "'ten'"]),
+        ("trainer.train_steps=true", ["train_steps", "bool"]),
+        ("task=3", ["section", "train_data"]),
         (
             "trainer.optimizer_config.optimizer.type=sdg",
-            ValueError,
             ["optimizer.type", "sgd"],
         ),
         (
             "{task: {schedule: {boundaries: [0.5, half]}}}",
-            TypeError,
             ["boundaries"],
         ),
-        ("just words", TypeError, ["params_override"]),
+        ("just words", ["params_override"]),
     ],
 )
-def test_bad_override_names_the_key_and_the_way_out(override, error, words):
-    with pytest.raises(error) as caught:
+def test_bad_override_names_the_key_and_the_way_out(override, words):
+    with pytest.raises(ValueError) as caught:
         config.parse("digits_resnet", params_override=override)
     for word in words:
         assert word in str(caught.value)

@@ -7,7 +7,9 @@ from absl.testing import flagsaver
 from training import commands
 
 
-@pytest.mark.parametrize("error", [ValueError, FileNotFoundError])
+@pytest.mark.parametrize(
+    "error", [ValueError, FileNotFoundError, FloatingPointError]
+)
 def test_the_message_is_what_is_shown(error):
     wanted = pytest.raises(SystemExit, match="ERROR: bad input")
     with wanted as raised, commands.messages():
