@@ -6,7 +6,7 @@ from classification import settings
 from classification.settings import Data, Model, Task
 from evonorm_tf import nets
 from training import config, driver, strategy
-from training.schedule import Schedule
+from training.schedule import UNSET, Schedule
 
 
 def _nesterov() -> optimization.OptimizationConfig:
@@ -31,6 +31,8 @@ def _experiment(
         ),
         trainer=driver.trainer_config(
             optimizer_config=_nesterov(),
+            validation_interval=UNSET,
+            checkpoint_interval=UNSET,
             best_checkpoint_export_subdir="best",
             best_checkpoint_eval_metric="accuracy",
         ),

@@ -1,7 +1,6 @@
 """Validates the settings of a detection run before anything is built."""
 
 import dataclasses
-import operator
 
 from detection import ground_truth, parser, settings
 from training import config
@@ -52,6 +51,12 @@ def options(params: config.Experiment) -> None:
             f"Turn {' and '.join(padded)} off. Received: "
             + ", ".join(f"{name}={getattr(task, name)}" for name in padded)
         )
+    if task.allow_image_summary:
+        raise ValueError(
+            "The Model Garden's pictures are not drawn: each evaluation draws "
+            "to pictures/ in model_dir, for TensorBoard. "
+            "Received: allow_image_summary=True"
+        )
     transfers = task.init_checkpoint_modules == "backbone"
     if bool(task.init_checkpoint) != transfers:
         raise ValueError(
@@ -61,28 +66,19 @@ def options(params: config.Experiment) -> None:
             f"init_checkpoint={task.init_checkpoint!r}, "
             f"init_checkpoint_modules={task.init_checkpoint_modules!r}"
         )
-    _refuse_unread(task)
+    config.refuse_unread(
+        params,
+        config.Experiment(task=settings.Task()),
+        _unread(),
+        "Training and evaluation read TFRecords written by detection.data, for "
+        "which",
+    )
     if is_tpu(params):
         tpu_safe(task.model)
 
 
-def _refuse_unread(task: settings.Task) -> None:
-    """Rejects settings of the Model Garden that would have no effect."""
-    usual = settings.Task()
-    for key in _unread():
-        value, default = (
-            operator.attrgetter(key)(one) for one in (task, usual)
-        )
-        if value != default:
-            raise ValueError(
-                "Training and evaluation read TFRecords written by "
-                "detection.data, for which this setting has no effect; keep it "
-                f"at {default!r}. Received: task.{key}={value!r}"
-            )
-
-
 def _unread() -> list[str]:
-    """Returns the keys below `task` that are not used."""
+    """Returns the keys of an experiment's data that are not used."""
     data, parsed = (
         [field.name for field in dataclasses.fields(kind)]
         for kind in (settings.Data, type(settings.Data().parser))
@@ -96,8 +92,8 @@ def _unread() -> list[str]:
     other += ["decoder.type", f"{decoder}.attribute_names"]
     other += [f"parser.{n}" for n in parsed if n not in _EVALUATION_PARSER]
     return [
-        *(f"train_data.{name}" for name in train),
-        *(f"validation_data.{name}" for name in other),
+        *(f"task.train_data.{name}" for name in train),
+        *(f"task.validation_data.{name}" for name in other),
     ]
 
 

@@ -89,7 +89,7 @@ def main(_: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("annotations", None, "COCO's JSON.")
     flags.DEFINE_string("output", None, "JSON file to write.")
-    flags.DEFINE_integer("count", 8, "Number of images.")
+    flags.DEFINE_integer("count", 8, "Number of images.", lower_bound=1)
     flags.DEFINE_integer("most_objects", 3, "Maximum number per image.")
     flags.DEFINE_float("least_area", 0.03, "Minimum share of the image area.")
     flags.mark_flags_as_required(["annotations", "output"])

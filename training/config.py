@@ -8,6 +8,7 @@ before anything is built.
 import dataclasses
 import functools
 import math
+import operator
 import typing
 from collections.abc import Callable, Iterable
 from types import ModuleType, UnionType
@@ -131,6 +132,32 @@ def parse(
 def override(params: hyperparams.Config, changes: dict) -> None:
     """Applies `changes` to `params` in place, after checking all of them."""
     params.override(_checked(params, changes, ""), is_strict=True)
+
+
+def refuse_unread(
+    given: hyperparams.Config,
+    usual: hyperparams.Config,
+    keys: Iterable[str],
+    why: str,
+) -> None:
+    """Rejects settings that would have no effect.
+
+    Args:
+      given: the resolved config.
+      usual: has the defaults.
+      keys: dotted; those that nothing reads.
+      why: nothing reads them, for the error.
+
+    Raises:
+      ValueError: if one differs from its default.
+    """
+    for key in keys:
+        value, default = (operator.attrgetter(key)(x) for x in (given, usual))
+        if value != default:
+            raise ValueError(
+                f"{why} this setting has no effect; keep it at {default!r}. "
+                f"Received: {key}={value!r}"
+            )
 
 
 def _agreed(

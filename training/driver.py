@@ -33,6 +33,22 @@ from training import (
 )
 
 Logs = dict[str, float]
+# Settings of the Model Garden's that neither we nor its code read here.
+_UNREAD = (
+    "runtime.gpu_thread_mode",
+    "runtime.dataset_num_private_threads",
+    "runtime.per_gpu_thread_count",
+    "runtime.worker_hosts",
+    "runtime.task_index",
+    "runtime.all_reduce_alg",
+    "runtime.num_packs",
+    "runtime.run_eagerly",
+    "runtime.batchnorm_spatial_persistent",
+    "runtime.num_cores_per_replica",
+    "runtime.default_shard_dim",
+    "runtime.use_tpu_mp_strategy",
+    "trainer.continuous_eval_timeout",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +213,7 @@ def run(
       FloatingPointError: if the loss or a weight is no longer finite.
       SystemExit: on Ctrl-C, with the shell's exit code for it, 130.
     """
+    _check(params)
     folder = runs.Run(model_dir)
     # First: logical CPUs and the connection of several workers must be set up
     # before TensorFlow's first operation, and preparing may resize images.
@@ -204,8 +221,11 @@ def run(
     # Before data are written to a folder that has nothing to evaluate.
     found, start = _checkpoint(params, mode, folder), folder.step()
     prepared = head.prepare(params, folder)
-    files.make_folder(folder.folder)
     total = params.trainer.train_steps
+    _require("trainer.train_steps", total, 1)
+    every = params.trainer.validation_interval
+    _require("trainer.validation_interval", every, 0)
+    files.make_folder(folder.folder)
     # Always set: an earlier run in this process may have set another one.
     performance.set_mixed_precision_policy(
         params.runtime.mixed_precision_dtype or "float32"
@@ -269,6 +289,32 @@ def run(
             for text in head.draw(session, built, step):
                 display.say(text)
     return Result(built.trainer, step, metrics)
+
+
+def _check(params: config.Experiment) -> None:
+    """Rejects settings that every head has.
+
+    Raises:
+      ValueError: if one has no effect or is too small.
+    """
+    config.refuse_unread(
+        params,
+        config.Experiment(trainer=trainer_config(), runtime=strategy.Runtime()),
+        _UNREAD,
+        "TF_CONFIG describes workers, and the devices are found, so",
+    )
+    trainer = params.trainer
+    for key in ("steps_per_loop", "max_to_keep"):
+        _require(f"trainer.{key}", getattr(trainer, key), 1)
+    if trainer.validation_steps != -1:  # All images.
+        _require("trainer.validation_steps", trainer.validation_steps, 1)
+
+
+def _require(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(
+            f"{key} must be at least {least}. Received: {key}={value}"
+        )
 
 
 def _checkpoint(

@@ -11,6 +11,9 @@ from official.core import config_definitions
 from official.modeling import hyperparams
 
 _DECAYS = ("cosine", "stepwise", "exponential")
+# The default of intervals that `validation_epochs` may set.
+UNSET = -1
+_INTERVAL = 1000  # Of those that nothing sets.
 
 
 @dataclasses.dataclass
@@ -32,9 +35,9 @@ class Schedule(hyperparams.Config):
       decay_rate: for "exponential".
       decay_epochs: for "exponential".
       validation_epochs: epochs between evaluations and between checkpoints,
-        whatever the batch. `trainer.validation_interval` and
-        `trainer.checkpoint_interval` take precedence if they are set; 0 leaves
-        these unchanged.
+        whatever the batch; 0 for every 1000 steps.
+        `trainer.validation_interval` and `trainer.checkpoint_interval` take
+        precedence if they are set.
     """
 
     epochs: float = 90.0
@@ -56,7 +59,7 @@ def resolve(
     examples: int,
     batch: int,
 ) -> None:
-    """Sets train_steps, and the learning rate unless it is set already.
+    """Sets train_steps, intervals and learning rate unless they are set.
 
     Args:
       trainer: the trainer's config, changed in place.
@@ -79,12 +82,12 @@ def resolve(
         )
     # Summaries are only written at the end of a loop.
     trainer.summary_interval = trainer.steps_per_loop
+    interval = _INTERVAL
     if schedule.validation_epochs:
         interval = max(round(schedule.validation_epochs * steps_per_epoch), 1)
-        unset = config_definitions.TrainerConfig()
-        for key in ("validation_interval", "checkpoint_interval"):
-            if getattr(trainer, key) == getattr(unset, key):
-                setattr(trainer, key, interval)
+    for key in ("validation_interval", "checkpoint_interval"):
+        if getattr(trainer, key) == UNSET:
+            setattr(trainer, key, interval)
     if trainer.optimizer_config.learning_rate.type is not None:
         return
     if schedule.decay not in _DECAYS:

@@ -188,6 +188,44 @@ def test_what_follows_the_checkpoint_is_kept_until_it_is_read(
     assert _record(folder) == before
 
 
+@pytest.mark.parametrize(
+    "section, key, value, words",
+    [
+        *(
+            ("runtime", key, value, "no effect; keep it at")
+            for key, value in (
+                ("worker_hosts", "a:1,b:2"),
+                ("all_reduce_alg", "ring"),
+                ("num_packs", 2),
+                ("gpu_thread_mode", "gpu_private"),
+                ("run_eagerly", True),
+                ("num_cores_per_replica", 2),
+            )
+        ),
+        ("trainer", "continuous_eval_timeout", 1, "no effect; keep it at 3600"),
+        ("trainer", "steps_per_loop", 0, "at least 1"),
+        ("trainer", "max_to_keep", 0, "at least 1"),
+        ("trainer", "validation_steps", 0, "at least 1"),
+        ("trainer", "validation_steps", -2, "at least 1"),
+        ("trainer", "validation_interval", -3, "at least 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_by_name(
+    section, key, value, words, tmp_path
+):
+    params = small.parameters()
+    setattr(getattr(params, section), key, value)
+    with pytest.raises(ValueError, match=f"{words}.*{section}.{key}="):
+        small.run(tmp_path / "run", params)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_detector_needs_a_step(tmp_path):
+    params = detection.parameters(trainer={"train_steps": 0})
+    with pytest.raises(ValueError, match=r"trainer.train_steps=0"):
+        detection.run(tmp_path, params)
+
+
 def test_nothing_to_evaluate_is_said_before_data_are_written(tmp_path):
     with pytest.raises(ValueError, match="train first"):
         detection.run(tmp_path / "mistyped", mode="eval")

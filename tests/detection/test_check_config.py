@@ -54,6 +54,12 @@ def test_what_nothing_reads_is_refused_by_name(key):
         check_config.options(params)
 
 
+def test_pictures_of_the_model_garden_are_refused():
+    params = small.parameters(task={"allow_image_summary": True})
+    with pytest.raises(ValueError, match="pictures/.*allow_image_summary"):
+        check_config.options(params)
+
+
 def test_what_is_read_may_be_set():
     sizes = {"max_num_instances": 7, "mask_crop_size": 28}
     small_data = {"global_batch_size": 2, "seed": 3, "dtype": "bfloat16"}

@@ -162,6 +162,12 @@ def test_the_command_draws_and_says_whether_it_is_well(tmp_path, capsys):
     assert "PROBLEM: model.num_classes" in capsys.readouterr().out
 
 
+def test_a_limit_below_0_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        inspect_dataset.main(["--records=x", "--limit=-1"])
+    assert "0 for all. Received: '-1'" in capsys.readouterr().err
+
+
 def test_records_that_training_would_stop_at_are_named(tmp_path, records):
     first, second = sorted(tf.io.gfile.glob(records))
     found = [x.numpy() for x in tf.data.TFRecordDataset([first, second])]

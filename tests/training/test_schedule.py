@@ -5,22 +5,27 @@ from official.core import config_definitions
 
 from training import schedule
 
+INTERVALS = ("validation_interval", "checkpoint_interval")
+
 
 def _resolved(plan, **settings):
-    trainer = config_definitions.TrainerConfig(**settings)
+    unset = dict.fromkeys(INTERVALS, schedule.UNSET)
+    trainer = config_definitions.TrainerConfig(**(unset | settings))
     schedule.resolve(trainer, plan, examples=1280, batch=64)
     return trainer
 
 
-@pytest.mark.parametrize("key", ["validation_interval", "checkpoint_interval"])
-def test_an_interval_that_is_given_stands_over_epochs(key):
+@pytest.mark.parametrize("value", [7, 1000])
+@pytest.mark.parametrize("key", INTERVALS)
+def test_an_interval_that_is_given_stands_over_epochs(key, value):
     plan = schedule.Schedule(epochs=10, validation_epochs=2)
     plain = _resolved(plan)
     assert plain.validation_interval == plain.checkpoint_interval == 40
-    given = _resolved(plan, **{key: 7})
-    assert getattr(given, key) == 7
-    other = ({"validation_interval", "checkpoint_interval"} - {key}).pop()
+    given = _resolved(plan, **{key: value})
+    assert getattr(given, key) == value
+    other = ({*INTERVALS} - {key}).pop()
     assert getattr(given, other) == 40
+    assert getattr(_resolved(schedule.Schedule()), key) == 1000
 
 
 def test_warm_up_is_at_most_half_of_a_short_run():

@@ -156,6 +156,15 @@ def _describe_sizes(
         )
 
 
+def count(text: str) -> int:
+    """Parses a number of images: 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"must be a number of images, or 0 for all. Received: {text!r}"
+        )
+    return int(text)
+
+
 def parser(program: str, about: str, limit: int) -> argparse.ArgumentParser:
     """Returns the command line of `python -m HEAD.data check`.
 
@@ -171,7 +180,7 @@ def parser(program: str, about: str, limit: int) -> argparse.ArgumentParser:
     )
     result.add_argument(
         "--limit",
-        type=int,
+        type=count,
         default=limit,
         help="images to decode in each split (default: %(default)s)",
     )
