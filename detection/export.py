@@ -12,7 +12,8 @@ between export and model.
 
 The export is run on images and must detect what the model detects in them:
 those of --image, or the first of the run's validation data. A difference is an
-error, and so are images without any detections.
+error, and so are images without any detections. --annotations names the
+categories for a run that does not record them.
 """
 
 import json
@@ -36,7 +37,10 @@ _CHECKED = 2  # images
 
 
 def export(
-    run: saved.Restored, output_dir: str, images: list[np.ndarray]
+    run: saved.Restored,
+    output_dir: str,
+    images: list[np.ndarray],
+    annotations: str | None = None,
 ) -> dict[str, float]:
     """Exports a run's detector and compares it with the model.
 
@@ -44,14 +48,23 @@ def export(
       run: the restored run.
       output_dir: destination; created if needed.
       images: [H, W, 3], uint8, of any size, for the comparison.
+      annotations: COCO's JSON, for other names than the run's.
 
     Returns:
       "difference", the largest of boxes, scores and masks, and "detections",
       the number of compared detections.
 
     Raises:
-      ValueError: if the export differs from the model, or nothing is detected.
+      ValueError: if the export differs from the model, nothing is detected, or
+        the names are unknown.
     """
+    names = task.names(run, annotations)
+    if not names:
+        raise ValueError(
+            "The run does not record the names of its categories, and its "
+            "annotations were moved; pass --annotations. Received: "
+            f"annotation_file={run.params.task.annotation_file!r}"
+        )
     model = detector.Detector(run.model, run.params.task.model)
     with inference_form(run.model) as left:
         signatures = model.signatures()
@@ -60,7 +73,6 @@ def export(
         formats.save(signatures, path)
         loaded = tf.saved_model.load(files.without_wildcards(path))
         compared = _compare(model, loaded, images)
-        names = {str(k): name for k, name in task.names(run.params).items()}
         text = json.dumps(names, indent=2) + "\n"
         files.write(files.join(folder, "labels.json"), text)
         about |= {"compared": compared, "not_folded": left}
@@ -139,7 +151,8 @@ def main(_: list[str]) -> None:
     flag = flags.FLAGS
     training_flags.quiet_logs()
     run = task.restore(flag.model_dir, flag.checkpoint)
-    compared = export(run, flag.output_dir, _images(run, flag.image))
+    images = _images(run, flag.image)
+    compared = export(run, flag.output_dir, images, flag.annotations)
     print(
         f"{compared['detections']} detections differ from the model's by "
         f"{compared['difference']:.1e} (at most {TOLERANCE:.0e})"
@@ -150,4 +163,5 @@ def main(_: list[str]) -> None:
 if __name__ == "__main__":
     export_lib.define_flags()
     flags.DEFINE_multi_string("image", [], "Image for the comparison.")
+    flags.DEFINE_string("annotations", None, "COCO's JSON file, for the names.")
     commands.run(main)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from detection import detector, draw, ground_truth, task
+from detection import detector, draw, task
 from evonorm_tf import files
 from training import commands, saved
 from training import flags as training_flags
@@ -113,9 +113,7 @@ def main(_: list[str]) -> None:
     training_flags.quiet_logs()
     places = outputs(flag.image, flag.output_dir)
     run = task.restore(flag.model_dir, flag.checkpoint)
-    names = task.names(run.params)
-    if flag.annotations:
-        names = ground_truth.categories(flag.annotations)
+    names = task.names(run, flag.annotations)
     found = draw_all(run, places, names, flag.threshold)
     if flag.json:
         files.write(flag.json, json.dumps(found))

@@ -41,6 +41,7 @@ class Task(dropout_seed.Seeded, average.Averaging, maskrcnn.MaskRCNNTask):
     Attributes:
       seed: of the initial weights.
       start_step: global step from which a run resumes.
+      categories: of the data, id to name.
       exchange: what the losses exchange between replicas.
     """
 
@@ -53,6 +54,7 @@ class Task(dropout_seed.Seeded, average.Averaging, maskrcnn.MaskRCNNTask):
         super().__init__(params, **others)
         self.seed = params.seed
         self.start_step = 0
+        self.categories: dict[int, str] = {}
 
     def build_model(self) -> tf_keras.Model:
         """Builds the model, with weight decay as an additional loss."""
@@ -155,10 +157,24 @@ def restore(
     )
 
 
-def names(params: config.Experiment) -> dict[int, str]:
-    """Returns category ids to names; {} if there are no annotations."""
-    path = params.task.annotation_file
-    if not path or not files.is_file(path):
+def names(
+    run: saved.Restored, annotations: str | None = None
+) -> dict[int, str]:
+    """Returns category ids to names.
+
+    Args:
+      run: the run, which records them.
+      annotations: COCO's JSON, for others.
+
+    Returns:
+      The names, {} for a run of an earlier version whose annotations were
+      moved.
+    """
+    recorded = run.run.facts().get("categories")
+    if recorded and not annotations:
+        return {int(key): name for key, name in recorded.items()}
+    path = annotations or run.params.task.annotation_file
+    if not annotations and not (path and files.is_file(path)):
         return {}
     return ground_truth.categories(path)
 
@@ -185,7 +201,9 @@ def prepare(params: config.Experiment, model_dir: str) -> Task:
         task.validation_data.num_objects = len(annotated.annotations())
     if task.init_recipe:
         task.init_recipe = _init_recipe(task, run)
-    return Task(task, logging_dir=run.folder)
+    prepared = Task(task, logging_dir=run.folder)
+    prepared.categories = annotated.categories
+    return prepared
 
 
 def _init_recipe(task: settings.Task, run: runs.Run) -> str:

@@ -97,7 +97,7 @@ class _Detection:
         from detection import export, predict, task
 
         run = task.restore(folder)
-        assert task.names(run.params)[1] == "0"
+        assert task.names(run)[1] == "0"
         # Of an untrained detector: images in which it finds something.
         images = export._images(run, [])
         assert len(images) == 2 and images[0].dtype == np.uint8

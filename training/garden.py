@@ -99,5 +99,7 @@ def _facts(task: Any, model: tf_keras.Model) -> dict[str, Any]:
         facts["input_shape"] = list(shape[1:])
     if hasattr(task, "resized"):
         facts["resized"] = task.resized
+    if hasattr(task, "categories"):
+        facts["categories"] = dict(task.categories)
     names = getattr(task, "class_names", ())
     return facts | ({"classes": list(names)} if names else {})

@@ -1,5 +1,6 @@
 """An export finds what the model finds, or is not kept."""
 
+import dataclasses
 import json
 import os
 import types
@@ -89,6 +90,22 @@ def test_an_export_says_where_it_comes_from(exported, saved_run):
     assert (about["step"], about["compared"]) == (7, compared)
     assert about["not_folded"] == []
     assert about["config"]["task"]["model"]["input_size"] == [64, 64, 3]
+
+
+def test_names_are_those_of_the_run_or_asked_for(
+    saved_run, restored, monkeypatch, tmp_path
+):
+    annotations = restored.params.task.annotation_file
+    monkeypatch.setattr(restored.params.task, "annotation_file", "moved.json")
+    with pytest.raises(ValueError, match=r"--annotations.*'moved.json'"):
+        export.export(restored, str(tmp_path), [])
+    given = task.names(restored, annotations)
+    assert given == saved_run.task.categories
+    recorded = {"categories": {"1": "a", "7": "b"}}
+    run = types.SimpleNamespace(facts=lambda: recorded)
+    restored = dataclasses.replace(restored, run=run)
+    assert task.names(restored) == {1: "a", 7: "b"}
+    assert task.names(restored, annotations) == given
 
 
 def _outputs(**changes):

@@ -43,6 +43,8 @@ def test_a_run_trains_evaluates_and_draws(eagerly, tmp_path):
     assert result.step == 2
     trained, evaluated = _metrics(tmp_path)
     assert [line["step"] for line in trained] == [1, 2]
+    named = {str(digit + 1): str(digit) for digit in range(10)}
+    assert runs.Run(tmp_path).facts()["categories"] == named
     # The Model Garden reports a validation loss, and it is always 0.
     assert "validation_loss" not in evaluated
     figures = evaluate.score_file(
