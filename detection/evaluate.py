@@ -289,12 +289,12 @@ def _check_like(entry: dict, first: dict) -> None:
 
 def _check_new(entry: dict, seen: set[tuple]) -> None:
     """Checks that a result is not a duplicate."""
-    box = entry.get("bbox")
-    place = entry["segmentation"]["counts"] if box is None else tuple(box)
+    box, mask = entry.get("bbox"), entry.get("segmentation")
+    place = (box and tuple(box), mask and mask["counts"])
     key = (entry["image_id"], entry["category_id"], entry["score"], place)
     # A model may return two empty boxes or masks, which overlap nothing.
     if key in seen and (
-        min(box[2:]) if box else masks.area(entry["segmentation"])
+        min(box[2:]) if box else masks.area(mask)
     ):
         raise ValueError(
             "it is a duplicate: an image was probably evaluated twice. "

@@ -318,6 +318,20 @@ def test_only_what_is_not_empty_is_a_duplicate(score):
             assert score(truth, results)["mask_AP"] == 0
 
 
+def test_boxes_that_are_equal_may_have_other_masks(score):
+    truth = _truth([_object(1, segmentation=_CODE)])
+    pixels = np.zeros([64, 64], np.uint8)
+    pixels[3, 4] = 1
+    box = _result()["bbox"]
+    one, other = (
+        _masked(code) | {"bbox": box}
+        for code in (_CODE["counts"], masks.encode(pixels)["counts"])
+    )
+    assert score(truth, [one, other])["mask_AP"] > 0
+    with pytest.raises(ValueError, match=r"results\[2\].*a duplicate"):
+        score(truth, [one, other, one])
+
+
 # Entry 12: ground truth that lacks something.
 
 
