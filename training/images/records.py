@@ -5,7 +5,6 @@ dataset if seeking is slow. `write_counts` stores the numbers next to the files;
 they are valid as long as the sizes of the files do not change.
 """
 
-import collections
 import concurrent.futures
 import json
 import struct
@@ -56,12 +55,12 @@ def counts(paths: list[str]) -> list[int]:
     Raises:
       ValueError: if a file ends within a record or is compressed.
     """
-    known = {}
-    for folder in dict.fromkeys(map(files.parent, paths)):
-        known |= _known(folder)
+    folders = dict.fromkeys(map(files.parent, paths))
+    known = {folder: _known(folder) for folder in folders}
 
     def one(path: str) -> int:
-        size, found = known.get(path, (None, None))
+        stored = known[files.parent(path)]
+        size, found = stored.get(files.name(path), (None, None))
         return found if size == files.size(path) else count(path)
 
     with concurrent.futures.ThreadPoolExecutor(_WORKERS) as pool:
@@ -69,11 +68,15 @@ def counts(paths: list[str]) -> list[int]:
 
 
 def write_counts(paths: list[str]) -> list[str]:
-    """Counts the records and stores the numbers; returns the paths."""
-    folders = collections.defaultdict(dict)
+    """Counts the records and stores the numbers; returns the paths.
+
+    Numbers that are stored for other files of the same folders are kept.
+    """
+    folders: dict[str, dict] = {}
     for path, found in zip(paths, counts(paths)):
-        size = files.size(path)
-        folders[files.parent(path)][files.name(path)] = [size, found]
+        folder = files.parent(path)
+        content = folders.setdefault(folder, _known(folder))
+        content[files.name(path)] = [files.size(path), found]
     return [
         files.write(
             files.join(folder, COUNTS_FILE), json.dumps(content, indent=1)
@@ -82,15 +85,15 @@ def write_counts(paths: list[str]) -> list[str]:
     ]
 
 
-def _known(folder: str) -> dict[str, tuple[int, int]]:
-    """Returns size and number of records by path, as stored in a folder."""
+def _known(folder: str) -> dict[str, list[int]]:
+    """Returns size and number of records by name, as stored in a folder."""
     path = files.join(folder, COUNTS_FILE)
     if not files.exists(path):
         return {}
     try:
         content = json.loads(files.read_text(path))
         return {
-            files.join(folder, name): (int(size), int(found))
+            name: [int(size), int(found)]
             for name, (size, found) in content.items()
         }
     except (AttributeError, TypeError, ValueError) as error:

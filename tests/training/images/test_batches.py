@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 
 import numpy as np
 import pytest
@@ -244,6 +245,13 @@ def test_counts_are_kept_beside_the_files(tmp_path, monkeypatch):
     _write(tmp_path, [3, 1, 5])  # Another size: counted again.
     assert records.counts(paths) == [3, 1, 5]
     assert counted == [paths[1]]
+    # Those of other data sets of the folder stay, and a bare name has one too.
+    monkeypatch.chdir(tmp_path)
+    names = [os.path.basename(path) for path in paths]
+    records.write_counts(names[2:])
+    records.write_counts(names[:2])
+    counted.clear()
+    assert records.counts(names) == [3, 1, 5] and not counted
     for broken in ("{", "[]", json.dumps({"data-00": "x"})):
         (tmp_path / records.COUNTS_FILE).write_text(broken)
         with pytest.raises(ValueError, match=r"record_counts\.json"):
