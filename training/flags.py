@@ -21,7 +21,7 @@ def define_flags(
 
     Args:
       experiment: the default experiment; if empty, one is required.
-      model_dir: the default folder, likewise; a row's is runs/ROW.
+      model_dir: its folder, likewise; a row's is runs/ROW.
     """
     flags.DEFINE_string(
         "experiment", experiment, "Name of a registered experiment."
@@ -76,13 +76,15 @@ def define_flags(
     )
 
     def one(given):
-        wanted = given["model_dir"] not in (None, model_dir)
+        wanted = flags.FLAGS["model_dir"].present and given["model_dir"]
         if given["preflight"]:
             return not wanted
-        return bool(given["model_dir"] or given["row"])
+        # The default folder is that of the default experiment.
+        usual = model_dir and given["experiment"] == experiment
+        return bool(wanted or given["row"] or usual)
 
     flags.register_multi_flags_validator(
-        ["model_dir", "preflight", "row"],
+        ["model_dir", "preflight", "row", "experiment"],
         one,
         "give one of --model_dir, --preflight",
     )

@@ -5,6 +5,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from training import commands
+from training import flags as training_flags
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,22 @@ def test_where_it_was_raised_is_shown_if_asked_for():
     shown, wanted = flagsaver.flagsaver(verbosity=1), pytest.raises(ValueError)
     with shown, wanted, commands.messages():
         raise ValueError("bad input")
+
+
+@pytest.fixture
+def parse():
+    """Parses a command line of a head with a default experiment and folder."""
+    before = set(flags.FLAGS)
+    training_flags.define_flags("usual", "runs/usual")
+    yield lambda *line: flags.FLAGS(["train", *line])
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+
+
+def test_the_default_folder_is_of_the_default_experiment(parse):
+    parse()
+    assert flags.FLAGS.model_dir == "runs/usual"
+    with pytest.raises(flags.IllegalFlagValueError, match="give one of"):
+        parse("--experiment=other")
+    parse("--experiment=other", "--model_dir=runs/usual")
