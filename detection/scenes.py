@@ -25,7 +25,7 @@ from evonorm_tf import files
 CATEGORIES = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
 _SPLITS = ("train", "validation")
 _MOST_DIGITS = 5
-# Minimum visible fraction of a digit that others occlude.
+# Minimum fraction of a digit's visible part that the next digit leaves visible.
 _LEAST_VISIBLE = 0.6
 
 

@@ -2,10 +2,11 @@
 
 A replica's batch is split into k parts that pass through the network one after
 another, and the optimizer gets the mean of their gradients. This needs the
-memory of one part and, for layers without batch statistics, gives the step of
-the whole batch. Batch statistics are those of a micro-batch, and moving
-statistics are updated once per micro-batch. Steps and learning rates count
-optimizer steps.
+memory of one part and, for layers without batch statistics and a loss that is
+a mean over the images, gives the step of the whole batch. Batch statistics are
+those of a micro-batch, and moving statistics are updated once per micro-batch.
+So are the numbers of matched boxes and masks by which Mask R-CNN divides
+losses. Steps and learning rates count optimizer steps.
 """
 
 from typing import Any
