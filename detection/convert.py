@@ -13,13 +13,11 @@ per shard.
 """
 
 import argparse
-import collections
-import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -29,6 +27,7 @@ from detection.coco_format import Counts
 from detection.ground_truth import Reader
 from evonorm_tf import files
 from training import progress
+from training.images import inspection
 from training.images.records import write_counts
 
 ABOUT_FILE = "conversion.json"
@@ -154,7 +153,10 @@ def _write(
     counts = _left_out(reader)
     clock = _Clock(len(reader), display)
     written = 0
-    for done, (record, met) in enumerate(_examples(job, reader)):
+    made = inspection.ahead(
+        functools.partial(_example, job, reader), reader, job.workers
+    )
+    for done, (record, met) in enumerate(made):
         counts.add(met)
         if record is not None:
             writers[written % shards].write(record)
@@ -194,26 +196,6 @@ def _left_out(reader: Reader) -> Counts:
             counts[name] = found
             counts.first[name] = reader.faults.first[section]
     return counts
-
-
-def _examples(
-    job: Conversion, reader: Reader
-) -> Iterator[tuple[bytes | None, Counts]]:
-    """Yields serialized tf.Examples in the reader's order, read ahead."""
-    with concurrent.futures.ThreadPoolExecutor(job.workers) as pool:
-        ahead: collections.deque = collections.deque()
-        try:
-            for image, annotations in reader:
-                ahead.append(
-                    pool.submit(_example, job, reader, image, annotations)
-                )
-                if len(ahead) > 2 * job.workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
 
 
 def _example(

@@ -12,7 +12,7 @@ import operator
 import typing
 from collections.abc import Callable, Iterable
 from types import ModuleType, UnionType
-from typing import Any, Protocol
+from typing import Any
 
 from official.core import config_definitions, exp_factory
 from official.modeling import hyperparams
@@ -21,11 +21,12 @@ from official.modeling.hyperparams import oneof
 from evonorm_tf import catalog
 from evonorm_tf.errors import did_you_mean
 from training import overrides
+from training.report.tables import LAYER_KEY, Row
+from training.same_experiment import nested
 
 Experiment = config_definitions.ExperimentConfig
 _NAMES: list[str] = []
 _INT = 2**63
-_NORM_KEY = "task.model.norm_act.name"
 
 
 @dataclasses.dataclass
@@ -52,26 +53,6 @@ class NormAct(hyperparams.Config):
         settings = self.as_dict()
         name = settings.pop("name")
         return functools.partial(layers.norm_act, name, **settings)
-
-
-class Row(Protocol):
-    """The settings of a row of a table of results.
-
-    Attributes:
-      id: its name, for `--row`.
-      experiment: a registered name.
-      layer: a catalog name.
-    """
-
-    id: str
-    experiment: str
-    layer: str
-
-    def paths(self) -> list[str]:
-        """Returns its config files, later ones overriding earlier ones."""
-
-    def changes(self) -> dict[str, Any]:
-        """Returns its changes to them, as nested keys."""
 
 
 def register(name: str) -> Callable:
@@ -117,11 +98,11 @@ def parse(
     params = exp_factory.get_exp_config(experiment)
     if row is not None:
         before = [*map(overrides.read, row.paths()), row.changes()]
-        files = [*before, _nest(_NORM_KEY, row.layer), *files]
+        files = [*before, nested({LAYER_KEY: row.layer}), *files]
     for changes in files:
         override(params, changes)
     if norm_act is not None:
-        override(params, _nest(_NORM_KEY, norm_act))
+        override(params, nested({LAYER_KEY: norm_act}))
     if tpu is not None:
         override(params, {"runtime": {"tpu": tpu}})
     override(params, last)
@@ -170,7 +151,7 @@ def _agreed(
             "--experiment. Received: "
             f"row={row.id!r}, experiment={experiment!r}"
         )
-    named = [] if norm_act is None else [_nest(_NORM_KEY, norm_act)]
+    named = [] if norm_act is None else [nested({LAYER_KEY: norm_act})]
     _refuse_two_layers("row", row.layer, [*named, *others])
     return row.experiment
 
@@ -179,19 +160,13 @@ def _refuse_two_layers(what: str, layer: str, others: list[dict]) -> None:
     """Raises an error if `what` and `others` name different layers."""
     for other in others:
         found: Any = other
-        for key in _NORM_KEY.split("."):
+        for key in LAYER_KEY.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         if found not in (None, layer):
             raise ValueError(
                 f"Two layers are requested; give one. Received: {what} "
-                f"with {layer!r}, and {_NORM_KEY}={found!r}"
+                f"with {layer!r}, and {LAYER_KEY}={found!r}"
             )
-
-
-def _nest(key: str, value: Any) -> dict:
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
 
 
 def _keys(params: hyperparams.Config) -> list[str]:

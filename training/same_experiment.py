@@ -6,6 +6,7 @@ Each purpose allows other settings to differ; the lists are here. Configs are
 compared by dotted key.
 """
 
+import copy
 import fnmatch
 import math
 from collections.abc import Mapping
@@ -173,4 +174,16 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             result |= flat(value, f"{prefix}{key}.")
         else:
             result[f"{prefix}{key}"] = value
+    return result
+
+
+def nested(dotted: Flat) -> dict[str, Any]:
+    """Converts {"a.b": 1} to {"a": {"b": 1}}."""
+    result: dict[str, Any] = {}
+    for key, value in dotted.items():
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = copy.deepcopy(value)
     return result

@@ -11,7 +11,8 @@ import dataclasses
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -94,14 +95,31 @@ def look(encoded: bytes, name: str) -> File:
 
 def look_at_all(content: Iterable[tuple[bytes, str]]) -> Iterator[File]:
     """Decodes files given as (content, name), several at once, in order."""
-    with concurrent.futures.ThreadPoolExecutor(_WORKERS) as pool:
-        ahead: collections.deque = collections.deque()
-        for one in content:
-            ahead.append(pool.submit(look, *one))
-            if len(ahead) > 2 * _WORKERS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    return ahead(look, content, _WORKERS)
+
+
+def ahead(
+    function: Callable[..., Any], arguments: Iterable[tuple], workers: int
+) -> Iterator[Any]:
+    """Yields results in order, computed by threads a few calls ahead.
+
+    Args:
+      function: to call.
+      arguments: of each call.
+      workers: number of threads.
+    """
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        calls: collections.deque = collections.deque()
+        try:
+            for one in arguments:
+                calls.append(pool.submit(function, *one))
+                if len(calls) > 2 * workers:
+                    yield calls.popleft().result()
+            while calls:
+                yield calls.popleft().result()
+        finally:
+            for call in calls:
+                call.cancel()
 
 
 def describe(

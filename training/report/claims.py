@@ -93,12 +93,18 @@ def accuracies(
     return found
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[float], decimals: int = 1) -> str:
     """Formats mean, standard deviation and number of seeds."""
-    text = f"{statistics.fmean(values):.1f}"
+    text = f"{statistics.fmean(values):.{decimals}f}"
     if len(values) > 1:
-        text += f"+-{statistics.stdev(values):.1f}"
+        text += f"+-{statistics.stdev(values):.{decimals}f}"
     return f"{text} ({len(values)})"
+
+
+def markdown(heads: list[str], lines: list[list[str]]) -> str:
+    """Returns a table as Markdown."""
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def verdict(ours: list[float], other: list[float]) -> str:
@@ -125,16 +131,18 @@ def table(known: Accuracies, running: set[str]) -> str:
       known: accuracies.
       running: ids of rows with an unfinished run.
     """
-    lines = ["| the paper | here | ours, % | |", "| --- | --- | --- | --- |"]
+    lines = []
     for claim in read():
         said = f"{claim.said} ({claim.source})"
         for comparison in claim.looked_for:
-            lines.append(f"| {said} | {_seen(comparison, known, running)} |")
+            lines.append([said, *_seen(comparison, known, running)])
             said = ""
-    return "\n".join(lines)
+    return markdown(["the paper", "here", "ours, %", ""], lines)
 
 
-def _seen(where: Comparison, known: Accuracies, running: set[str]) -> str:
+def _seen(
+    where: Comparison, known: Accuracies, running: set[str]
+) -> tuple[str, str, str]:
     cells, values = [], []
     for layer in (where.layer, where.other):
         found = known.get((where.recipe, layer), [])
@@ -142,4 +150,4 @@ def _seen(where: Comparison, known: Accuracies, running: set[str]) -> str:
         state = "running" if f"{where.recipe}/{layer}" in running else "not run"
         cells.append(f"{layer} {spread(found) if found else f'*{state}*'}")
     judged = verdict(*values) if all(values) else ""
-    return f"{where.size} | {', '.join(cells)} | {judged}"
+    return where.size, ", ".join(cells), judged

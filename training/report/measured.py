@@ -48,7 +48,7 @@ def convergence(document: dict[str, Any] | None) -> str:
                 for kind in _STATISTICS
             ]
         lines.append([*cells, *_sites(result.get("sites", []))])
-    return _markdown(heads, lines)
+    return claims.markdown(heads, lines)
 
 
 def gaps(
@@ -73,7 +73,7 @@ def gaps(
         }
         kinds = [(step, kind) for step in steps for kind in ("train", "eval")]
         lines.append([layer, *(found[each] for each in kinds)])
-    return _markdown(heads, lines)
+    return claims.markdown(heads, lines)
 
 
 def _sites(sites: list[dict[str, float]]) -> list[str]:
@@ -104,7 +104,7 @@ def finetune(document: dict[str, Any] | None) -> str:
     total = document["settings"]["steps"]
     heads = ["", *(f"rate {rate:g}" for rate in rates)]
     by_step = ["", "best rate", *map(str, steps), f"{total}, all images"]
-    return _markdown(heads, ends) + "\n\n" + _markdown(by_step, curves)
+    return claims.markdown(heads, ends) + "\n\n" + claims.markdown(by_step, curves)
 
 
 def _percent(value: float | None) -> str:
@@ -129,10 +129,5 @@ def gpu(documents: list[dict[str, Any]]) -> str:
             values = [row["accuracy"] for row in own]
             lines.append([layer, claims.spread(values), f"{loss:.3f}"])
         heads = ["layer", "test accuracy %", "training loss"]
-        parts += [title, _markdown(heads, lines)]
+        parts += [title, claims.markdown(heads, lines)]
     return "\n\n".join(parts)
-
-
-def _markdown(heads: list[str], lines: list[list[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

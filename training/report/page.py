@@ -1,7 +1,6 @@
 """Formats rows for the screen and tables with results as Markdown."""
 
 import pathlib
-import statistics
 from collections.abc import Iterable
 
 from evonorm_tf import files
@@ -45,13 +44,7 @@ def ours(runs: list[Run], metric: Metric) -> str:
         for run in runs
         if metric.key in run.reached
     ]
-    if not reached:
-        return "not run"
-    mean, decimals = statistics.fmean(reached), metric.decimals
-    text = f"{mean:.{decimals}f}"
-    if len(reached) > 1:
-        text += f"+-{statistics.stdev(reached):.{decimals}f}"
-    return f"{text} ({len(reached)})"
+    return claims.spread(reached, metric.decimals) if reached else "not run"
 
 
 def markdown(tables: Iterable[Table], results: Results, folder: str) -> str:
@@ -95,13 +88,15 @@ def _section(table: Table, results: Results, folder: str) -> str:
     lines = [f"### {table.title}", ""]
     if table.note:
         lines += [table.note, ""]
-    lines += [_line(headings), _line(["---"] * len(headings))]
-    for layer, values in table.values.items():
-        cells = [
+    cells = [
+        [layer]
+        + [
             _cell(column, layer, value, results)
             for column, value in zip(table.columns, values, strict=True)
         ]
-        lines.append(_line([layer, *cells]))
+        for layer, values in table.values.items()
+    ]
+    lines.append(claims.markdown(headings, cells))
     lines += _conditions(table, results)
     picture = table.figure and _figure(table.title, table.figure, folder)
     if picture:
@@ -156,28 +151,28 @@ def _outside(tables: list[Table], results: Results) -> list[str]:
         how = "; ".join(dict.fromkeys(run.conditions() for run in runs))
         for metric in metrics[row_id.rpartition("/")[0]]:
             cells = [f"`{row_id}`", metric.name, ours(runs, metric), how]
-            lines.append(_line(cells))
+            lines.append(cells)
     if not lines:
         return []
-    head = [_line(["row", "metric", "ours", "how"]), _line(["---"] * 4)]
+    content = claims.markdown(["row", "metric", "ours", "how"], lines)
     title = "### Rows of a table's recipe with another layer"
-    return ["\n".join([title, "", *head, *lines, ""])]
+    return ["\n".join([title, "", content, ""])]
 
 
 def _others(results: Results) -> list[str]:
     """Lists runs that belong to no row, and why."""
     parts = []
     if results.trials:
-        lines = ["### Trials: runs at other settings than any row's", ""]
-        lines += [_line(["run", "nearest row", "reached", "differs in"])]
-        lines += [_line(["---"] * 4)]
+        title = "### Trials: runs at other settings than any row's"
+        lines = []
         for run, row_id, different in results.trials:
             how = "; ".join(
                 f"{key} {other} for {value}"
                 for key, (value, other) in different.items()
             )
-            lines.append(_line([run.folder, row_id, _reached(run), how]))
-        parts.append("\n".join([*lines, ""]))
+            lines.append([run.folder, row_id, _reached(run), how])
+        heads = ["run", "nearest row", "reached", "differs in"]
+        parts.append(f"{title}\n\n{claims.markdown(heads, lines)}\n")
     for title, runs in (
         ("Unfinished runs", results.unfinished),
         ("Runs with a network or dataset of no row", results.unknown),
@@ -198,7 +193,3 @@ def _reached(run: Run) -> str:
         if name not in ("kind", "step", "steps_per_second")
         and not name.endswith(("_at_start", "_over_start"))
     )
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -5,7 +5,6 @@ layer, which one command runs. A table combines layers with columns and has the
 paper's numbers. A head registers its tables, and its rows are found by id.
 """
 
-import copy
 import dataclasses
 import functools
 import pathlib
@@ -16,7 +15,7 @@ from typing import Any
 import yaml
 
 from evonorm_tf.errors import did_you_mean
-from training.same_experiment import flat
+from training.same_experiment import flat, nested
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAYER_KEY = "task.model.norm_act.name"
@@ -381,15 +380,3 @@ def _load(path: str) -> dict[str, Any]:
     """Reads a config file by dotted key."""
     with open(path, encoding="utf-8") as file:
         return flat(yaml.safe_load(file))
-
-
-def nested(dotted: dict[str, Any]) -> dict[str, Any]:
-    """Converts {"a.b": 1} to {"a": {"b": 1}}."""
-    result: dict[str, Any] = {}
-    for key, value in dotted.items():
-        *parents, last = key.split(".")
-        place = result
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = copy.deepcopy(value)
-    return result
