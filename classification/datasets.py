@@ -285,7 +285,7 @@ def _folder(config: Data) -> Source:
         len(found.names),
         config.image_size or _SIZE,
         found.names,
-        tuple(found.left_out.lines()),
+        tuple(folders.describe(found.left_out)),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from detection import coco_json, masks
 from detection.masks import short
+from training.images.folders import Counts
 
 # COCO's figures ignore any object that is larger, in pixels. Boxes within
 # `masks.FARTHEST` are not.
@@ -31,40 +32,6 @@ FILLED = {
     "integer": "integers are written as floats, such as 64.0",
     "name": "categories have no name: their id is used",
 }
-
-
-class Counts(collections.Counter):
-    """Counts by name, with the first example of each.
-
-    Attributes:
-      first: name to the entry that was counted first.
-    """
-
-    def __init__(
-        self,
-        counts: Mapping[str, int] | None = None,
-        first: Mapping[str, str] | None = None,
-    ):
-        super().__init__(counts)
-        self.first: dict[str, str] = dict(first or {})
-
-    def note(self, name: str, where: str) -> None:
-        """Counts the entry `where`."""
-        self[name] += 1
-        self.first.setdefault(name, where)
-
-    def add(self, other: "Counts") -> None:
-        """Adds later counts."""
-        self.update(other)
-        self.first = other.first | self.first
-
-    def lines(self, texts: Mapping[str, str]) -> list[str]:
-        """One line per name that was counted, with its text."""
-        return [
-            f"{self[name]:,} {text} (the first: {self.first[name]})"
-            for name, text in texts.items()
-            if self[name]
-        ]
 
 
 class Faults:

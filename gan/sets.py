@@ -74,7 +74,7 @@ def _folder(place: str) -> Set:
         raise ValueError(
             f"The folder has no images ({', '.join(folders.SUFFIXES)}). "
             f"Received: {place!r}"
-            + "".join(f"; {line}" for line in left_out.lines())
+            + "".join(f"; {line}" for line in folders.describe(left_out))
         )
     # All of them, before the first is processed, so that an error in the last
     # one is not reported hours later.
@@ -112,7 +112,7 @@ def _folder(place: str) -> Set:
                 ]
             )
 
-    return Set(name, len(paths), batches, tuple(left_out.lines()))
+    return Set(name, len(paths), batches, tuple(folders.describe(left_out)))
 
 
 def _digest(place: str, paths: list[str]) -> str:

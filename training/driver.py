@@ -15,7 +15,7 @@ import orbit
 import tensorflow as tf
 import tf_keras
 from official.core import actions, config_definitions
-from official.modeling import optimization, performance
+from official.modeling import optimization
 
 from evonorm_tf import files
 from training import (
@@ -227,9 +227,7 @@ def run(
     _require("trainer.validation_interval", every, 0)
     files.make_folder(folder.folder)
     # Always set: an earlier run in this process may have set another one.
-    performance.set_mixed_precision_policy(
-        params.runtime.mixed_precision_dtype or "float32"
-    )
+    strategy.set_precision(params.runtime)
     about = strategy.describe(
         devices,
         params.task.train_data.global_batch_size,

@@ -7,21 +7,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tf_keras
-from official.modeling import performance
 
 from evonorm_tf import files, preflight
 from evonorm_tf.preflight import tpu
 from evonorm_tf.preflight.report import Build
-from training import config
+from training import config, strategy
 
 
 @contextlib.contextmanager
 def precision(params: config.Experiment) -> Iterator[None]:
     """Sets the run's precision while its model is created."""
     before = tf_keras.mixed_precision.global_policy()
-    performance.set_mixed_precision_policy(
-        params.runtime.mixed_precision_dtype or "float32"
-    )
+    strategy.set_precision(params.runtime)
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 from official.common import distribute_utils
 from official.core import config_definitions
+from official.modeling import performance
 
 # Roles of TF_CONFIG.
 _TRAINING, _OTHERS = ("chief", "worker"), ("ps", "evaluator")
@@ -39,6 +40,13 @@ class Runtime(config_definitions.RuntimeConfig):
     cpu_replicas: int = 0
     accumulation_steps: int = 1
     compile: str = "auto"
+
+
+def set_precision(runtime: Runtime) -> None:
+    """Sets the precision of the layers that are created from now on."""
+    performance.set_mixed_precision_policy(
+        runtime.mixed_precision_dtype or "float32"
+    )
 
 
 def build(runtime: Runtime) -> tf.distribute.Strategy:

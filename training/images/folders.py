@@ -9,7 +9,7 @@ unnoticed.
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from evonorm_tf import files
 
@@ -30,27 +30,37 @@ _HIDDEN = (".", "__MACOSX")
 _SHOWN = 5  # suffixes in a report
 
 
-class LeftOut(collections.Counter):
-    """What was skipped: the number of paths for each reason.
+class Counts(collections.Counter):
+    """Counts by name, with the first example of each.
 
     Attributes:
-      first: the first path for each reason.
+      first: name to the entry that was counted first.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.first: dict[str, str] = {}
+    def __init__(
+        self,
+        counts: Mapping[str, int] | None = None,
+        first: Mapping[str, str] | None = None,
+    ):
+        super().__init__(counts)
+        self.first: dict[str, str] = dict(first or {})
 
-    def add(self, reason: str, path: str) -> None:
-        """Counts one more path."""
-        self[reason] += 1
-        self.first.setdefault(reason, path)
+    def note(self, name: str, where: str) -> None:
+        """Counts the entry `where`."""
+        self[name] += 1
+        self.first.setdefault(name, where)
 
-    def lines(self) -> list[str]:
-        """Returns one line of text for each reason."""
+    def add(self, other: "Counts") -> None:
+        """Adds later counts."""
+        self.update(other)
+        self.first = other.first | self.first
+
+    def lines(self, texts: Mapping[str, str]) -> list[str]:
+        """One line per name that was counted, with its text."""
         return [
-            f"left out: {count:,} {reason} (the first: {self.first[reason]})"
-            for reason, count in self.items()
+            f"{self[name]:,} {text} (the first: {self.first[name]})"
+            for name, text in texts.items()
+            if self[name]
         ]
 
 
@@ -68,15 +78,15 @@ class Classes:
     names: tuple[str, ...]
     paths: list[str]
     labels: list[int]
-    left_out: LeftOut
+    left_out: Counts
 
 
-def find(folder: str) -> tuple[list[str], LeftOut]:
+def find(folder: str) -> tuple[list[str], Counts]:
     """Returns the images in a folder and its subfolders, sorted by path.
 
     Links to folders are followed, except to a parent folder.
     """
-    left_out = LeftOut()
+    left_out = Counts()
     paths = _below(files.normalize(folder), left_out, ())
     return sorted(paths), left_out
 
@@ -92,13 +102,13 @@ def classes(root: str) -> Classes:
     root = files.normalize(root)
     if not files.is_folder(root):
         raise ValueError(f"There is no such folder. Received: path={root!r}")
-    left_out = LeftOut()
+    left_out = Counts()
     names = []
     for name, path, is_folder in _entries(root, left_out):
         if is_folder:
             names.append(name)
         else:
-            left_out.add("files beside the folders of the classes", path)
+            left_out.note("files beside the folders of the classes", path)
     if not names:
         raise ValueError(
             "A folder of images must have one folder per class, with its "
@@ -107,12 +117,12 @@ def classes(root: str) -> Classes:
         )
     paths, labels = [], []
     for label, name in enumerate(names):
-        inside = LeftOut()
+        inside = Counts()
         found = []
         folder = files.join(root, name)
         for _, path, is_folder in _entries(folder, inside):
             if is_folder:
-                inside.add("folders within that of a class", path)
+                inside.note("folders within that of a class", path)
             else:
                 found.append(path)
         if not found:
@@ -123,32 +133,30 @@ def classes(root: str) -> Classes:
             )
         paths += found
         labels += [label] * len(found)
-        for reason, count in inside.items():
-            left_out[reason] += count
-            left_out.first.setdefault(reason, inside.first[reason])
+        left_out.add(inside)
     return Classes(tuple(names), paths, labels, left_out)
 
 
 def _below(
-    folder: str, left_out: LeftOut, above: tuple[str, ...]
+    folder: str, left_out: Counts, above: tuple[str, ...]
 ) -> Iterator[str]:
     above = (*above, files.real(folder))
     for _, path, is_folder in _entries(folder, left_out):
         if not is_folder:
             yield path
         elif files.real(path) in above:
-            left_out.add("links to a folder above", path)
+            left_out.note("links to a folder above", path)
         else:
             yield from _below(path, left_out, above)
 
 
-def _entries(folder: str, left_out: LeftOut) -> Iterator[tuple[str, str, bool]]:
+def _entries(folder: str, left_out: Counts) -> Iterator[tuple[str, str, bool]]:
     """Yields (name, path, whether it is a folder) of folders and images."""
     for name in files.names(folder):
         path = files.join(folder, name)
         _check_name(path)
         if name.startswith(_HIDDEN):
-            left_out.add("hidden files or folders", path)
+            left_out.note("hidden files or folders", path)
         # Only names that are not images are checked for folders, because
         # there may be a million images.
         elif files.suffix(name) in SUFFIXES:
@@ -158,7 +166,7 @@ def _entries(folder: str, left_out: LeftOut) -> Iterator[tuple[str, str, bool]]:
         else:
             ending = files.suffix(name)
             kind = f"with suffix {ending}" if ending else "without a suffix"
-            left_out.add(f"files {kind}", path)
+            left_out.note(f"files {kind}", path)
 
 
 def _check_name(path: str) -> None:
@@ -172,5 +180,11 @@ def _check_name(path: str) -> None:
         ) from error
 
 
-def _said(left_out: LeftOut) -> str:
-    return "".join(f"; {line}" for line in left_out.lines()[:_SHOWN])
+def describe(left_out: Counts) -> list[str]:
+    """Returns one line of text for each reason why paths were skipped."""
+    texts = {reason: reason for reason in left_out}
+    return [f"left out: {line}" for line in left_out.lines(texts)]
+
+
+def _said(left_out: Counts) -> str:
+    return "".join(f"; {line}" for line in describe(left_out)[:_SHOWN])

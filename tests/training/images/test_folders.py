@@ -27,7 +27,7 @@ def test_hidden_folders_are_no_classes_and_labels_do_not_shift(tmp_path):
         "hidden files or folders": 5,
         "files with suffix .txt": 1,
     }
-    assert any("5 hidden" in line for line in found.left_out.lines())
+    assert any("5 hidden" in line for line in folders.describe(found.left_out))
 
 
 @pytest.mark.parametrize("suffix", folders.SUFFIXES)
