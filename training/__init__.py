@@ -10,8 +10,7 @@
     strategy.py         one device, several, logical CPUs, TPU
     workers.py          several processes that train together
     callbacks.py        after a loop or an evaluation: check, show, record
-    summary.py          what a run prints before its first step
-    progress.py         progress bar or plain lines
+    progress.py         settings of a run, then a progress bar or plain lines
     runs.py             a run's folder: reads and writes everything in it
     checkpoints.py      checkpoints: saved, and checked when they are read
     best_checkpoint.py  the best checkpoint

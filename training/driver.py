@@ -28,7 +28,6 @@ from training import (
     runs,
     same_experiment,
     strategy,
-    summary,
     workers,
 )
 
@@ -259,8 +258,8 @@ def run(
         workers.saving(devices, folder) as place,
         compilation.using(params.runtime),
     ):
-        display.say(f"{about}. {summary.place(start, total, folder.folder)}")
-        display.say(summary.settings(params))
+        display.say(f"{about}. {progress.place(start, total, folder.folder)}")
+        display.say(progress.settings(params))
         session = Session(
             params, prepared, folder, mode, devices, about, start, place
         )

@@ -1,4 +1,4 @@
-"""Progress of a run on the screen.
+"""What a run shows on the screen: its settings, then its progress.
 
 A terminal shows one bar with images per second and the time left. Otherwise
 one plain line per training loop is printed.
@@ -16,6 +16,8 @@ from absl import logging
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from training import config, runs
+
 # Prefixes of Orbit's own lines, which it both prints and logs.
 _ORBIT = ("train |", " eval |", "restor", "saved checkpoint", "initialized")
 
@@ -30,6 +32,50 @@ def _scalar(value: Any) -> float:
         return float(value)  # A tensor would round it to float32.
     # float() rejects the variable of a replicated learning rate.
     return float(tf.convert_to_tensor(value))
+
+
+def settings(params: config.Experiment) -> str:
+    """Returns the main settings and versions, for the screen.
+
+    The whole config is logged: --verbosity=0 shows it.
+    """
+    logging.info("Config:\n%s", runs.as_yaml(params))
+    model = params.task.model
+    optimizer = params.trainer.optimizer_config
+    main = [
+        getattr(model, "network", ""),
+        model.norm_act.name,
+        f"batch {params.task.train_data.global_batch_size}",
+        f"{params.trainer.train_steps} steps",
+        f"{optimizer.optimizer.type}, {_rate(optimizer)}",
+        params.runtime.mixed_precision_dtype or "float32",
+    ]
+    versions = [f"{k} {v}" for k, v in runs.versions().items()]
+    return f"{', '.join(filter(None, main))}; {', '.join(versions)}"
+
+
+def place(start: int, total: int, model_dir: str) -> str:
+    """Describes where a run begins and ends."""
+    if not start:
+        return f"{total} steps, into {model_dir}"
+    return f"Resuming from step {start} of {total} in {model_dir}"
+
+
+def _rate(optimizer: Any) -> str:
+    """Describes the learning rate: its kind, initial value and warm-up."""
+    kind = optimizer.learning_rate.type
+    chosen = optimizer.learning_rate.get()
+    values = getattr(chosen, "values", None) or [None]
+    found = (
+        getattr(chosen, "initial_learning_rate", None),
+        getattr(chosen, "learning_rate", None),
+        values[0],
+    )
+    first = next((value for value in found if value is not None), None)
+    text = f"{kind} learning rate" + ("" if first is None else f" {first:g}")
+    warmup = optimizer.warmup.get() if optimizer.warmup else None
+    steps = getattr(warmup, "warmup_steps", 0)
+    return text + (f" after {steps} steps of warm-up" if steps else "")
 
 
 class Display:
