@@ -32,7 +32,12 @@ class Sampler:
         self._model, self._settings = task.model, task.evaluation
         self._strategy = strategy
         self._make = tf.function(self._make_batches)
-        self._stand = tf.function(self._standing_batches)
+        self._stand = tf.function(self._standing_batch)
+        self._statistics = [
+            (layer, statistic)
+            for layer in generator._flatten_layers()
+            for statistic in conversion.statistics(layer)
+        ]
 
     def settle(self) -> None:
         """Recomputes what depends on the weights: `u`, then batch statistics.
@@ -42,25 +47,19 @@ class Sampler:
         weights. Layers without batch statistics need none.
         """
         spectral.settle(self._generator, self._settings.settle_iterations)
-        found = [
-            (layer, statistic)
-            for layer in self._generator._flatten_layers()
-            for statistic in conversion.statistics(layer)
-        ]
-        if not found:
+        if not self._statistics:
             return
-        sums = [0.0] * len(found)
-        replicas = self._strategy.num_replicas_in_sync
-        count = -(-self._settings.standing_batches // replicas)
-        for k in range(count):
-            for _, statistic in found:
+        sums = [0.0] * len(self._statistics)
+        count = self._settings.standing_batches
+        for number in range(count):
+            for _, statistic in self._statistics:
                 statistic.assign(tf.zeros_like(statistic))
-            self._stand(tf.constant(k * replicas, tf.int64))
-            for index, (layer, statistic) in enumerate(found):
+            self._stand(tf.constant(number, tf.int64))
+            for index, (layer, statistic) in enumerate(self._statistics):
                 # From 0, one update leaves (1 - momentum) of the batch's own.
                 fresh = statistic.numpy() / (1.0 - layer.momentum)
                 sums[index] = sums[index] + fresh
-        for (_, statistic), total in zip(found, sums):
+        for (_, statistic), total in zip(self._statistics, sums):
             statistic.assign(total / count)
 
     def images(self, count: int) -> Iterator[np.ndarray]:
@@ -140,7 +139,9 @@ class Sampler:
 
         def make() -> tf.Tensor:
             batch = self._settings.batch_size
-            number = first + _replica()
+            context = tf.distribute.get_replica_context()
+            replica = context.replica_id_in_sync_group
+            number = first + tf.cast(replica, tf.int64)
             seed = latent.key(self._settings.seed, _SAMPLES, number)
             z = tf.random.stateless_normal(
                 [batch, self._model.latent_size], seed
@@ -152,11 +153,13 @@ class Sampler:
         return self._strategy.run(make)
 
     @tf.autograph.experimental.do_not_convert
-    def _standing_batches(self, first: tf.Tensor) -> None:
-        """Runs one batch through batch statistics on each replica."""
+    def _standing_batch(self, number: tf.Tensor) -> None:
+        """Runs a batch through batch statistics, the same on each replica.
+
+        So statistics that are pooled over replicas are those of one.
+        """
 
         def stand() -> None:
-            number = first + _replica()
             z, labels = latent.draw(
                 latent.key(self._settings.seed, _STANDING, number),
                 self._settings.batch_size,
@@ -166,11 +169,6 @@ class Sampler:
             self._generator(z, labels, training=True)
 
         self._strategy.run(stand)
-
-
-def _replica() -> tf.Tensor:
-    context = tf.distribute.get_replica_context()
-    return tf.cast(context.replica_id_in_sync_group, tf.int64)
 
 
 def write_png(pixels: np.ndarray, path: str) -> None:

@@ -9,7 +9,15 @@ import tf_keras
 
 from configs import tables
 from evonorm_tf import legacy
-from gan import architectures, blocks, deep, experiment, networks, spectral
+from gan import (
+    architectures,
+    blocks,
+    deep,
+    experiment,
+    networks,
+    sampling,
+    spectral,
+)
 from tests.gan import small
 from training import config
 
@@ -278,6 +286,21 @@ def test_only_generator_sites_are_norm_acts():
         for layer in discriminator._flatten_layers()
     )
     assert len(spectral.layers(discriminator)) == 2 * 2 + 2 + 4 + 2
+
+
+def test_standing_statistics_are_those_of_one_replica(mirrored):
+    task = small.parameters("bn_relu").task
+    start, settled = None, []
+    for devices in (tf.distribute.get_strategy(), mirrored):
+        with devices.scope():
+            generator = networks.build_generator(task.model)
+            start = start or generator.get_weights()
+            generator.set_weights(start)
+            sampling.Sampler(generator, task, devices).settle()
+        settled.append(generator.get_weights())
+    assert any((a != b).any() for a, b in zip(start, settled[0]))
+    for one, two in zip(*settled, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
