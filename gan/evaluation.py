@@ -67,8 +67,8 @@ class Evaluator(orbit.AbstractEvaluator):
           strategy: in whose scope it was built.
           run: folder for samples, results and a trained classifier.
           step: returns the global step.
-          apart: whether each kind of evaluation gets a separate file, instead
-            of that of the run's own evaluations.
+          apart: whether each kind of evaluation gets separate files, instead
+            of those of the run's own evaluations.
         """
         self._task: experiment.Task = params.task
         self._norm_act = params.task.model.norm_act.name
@@ -90,24 +90,27 @@ class Evaluator(orbit.AbstractEvaluator):
         self._prepare()
         self._sampler.settle()
         step, settings = self._step(), self._task.evaluation
+        facts = {"real": self._real.facts, "made": self._made_facts()}
+        name, mark = RESULT_FILE, ""
+        if self._apart:
+            # The last two are of the pictures only.
+            drawn = [facts, settings.grid_rows, settings.truncations]
+            mark = f"-{reference.digest(drawn)[:12]}"
+            name = f"evaluation-{step:07d}{mark}.json"
         folder = files.make_folder(self._run.path(SAMPLES))
-        for name, picture in (
+        for kind, picture in (
             ("step", self._sampler.grid(settings.grid_rows)),
             ("truncation", self._sampler.truncation(settings.truncations)),
             ("interpolation", self._sampler.interpolation()),
         ):
-            path = files.join(folder, f"{name}-{step:07d}.png")
+            path = files.join(folder, f"{kind}-{step:07d}{mark}.png")
             if self._chief:
                 sampling.write_png(picture, path)
-            title = "samples" if name == "step" else name
+            title = "samples" if kind == "step" else kind
             tf.summary.image(title, picture[np.newaxis], step=step)
         metrics = self._measure()
         result = {"step": step, "norm_act": self._norm_act, **metrics}
-        facts = {"real": self._real.facts, "made": self._made_facts()}
         result |= {"about": self.about, "facts": facts}
-        name = RESULT_FILE
-        if self._apart:
-            name = f"evaluation-{step:07d}-{reference.digest(facts)[:12]}.json"
         if self._chief:
             self.result_file = self._run.write_json(result, name)
         return metrics
@@ -176,13 +179,8 @@ class Evaluator(orbit.AbstractEvaluator):
         return found or own()
 
     def _made_facts(self) -> dict[str, str]:
-        settings = self._task.evaluation
-        name = (
-            "made of the averaged generator's classes in turn, no "
-            f"truncation, seed {settings.seed}"
-        )
-        count = settings.samples
-        return measure.facts(name, count, self._extract, settings)
+        name, settings = self._sampler.about(), self._task.evaluation
+        return measure.facts(name, settings.samples, self._extract, settings)
 
     def _measure(self) -> dict[str, float]:
         """Returns distances and score of new samples, in one pass."""
@@ -191,7 +189,7 @@ class Evaluator(orbit.AbstractEvaluator):
             self._sampler.images(settings.samples),
             self._extract,
             settings,
-            self._made_facts()["images"],
+            self._sampler.about(),
             settings.samples,
             self._join if workers.several(self._devices) else None,
         )

@@ -32,10 +32,10 @@ def main(_: list[str]) -> None:
         name = f"grid-{found.step:07d}-truncation-{FLAGS.truncation:g}.png"
         picture = sampler.grid(FLAGS.rows, FLAGS.truncation)
     elif FLAGS.kind == "truncation":
-        name = f"truncation-{found.step:07d}.png"
+        name = f"sample-truncation-{found.step:07d}.png"
         picture = sampler.truncation(found.params.task.evaluation.truncations)
     else:
-        name = f"interpolation-{found.step:07d}.png"
+        name = f"sample-interpolation-{found.step:07d}.png"
         picture = sampler.interpolation()
     path = FLAGS.output or found.run.path(SAMPLES, name)
     path = files.normalize(path)

@@ -39,6 +39,19 @@ class Sampler:
             for statistic in conversion.statistics(layer)
         ]
 
+    def about(self) -> str:
+        """Describes `images`: the settings that they depend on."""
+        settings = self._settings
+        text = (
+            "made of the averaged generator's classes in turn, no truncation, "
+            f"seed {settings.seed}, batches of {settings.batch_size}, "
+            f"{settings.settle_iterations} power iterations, "
+            f"{spectral.layers(self._generator)[0].compute_dtype}"
+        )
+        if self._statistics:
+            text += f", {settings.standing_batches} standing batches"
+        return text
+
     def settle(self) -> None:
         """Recomputes what depends on the weights: `u`, then batch statistics.
 

@@ -25,7 +25,7 @@ def path_in(folder: str, facts: dict[str, str]) -> str:
     return files.join(folder, f"reference-{digest(facts)[:12]}.npz")
 
 
-def digest(facts: dict[str, Any]) -> str:
+def digest(facts: Any) -> str:
     """Returns the SHA-256 of facts, whatever their order."""
     text = json.dumps(facts, sort_keys=True).encode()
     return hashlib.sha256(text).hexdigest()

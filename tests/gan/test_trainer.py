@@ -176,11 +176,25 @@ def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
         lambda: 2,
         apart=True,
     )
-    task.evaluation.samples = 120
-    apart.evaluate(-1)
+    pictures = {p: p.read_bytes() for p in (folder / "samples").iterdir()}
+    places = set()
+    for key, value, message in (
+        ("samples", 120, "120 images"),
+        ("standing_batches", 1, "batches of 20, 50 power iterations, float32"),
+        ("settle_iterations", 3, ", 3 power iterations"),
+    ):
+        setattr(task.evaluation, key, value)
+        apart.evaluate(-1)
+        assert message in apart.about
+        places.add(apart.result_file)
+    assert ", 1 standing batches" in apart.about
+    assert len(places) == 3
     with open(apart.result_file, encoding="utf-8") as file:
         assert json.load(file)["facts"]["made"]["count"] == "120"
+    assert len(list((folder / "samples").iterdir())) == len(pictures) + 9
     # The run's own evaluation is still what its curves are of.
+    for path, content in pictures.items():
+        assert path.read_bytes() == content
     with open(folder / evaluation.RESULT_FILE, encoding="utf-8") as file:
         assert json.load(file) == written
     task.evaluation.samples = 64
