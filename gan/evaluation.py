@@ -27,6 +27,8 @@ def check(settings: experiment.Evaluation) -> None:
         "samples": 2,
         **dict.fromkeys(("batch_size", "splits", "standing_batches"), 1),
         **dict.fromkeys(("settle_iterations", "grid_rows"), 1),
+        "kernel_blocks": 1,
+        "kernel_block": 0,
         "classifier_steps": 0,
     }
     for name, bound in least.items():

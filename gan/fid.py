@@ -127,6 +127,9 @@ if __name__ == "__main__":
         "kernel_block",
         1000,
         "Images per block of the kernel distance; 0 for none.",
+        lower_bound=0,
     )
-    flags.DEFINE_integer("kernel_blocks", 10, "Maximum number of blocks.")
+    flags.DEFINE_integer(
+        "kernel_blocks", 10, "Maximum number of blocks.", lower_bound=1
+    )
     commands.run(main)

@@ -147,6 +147,12 @@ def require_enough(
             f"{count}, or 0 for none. "
             f"Received: kernel_block={settings.kernel_block}, {name}"
         )
+    if settings.kernel_blocks < 1:
+        raise ValueError(
+            "The kernel distance needs at least one block. Set kernel_blocks "
+            "above 0; kernel_block=0 leaves the distance out. "
+            f"Received: kernel_blocks={settings.kernel_blocks}"
+        )
     if not 1 <= settings.splits <= count:
         raise ValueError(
             f"Every split of the score needs at least one sample of {name}. "

@@ -178,6 +178,10 @@ def test_sets_that_cannot_be_measured(places, extract, tmp_path):
     wide = experiment.Evaluation(splits=2, kernel_block=31)
     with pytest.raises(ValueError, match=r"from 2 to 30.*kernel_block=31"):
         fid.compare(real, real, extract, wide)
+    for blocks in (-1, 0):
+        none = SETTINGS.replace(kernel_blocks=blocks)
+        with pytest.raises(ValueError, match=f"kernel_blocks={blocks}"):
+            measure.require_enough(30, extract, none, real)
     many = experiment.Evaluation(splits=31, kernel_block=0)
     with pytest.raises(ValueError, match=r"splits=31, samples=30"):
         fid.compare(real, real, extract, many)

@@ -86,6 +86,8 @@ def test_settings_that_cannot_be(task, message, tmp_path):
         ("samples", 1),
         ("batch_size", 0),
         ("splits", 0),
+        ("kernel_block", -1),
+        ("kernel_blocks", 0),
         ("standing_batches", 0),
         ("settle_iterations", 0),
         ("grid_rows", 0),
