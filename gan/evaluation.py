@@ -194,6 +194,7 @@ class Evaluator(orbit.AbstractEvaluator):
             self._sampler.about(),
             settings.samples,
             self._join if workers.several(self._devices) else None,
+            seed=1,
         )
         self.about = measure.about(self._real, made, settings)
         return measure.compare(self._real, made, self._extract, settings)

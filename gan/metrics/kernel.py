@@ -48,7 +48,7 @@ def distance(
 
     Args:
       one: features [m, d], in random order.
-      other: features [n, d], likewise.
+      other: features [n, d], in another random order.
       block: samples of each set per block.
       blocks: maximum number; each sample is in one.
 

@@ -83,6 +83,7 @@ def measure(
     name: str,
     count: int,
     join: Join | None = None,
+    seed: int = 0,
 ) -> Statistics:
     """Processes all images once.
 
@@ -95,6 +96,9 @@ def measure(
       count: number of images.
       join: for several workers, each of which has a part of every batch,
         concatenates the parts of an array.
+      seed: of the choice for the kernel distance. Two sets that are compared
+        need different ones: with the same, images in the same places would
+        meet in a block, and a set would be too close to its own copy.
 
     Raises:
       ValueError: if there are too few images, or not `count`.
@@ -103,7 +107,7 @@ def measure(
     moments = Moments(extract.size)
     score = ClassScore(count, extract.classes, settings.splits)
     wanted = settings.kernel_block * settings.kernel_blocks
-    kept = kernel.Kept(count, extract.size, wanted)
+    kept = kernel.Kept(count, extract.size, wanted, seed)
     for pixels in batches:
         features, logits = extract(pixels)
         if join:

@@ -77,6 +77,16 @@ def test_kernel_distance_has_no_bias():
     assert kernel.distance(one, other + 1, 400, 10)[0] > 1
 
 
+def test_kernel_distance_of_a_set_to_its_copy_has_no_bias(tmp_path, extract):
+    np.savez(tmp_path / "one.npz", images=_pixels(1000, 0))
+    path = str(tmp_path / "one.npz")
+    settings = SETTINGS.replace(kernel_block=20, kernel_blocks=50)
+    found, _ = fid.compare(path, path, extract, settings)
+    mean = found["classifier_kernel_distance"]
+    deviation = found["classifier_kernel_distance_std"] / 50**0.5
+    assert abs(mean) < 3 * deviation
+
+
 def test_kept_features_are_a_fixed_random_choice():
     features = np.arange(100, dtype=np.float32)[:, np.newaxis]
     found = []
