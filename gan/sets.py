@@ -1,9 +1,11 @@
 """Sets of images for evaluation: folders, arrays in files, TFDS datasets."""
 
+import contextlib
 import dataclasses
 import hashlib
 import zipfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -15,7 +17,10 @@ Array = np.ndarray
 _ARRAYS = ("images", "arr_0")
 _BATCH = 100
 # NumPy raises these for broken files.
-_BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+_BROKEN = (
+    *(OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,23 +132,30 @@ def _digest(place: str, paths: list[str]) -> str:
     return result.hexdigest()[:12]
 
 
-def _unreadable(path: str, error: Exception) -> ValueError:
-    return ValueError(
-        f"The file cannot be read ({error}). Fix or remove it. "
-        f"Received: {path!r}"
-    )
+@contextlib.contextmanager
+def arrays(path: str) -> Iterator[Mapping[str, Array]]:
+    """Opens an .npz file; its arrays are read when they are used.
+
+    Raises:
+      ValueError: if it, or what is read of it in the context, is damaged.
+    """
+    try:
+        with (
+            files.local(path) as place,
+            np.load(place, allow_pickle=False) as file,
+        ):
+            yield file
+    except _BROKEN as error:
+        raise ValueError(
+            f"The file cannot be read ({error}). Fix or remove it. "
+            f"Received: {path!r}"
+        ) from error
 
 
 def _array(place: str) -> Set:
-    try:
-        with (
-            files.open_binary(place) as content,
-            np.load(content, allow_pickle=False) as file,
-        ):
-            key = next((key for key in _ARRAYS if key in file.files), None)
-            keys, pixels = file.files, file[key] if key else None
-    except _BROKEN as error:
-        raise _unreadable(place, error) from error
+    with arrays(place) as file:
+        key = next((key for key in _ARRAYS if key in file), None)
+        keys, pixels = list(file), file[key] if key else None
     if pixels is None:
         raise ValueError(
             "An .npz of images must have an array named images or arr_0. "

@@ -7,13 +7,13 @@ extractor, resize or decoder is meaningless.
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from evonorm_tf import files
+from gan import sets
 from gan.metrics.measure import Statistics
 from gan.metrics.moments import Moments
 
@@ -70,12 +70,9 @@ def save(statistics: Statistics, path: str) -> None:
 def holds_statistics(path: str) -> bool:
     """Returns whether a file contains statistics, of any origin."""
     try:
-        with (
-            files.local(path) as place,
-            np.load(place, allow_pickle=False) as file,
-        ):
-            return "mu" in file.files
-    except (OSError, ValueError, zipfile.BadZipFile):
+        with sets.arrays(path) as content:
+            return "mu" in content
+    except ValueError:
         return False  # Reading it as images reports the error.
 
 
@@ -83,33 +80,25 @@ def load(path: str) -> Statistics:
     """Reads a file written by `save`.
 
     Raises:
-      ValueError: if it is another file, or has only mu and sigma without their
-        provenance.
+      ValueError: if it is damaged or another file, or has only mu and sigma
+        without their provenance.
     """
-    try:
-        with (
-            files.local(path) as place,
-            np.load(place, allow_pickle=False) as file,
-        ):
-            content = {key: file[key] for key in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"The reference cannot be read ({error}). Received: path={path!r}"
-        ) from error
-    missing = [key for key in _KEYS if key not in content]
-    if missing:
-        raise ValueError(
-            "A reference must have its provenance, but this one was written by "
-            "another program. Create one from the images. "
-            f"Received: path={path!r} without {', '.join(missing)}"
-        )
-    facts = json.loads(str(content["facts"]))
-    mean, deviation = content["score"]
-    return Statistics(
-        facts,
-        Moments.known(int(facts["count"]), content["mu"], content["sigma"]),
-        content["kept"],
-        (float(mean), float(deviation)),
+    with sets.arrays(path) as content:
+        missing = [key for key in _KEYS if key not in content]
+        if not missing:
+            facts = json.loads(str(content["facts"]))
+            mean, deviation = content["score"]
+            count = int(facts["count"])
+            return Statistics(
+                facts,
+                Moments.known(count, content["mu"], content["sigma"]),
+                content["kept"],
+                (float(mean), float(deviation)),
+            )
+    raise ValueError(
+        "A reference must have its provenance, but this one was written by "
+        "another program. Create one from the images. "
+        f"Received: path={path!r} without {', '.join(missing)}"
     )
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from gan import experiment, fid, sets
 from gan.inspect_dataset import main as check
-from gan.metrics import extractor, kernel, measure
+from gan.metrics import extractor, kernel, measure, reference
 
 RNG = np.random.default_rng
 SETTINGS = experiment.Evaluation(splits=2, kernel_block=10, kernel_blocks=2)
@@ -157,6 +157,47 @@ def test_reference_is_kept_used_and_refused(places, extract):
     with pytest.raises(ValueError, match="written by another program"):
         fid.compare(str(places / "foreign.npz"), made, extract, SETTINGS)
     assert not [x for x in os.listdir(places) if "tmp" in x]
+
+
+def test_damaged_arrays_are_named(tmp_path):
+    path = tmp_path / "one.npz"
+    score, facts = np.ones(2), '{"count": "9"}'
+    known = {"mu": np.ones(4), "sigma": np.eye(4), "kept": np.ones((2, 4))}
+    images = RNG(0).integers(0, 9, (9, 8, 8, 3)).astype(np.uint8)
+    np.savez_compressed(path, images=images, score=score, facts=facts, **known)
+    content = path.read_bytes()
+    loads = (
+        lambda: sets.open_set(str(path)),
+        lambda: reference.load(str(path)),
+    )
+    for load in loads:
+        load()
+    for damage in range(200):
+        broken = bytearray(content[: RNG(damage).integers(len(content))])
+        if damage % 4:
+            broken = bytearray(content)
+            broken[RNG(damage).integers(len(content))] ^= 1 << damage % 8
+        path.write_bytes(broken)
+        reference.holds_statistics(str(path))
+        for load in loads:  # Some bytes do not matter.
+            try:
+                load()
+            except ValueError as error:
+                assert "one.npz" in str(error)
+    path.write_bytes(content[:-100])
+    for load in loads:
+        with pytest.raises(ValueError, match=r"cannot be read.*one\.npz"):
+            load()
+    np.save(tmp_path / "one.npy", images)
+    (tmp_path / "one.npy").rename(path)
+    for load in loads:
+        with pytest.raises(ValueError, match=r"cannot be read.*one\.npz"):
+            load()
+    assert not reference.holds_statistics(str(path))
+    for facts in ("{", "[]", "{}"):
+        np.savez(path, score=score, facts=facts, **known)
+        with pytest.raises(ValueError, match=r"cannot be read.*one\.npz"):
+            reference.load(str(path))
 
 
 def test_two_workers_measures_merge(extract):
