@@ -126,4 +126,11 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if not (given.experiment or given.row or given.images):
         parser.error("give --row, --experiment or --images")
+    if given.tfds_data_dir and not given.images:
+        parser.error("--tfds_data_dir is for --images; use --params_override")
+    overrides = given.config_file or given.params_override
+    if overrides and not (given.experiment or given.row):
+        parser.error(
+            "--config_file and --params_override are for --row or --experiment"
+        )
     return inspection.conclude(inspection.show(_reports(given)))

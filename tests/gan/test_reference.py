@@ -333,6 +333,21 @@ def test_a_run_s_images_are_looked_at_before_training(tmp_path, capsys):
     assert "tfds build cifar10" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--images=one.npz", "--config_file=nowhere.yaml"],
+        ["--images=one.npz", "--params_override=task.seed=1"],
+        ["--experiment=digits_biggan", "--tfds_data_dir=somewhere"],
+    ],
+)
+def test_flags_of_another_check_are_refused(flags, capsys):
+    with pytest.raises(SystemExit):
+        check(flags)
+    flag = flags[1].split("=")[0]
+    assert f"{flag} " in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_tfds_set_is_opened_by_name(data_dir):
     found = sets.open_set("tfds:cifar10/test", str(data_dir / "tfds"))
     assert found.count == 10_000
