@@ -64,10 +64,20 @@ class ConditionalNormAct(Layer):
 
 
 class Attention(Layer):
-    """Self-attention over pixels (arXiv:1805.08318), added with weight 0."""
+    """Self-attention over pixels (arXiv:1805.08318), added with weight 0.
+
+    Raises:
+      ValueError: if there are too few channels.
+    """
 
     def __init__(self, channels: int, initializer: Callable[[], Any]):
         super().__init__()
+        if channels < 8:
+            raise ValueError(
+                "Attention needs at least 8 channels, because its queries have "
+                "an eighth of them. Increase generator_width or "
+                f"discriminator_width. Received: channels={channels}"
+            )
         self._channels = channels
 
         def conv(units: int) -> spectral.Conv:

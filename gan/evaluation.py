@@ -31,12 +31,7 @@ def check(settings: experiment.Evaluation) -> None:
         "kernel_block": 0,
         "classifier_steps": 0,
     }
-    for name, bound in least.items():
-        if getattr(settings, name) < bound:
-            raise ValueError(
-                f"task.evaluation.{name} must be at least {bound}. "
-                f"Received: {name}={getattr(settings, name)}"
-            )
+    experiment.require_at_least(settings, least, "task.evaluation.")
     if not settings.truncations:
         raise ValueError(
             "The sweep needs at least one threshold, such as "

@@ -198,6 +198,9 @@ def check(model: experiment.Model) -> None:
     Raises:
       ValueError: says what is wrong, and how to fix it.
     """
+    sizes = ("generator_width", "discriminator_width", "latent_size")
+    least = {**dict.fromkeys((*sizes, "num_classes"), 1), "class_embedding": 0}
+    experiment.require_at_least(model, least, "task.model.")
     if model.initializer not in INITIALIZERS:
         raise ValueError(
             f"Unknown initializer. Expected one of {sorted(INITIALIZERS)}. "

@@ -281,15 +281,15 @@ def check(params: config.Experiment, per_replica: int) -> None:
       per_replica: images per step on one replica.
 
     Raises:
-      ValueError: if there is no step or part, or parts do not divide a batch.
+      ValueError: if there is no step or part, parts do not divide a batch, or
+        the networks are invalid.
     """
     task: experiment.Task = params.task
-    for name in ("discriminator_steps", "accumulation"):
-        if getattr(task, name) < 1:
-            raise ValueError(
-                f"task.{name} must be at least 1. "
-                f"Received: {name}={getattr(task, name)}"
-            )
+    least = dict.fromkeys(("discriminator_steps", "accumulation"), 1)
+    experiment.require_at_least(task, least, "task.")
+    least = dict.fromkeys(("global_batch_size", "shuffle_buffer_size"), 1)
+    experiment.require_at_least(task.train_data, least, "task.train_data.")
+    networks.check(task.model)
     if per_replica % task.accumulation:
         raise ValueError(
             "task.accumulation must divide the batch of a replica. Received: "

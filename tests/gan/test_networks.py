@@ -310,8 +310,25 @@ def test_standing_statistics_are_those_of_one_replica(mirrored):
         ({"latent_size": 121}, "multiple of 6"),
         ({"class_embedding": 0}, "hierarchical=false"),
         ({"initializer": "he"}, "orthogonal"),
+        ({"latent_size": 0, "hierarchical": False}, "latent_size=0"),
+        ({"num_classes": 0}, "num_classes=0"),
+        ({"discriminator_width": -1}, "discriminator_width=-1"),
+        ({"class_embedding": -1}, "class_embedding=-1"),
     ],
 )
 def test_models_that_cannot_be(changes, message):
     with pytest.raises(ValueError, match=message):
         networks.build(_model(**changes))
+
+
+@pytest.mark.parametrize(
+    "name, widths, channels",
+    [
+        ("biggan128", {"discriminator_width": 4}, 4),
+        ("biggan_deep128", {"generator_width": 2}, 4),
+    ],
+)
+def test_attention_of_too_few_channels_is_refused(name, widths, channels):
+    model = _model("evonorm_s0", architecture=name, **widths)
+    with pytest.raises(ValueError, match=f"8 channels.*channels={channels}"):
+        _build(model)

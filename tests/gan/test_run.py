@@ -71,6 +71,9 @@ def test_guard_says_which_loss_and_which_network(tmp_path):
     [
         ({"accumulation": 3}, "accumulation=3, batch=8"),
         ({"discriminator_steps": 0}, "at least 1"),
+        ({"train_data": {"global_batch_size": 0}}, "global_batch_size=0"),
+        ({"train_data": {"shuffle_buffer_size": 0}}, "shuffle_buffer_size=0"),
+        ({"model": {"num_classes": 0}}, "num_classes must be at least 1"),
         ({"train_data": {"global_batch_size": 8, "dataset": ""}}, "recipe"),
         ({"train_data": {"split": "all"}}, "train and test"),
     ],
