@@ -41,13 +41,12 @@ def settings(params: config.Experiment) -> str:
     """
     logging.info("Config:\n%s", runs.as_yaml(params))
     model = params.task.model
-    optimizer = params.trainer.optimizer_config
     main = [
         getattr(model, "network", ""),
         model.norm_act.name,
         f"batch {params.task.train_data.global_batch_size}",
         f"{params.trainer.train_steps} steps",
-        f"{optimizer.optimizer.type}, {_rate(optimizer)}",
+        _optimizers(params),
         params.runtime.mixed_precision_dtype or "float32",
     ]
     versions = [f"{k} {v}" for k, v in runs.versions().items()]
@@ -59,6 +58,19 @@ def place(start: int, total: int, model_dir: str) -> str:
     if not start:
         return f"{total} steps, into {model_dir}"
     return f"Resuming from step {start} of {total} in {model_dir}"
+
+
+def _optimizers(params: config.Experiment) -> str:
+    """Describes the optimizers: a GAN's two, or that of the trainer."""
+    own = [
+        f"{name} {getattr(params.task, key).learning_rate:g}"
+        for name in ("generator", "discriminator")
+        if hasattr(params.task, key := f"{name}_optimizer")
+    ]
+    if own:
+        return f"adam, learning rates {', '.join(own)}"
+    optimizer = params.trainer.optimizer_config
+    return f"{optimizer.optimizer.type}, {_rate(optimizer)}"
 
 
 def _rate(optimizer: Any) -> str:

@@ -10,7 +10,7 @@ from configs import tables
 from evonorm_tf.ops import settings
 from gan import experiment, networks, steps, train
 from tests.gan import small
-from training import callbacks, config, driver, runs, same_experiment
+from training import callbacks, config, driver, runs, same_experiment, summary
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -150,6 +150,12 @@ def test_evaluations_are_where_an_unbroken_run_has_them(step, known, tmp_path):
         expected += [f"train to {last}", f"evaluate at {last}"]
     left = {0: 0, 3: 1, 4: 3 if known else 2}[step]
     assert controller.done == [*expected[left:], "save"]
+
+
+def test_start_up_line_has_the_rates_of_both_networks():
+    said = summary.settings(config.parse("biggan"))
+    assert "adam, learning rates generator 5e-05, discriminator 0.0002," in said
+    assert "None" not in said
 
 
 def test_paper_defaults_need_a_recipe():
