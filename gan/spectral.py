@@ -82,12 +82,15 @@ class Spectral(tf_keras.layers.Layer):
             )
         self.built = True
 
+    def _oriented(self) -> Tensor:
+        """Returns the kernel with the axis of `u` last."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        return tf.transpose(kernel) if self._axis == 0 else kernel
+
     def _normalized(self, training: bool) -> Tensor:
         """Returns the kernel over sigma, in the compute dtype; updates `u`."""
-        kernel = tf.convert_to_tensor(self.kernel)
-        if self._axis == 0:
-            kernel = tf.transpose(kernel)
-        kernel, u, _ = normalize(kernel, tf.convert_to_tensor(self.u))
+        u = tf.convert_to_tensor(self.u)
+        kernel, u, _ = normalize(self._oriented(), u)
         if training:
             self.u.assign(u)
         if self._axis == 0:
@@ -96,10 +99,7 @@ class Spectral(tf_keras.layers.Layer):
 
     def sigma(self) -> Tensor:
         """Returns the largest singular value, as estimated with `u`."""
-        kernel = tf.convert_to_tensor(self.kernel)
-        if self._axis == 0:
-            kernel = tf.transpose(kernel)
-        return normalize(kernel, tf.convert_to_tensor(self.u))[2]
+        return normalize(self._oriented(), tf.convert_to_tensor(self.u))[2]
 
     def settle(self, iterations: int) -> None:
         """Recomputes `u` from a fixed start, so that it depends only on W.
@@ -108,9 +108,7 @@ class Spectral(tf_keras.layers.Layer):
           iterations: of the power method; 50 bring the sigma of a random
             kernel within about 1 %.
         """
-        kernel = tf.convert_to_tensor(self.kernel)
-        if self._axis == 0:
-            kernel = tf.transpose(kernel)
+        kernel = self._oriented()
         u = tf.random.stateless_normal(self.u.shape, seed=[0, 0])
         for _ in range(iterations):
             _, u, _ = normalize(kernel, u)

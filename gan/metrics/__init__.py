@@ -1,6 +1,6 @@
 """Metrics of generated images, with their provenance.
 
-    moments.py    mean and covariance in one pass, mergeable
+    moments.py    mean and covariance in one pass
     frechet.py    the Frechet distance of two sets of features
     kernel.py     the kernel distance, unbiased
     score.py      the class ("Inception") score in one pass

@@ -1,4 +1,4 @@
-"""Mean and covariance of features in one pass, exact and mergeable."""
+"""Mean and covariance of features in one pass."""
 
 from typing import Self
 
@@ -11,9 +11,9 @@ _BLOCK = 4096  # samples per matrix product
 class Moments:
     """Count, mean and sum of outer products, in float64.
 
-    Chan et al., 1983: merging the moments of two workers equals those of one
-    worker. Memory does not grow with the number of samples; at most one block
-    of them is buffered, because many small products are much slower.
+    Blocks of samples are merged as by Chan et al., 1983. Memory does not grow
+    with the number of samples; at most one block of them is buffered, because
+    many small products are much slower.
     """
 
     def __init__(self, size: int):
@@ -89,21 +89,6 @@ class Moments:
         self._waiting.append(features)
         if sum(map(len, self._waiting)) >= _BLOCK:
             self._flush()
-
-    def merge(self, other: "Moments") -> None:
-        """Adds the samples of other moments.
-
-        Raises:
-          ValueError: if their features have another size.
-        """
-        if other.size != self.size:
-            raise ValueError(
-                "Only moments of features of the same size merge. Received: "
-                f"{self.size} and {other.size}"
-            )
-        self._flush()
-        other._flush()
-        self._add(other._count, other._mean, other._outer)
 
     def covariance(self) -> Array:
         """Returns the unbiased covariance [d, d], divided by n - 1.

@@ -200,23 +200,6 @@ def test_damaged_arrays_are_named(tmp_path):
             reference.load(str(path))
 
 
-def test_two_workers_measures_merge(extract):
-    pixels = _pixels(30, 0)
-    whole = measure.measure(
-        [pixels], extract, SETTINGS, "whole", len(pixels)
-    ).moments
-    halves = [
-        measure.measure([part], extract, SETTINGS, "part", 15).moments
-        for part in (pixels[::2], pixels[1::2])
-    ]
-    halves[0].merge(halves[1])
-    np.testing.assert_allclose(halves[0].mean, whole.mean, rtol=1e-12)
-    # Features are float32 and differ in the last bits by batch.
-    np.testing.assert_allclose(
-        halves[0].covariance(), whole.covariance(), rtol=1e-4, atol=1e-8
-    )
-
-
 def test_sets_that_cannot_be_measured(places, extract, tmp_path):
     real = str(places / "real")
 
