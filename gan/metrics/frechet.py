@@ -15,17 +15,11 @@ def distance(one: Moments, other: Moments) -> float:
 
     Args:
       one: moments of the first set.
-      other: moments of the second.
+      other: moments of the second, of the same extractor's features.
 
     Raises:
-      ValueError: if the features have different sizes, or a set has fewer than
-        two.
+      ValueError: if a set has fewer than two samples.
     """
-    if one.size != other.size:
-        raise ValueError(
-            "The two sets must have features of the same extractor. Received: "
-            f"sizes {one.size} and {other.size}"
-        )
     return of_gaussians(
         one.mean, one.covariance(), other.mean, other.covariance()
     )

@@ -49,26 +49,10 @@ def distance(
     Args:
       one: features [m, d], in random order.
       other: features [n, d], in another random order.
-      block: samples of each set per block.
-      blocks: maximum number; each sample is in one.
-
-    Raises:
-      ValueError: if the features have different sizes, or a set is too small
-        for a block.
+      block: samples of each set per block, from 2 to those of a set.
+      blocks: maximum number, at least 1; each sample is in one.
     """
-    if one.shape[1] != other.shape[1]:
-        raise ValueError(
-            "The two sets must have features of the same extractor. Received: "
-            f"sizes {one.shape[1]} and {other.shape[1]}"
-        )
-    fewest = min(len(one), len(other))
-    count = min(blocks, fewest // block) if block > 1 else 0
-    if not count:
-        raise ValueError(
-            "A block needs at least two samples of each set, and at most the "
-            f"size of the sets. Set kernel_block from 2 to {fewest}. "
-            f"Received: kernel_block={block}"
-        )
+    count = min(blocks, min(len(one), len(other)) // block)
     values = [
         of_block(
             one[k * block : (k + 1) * block], other[k * block : (k + 1) * block]

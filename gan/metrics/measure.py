@@ -134,8 +134,8 @@ def require_enough(
 
     Raises:
       ValueError: if there are not more images than features, so that the
-        covariance would be singular, or too few for the kernel distance or the
-        score.
+        covariance would be singular, too few for the kernel distance or the
+        score, or no block or split.
     """
     if count <= extract.size:
         raise ValueError(
@@ -170,7 +170,14 @@ def compare(
     extract: extractor.Extractor,
     settings: experiment.Evaluation,
 ) -> dict[str, float]:
-    """Returns the distances of two sets, and the score of the second."""
+    """Returns the distances of two sets, and the score of the second.
+
+    Args:
+      real: the first set.
+      made: the second, with the same facts of extractor and metrics.
+      extract: the extractor.
+      settings: of the evaluation.
+    """
     names = extract.names
     found = {names.distance: frechet.distance(real.moments, made.moments)}
     if settings.kernel_block:

@@ -26,17 +26,10 @@ class ClassScore:
         Args:
           count: samples that `update` will receive.
           classes: number of logits.
-          splits: equal parts; the mean and deviation are over them.
+          splits: equal parts, at most `count`; the mean and deviation are
+            over them.
           seed: of the assignment.
-
-        Raises:
-          ValueError: if there are fewer samples than splits.
         """
-        if not 1 <= splits <= count:
-            raise ValueError(
-                "Every split needs at least one sample. Received: "
-                f"splits={splits}, samples={count}"
-            )
         order = np.random.default_rng(seed).permutation(count)
         self._split = order % splits
         self._seen = 0
