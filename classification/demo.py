@@ -8,7 +8,8 @@ minutes on two CPU cores. It shows that the layers train and how, not the
 paper's results on ImageNet. Every run is one of `classification.train`; the
 rate scales linearly with the batch and nothing is tuned for a layer.
 
-Run the same command again to resume an interrupted demo.
+Run the same command again to resume an interrupted demo. Other settings need
+another --model_dir.
 """
 
 import concurrent.futures
@@ -82,6 +83,9 @@ def accuracy(run: Run, root: str, epochs: float, display: Any) -> float:
       root: folder of the runs.
       epochs: passes over the training images.
       display: a `progress.Display` for this run.
+
+    Raises:
+      ValueError: if the run's folder contains another run.
     """
     folder = runs.Run(files.join(root, run.directory))
     params = parameters(run, epochs)
@@ -95,10 +99,11 @@ def accuracy(run: Run, root: str, epochs: float, display: Any) -> float:
             "validation_interval": steps,
         }
     )
-    if not folder.records(params):
-        files.remove(folder.folder)
     found = folder.json(RESULT_FILE).get("accuracy")
-    if found is None:
+    if found is not None:
+        folder.require_config()
+        folder.require_same(params, "resume", folder.step())
+    else:
         # Each model starts with the same names and an empty graph.
         tf_keras.backend.clear_session()
         result = driver.run(

@@ -138,11 +138,6 @@ class Run:
         self.write_json(found, FACTS_FILE)
         return self.path(CONFIG_FILE)
 
-    def records(self, params: hyperparams.Config) -> bool:
-        """Returns whether the run was started with exactly this config."""
-        path = self.path(CONFIG_FILE)
-        return files.exists(path) and files.read_text(path) == as_yaml(params)
-
     def require_same(
         self, params: hyperparams.Config, purpose: str, step: int = 0
     ) -> None:

@@ -81,13 +81,20 @@ def test_half_done_run_is_gone_on_with_and_not_wiped(tmp_path, counted):
     assert (folder / "ckpt-5.index").exists()
 
 
-def test_run_with_other_settings_is_made_anew(tmp_path, counted):
+def test_a_folder_of_another_run_is_refused_and_kept(tmp_path, counted):
     run = Run("bn_relu", 64, 0)
     _accuracy(tmp_path, run)
-    (tmp_path / run.directory / "ckpt-5.index").touch()
-    _accuracy(tmp_path, run, epochs=2.0)
-    assert len(counted) == 2
-    assert not (tmp_path / run.directory / "ckpt-5.index").exists()
+    folder = tmp_path / run.directory
+    (folder / "notes.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match=r"another config.*decay_steps"):
+        _accuracy(tmp_path, run, epochs=2.0)
+    (folder / "params.yaml").unlink()
+    with pytest.raises(ValueError, match=r"no params\.yaml"):
+        _accuracy(tmp_path, run)
+    del before[folder / "params.yaml"]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert len(counted) == 1
 
 
 def test_a_real_run_resumes_from_its_own_checkpoint(tmp_path):

@@ -92,7 +92,8 @@ def test_another_seed_is_another_run(unbroken, tmp_path):
 
 def test_config_versions_and_metrics_are_recorded(unbroken):
     folder, _ = unbroken
-    assert runs.Run(folder).records(_resolved())
+    recorded = (folder / "params.yaml").read_text()
+    assert recorded == runs.as_yaml(_resolved())
     about = json.loads((folder / "run.json").read_text())
     assert about["tensorflow"] == tf.__version__
     assert "batch 8" in about["devices"]
