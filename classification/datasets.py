@@ -160,6 +160,13 @@ def validate(config: Data) -> None:
             "to one of them, or omit path. Received: "
             f"dataset={config.dataset!r}, path={config.path!r}"
         )
+    if config.path and "[" in config.split:
+        raise ValueError(
+            f"The split of {config.dataset} replaces {{split}} in its path; "
+            "only TFDS can read a part of a split. Give its name, such as "
+            "train; classification.rerank needs --held_out=0. "
+            f"Received: dataset={config.dataset!r}, split={config.split!r}"
+        )
 
 
 def located_as(validation: Data, training: Data) -> Data:

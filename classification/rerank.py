@@ -14,6 +14,7 @@ resumed; finished runs are not repeated.
 
 import argparse
 import csv
+import json
 import shlex
 import subprocess
 import sys
@@ -28,7 +29,6 @@ from evonorm_tf.search import command_line, commands, history
 from training import runs
 
 _HEAD = "classification.train"
-_OVERRIDE = "--params_override="
 _FIELDS = ("id", "search", "accuracy", "command")
 
 
@@ -56,16 +56,19 @@ def run(
       experiment: of the head.
       extra: further flags of the head, such as `--debug`.
       held_out: percentage of the training images for the ranking, the last
-        ones; 0 to rank by the head's evaluation images. The digits, and
-        therefore `--debug`, have no others.
+        ones; 0 to rank by the head's evaluation images, as for folders and
+        TFRecords, which cannot be split. The digits, and therefore `--debug`,
+        have no others.
 
     Raises:
       ValueError: if held_out is not a valid percentage.
       RuntimeError: if a run of the head failed.
     """
-    extra = _holding_out(held_out, experiment, extra)
+    extra = _holding_out(held_out, folder, experiment, extra)
     path = files.join(folder, "rerank.csv")
     done = {(row.id, row.command): row for row in _read(path)}
+    # A layer may also have been trained by another command.
+    wanted = []
     for number, score, file in layers:
         model_dir = files.join(folder, str(number))
         command = [
@@ -74,6 +77,7 @@ def run(
         ]
         # Without the interpreter: another environment can run the same.
         text = shlex.join(command[1:])
+        wanted.append((number, text))
         if (number, text) in done:
             continue
         print(f"layer {number}: python {text}", flush=True)
@@ -87,13 +91,11 @@ def run(
         accuracy = _accuracy(model_dir)
         done[number, text] = Ranking(number, score, accuracy, text)
         _write(path, list(done.values()))
-    wanted = {number for number, _, _ in layers}
-    rows = [row for row in done.values() if row.id in wanted]
-    return sorted(rows, key=lambda row: -row.accuracy)
+    return sorted((done[key] for key in wanted), key=lambda r: -r.accuracy)
 
 
 def _holding_out(
-    percent: int, experiment: str, flags: Sequence[str]
+    percent: int, folder: str, experiment: str, flags: Sequence[str]
 ) -> list[str]:
     """Returns the head's flags, with some training images held out."""
     if not 0 <= percent < 100:
@@ -104,16 +106,14 @@ def _holding_out(
     if not percent or experiment.startswith("digits") or "--debug" in flags:
         return list(flags)
     cut = 100 - percent
-    splits = (
-        f"task.train_data.split='train[:{cut}%]',"
-        f"task.validation_data.split='train[{cut}%:]'"
-    )
-    given = [
-        f.removeprefix(_OVERRIDE) for f in flags if f.startswith(_OVERRIDE)
-    ]
-    others = [f for f in flags if not f.startswith(_OVERRIDE)]
-    # The last flag would win; explicit splits take precedence.
-    return [*others, _OVERRIDE + ",".join([splits, *given])]
+    splits = {
+        "train_data": {"split": f"train[:{cut}%]"},
+        "validation_data": {"split": f"train[{cut}%:]"},
+    }
+    # A config file, which explicit overrides in any form take precedence over.
+    path = files.join(folder, f"held_out_{percent}.yaml")
+    files.write(path, json.dumps({"task": splits}) + "\n")
+    return [*flags, f"--config_file={path}"]
 
 
 def _accuracy(model_dir: str) -> float:
@@ -215,7 +215,8 @@ def main(given: list[str] | None = None) -> int:
         type=int,
         default=10,
         metavar="PERCENT",
-        help="percentage of the training images used for ranking",
+        help="percentage of the training images used for ranking; 0 for the "
+        "validation images, as folders and TFRecords need",
     )
     parser.add_argument(
         "--debug", action="store_true", help="run the head with --debug"

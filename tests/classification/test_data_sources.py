@@ -277,3 +277,10 @@ def test_validation_data_lie_beside_the_training_data():
     assert datasets.located_as(own, train).tfds_data_dir == "u"
     with pytest.raises(ValueError, match=r"\{split\}"):
         datasets.located_as(test, train.replace(path="a/*"))
+
+
+@pytest.mark.parametrize("dataset", ["tfrecords", "folder"])
+def test_files_have_no_parts_of_splits(dataset):
+    config = Data(dataset=dataset, path="a/{split}", split="train[:90%]")
+    with pytest.raises(ValueError, match=r"held_out=0.*split='train\[:90%\]'"):
+        datasets.open_source(config, 10)

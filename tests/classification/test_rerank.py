@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from classification import rerank
+from classification import experiment, rerank
 from evonorm_tf import graphs
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal
@@ -23,9 +23,13 @@ def head(monkeypatch):
     """A head whose layer b is the best; `head.fails` makes it fail."""
 
     class Head:
-        calls, fails, complete = [], False, True
+        fails, complete = False, True
+
+        def __init__(self):
+            self.calls, self.commands = [], []
 
         def run(self, given):
+            self.commands.append(given)
             flags = dict(f[2:].split("=", 1) for f in given[3:] if "=" in f)
             self.calls.append(flags)
             os.makedirs(flags["model_dir"], exist_ok=True)
@@ -70,19 +74,43 @@ def test_a_head_that_fails_loses_nothing(head, tmp_path):
         rerank.run(LAYERS, str(tmp_path), "digits_resnet")
 
 
-def test_layers_are_ranked_by_training_images_held_out(head, tmp_path):
-    extra = ["--params_override=task.seed=1", "--config_file=a.yaml"]
-    rerank.run(LAYERS[:1], str(tmp_path), "cifar10_resnet", extra, held_out=20)
-    (call,) = head.calls
-    assert call["config_file"] == "a.yaml"
-    params = config.parse("cifar10_resnet", (), None, call["params_override"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        ["--params_override=task.seed=1"],
+        ["--params_override", "task.seed=1"],
+        ["--params_override={task: {seed: 1}}"],
+    ],
+)
+def test_layers_are_ranked_by_training_images_held_out(
+    head, tmp_path, override
+):
+    small_batch = "configs/classification/cifar10_small_batch.yaml"
+    flags = [f"--config_file={small_batch}", *override]
+    rerank.run(LAYERS[:1], str(tmp_path), "cifar10_resnet", flags, held_out=20)
+    *given, last = head.commands[0]
+    assert given[-len(flags) :] == flags
+    file = last.removeprefix("--config_file=")
+    text = override[-1].removeprefix("--params_override=")
+    assert experiment.cifar10_resnet  # Registered.
+    params = config.parse("cifar10_resnet", [small_batch, file], None, text)
     assert params.task.train_data.split == "train[:80%]"
     assert params.task.validation_data.split == "train[80%:]"
     assert params.task.seed == 1
+
+
+def test_layers_may_be_ranked_by_the_validation_images(head, tmp_path):
     rerank.run(LAYERS[:1], str(tmp_path), "cifar10_resnet", (), held_out=0)
-    assert "params_override" not in head.calls[1]
+    assert "config_file" not in head.calls[0]
     with pytest.raises(ValueError, match="held_out=100"):
         rerank.run(LAYERS[:1], str(tmp_path), "imagenet", (), held_out=100)
+
+
+def test_only_accuracies_of_the_same_command_are_ranked(head, tmp_path):
+    rerank.run(LAYERS[:2], str(tmp_path), "digits_resnet")
+    rows = rerank.run(LAYERS[:1], str(tmp_path), "digits_resnet", ["--debug"])
+    assert [row.id for row in rows] == [4]
+    assert rows[0].command.endswith("--debug")
 
 
 def test_a_search_without_layers_has_nothing_to_rerank(tmp_path, capsys):
