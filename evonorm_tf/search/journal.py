@@ -100,8 +100,8 @@ class Journal:
       identity: the settings that a journal belongs to; None to only read it.
 
     Raises:
-      ValueError: if the journal has other settings or another version, or does
-        not exist when it is to be read.
+      ValueError: if the journal has results of other settings or is of another
+        version, or does not exist when it is to be read.
       RuntimeError: if another driver has it open.
     """
 
@@ -131,23 +131,32 @@ class Journal:
 
     def _identify(self, identity: dict[str, Any], folder: str) -> None:
         known = self.identity()
-        if not known:
-            rows = [(k, json.dumps(v)) for k, v in identity.items()]
-            with self._db:
-                self._db.executemany("INSERT INTO run VALUES (?, ?)", rows)
-            return
         other = [
             f"{k}={known.get(k)!r} there and {identity.get(k)!r} now"
             for k in sorted(known.keys() | identity.keys())
             if known.get(k) != identity.get(k)
         ]
-        if other:
+        if not other:
+            return
+        if known.get("version", VERSION) != VERSION or self._has_results():
             self.close()
             raise ValueError(
                 "The folder contains a search with other settings: "
                 f"{'; '.join(other)}. Use those, or another --output. "
                 f"Received: output={folder!r}"
             )
+        # It is new, or nothing was measured, such as without images.
+        rows = [(k, json.dumps(v)) for k, v in identity.items()]
+        with self._db:
+            self._db.execute("DELETE FROM trial")
+            self._db.execute("DELETE FROM run")
+            self._db.executemany("INSERT INTO run VALUES (?, ?)", rows)
+
+    def _has_results(self) -> bool:
+        return any(
+            self._db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
+            for table in ("stage", "uncharged")
+        )
 
     def _check_version(self, folder: str) -> None:
         version = self.identity().get("version")

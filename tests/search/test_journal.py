@@ -49,13 +49,29 @@ def test_what_is_written_is_read(tmp_path):
     ],
 )
 def test_another_searchs_journal_is_refused(tmp_path, change, message):
-    begun(tmp_path)[0].close()
+    journal, proposal = begun(tmp_path)
+    task = Task(0, "quality/resnet", proposal.graph.text())
+    journal.record(outcome(task), "", last=False)
+    journal.close()
     other = small(**change).identity()
     with pytest.raises(ValueError, match=message):
         Journal(str(tmp_path), other)
     # What says how and not what is computed may change.
     same = small(workers=3, timeout=5.0, trials=99).identity()
     Journal(str(tmp_path), same).close()
+
+
+def test_a_search_that_measured_nothing_does_not_block_its_folder(tmp_path):
+    begun(tmp_path)[0].close()
+    other = small(space="s")
+    journal = Journal(str(tmp_path), other.identity())
+    assert journal.settings().identity() == other.identity()
+    assert journal.trials() == []
+    task = Task(-1, "stability", Evolution(other).ask(0).graph.text())
+    journal.record_uncharged(outcome(task), "")
+    journal.close()
+    with pytest.raises(ValueError, match="space='s' there and 'b' now"):
+        Journal(str(tmp_path), SETTINGS.identity())
 
 
 def test_another_versions_journal_is_refused(tmp_path, monkeypatch):
