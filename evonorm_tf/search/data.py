@@ -25,7 +25,7 @@ def load(settings: Settings) -> Images:
     """Loads the images of a search, the same in each call.
 
     Raises:
-      ValueError: if there are none or too few.
+      ValueError: if there are none or too few, or a size does not fit them.
     """
     if settings.dataset == "digits":
         images, labels = _digits()
@@ -34,6 +34,13 @@ def load(settings: Settings) -> Images:
     images = images.astype(np.float32)
     if settings.image_size:
         images = _averaged(images, settings.image_size)
+    if settings.crop > min(images.shape[1:3]):
+        raise ValueError(
+            "crop must be at most a side of the images, after averaging: "
+            f"{images.shape[1]}x{images.shape[2]}. "
+            f"Received: crop={settings.crop}, dataset={settings.dataset!r}, "
+            f"image_size={settings.image_size}"
+        )
     order = np.random.default_rng(0).permutation(len(images))
     held, rest = np.split(order, [settings.validation])
     if settings.examples:
@@ -80,7 +87,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
     digits = datasets.load_digits()
     test = np.zeros(len(digits.target), bool)
-    for label in range(10):  # The split of classification/data.py.
+    for label in range(10):  # As training.images.sources.digits.
         test[np.flatnonzero(digits.target == label)[3::4]] = True
     images = digits.images[~test][..., np.newaxis]
     return images, digits.target[~test].astype(np.int32)

@@ -107,9 +107,10 @@ class Settings:
       stability_rate: length of a step, relative to the weights.
       stability: maximum norm of the gradient.
       trials: number of trials after which the search ends.
-      seconds: time after which no trial is started; 0 for no limit.
-      cpu: CPU seconds of all workers since the start of the journal after
-        which no trial is started; 0 for no limit.
+      seconds: time after which the search ends; 0 for no limit. Stages that
+        are running then are not charged, and repeated on resuming.
+      cpu: CPU seconds of all finished stages in the journal, after which the
+        search ends likewise; 0 for no limit.
       workers: number of processes; 0 for one per core.
       timeout: seconds per stage.
       memory: gigabytes that a worker may allocate; 0 for no limit.
@@ -186,12 +187,15 @@ class Settings:
                     f"`{name}` must be above 0. "
                     f"Received: {name}={getattr(self, name)}"
                 )
-        if not self.anchors or self.fresh > 1 or self.tournament > 1:
+        if (
+            not self.anchors
+            or max(self.fresh, self.tournament, self.quality) > 1
+        ):
             raise ValueError(
-                "At least one anchor is required, and `fresh` and `tournament` "
-                "must be at most 1. "
-                f"Received: anchors={list(self.anchors)}, "
-                f"fresh={self.fresh}, tournament={self.tournament}"
+                "At least one anchor is required, and `fresh`, `tournament` "
+                "and `quality` must be at most 1. "
+                f"Received: anchors={list(self.anchors)}, fresh={self.fresh}, "
+                f"tournament={self.tournament}, quality={self.quality}"
             )
 
     @property

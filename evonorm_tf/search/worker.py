@@ -1,9 +1,9 @@
 """Worker processes: each runs one stage of one trial at a time.
 
-Workers have no important state. If one dies, hangs or runs out of memory, its
-stage is retried once; after that, it counts against the candidate. Until a
-worker has reported that it is ready, no candidate is charged. Workers end with
-their driver.
+Workers have no important state. If one dies, its stage is retried once; after
+that, it counts against the candidate. A stage that hangs, raises or runs out of
+memory is not retried. Until a worker has reported that it is ready, no
+candidate is charged. Workers end with their driver.
 """
 
 import collections
@@ -12,6 +12,7 @@ import gc
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import resource
 import threading
 import time
@@ -30,6 +31,10 @@ STAGES_A_PROCESS = 2000
 STARTUP = 900.0
 # What a worker sends before its first outcome.
 READY = "ready"
+# Lines of an error in a graph that do not say what is wrong.
+_STACK = re.compile(
+    r"\s*($|File |\[\[|Detected at|Graph execution|\d+ (root|succ|derived))"
+)
 
 
 class NoProxyError(RuntimeError):
@@ -53,8 +58,16 @@ def run(task: Task, proxy, settings: Settings) -> Outcome:
             found = proxy.train(row, anchor, length, start_from)
             result = found._asdict()
     except (Exception, MemoryError) as raised:  # Any fault of a candidate.
-        error = f"raised {type(raised).__name__}: {str(raised)[:300]}"
+        error = f"raised {type(raised).__name__}: {_cause(str(raised))[:300]}"
     return Outcome(task, result, error, time.process_time() - start)
+
+
+def _cause(message: str) -> str:
+    """Returns an error's message without TensorFlow's stack of a graph."""
+    if not message.startswith("Graph execution error"):
+        return message
+    told = [x for x in message.splitlines() if not _STACK.match(x)]
+    return told[-1].strip() if told else message
 
 
 def prepare(settings: Settings):

@@ -94,6 +94,7 @@ def test_export_writes_a_layer_that_works_everywhere(finished, capsys):
         (["--set=references=[vgg]"], r"bn_relu.*references=\['vgg'\]"),
         (["--set=anchors=[resnet, resnet]"], "each once"),
         (["--set=tournament=1.5"], "tournament=1.5"),
+        (["--set=quality=20"], "quality=20"),
         (["--set=criterion=best"], "criterion='best'"),
         (["show", "0"], "no search in that folder"),
     ],

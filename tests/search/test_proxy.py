@@ -300,6 +300,16 @@ def test_data_that_is_not_there_says_how_to_make_it(tmp_path):
         data.load(few)
 
 
+def test_a_crop_is_no_larger_than_the_images():
+    for changes, sides in (({}, "8x8"), ({"image_size": 4}, "4x4")):
+        size = int(sides[0])
+        fits = settings_lib.make(settings_lib.DEBUG, changes, {"crop": size})
+        assert data.load(fits).train.shape[1] == size
+        large = dataclasses.replace(fits, crop=size + 1)
+        with pytest.raises(ValueError, match=f"{sides}.*crop={size + 1}"):
+            data.load(large)
+
+
 def test_images_are_averaged_by_blocks():
     image = np.arange(16.0).reshape(1, 4, 4, 1)
     got = data._averaged(image, 2)[0, :, :, 0]

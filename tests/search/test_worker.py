@@ -11,6 +11,7 @@ import weakref
 
 import numpy
 import pytest
+import tensorflow as tf
 
 from evonorm_tf import graphs
 from evonorm_tf.search import proxy, worker
@@ -161,6 +162,23 @@ def test_what_a_candidate_raises_is_a_verdict():
     outcome = worker.run(Task(0, "stability", S0), Broken(), small())
     assert outcome.error == "raised MemoryError: no room"
     assert outcome.result == {}
+
+
+def test_what_a_graph_raises_is_its_cause_without_the_stack():
+    class Broken:
+        @tf.function
+        def _take(self, index):
+            return tf.while_loop(
+                lambda i: i < 3, lambda i: tf.gather([0, 1], index), [index]
+            )
+
+        def stability(self, row):
+            self._take(tf.constant(-7))
+
+    error = worker.run(Task(0, "stability", S0), Broken(), small()).error
+    assert error == (
+        "raised InvalidArgumentError: indices = -7 is not in [0, 2)"
+    )
 
 
 class _Cycle:
