@@ -2,9 +2,11 @@
 
 import base64
 import io
+import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -15,8 +17,9 @@ from evonorm_tf.graphs.primitives import PRIMITIVES
 from evonorm_tf.search.history import Point, Ranked
 
 Panel = tuple[Sequence[float], Mapping[str, Sequence[Sequence[float]]]]
-# Okabe and Ito's set; an arm has the same colour in every figure.
+# Okabe and Ito's set; an arm has the same line in every figure.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+_DASHES = ("-", "--", ":", "-.")
 
 
 def inline(figure: Figure) -> str:
@@ -25,6 +28,13 @@ def inline(figure: Figure) -> str:
     figure.savefig(buffer, format="png", dpi=110, facecolor="white")
     text = base64.b64encode(buffer.getvalue()).decode()
     return f"data:image/png;base64,{text}"
+
+
+def _lines(arms: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], Any]]:
+    """Yields the style and the values of each arm's line."""
+    styles = itertools.cycle(itertools.product(_DASHES, _COLOURS))
+    for (dashes, colour), (name, values) in zip(styles, arms.items()):
+        yield {"color": colour, "linestyle": dashes, "label": name}, values
 
 
 def _figure(width: float, height: float, count: int) -> tuple[Figure, list]:
@@ -48,15 +58,14 @@ def best(
     figure, axes = _figure(10, 3.6, 2)
     spent = max((p.cpu for points in arms.values() for p in points), default=0)
     seconds, unit = (3600, "hours") if spent > 2 * 3600 else (1, "seconds")
-    for colour, (name, points) in zip(_COLOURS, arms.items()):
+    for style, points in _lines(arms):
         begun = [p for p in points if p.best > 0]
         for one, x, scale in zip(axes, ("trainings", "cpu"), (1, seconds)):
             one.step(
                 [getattr(p, x) / scale for p in begun],
                 [p.best for p in begun],
                 where="post",
-                color=colour,
-                label=name,
+                **style,
             )
     for one, label in zip(axes, ("trainings", f"CPU {unit}")):
         one.set_xlabel(label)
@@ -147,9 +156,9 @@ def fronts(
 def lineages(arms: Mapping[str, Sequence[Point]]) -> Figure:
     """Plots the number of distinct founders relative to the population."""
     figure, (axes,) = _figure(6, 3, 1)
-    for colour, (name, points) in zip(_COLOURS, arms.items()):
+    for style, points in _lines(arms):
         x = [p.trainings for p in points]
-        axes.plot(x, [p.lineages for p in points], color=colour, label=name)
+        axes.plot(x, [p.lineages for p in points], **style)
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("trainings")
     axes.set_ylabel("lineages / population")
@@ -166,10 +175,11 @@ def bands(panels: Mapping[str, Panel], ylabel: str) -> Figure:
     """
     figure, axes = _figure(5 * len(panels), 3.6, len(panels))
     for one, (xlabel, (x, arms)) in zip(axes, panels.items()):
-        for colour, (name, seeds) in zip(_COLOURS, arms.items()):
+        for style, seeds in _lines(arms):
             low, middle, high = zip(*(_quartiles(c) for c in zip(*seeds)))
-            one.plot(x, middle, color=colour, label=name)
-            one.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+            one.plot(x, middle, **style)
+            fill = {"color": style["color"], "alpha": 0.15, "lw": 0}
+            one.fill_between(x, low, high, **fill)
         one.set_xlabel(xlabel)
         one.set_ylabel(ylabel)
     axes[0].legend(frameon=False, fontsize=9)

@@ -4,7 +4,8 @@
     python -m evonorm_tf.search report --output=runs/arms
 
 A folder whose subfolders are searches, as written by `arms`, is reported on one
-page with the arms in common figures.
+page with the arms in common figures. They may differ only in algorithm,
+criterion, rejection, seed and space.
 """
 
 import csv
@@ -19,6 +20,7 @@ from evonorm_tf.search.journal import FILE, Journal, Trial
 from evonorm_tf.search.references import Reference
 from evonorm_tf.search.settings import Settings
 
+_ARM = ("algorithm", "criterion", "rejection", "seed", "space")
 _STYLE = (
     "body{font:15px/1.5 sans-serif;max-width:62em;margin:2em auto;"
     "padding:0 1em;color:#333}table{border-collapse:collapse;margin:1em 0}"
@@ -67,7 +69,7 @@ def find(folder: str) -> list[Run]:
     """Reads the run in a folder, or those in its subfolders.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if there is none, or accuracies of several do not compare.
     """
     if files.is_file(files.join(folder, FILE)):
         return [read(folder, files.name(files.absolute(folder)))]
@@ -80,7 +82,24 @@ def find(folder: str) -> list[Run]:
         raise ValueError(
             f"There is no search in that folder. Received: output={folder!r}"
         )
+    for run in runs[1:]:
+        _require_comparable(runs[0], run)
     return sorted(runs, key=lambda run: _sophistication(run.settings))
+
+
+def _require_comparable(one: Run, other: Run) -> None:
+    first, second = one.settings.identity(), other.settings.identity()
+    differ = [
+        f"{name}={first.get(name)!r} and {second.get(name)!r}"
+        for name in sorted(first.keys() | second.keys())
+        if name not in _ARM and first.get(name) != second.get(name)
+    ]
+    if differ:
+        raise ValueError(
+            "Searches on one page may differ only in "
+            f"{', '.join(_ARM)}: report each folder by itself. "
+            f"Received: {one.name} and {other.name} with {', '.join(differ)}"
+        )
 
 
 def _sophistication(settings: Settings) -> tuple[bool, bool, str]:
@@ -101,7 +120,12 @@ def write(folder: str) -> list[str]:
 
 def _page(runs: list[Run]) -> str:
     points = {run.name: run.points for run in runs}
-    known = {r.name: r for run in runs for r in run.references}
+    known: dict[str, Reference] = {}
+    for run in runs:
+        for one in run.references:
+            if known.get(one.name, one) != one:  # By another seed.
+                one = one._replace(name=f"{one.name}, {run.name}")
+            known[one.name] = one
     parts = [
         f"<h1>Search: {html.escape(', '.join(points))}</h1>",
         "<p>Accuracies are of small networks on held-out training images: a "

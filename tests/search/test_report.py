@@ -10,9 +10,10 @@ import pytest
 
 from evonorm_tf import graphs
 from evonorm_tf.search import __main__ as command
-from evonorm_tf.search import history, report
+from evonorm_tf.search import charts, history, report
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal, Trial
+from evonorm_tf.search.references import Reference
 from tests.search.fakes import FakePool, small
 
 
@@ -73,6 +74,50 @@ def test_the_table_has_every_trial(folder):
         assert row["verdict"] == trial.verdict
         found = trial.results.get("quality/resnet", {}).get("accuracy", "")
         assert row["quality/resnet accuracy"] == str(found)
+
+
+def test_searches_that_do_not_compare_are_refused(tmp_path, capsys):
+    for name, changes in (
+        ("a", {}),
+        ("b", {"algorithm": "random", "rejection": False, "seed": 1}),
+        ("c", {"validation": 250, "fitness_steps": 50}),
+    ):
+        settings = small(**changes)
+        Journal(str(tmp_path / name), settings.identity()).close()
+        status = command.main(["report", f"--output={tmp_path}"])
+        assert status == (2 if name == "c" else 0)
+    assert re.search(
+        "a and c with fitness_steps=100 and 50, validation=300 and 250",
+        capsys.readouterr().err,
+    )
+
+
+def test_references_of_another_seed_keep_their_own_line(folder):
+    run = report.read(str(folder / "random"), "random")
+    scores = dict.fromkeys(run.settings.anchors, 0.25)
+    one = Reference("bn_relu", scores, (0.25,), 1.0, "")
+    runs = [
+        dataclasses.replace(run, name=name, references=[reference])
+        for name, reference in (
+            ("a", one),
+            ("b", one),
+            ("c", one._replace(norm=2.0)),
+        )
+    ]
+    page = report._page(runs)
+    assert re.findall("<td>(bn_relu.*?)</td>", page) == [
+        *("bn_relu", "bn_relu, c"),
+    ]
+
+
+def test_every_arm_has_a_line_of_its_own():
+    points = [history.Point(1, 1.0, 0.5, 1.0)]
+    arms = {str(number): points for number in range(25)}
+    for figure in (charts.best(arms), charts.lineages(arms)):
+        lines = figure.axes[0].get_lines()
+        assert [line.get_label() for line in lines] == list(arms)
+        looks = [(line.get_color(), line.get_linestyle()) for line in lines]
+        assert len(set(looks)) == 24
 
 
 def test_progress_is_the_best_so_far_and_adds_up(folder):
