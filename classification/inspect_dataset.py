@@ -27,6 +27,15 @@ from training.images import decoding, inspection, readers, records
 from training.images.sources import Files, Memory, Source
 
 SHOWN = inspection.SHOWN
+_OF_EXPERIMENT = ("config_file", "params_override")
+_OF_DATASET = (
+    "split",
+    "path",
+    "tfds_data_dir",
+    "label_offset",
+    "num_classes",
+    "image_size",
+)
 
 
 @dataclasses.dataclass
@@ -76,7 +85,7 @@ def examine(settings: Data, num_classes: int, limit: int) -> Report:
     else:
         labels = _look_at_records(source, settings, limit, report)
     if labels:
-        _look_at_labels(labels, source, settings, report)
+        _look_at_labels(labels, source, settings.label_offset, report)
     return report
 
 
@@ -150,11 +159,28 @@ def _look_at_records(
             f"{one.size[1]} pixels, {one.bytes:,} bytes"
         )
     inspection.describe(found, report, source.size)
+    names = [one.name for one in found]
+    if isinstance(source.reader, readers.Shards) and _sorted(labels, names):
+        report.advice.append(
+            "The records are sorted by label, and a shuffle buffer of "
+            f"{settings.shuffle_buffer_size} mixes only neighbours. Write "
+            "them in random order, or raise shuffle_buffer_size"
+        )
     return labels
 
 
+def _sorted(labels: list[int], names: list[str]) -> bool:
+    """Returns whether the labels are in order within each file."""
+    files: dict[str, list[int]] = {}
+    for label, name in zip(labels, names):
+        # The reader's name of a record: "record 3 of FILE".
+        files.setdefault(name.partition(" of ")[2], []).append(label)
+    steps = [step for found in files.values() for step in np.diff(found)]
+    return bool(steps) and min(steps) >= 0
+
+
 def _look_at_labels(
-    labels: list[int], source: Source, settings: Data, report: Report
+    labels: list[int], source: Source, label_offset: int, report: Report
 ) -> None:
     counts = collections.Counter(labels)
     low, high = min(counts), max(counts)
@@ -171,19 +197,11 @@ def _look_at_labels(
             fix = "They begin at 1: set label_offset=1"
         elif low < 0:
             fix = "Negative labels usually mean that the split has none"
-            if settings.label_offset:
+            if label_offset:
                 fix = "Set label_offset=0"
         report.problems.append(
             f"{outside:,} labels are outside the classes, 0 to "
             f"{source.classes - 1}. {fix}. Received: labels {low} to {high}"
-        )
-    # Sorted by class, in the order of the files.
-    in_order = len(labels) > 1 and min(np.diff(labels)) >= 0
-    if in_order and isinstance(source.reader, readers.Shards):
-        report.advice.append(
-            "The records are sorted by label, and a shuffle buffer of "
-            f"{settings.shuffle_buffer_size} mixes only neighbours. Write "
-            "them in random order, or raise shuffle_buffer_size"
         )
 
 
@@ -288,7 +306,20 @@ def main(arguments: list[str]) -> int:
     named = bool(given.experiment or given.row)
     if bool(given.dataset) == named:
         parser.error("give --dataset, or --experiment or --row")
+    unused = [
+        f"--{name}"
+        for name in (_OF_DATASET if named else _OF_EXPERIMENT)
+        if getattr(given, name) != parser.get_default(name)
+    ]
+    if unused:
+        parser.error(
+            f"{', '.join(unused)} need --dataset; set --params_override"
+            if named
+            else f"{', '.join(unused)} need --experiment or --row"
+        )
     splits, num_classes = _splits(given)
+    if given.write_counts and all(x.dataset != "tfrecords" for x in splits):
+        parser.error("--write_counts needs data of tfrecords")
     reports: list[Report] = []
 
     def each() -> Iterator[tuple[str, Report]]:

@@ -200,6 +200,8 @@ def main(arguments: list[str]) -> int:
     if not (given.annotations or given.records):
         parser.error("give --annotations, --records or both")
     if not given.annotations:
+        if given.images or given.num_classes:
+            parser.error("--images and --num_classes need --annotations")
         return _look(given, None)
     with Reader(given.annotations, True, skip_invalid=True) as reader:
         return _look(given, reader)

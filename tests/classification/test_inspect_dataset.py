@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import pytest
 import tensorflow as tf
 from PIL import Image
 
@@ -73,15 +74,49 @@ def test_splits_that_share_images_or_differ_in_classes(tmp_path, capsys):
     assert "12 images are in both folder train and folder test" in out
 
 
-def test_sorted_records_are_pointed_out(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("shards", "is_sorted"),
+    [
+        (([0, 0, 0, 1, 1, 1],), True),
+        (([0, 0, 1, 1, 2], [0, 1, 1, 2, 2]), True),
+        (([1, 1, 1], [0, 0, 0]), True),
+        (([0, 1, 0, 1], [0, 0, 1, 1]), False),
+        (([0], [1], [2]), False),
+    ],
+)
+def test_sorted_records_are_pointed_out(tmp_path, capsys, shards, is_sorted):
     files, _ = sources.jpeg_digits("train")
-    with tf.io.TFRecordWriter(str(tmp_path / "train-0")) as writer:
-        for index in range(6):
-            writer.write(images.example(files[index], index // 3))
+    for number, labels in enumerate(shards):
+        path = str(tmp_path / f"train-{number}")
+        with tf.io.TFRecordWriter(path) as writer:
+            for index, label in enumerate(labels):
+                writer.write(images.example(files[index], label))
     status, out = _run(
         capsys, "--dataset=tfrecords", f"--path={tmp_path}/train-*"
     )
-    assert status == 0 and "sorted by label" in out
+    assert status == 0 and ("sorted by label" in out) == is_sorted
+
+
+@pytest.mark.parametrize(
+    ("flags", "unused"),
+    [
+        (
+            ["--experiment=digits_resnet", "--split=test", "--num_classes=3"],
+            "--split, --num_classes need --dataset",
+        ),
+        (["--row=imagenet/r50/bn_relu", "--path=a"], "--path need --dataset"),
+        (
+            ["--dataset=digits", "--config_file=nowhere.yaml"],
+            "--config_file need --experiment",
+        ),
+        (["--dataset=digits", "--params_override=a=1"], "need --experiment"),
+        (["--dataset=digits", "--write_counts"], "needs data of tfrecords"),
+    ],
+)
+def test_flags_without_effect_are_refused(capsys, flags, unused):
+    with pytest.raises(SystemExit):
+        inspect_dataset.main(flags)
+    assert unused in capsys.readouterr().err
 
 
 def test_data_of_an_experiment(capsys):

@@ -160,6 +160,10 @@ def test_the_command_draws_and_says_whether_it_is_well(tmp_path, capsys):
     assert cv2.imread(picture).shape[2] == 3
     assert inspect_dataset.main([*given, "--num_classes=3"]) == 1
     assert "PROBLEM: model.num_classes" in capsys.readouterr().out
+    for flag in ("--num_classes=3", f"--images={images}"):
+        with pytest.raises(SystemExit):
+            inspect_dataset.main(["--records=none*", flag])
+        assert "need --annotations" in capsys.readouterr().err
 
 
 def test_a_limit_below_0_is_refused(capsys):
