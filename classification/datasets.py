@@ -154,6 +154,11 @@ def validate(config: Data) -> None:
             raise ValueError(
                 f"{name} must be at least {bound}. Received: {name}={value}"
             )
+    if not config.mean or not config.std or min(config.std) <= 0:
+        raise ValueError(
+            "mean and std need one value or one per channel, and std values "
+            f"above 0. Received: mean={config.mean}, std={config.std}"
+        )
     if config.path and config.dataset not in ("tfrecords", "folder"):
         raise ValueError(
             "Only the datasets tfrecords and folder have a path. Set dataset "
@@ -199,7 +204,8 @@ def require_alike(
       validation: likewise.
 
     Raises:
-      ValueError: if the classes differ or images are read differently.
+      ValueError: if the classes differ, images are read differently, or mean
+        and std do not fit them.
     """
     (train, trained), (test, tested) = training, validation
     for key in ("image_size", "mean", "std", "label_offset"):
@@ -220,6 +226,14 @@ def require_alike(
         )
     if trained.shape != tested.shape:
         raise _unlike("image_size", trained.shape, tested.shape, " as read")
+    channels = trained.shape[-1]
+    for key in ("mean", "std"):
+        if len(getattr(train, key)) not in (1, channels):
+            raise ValueError(
+                f"{key} needs one value or one per channel, of which "
+                f"{train.dataset} has {channels}. Received: "
+                f"task.train_data.{key}={getattr(train, key)}"
+            )
 
 
 def _unlike(key: str, one: object, other: object, more: str = "") -> ValueError:

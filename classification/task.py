@@ -1,5 +1,6 @@
 """The task: model, inputs, loss and metrics for the Model Garden's trainer."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -214,6 +215,24 @@ def _recorded(params: config.Experiment, run: runs.Run) -> Task:
     return _WithoutData(params.task, facts["input_shape"])
 
 
+def _validate(params: settings.Task) -> None:
+    """Raises ValueError for invalid settings, before data are opened."""
+    for data in (params.train_data, params.validation_data):
+        datasets.validate(data)
+    for name, value, low, high in (
+        ("model.num_classes", params.model.num_classes, 1, math.inf),
+        ("model.dropout", params.model.dropout, 0, 1),
+        ("label_smoothing", params.label_smoothing, 0, 1),
+        ("weight_decay", params.weight_decay, 0, math.inf),
+    ):
+        if not low <= value < high:
+            raise ValueError(
+                f"task.{name} must be at least {low}"
+                f"{' and below 1' if high == 1 else ''}. "
+                f"Received: task.{name}={value}"
+            )
+
+
 def prepare(params: config.Experiment) -> Task:
     """Opens the data and completes the config, for `driver.run`.
 
@@ -226,6 +245,7 @@ def prepare(params: config.Experiment) -> Task:
     """
     task = Task(params.task)
     train = params.task.train_data
+    _validate(params.task)
     for training in (True, False):
         for note in task.source(training).notes:
             print(f"{'Training' if training else 'Validation'} data: {note}")

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from classification import task
+from classification import datasets, task
 from evonorm_tf import legacy, names
 from evonorm_tf.nets import resnet
 from tests.classification import images, small
@@ -150,6 +150,37 @@ def test_training_and_validation_that_do_not_belong_together(changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         task.prepare(params)
     assert "set both task.train_data and task.val" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model": {"num_classes": 0}}, "at least 1. .*task.model.num_classes"),
+        ({"model": {"dropout": 1.0}}, "below 1. .*task.model.dropout=1.0"),
+        ({"model": {"dropout": -0.5}}, "task.model.dropout=-0.5"),
+        ({"label_smoothing": 1.5}, "task.label_smoothing=1.5"),
+        ({"weight_decay": -1.0}, "task.weight_decay=-1"),
+        ({"validation_data": {"global_batch_size": 0}}, "global_batch_size=0"),
+        ({"train_data": {"std": [0.0]}}, r"above 0.*std=\[0.0\]"),
+        ({"train_data": {"mean": []}}, r"one per channel.*mean=\[\]"),
+    ],
+)
+def test_invalid_settings_are_refused_before_data_are_opened(
+    changes, message, monkeypatch
+):
+    params = small.parameters()
+    params.task.override(changes)
+    monkeypatch.setattr(datasets, "open_source", None)
+    with pytest.raises(ValueError, match=message):
+        task.prepare(params)
+
+
+def test_there_is_one_mean_or_one_per_channel():
+    params = small.parameters()
+    for data in (params.task.train_data, params.task.validation_data):
+        data.mean = [0.1, 0.2, 0.3]
+    with pytest.raises(ValueError, match=r"has 1\..*mean=\[0.1, 0.2, 0.3\]"):
+        task.prepare(params)
 
 
 def _folders(tmp_path, renamed):
