@@ -4,6 +4,8 @@ import argparse
 import os
 import sqlite3
 import sys
+import traceback
+from typing import Any
 
 from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.settings import Settings
@@ -47,8 +49,11 @@ def add_ray(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Adds --output."""
+    """Adds --output and --verbose, which `main` reads."""
     parser.add_argument("--output", required=True, help="folder of the run")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show where an error was raised"
+    )
 
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
@@ -61,7 +66,15 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
     if chosen.space:
         layers.append({"space": chosen.space})
     layers += [settings_lib.assignment(text) for text in chosen.set]
-    return settings_lib.make(*layers)
+    return make(*layers)
+
+
+def make(*layers: dict[str, Any]) -> Settings:
+    """Creates settings as `settings.make`; a wrong type is a ValueError too."""
+    try:
+        return settings_lib.make(*layers)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def count(text: str) -> int:
@@ -73,9 +86,20 @@ def count(text: str) -> int:
 
 
 def main(parser: argparse.ArgumentParser, given: list[str] | None) -> int:
-    """Parses the flags and calls their `run`; returns the exit status."""
+    """Parses the flags and calls their `run`; returns the exit status.
+
+    What a user can cause is one line, for which --verbose shows where it was
+    raised; any other error is one of the code, and shown with its traceback.
+    """
     chosen = parser.parse_args(given)
     received = f"Received: output={chosen.output!r}"
+
+    def fail(message: str, status: int) -> int:
+        if chosen.verbose:
+            traceback.print_exc()
+        print(message, file=sys.stderr)
+        return status
+
     try:
         chosen.run(chosen)
         sys.stdout.flush()
@@ -85,29 +109,25 @@ def main(parser: argparse.ArgumentParser, given: list[str] | None) -> int:
         print("\nStopped; the same command resumes it.", file=sys.stderr)
         return 130
     except sqlite3.OperationalError as error:
-        print(
+        return fail(
             f"The journal cannot be used: {error}. All finished stages are "
             "saved. How to fix it: free disk space, make the folder "
             f"writable, and start again. {received}",
-            file=sys.stderr,
+            1,
         )
-        return 1
     except sqlite3.DatabaseError as error:
-        print(
+        return fail(
             f"The journal is damaged, or not a journal: {error}. How to fix "
             "it: restore it from a copy, or give another --output. "
             f"{received}",
-            file=sys.stderr,
+            1,
         )
-        return 1
     except OSError as error:
-        print(
+        return fail(
             f"A file cannot be read or written: {error}. Everything in the "
             f"journal is saved. {received}",
-            file=sys.stderr,
+            1,
         )
-        return 1
-    except (ValueError, TypeError, RuntimeError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    except (ValueError, RuntimeError) as error:
+        return fail(str(error), 2)
     return 0

@@ -107,6 +107,17 @@ def test_bad_input_is_one_line_and_makes_nothing(
     assert not os.listdir(tmp_path)
 
 
+def test_an_error_of_the_code_has_its_traceback(tmp_path, capsys, monkeypatch):
+    given = [f"--output={tmp_path}", "--set=population=0"]
+    assert command.main([*given, "--verbose"]) == 2
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown and "__post_init__" in shown
+    assert "Traceback" not in shown.splitlines()[-1]
+    monkeypatch.setattr(commands, "search", None)  # Not callable.
+    with pytest.raises(TypeError, match="not callable"):
+        command.main([f"--output={tmp_path}"])
+
+
 def test_an_unknown_trial_and_a_foreign_journal(finished, capsys):
     assert command.main(["show", "4000", f"--output={finished}"]) == 2
     assert "no such trial" in capsys.readouterr().err
