@@ -42,15 +42,11 @@ def crop(pixels: Tensor, corners: Tensor, size: int) -> Tensor:
     """Crops a square of each image [N, H, W, C] at corners [N, 2] in [0, 1)."""
     room = tf.constant([pixels.shape[1] - size + 1] * 2, tf.float32)
     starts = tf.cast(corners * room, tf.int32)
-    for axis in (1, 2):
-        index = starts[:, axis - 1, None] + tf.range(size)
-        if axis == 1:
-            pixels = tf.gather(pixels, index, axis=1, batch_dims=1)
-        else:
-            pixels = tf.gather(
-                tf.transpose(pixels, [0, 2, 1, 3]), index, batch_dims=1, axis=1
-            )
-            pixels = tf.transpose(pixels, [0, 2, 1, 3])
+    for axis in (0, 1):
+        index = starts[:, axis, None] + tf.range(size)
+        pixels = tf.gather(pixels, index, axis=1, batch_dims=1)
+        # Columns as rows: gathering along axis 2 takes twice as long.
+        pixels = tf.transpose(pixels, [0, 2, 1, 3])
     return pixels
 
 
