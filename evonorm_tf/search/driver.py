@@ -101,7 +101,8 @@ class Driver:
         last = stage == self._stages[-1]
         if stage == self._required[-1] and not (reason or last):
             # Only a layer that would be the best gets further seeds.
-            last = self._mean(self._results[trial]) <= self._best
+            found = stages.scores(self._results[trial], self._settings)
+            last = stages.mean(found) <= self._best
         if self._settings.algorithm == "exhaustive":
             # A table has all results, including those of rejected layers.
             last, reason = last or bool(outcome.error), outcome.error
@@ -117,11 +118,7 @@ class Driver:
     def _accept(self, trial: int, graph: Graph, results: dict) -> None:
         found = stages.scores(results, self._settings)
         self.evolution.tell(trial, graph, found)
-        self._best = max(self._best, self._mean(results))
-
-    def _mean(self, results: dict) -> float:
-        found = stages.scores(results, self._settings)
-        return sum(found.values()) / len(found)
+        self._best = max(self._best, stages.mean(found))
 
 
 def _graph(trial: Trial) -> Graph:

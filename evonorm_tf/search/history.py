@@ -51,7 +51,7 @@ def accepted(
         accepted_ = trial.verdict == "accepted"
         if accepted_ and references.passes(trial, settings, judged):
             found = stages.scores(trial.results, settings)
-            rows.append(Ranked(sum(found.values()) / len(found), found, trial))
+            rows.append(Ranked(stages.mean(found), found, trial))
     return sorted(rows, key=lambda row: (-row.mean, row.trial.number))
 
 

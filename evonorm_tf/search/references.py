@@ -45,7 +45,7 @@ class Reference(NamedTuple):
     @property
     def mean(self) -> float:
         """Returns the mean accuracy over the anchors."""
-        return sum(self.scores.values()) / len(self.scores)
+        return stages.mean(self.scores)
 
 
 def measure(journal: Journal, settings: Settings, pool) -> None:
@@ -66,10 +66,7 @@ def read(journal: Journal, settings: Settings) -> list[Reference]:
         results = {stage: one.result for stage, one in done.items()}
         reasons = [f"{n}: {done[n].reason}" for n in names if done[n].reason]
         scores = stages.scores(results, strict)
-        seeds = tuple(
-            sum(by_anchor.values()) / len(by_anchor)
-            for by_anchor in stages.seeds(results, strict)
-        )
+        seeds = tuple(map(stages.mean, stages.seeds(results, strict)))
         norm = results["stability"]["norm"]
         reason = "; ".join(reasons)
         found.append(Reference(name, scores, seeds, norm, reason))
@@ -80,7 +77,9 @@ def judge(journal: Journal, settings: Settings, pool) -> None:
     """Tests each layer that a search without rejection ranked first."""
     names, best = _tests(settings), 0.0
     for trial in journal.trials():
-        mean = _mean(trial, settings)
+        if trial.verdict != "accepted":
+            continue
+        mean = stages.mean(stages.scores(trial.results, settings))
         if mean > best:
             _measure(journal, settings, pool, [trial.graph], names)
             if passes(trial, settings, journal.uncharged()):
@@ -105,13 +104,6 @@ def passes(
     return settings.rejection or not any(
         done[name].reason for name in _tests(settings) if name in done
     )
-
-
-def _mean(trial: Trial, settings: Settings) -> float:
-    if trial.verdict != "accepted":
-        return 0.0
-    scores = stages.scores(trial.results, settings)
-    return sum(scores.values()) / len(scores)
 
 
 def _strict(settings: Settings) -> Settings:

@@ -124,6 +124,11 @@ def scores(results: Results, settings: Settings) -> dict[str, float]:
     }
 
 
+def mean(scores: Mapping[str, float]) -> float:
+    """Returns the mean over the anchors, by which layers are ranked."""
+    return sum(scores.values()) / len(scores)
+
+
 def seeds(results: Results, settings: Settings) -> list[dict[str, float]]:
     """Returns accuracies by anchor for every seed that has all anchors."""
     further = range(1, settings.confirmations + 1)

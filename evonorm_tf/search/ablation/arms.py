@@ -80,7 +80,7 @@ def simulate(settings: Settings, measure: Measure, trials: int) -> list[Ended]:
         if not reason:
             scores = stages.scores(results, settings)
             evolution.tell(trial, proposal.graph, scores)
-            score = sum(scores.values()) / len(scores)
+            score = stages.mean(scores)
         found.append(Ended(proposal.graph, cpu, score))
     return found
 
