@@ -13,7 +13,6 @@ from typing import Any
 
 from detection import coco_json, masks
 from detection.masks import short
-from training.images.folders import Counts
 
 # COCO's figures ignore any object that is larger, in pixels. Boxes within
 # `masks.FARTHEST` are not.

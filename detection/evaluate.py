@@ -293,9 +293,7 @@ def _check_new(entry: dict, seen: set[tuple]) -> None:
     place = (box and tuple(box), mask and mask["counts"])
     key = (entry["image_id"], entry["category_id"], entry["score"], place)
     # A model may return two empty boxes or masks, which overlap nothing.
-    if key in seen and (
-        min(box[2:]) if box else masks.area(mask)
-    ):
+    if key in seen and (min(box[2:]) if box else masks.area(mask)):
         raise ValueError(
             "it is a duplicate: an image was probably evaluated twice. "
             f"Received: category_id={key[1]}, score={key[2]}"

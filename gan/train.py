@@ -13,7 +13,6 @@ compiles the steps for a TPU without having one.
 """
 
 import tensorflow as tf
-import tf_keras
 
 from gan import datasets, evaluation, experiment, steps, trainer  # noqa: F401
 from gan.tables import TABLES
@@ -68,10 +67,6 @@ class Synthesis(driver.Head):
             )
 
         dataset = devices.distribute_datasets_from_function(inputs)
-        # TensorFlow adds gradients in the order of their layers' names, and
-        # dense_10 is before dense_9: in a process of several runs, a resumed
-        # one would differ in the last bit.
-        tf_keras.backend.reset_uids()
         built = trainer.Trainer(params, devices, dataset)
         return driver.Built(
             built,

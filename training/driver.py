@@ -264,6 +264,10 @@ def run(
             params, prepared, folder, mode, devices, about, start, place
         )
         tf_keras.utils.set_random_seed(params.task.seed)
+        # TensorFlow sorts the inputs of a sum by name, and dense_10 is before
+        # dense_9: in a process of several runs, gradients would be added in
+        # another order, and a resumed run would differ in the last bit.
+        tf_keras.backend.reset_uids()
         built = head.build(session)
         if session.trains:
             display.say(built.trainer.compilation.text)

@@ -56,7 +56,7 @@ def test_what_nothing_reads_is_refused_by_name(key):
 
 def test_pictures_of_the_model_garden_are_refused():
     params = small.parameters(task={"allow_image_summary": True})
-    with pytest.raises(ValueError, match="pictures/.*allow_image_summary"):
+    with pytest.raises(ValueError, match=r"pictures/.*allow_image_summary"):
         check_config.options(params)
 
 

@@ -104,7 +104,9 @@ def finetune(document: dict[str, Any] | None) -> str:
     total = document["settings"]["steps"]
     heads = ["", *(f"rate {rate:g}" for rate in rates)]
     by_step = ["", "best rate", *map(str, steps), f"{total}, all images"]
-    return claims.markdown(heads, ends) + "\n\n" + claims.markdown(by_step, curves)
+    return (
+        claims.markdown(heads, ends) + "\n\n" + claims.markdown(by_step, curves)
+    )
 
 
 def _percent(value: float | None) -> str:
