@@ -10,7 +10,7 @@ from configs import tables
 from evonorm_tf.ops import settings
 from gan import experiment, networks, steps, train
 from tests.gan import small
-from training import callbacks, config, driver, runs, same_experiment, summary
+from training import callbacks, config, driver, progress, runs, same_experiment
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -153,7 +153,7 @@ def test_evaluations_are_where_an_unbroken_run_has_them(step, known, tmp_path):
 
 
 def test_start_up_line_has_the_rates_of_both_networks():
-    said = summary.settings(config.parse("biggan"))
+    said = progress.settings(config.parse("biggan"))
     assert "adam, learning rates generator 5e-05, discriminator 0.0002," in said
     assert "None" not in said
 
