@@ -23,11 +23,11 @@ from typing import Any
 import tensorflow as tf
 
 from detection import coco_format, instances, records
-from detection.coco_format import Counts
 from detection.ground_truth import Reader
 from evonorm_tf import files
 from training import progress
 from training.images import inspection
+from training.images.folders import Counts
 from training.images.records import write_counts
 
 ABOUT_FILE = "conversion.json"

@@ -28,9 +28,10 @@ from absl import flags
 from pycocotools import coco, cocoeval
 
 from detection import coco_format, coco_json, ground_truth, masks
-from detection.coco_format import Counts, Faults
+from detection.coco_format import Faults
 from detection.ground_truth import GroundTruth
 from training import commands
+from training.images.folders import Counts
 
 Results = list[dict]
 # COCO's order of metrics, with the Model Garden's names.

@@ -15,7 +15,8 @@ from typing import Any, Self
 import numpy as np
 
 from detection import coco_format, coco_json, masks
-from detection.coco_format import Counts, Faults
+from detection.coco_format import Faults
+from training.images.folders import Counts
 
 _SECTIONS = ("images", "annotations", "categories")
 _ADD_ONE = (

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from matplotlib import figure
 
 from detection import coco_format, draw, instances, masks, records
-from detection.coco_format import Counts
 from detection.convert import TRANSPARENT
 from detection.ground_truth import Reader
 from detection.verify_records import DRAWN, Drawn, compare
 from evonorm_tf import files
 from training.images import inspection
+from training.images.folders import Counts
 from training.images.inspection import SHOWN, Report
 
 # A mask may be slightly outside its box, as in COCO, but not elsewhere.

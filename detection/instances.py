@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from detection import masks
-from detection.coco_format import Counts
+from training.images.folders import Counts
 
 # Each is a name in `Counts`.
 CLIPPED, FAR, DROPPED = "clipped", "clipped_far", "dropped"

@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from detection import example_decoder, instances, masks
-from detection.coco_format import Counts
 from detection.ground_truth import Reader
 from evonorm_tf import files
 from training.images import decoding
 from training.images import records as counting
+from training.images.folders import Counts
 from training.images.inspection import SHOWN, Report
 
 DRAWN = 4

@@ -13,7 +13,7 @@ import pytest
 from pycocotools import mask as mask_api
 
 from detection import evaluate, ground_truth, masks
-from detection.coco_format import Counts
+from training.images.folders import Counts
 
 _SQUARE = np.zeros([64, 64], np.uint8)
 _SQUARE[10:30, 10:30] = 1

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_api
 
 from detection import evaluate, ground_truth, instances, masks
-from detection.coco_format import Counts
 from tests.detection import coco_reference
+from training.images.folders import Counts
 
 # The shapes of each image's objects, of which results are moved a little.
 _SIZES = {3: (24, 40), 8: (100, 120)}
