@@ -21,16 +21,21 @@ def settings(network, norm_act):
     return params
 
 
-@functools.cache
 def built(network, norm_act):
     """The model; its variables have shapes and no values."""
-    with tf.Graph().as_default():
-        return model.build(settings(network, norm_act))
+    return _made(network, norm_act)[0]
+
+
+def counted(network, norm_act):
+    """What it costs."""
+    return _made(network, norm_act)[1]
 
 
 @functools.cache
-def counted(network, norm_act):
-    """What it costs."""
-    model_, params = built(network, norm_act), settings(network, norm_act)
-    with model_.trainable_weights[0].graph.as_default():
-        return model_cost.of(model_, params)
+def _made(network, norm_act):
+    # Counted at once: in a graph, tf_keras changes the base of its classes
+    # until the next eager layer is made, and its layers cannot be called then.
+    params = settings(network, norm_act)
+    with tf.Graph().as_default():
+        model_ = model.build(params)
+        return model_, model_cost.of(model_, params)
