@@ -3,7 +3,6 @@
 import dataclasses
 
 import tensorflow as tf
-from official.modeling import performance
 
 from evonorm_tf import files
 from gan import experiment, networks
@@ -62,9 +61,7 @@ def restore(checkpoint: str, params_override: str | None = None) -> Restored:
         )
     devices = strategy.build(params.runtime)
     # In the precision of the run, like its samples.
-    performance.set_mixed_precision_policy(
-        params.runtime.mixed_precision_dtype or "float32"
-    )
+    strategy.set_precision(params.runtime)
     with devices.scope():
         generator = networks.build_generator(params.task.model)
     reader = tf.train.Checkpoint(average=generator)

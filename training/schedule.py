@@ -68,8 +68,10 @@ def resolve(
       batch: global batch size.
 
     Raises:
-      ValueError: if the run has no step or the decay is unknown.
+      ValueError: if the run has no step, the decay is unknown or a number is
+        out of range.
     """
+    _check(schedule)
     steps_per_epoch = examples / batch
     if not trainer.train_steps:
         trainer.train_steps = round(schedule.epochs * steps_per_epoch)
@@ -90,11 +92,6 @@ def resolve(
             setattr(trainer, key, interval)
     if trainer.optimizer_config.learning_rate.type is not None:
         return
-    if schedule.decay not in _DECAYS:
-        raise ValueError(
-            f"schedule.decay must be one of {_DECAYS}. "
-            f"Received: decay={schedule.decay!r}"
-        )
     rate = schedule.base_learning_rate * batch / schedule.base_batch_size
     trainer.optimizer_config.learning_rate.override(
         _decay(schedule, rate, steps, steps_per_epoch)
@@ -107,6 +104,26 @@ def resolve(
                 "linear": {"warmup_steps": warmup, "warmup_learning_rate": 0.0},
             }
         )
+
+
+def _check(schedule: Schedule) -> None:
+    if schedule.decay not in _DECAYS:
+        raise ValueError(
+            f"schedule.decay must be one of {_DECAYS}. "
+            f"Received: decay={schedule.decay!r}"
+        )
+    for name in ("base_batch_size", "decay_epochs"):
+        if getattr(schedule, name) <= 0:
+            raise ValueError(
+                f"schedule.{name} must be positive. "
+                f"Received: {name}={getattr(schedule, name)}"
+            )
+    for name in ("base_learning_rate", "warmup_epochs", "validation_epochs"):
+        if getattr(schedule, name) < 0:
+            raise ValueError(
+                f"schedule.{name} must not be negative. "
+                f"Received: {name}={getattr(schedule, name)}"
+            )
 
 
 def _decay(

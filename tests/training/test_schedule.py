@@ -34,3 +34,19 @@ def test_warm_up_is_at_most_half_of_a_short_run():
         trainer = _resolved(plan, train_steps=steps)
         warmup = trainer.optimizer_config.warmup.linear
         assert warmup.warmup_steps == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("decay", "linear", "must be one of"),
+        ("base_batch_size", 0, "must be positive"),
+        ("decay_epochs", 0.0, "must be positive"),
+        ("base_learning_rate", -0.1, "must not be negative"),
+        ("warmup_epochs", -1.0, "must not be negative"),
+        ("validation_epochs", -1.0, "must not be negative"),
+    ],
+)
+def test_what_cannot_be_is_named(name, value, words):
+    with pytest.raises(ValueError, match=f"{words}.*{name}={value!r}"):
+        _resolved(schedule.Schedule(**{name: value}))
