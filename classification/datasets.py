@@ -16,6 +16,7 @@ from classification import augment, decode, garden, mixing
 from classification.settings import Data
 from evonorm_tf import files
 from evonorm_tf.errors import did_you_mean
+from training.config import require_at_least
 from training.images import batches, folders, readers, records, sources
 from training.images.order import Order
 from training.images.sources import Files, Memory, Source
@@ -148,12 +149,7 @@ def validate(config: Data) -> None:
         "mixup_alpha": 0,
         "cutmix_alpha": 0,
     }
-    for name, bound in least.items():
-        value = getattr(config, name)
-        if value is not None and not value >= bound:
-            raise ValueError(
-                f"{name} must be at least {bound}. Received: {name}={value}"
-            )
+    require_at_least(config, least, "")
     if not config.mean or not config.std or min(config.std) <= 0:
         raise ValueError(
             "mean and std need one value or one per channel, and std values "

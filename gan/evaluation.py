@@ -31,7 +31,7 @@ def check(settings: experiment.Evaluation) -> None:
         "kernel_block": 0,
         "classifier_steps": 0,
     }
-    experiment.require_at_least(settings, least, "task.evaluation.")
+    config.require_at_least(settings, least, "task.evaluation.")
     if not settings.truncations:
         raise ValueError(
             "The sweep needs at least one threshold, such as "

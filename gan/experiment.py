@@ -159,28 +159,6 @@ class Task(config_definitions.TaskConfig):
     evaluation: Evaluation = field(default_factory=Evaluation)
 
 
-def require_at_least(
-    settings: hyperparams.Config, least: dict[str, int], prefix: str
-) -> None:
-    """Rejects settings that are too small.
-
-    Args:
-      settings: their config.
-      least: lower bounds, by name.
-      prefix: of the names in a run's config.
-
-    Raises:
-      ValueError: names the setting and its bound.
-    """
-    for name, bound in least.items():
-        value = getattr(settings, name)
-        if value < bound:
-            raise ValueError(
-                f"{prefix}{name} must be at least {bound}. "
-                f"Received: {name}={value}"
-            )
-
-
 def _experiment(task: Task, **trainer: int) -> config.Experiment:
     return config.Experiment(
         task=task,

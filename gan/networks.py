@@ -10,6 +10,7 @@ import tf_keras
 
 from evonorm_tf import legacy
 from gan import architectures, blocks, deep, experiment, spectral
+from training import config
 
 Tensor = tf.Tensor
 NormAct = Callable[..., Any]
@@ -200,7 +201,7 @@ def check(model: experiment.Model) -> None:
     """
     sizes = ("generator_width", "discriminator_width", "latent_size")
     least = {**dict.fromkeys((*sizes, "num_classes"), 1), "class_embedding": 0}
-    experiment.require_at_least(model, least, "task.model.")
+    config.require_at_least(model, least, "task.model.")
     if model.initializer not in INITIALIZERS:
         raise ValueError(
             f"Unknown initializer. Expected one of {sorted(INITIALIZERS)}. "

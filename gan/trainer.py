@@ -286,9 +286,9 @@ def check(params: config.Experiment, per_replica: int) -> None:
     """
     task: experiment.Task = params.task
     least = dict.fromkeys(("discriminator_steps", "accumulation"), 1)
-    experiment.require_at_least(task, least, "task.")
+    config.require_at_least(task, least, "task.")
     least = dict.fromkeys(("global_batch_size", "shuffle_buffer_size"), 1)
-    experiment.require_at_least(task.train_data, least, "task.train_data.")
+    config.require_at_least(task.train_data, least, "task.train_data.")
     networks.check(task.model)
     if per_replica % task.accumulation:
         raise ValueError(

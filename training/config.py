@@ -10,7 +10,7 @@ import functools
 import math
 import operator
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType, UnionType
 from typing import Any
 
@@ -138,6 +138,28 @@ def refuse_unread(
             raise ValueError(
                 f"{why} this setting has no effect; keep it at {default!r}. "
                 f"Received: {key}={value!r}"
+            )
+
+
+def require_at_least(
+    settings: hyperparams.Config, least: Mapping[str, int], prefix: str
+) -> None:
+    """Rejects settings that are too small, or NaN; None is not compared.
+
+    Args:
+      settings: their config.
+      least: lower bounds, by name.
+      prefix: of the names in a run's config, such as "trainer.".
+
+    Raises:
+      ValueError: names the setting and its bound.
+    """
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if value is not None and not value >= bound:
+            raise ValueError(
+                f"{prefix}{name} must be at least {bound}. "
+                f"Received: {prefix}{name}={value!r}"
             )
 
 

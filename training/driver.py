@@ -221,9 +221,8 @@ def run(
     found, start = _checkpoint(params, mode, folder), folder.step()
     prepared = head.prepare(params, folder)
     total = params.trainer.train_steps
-    _require("trainer.train_steps", total, 1)
-    every = params.trainer.validation_interval
-    _require("trainer.validation_interval", every, 0)
+    least = {"train_steps": 1, "validation_interval": 0}
+    config.require_at_least(params.trainer, least, "trainer.")
     files.make_folder(folder.folder)
     # Always set: an earlier run in this process may have set another one.
     strategy.set_precision(params.runtime)
@@ -304,18 +303,10 @@ def _check(params: config.Experiment) -> None:
         _UNREAD,
         "TF_CONFIG describes workers, and the devices are found, so",
     )
-    trainer = params.trainer
-    for key in ("steps_per_loop", "max_to_keep"):
-        _require(f"trainer.{key}", getattr(trainer, key), 1)
-    if trainer.validation_steps != -1:  # All images.
-        _require("trainer.validation_steps", trainer.validation_steps, 1)
-
-
-def _require(key: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(
-            f"{key} must be at least {least}. Received: {key}={value}"
-        )
+    least = {"steps_per_loop": 1, "max_to_keep": 1}
+    if params.trainer.validation_steps != -1:  # All images.
+        least["validation_steps"] = 1
+    config.require_at_least(params.trainer, least, "trainer.")
 
 
 def _checkpoint(

@@ -10,6 +10,8 @@ import dataclasses
 from official.core import config_definitions
 from official.modeling import hyperparams
 
+from training import config
+
 _DECAYS = ("cosine", "stepwise", "exponential")
 # The default of intervals that `validation_epochs` may set.
 UNSET = -1
@@ -112,18 +114,9 @@ def _check(schedule: Schedule) -> None:
             f"schedule.decay must be one of {_DECAYS}. "
             f"Received: decay={schedule.decay!r}"
         )
-    for name in ("base_batch_size", "decay_epochs"):
-        if getattr(schedule, name) <= 0:
-            raise ValueError(
-                f"schedule.{name} must be positive. "
-                f"Received: {name}={getattr(schedule, name)}"
-            )
-    for name in ("base_learning_rate", "warmup_epochs", "validation_epochs"):
-        if getattr(schedule, name) < 0:
-            raise ValueError(
-                f"schedule.{name} must not be negative. "
-                f"Received: {name}={getattr(schedule, name)}"
-            )
+    floor = ("base_learning_rate", "warmup_epochs", "validation_epochs")
+    least = dict.fromkeys((*floor, "decay_epochs"), 0) | {"base_batch_size": 1}
+    config.require_at_least(schedule, least, "schedule.")
 
 
 def _decay(

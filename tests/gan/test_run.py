@@ -101,7 +101,7 @@ def test_evaluations_that_cannot_be(key, value, tmp_path):
     params = small.parameters()
     setattr(params.task.evaluation, key, value)
     folder = tmp_path / "run"
-    with pytest.raises(ValueError, match=rf"Received: {key}="):
+    with pytest.raises(ValueError, match=rf"Received: .*\b{key}="):
         small.make(folder, params)
     assert not folder.exists()
 

@@ -40,11 +40,11 @@ def test_warm_up_is_at_most_half_of_a_short_run():
     ("name", "value", "words"),
     [
         ("decay", "linear", "must be one of"),
-        ("base_batch_size", 0, "must be positive"),
-        ("decay_epochs", 0.0, "must be positive"),
-        ("base_learning_rate", -0.1, "must not be negative"),
-        ("warmup_epochs", -1.0, "must not be negative"),
-        ("validation_epochs", -1.0, "must not be negative"),
+        ("base_batch_size", 0, "at least 1"),
+        ("decay_epochs", -1.0, "at least 0"),
+        ("base_learning_rate", -0.1, "at least 0"),
+        ("warmup_epochs", -1.0, "at least 0"),
+        ("validation_epochs", -1.0, "at least 0"),
     ],
 )
 def test_what_cannot_be_is_named(name, value, words):
