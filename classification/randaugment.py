@@ -25,24 +25,6 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-OPERATIONS = (
-    "AutoContrast",
-    "Equalize",
-    "Invert",
-    "Rotate",
-    "Posterize",
-    "Solarize",
-    "SolarizeAdd",
-    "Color",
-    "Contrast",
-    "Brightness",
-    "Sharpness",
-    "ShearX",
-    "ShearY",
-    "TranslateX",
-    "TranslateY",
-    "Cutout",
-)
 MAX_MAGNITUDE = 10.0
 TRANSLATE = 100 / 224  # Fraction of the side, at the largest magnitude.
 CUTOUT = 40 / 224  # Half of a square's side, likewise.
@@ -111,8 +93,7 @@ def _enhancement(magnitude: float) -> float:
     return magnitude / MAX_MAGNITUDE * 1.8 + 0.1
 
 
-def _auto_contrast(image, magnitude, sign, place):
-    del magnitude, sign, place
+def _auto_contrast(image, *_):
     low = tf.cast(tf.reduce_min(image, [0, 1]), tf.float32)[:, tf.newaxis]
     high = tf.cast(tf.reduce_max(image, [0, 1]), tf.float32)[:, tf.newaxis]
     stretched = (_levels() - low) * (255 / tf.maximum(high - low, 1))
@@ -121,8 +102,7 @@ def _auto_contrast(image, magnitude, sign, place):
     return _lookup(image, tf.saturate_cast(table + 1e-3, tf.uint8))
 
 
-def _equalize(image, magnitude, sign, place):
-    del magnitude, sign, place
+def _equalize(image, *_):
     height, width, channels = image.shape
     index = tf.cast(tf.reshape(image, [height, width * channels]), tf.int32)
     index += np.tile(256 * np.arange(channels, dtype=np.int32), width)
@@ -139,37 +119,32 @@ def _equalize(image, magnitude, sign, place):
     return _lookup(image, tf.saturate_cast(table, tf.uint8))
 
 
-def _invert(image, magnitude, sign, place):
-    del magnitude, sign, place
+def _invert(image, *_):
     return 255 - image
 
 
-def _posterize(image, magnitude, sign, place):
-    del sign, place
+def _posterize(image, magnitude, *_):
     bits = min(int(magnitude / MAX_MAGNITUDE * 4), 8)
     return tf.bitwise.bitwise_and(
         image, tf.cast(256 - 2 ** (8 - bits), "uint8")
     )
 
 
-def _solarize(image, magnitude, sign, place):
-    del sign, place
+def _solarize(image, magnitude, *_):
     threshold = int(magnitude / MAX_MAGNITUDE * 256)
     levels = np.arange(256)
     table = np.where(levels < threshold, levels, 255 - levels)
     return _lookup(image, tf.constant(table, tf.uint8))
 
 
-def _solarize_add(image, magnitude, sign, place):
-    del sign, place
+def _solarize_add(image, magnitude, *_):
     levels = np.arange(256)
     added = np.clip(levels + int(magnitude / MAX_MAGNITUDE * 110), 0, 255)
     table = np.where(levels < 128, added, levels)
     return _lookup(image, tf.constant(table, tf.uint8))
 
 
-def _color(image, magnitude, sign, place):
-    del sign, place
+def _color(image, magnitude, *_):
     factor = _enhancement(magnitude)
     mixed = factor * np.eye(3) + (1 - factor) * _LUMA[:, np.newaxis]
     pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.float32)
@@ -177,22 +152,19 @@ def _color(image, magnitude, sign, place):
     return tf.reshape(tf.saturate_cast(pixels, tf.uint8), image.shape)
 
 
-def _contrast(image, magnitude, sign, place):
-    del sign, place
+def _contrast(image, magnitude, *_):
     means = tf.reduce_mean(tf.cast(image, tf.float32), [0, 1])
     mean = tf.floor(tf.reduce_sum(means * _LUMA) + 0.5)
     table = mean + _enhancement(magnitude) * (_levels() - mean)
     return _lookup(image, tf.saturate_cast(table, tf.uint8))
 
 
-def _brightness(image, magnitude, sign, place):
-    del sign, place
+def _brightness(image, magnitude, *_):
     table = np.clip(np.arange(256) * _enhancement(magnitude), 0, 255)
     return _lookup(image, tf.constant(table.astype(np.uint8)))
 
 
-def _sharpness(image, magnitude, sign, place):
-    del sign, place
+def _sharpness(image, magnitude, *_):
     factor = _enhancement(magnitude)
     kernel = (1 - factor) * _SMOOTH
     kernel[1, 1] += factor
@@ -221,8 +193,7 @@ def _warp(image: tf.Tensor, matrix: list) -> tf.Tensor:
     )[0]
 
 
-def _rotate(image, magnitude, sign, place):
-    del place
+def _rotate(image, magnitude, sign, _):
     angle = sign * (magnitude / MAX_MAGNITUDE * math.pi / 6)
     cos, sin = tf.cos(angle), tf.sin(angle)
     x, y = (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2
@@ -232,33 +203,28 @@ def _rotate(image, magnitude, sign, place):
     )
 
 
-def _shear_x(image, magnitude, sign, place):
-    del place
+def _shear_x(image, magnitude, sign, _):
     level = sign * (magnitude / MAX_MAGNITUDE * 0.3)
     return _warp(image, [1, level, 0, 0, 1, 0])
 
 
-def _shear_y(image, magnitude, sign, place):
-    del place
+def _shear_y(image, magnitude, sign, _):
     level = sign * (magnitude / MAX_MAGNITUDE * 0.3)
     return _warp(image, [1, 0, 0, level, 1, 0])
 
 
-def _translate_x(image, magnitude, sign, place):
-    del place
+def _translate_x(image, magnitude, sign, _):
     pixels = magnitude / MAX_MAGNITUDE * TRANSLATE * image.shape[1]
     return _warp(image, [1, 0, sign * pixels, 0, 1, 0])
 
 
-def _translate_y(image, magnitude, sign, place):
-    del place
+def _translate_y(image, magnitude, sign, _):
     pixels = magnitude / MAX_MAGNITUDE * TRANSLATE * image.shape[0]
     return _warp(image, [1, 0, 0, 0, 1, sign * pixels])
 
 
-def cutout(image, magnitude, sign, place):
+def cutout(image, magnitude, _, place):
     """Draws a grey square around a place, clipped at the border."""
-    del sign
     edges = []
     for axis in range(2):
         side = image.shape[axis]
@@ -291,3 +257,4 @@ _OPERATIONS: dict[str, Operation] = {
     "TranslateY": _translate_y,
     "Cutout": cutout,
 }
+OPERATIONS = tuple(_OPERATIONS)
