@@ -5,30 +5,15 @@ whether it compiles and fits and what it costs.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
-from classification import experiment, settings, task
+from classification import experiment, task
 from evonorm_tf import nets, preflight
-from training import accumulation, config, garden, schedule
+from training import accumulation, config, garden, preflights, schedule
 
 _EXAMPLES = 1_281_167  # The schedule's constants do not affect the cost.
-
-
-class _Task(task.Task):
-    """The task, with an option to omit the norm_act layers."""
-
-    def __init__(self, params: settings.Task, bare: bool = False):
-        super().__init__(params)
-        self._bare = bare
-
-    def norm_act(self) -> Any:
-        """Returns the task's layer, or a layer that does nothing."""
-        if self._bare:
-            return lambda **_: tf_keras.layers.Activation("linear")
-        return super().norm_act()
 
 
 def preflight_module(
@@ -41,31 +26,23 @@ def preflight_module(
       layer: catalog name; None for the network without norm_act layers.
       batch: examples per step on the chip.
     """
-    params = params.replace()  # A copy.
+    params = preflights.with_layer(params, layer)
     one = params.task
-    one.model.norm_act.name = layer or one.model.norm_act.name
     experiment.fill_in(one)
     # The data only determine the size of the step's images.
     side = one.train_data.image_size or nets.get(one.model.network).image_size
-    for data, split in (
-        (one.train_data, "train"),
-        (one.validation_data, "test"),
-    ):
-        data.dataset, data.split, data.path = "jpeg_digits", split, ""
-        data.image_size = side
-    made = _Task(one, bare=layer is None)
-    # The order in a module depends on the layers' names, so these are reset:
-    # equal programs must have equal texts, whatever was built before.
-    tf_keras.backend.reset_uids()
-    step, _ = train_step(params, made, _EXAMPLES)
-    images = tf.TensorSpec([batch, side, side, 3], tf.float32)
-    labels = tf.TensorSpec([batch], tf.int32)
-    data = one.train_data
-    if not (data.mixup_alpha or data.cutmix_alpha):
-        module, _ = preflight.lower(step, images, labels)
-        return module
-    target = tf.TensorSpec([batch, one.model.num_classes], tf.float32)
-    module, _ = preflight.lower(step, images, labels, target)
+    data, test = one.train_data, one.validation_data
+    for part, split in ((data, "train"), (test, "test")):
+        part.dataset, part.split, part.path = "jpeg_digits", split, ""
+        part.image_size = side
+    step, _ = train_step(params, task.Task(one), _EXAMPLES)
+    specs = [
+        tf.TensorSpec([batch, side, side, 3], tf.float32),
+        tf.TensorSpec([batch], tf.int32),
+    ]
+    if data.mixup_alpha or data.cutmix_alpha:
+        specs.append(tf.TensorSpec([batch, one.model.num_classes], tf.float32))
+    module, _ = preflight.lower(step, *specs)
     return module
 
 

@@ -1,7 +1,6 @@
 """The task: model, inputs, loss and metrics for the Model Garden's trainer."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -63,10 +62,6 @@ class Task(dropout_seed.Seeded, average.Averaging, base_task.Task):
             self._sources[training] = datasets.open_source(chosen, classes)
         return self._sources[training]
 
-    def norm_act(self) -> Callable[..., Any]:
-        """Returns the function that creates the norm_act layers."""
-        return self.task_config.model.norm_act.bind(legacy)
-
     @property
     def class_names(self) -> tuple[str, ...]:
         """Returns those of the validation set; () if unknown."""
@@ -87,7 +82,7 @@ class Task(dropout_seed.Seeded, average.Averaging, base_task.Task):
                 params.network,
                 images,
                 layers,
-                self.norm_act(),
+                params.norm_act.bind(legacy),
                 width=params.width,
                 max_depth=params.max_depth,
                 stochastic_depth=params.stochastic_depth,

@@ -12,16 +12,7 @@ import tf_keras
 
 from detection import parser, settings, task
 from evonorm_tf import preflight
-from training import config, garden
-
-
-class _Bare(config.NormAct):
-    """Replaces every norm_act by no layer at all."""
-
-    def bind(self, layers: Any) -> Callable[..., Any]:
-        """Returns a function that creates layers that do nothing."""
-        del layers
-        return lambda **_: tf_keras.layers.Activation("linear")
+from training import config, garden, preflights
 
 
 def preflight_module(
@@ -34,14 +25,10 @@ def preflight_module(
       layer: catalog name; None for the network without norm_act layers.
       batch: images per step on the chip.
     """
-    params = params.replace()  # A copy.
-    if layer is None:
-        params.task.model.norm_act = _Bare()
-    else:
-        params.task.model.norm_act.name = layer
-    tf_keras.backend.reset_uids()  # As in classification/steps.py.
+    params = preflights.with_layer(params, layer)
     step, _ = train_step(params, task.Task(params.task))
-    module, _ = preflight.lower(step, *_flat_specs(params.task, batch))
+    inputs = tf.nest.flatten(specs(params.task, batch))
+    module, _ = preflight.lower(step, *inputs)
     return module
 
 
@@ -69,10 +56,6 @@ def specs(params: settings.Task, batch: int) -> tuple[tf.TensorSpec, dict]:
             lambda one: tf.TensorSpec([batch, *one.shape], one.dtype), labels
         ),
     )
-
-
-def _flat_specs(params: settings.Task, batch: int) -> list[tf.TensorSpec]:
-    return tf.nest.flatten(specs(params, batch))
 
 
 def train_step(

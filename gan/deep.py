@@ -15,7 +15,6 @@ from gan import blocks, spectral
 
 Tensor = tf.Tensor
 RATIO = 4  # of a block's width to that inside
-NORMS = 4  # of a generator's block
 
 
 class GeneratorBlock(tf_keras.layers.Layer):
@@ -39,12 +38,7 @@ class GeneratorBlock(tf_keras.layers.Layer):
     ):
         super().__init__()
         self._units, self._upsampled, self._norms = units, upsampled, norms
-        inside = entering // RATIO
-        self._convs = [
-            spectral.Conv(width, size, initializer())
-            for width, size in ((inside, 1), (inside, 3), (inside, 3))
-        ]
-        self._convs.append(spectral.Conv(units, 1, initializer()))
+        self._convs = _convs(entering // RATIO, units, initializer)
 
     def call(
         self, inputs: Tensor, condition: Tensor, training: bool = False
@@ -75,12 +69,7 @@ class DiscriminatorBlock(tf_keras.layers.Layer):
         super().__init__()
         self._units, self._pooled = units, pooled
         self._initializer = initializer
-        inside = units // RATIO
-        self._convs = [
-            spectral.Conv(width, size, initializer())
-            for width, size in ((inside, 1), (inside, 3), (inside, 3))
-        ]
-        self._convs.append(spectral.Conv(units, 1, initializer()))
+        self._convs = _convs(units // RATIO, units, initializer)
         self._missing = None
 
     def build(self, shape: Any) -> None:
@@ -102,3 +91,11 @@ class DiscriminatorBlock(tf_keras.layers.Layer):
             missing = self._missing(x, training=training)
             x = tf.concat([x, missing], axis=-1)
         return h + x
+
+
+def _convs(
+    inside: int, units: int, initializer: Callable[[], Any]
+) -> list[spectral.Conv]:
+    """Returns the convolutions of a block, with `inside` channels within."""
+    shapes = ((inside, 1), (inside, 3), (inside, 3), (units, 1))
+    return [spectral.Conv(width, size, initializer()) for width, size in shapes]

@@ -28,17 +28,14 @@ class Generator(tf_keras.Model):
 
     Args:
       model: the config of both networks.
-      norm_act: creates a layer; None for that of the config.
     """
 
-    def __init__(
-        self, model: experiment.Model, norm_act: NormAct | None = None
-    ):
+    def __init__(self, model: experiment.Model):
         super().__init__(name="generator", dtype="float32")
         row = architectures.get(model.architecture)
         first, *widths = (model.generator_width * m for m in row.generator)
         initializer = INITIALIZERS[model.initializer]
-        norm_act = norm_act or model.norm_act.bind(legacy)
+        norm_act = model.norm_act.bind(legacy)
         self._deep = row.deep
         self._chunks = _chunks(model, len(widths))
         shape = (architectures.START, architectures.START, first)
@@ -159,19 +156,16 @@ class Discriminator(tf_keras.Model):
 
 
 @tf.autograph.experimental.do_not_convert
-def build(
-    model: experiment.Model, norm_act: NormAct | None = None
-) -> tuple[Generator, Discriminator]:
+def build(model: experiment.Model) -> tuple[Generator, Discriminator]:
     """Builds both networks with their weights.
 
     Args:
       model: their config.
-      norm_act: see `Generator`.
 
     Raises:
       ValueError: if the config is invalid.
     """
-    generator = build_generator(model, norm_act)
+    generator = build_generator(model)
     discriminator = Discriminator(model)
     side = architectures.get(model.architecture).resolution
     discriminator(
@@ -181,12 +175,10 @@ def build(
 
 
 @tf.autograph.experimental.do_not_convert
-def build_generator(
-    model: experiment.Model, norm_act: NormAct | None = None
-) -> Generator:
+def build_generator(model: experiment.Model) -> Generator:
     """Builds a generator alone, with its weights; see `build`."""
     check(model)
-    generator = Generator(model, norm_act)
+    generator = Generator(model)
     generator(
         tf_keras.Input((model.latent_size,)), tf_keras.Input((), dtype=tf.int32)
     )
@@ -226,10 +218,7 @@ def _stage(
     model: experiment.Model, norm_act: NormAct, entering: int, units: int
 ) -> list[tf_keras.layers.Layer]:
     """Returns BigGAN's block that doubles the side."""
-    norms = [
-        blocks.ConditionalNormAct(norm_act(affine=False), _linear(model, width))
-        for width in (entering, units)
-    ]
+    norms = _norms(model, norm_act, (entering, units))
     initializer = INITIALIZERS[model.initializer]
     return [blocks.GeneratorBlock(units, initializer, norms)]
 
@@ -238,24 +227,29 @@ def _deep_stage(
     model: experiment.Model, norm_act: NormAct, entering: int, units: int
 ) -> list[tf_keras.layers.Layer]:
     """Returns BigGAN-deep's two blocks; the second doubles the side."""
-    inside, made = entering // deep.RATIO, []
-    for width, upsampled in ((entering, False), (units, True)):
-        norms = [
-            blocks.ConditionalNormAct(
-                norm_act(affine=False), _linear(model, channels)
-            )
-            for channels in (entering, *[inside] * (deep.NORMS - 1))
-        ]
-        made.append(
-            deep.GeneratorBlock(
-                entering,
-                width,
-                upsampled,
-                INITIALIZERS[model.initializer],
-                norms,
-            )
+    inside, initializer = (
+        entering // deep.RATIO,
+        INITIALIZERS[model.initializer],
+    )
+    return [
+        deep.GeneratorBlock(
+            entering,
+            width,
+            upsampled,
+            initializer,
+            _norms(model, norm_act, (entering, inside, inside, inside)),
         )
-    return made
+        for width, upsampled in ((entering, False), (units, True))
+    ]
+
+
+def _norms(
+    model: experiment.Model, norm_act: NormAct, widths: tuple[int, ...]
+) -> list[blocks.ConditionalNormAct]:
+    return [
+        blocks.ConditionalNormAct(norm_act(affine=False), _linear(model, width))
+        for width in widths
+    ]
 
 
 def _chunks(model: experiment.Model, count: int) -> list[int]:

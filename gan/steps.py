@@ -5,6 +5,7 @@ compile and fit and what they cost.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -12,7 +13,7 @@ import tf_keras
 
 from evonorm_tf import preflight
 from evonorm_tf.ops.custom_gradient import custom_gradient
-from gan import architectures, latent, networks, trainer
+from gan import architectures, latent, trainer
 from training import config, preflights
 
 STEPS = ("discriminator", "generator")
@@ -38,9 +39,13 @@ def _without(x: tf.Tensor, *affine: tf.Tensor):
     return tf.identity(x), gradient
 
 
-def _nothing(affine: bool = True) -> _Nothing:
-    del affine
-    return _Nothing()
+class _Bare(config.NormAct):
+    """Replaces every norm_act layer by `_Nothing`."""
+
+    def bind(self, layers: Any) -> Callable[..., _Nothing]:
+        """Returns a function that creates layers that do nothing."""
+        del layers
+        return lambda **_: _Nothing()
 
 
 def preflight_module(
@@ -57,12 +62,12 @@ def preflight_module(
     Raises:
       ValueError: if the micro-batches do not divide the batch.
     """
-    params = params.replace()  # A copy.
+    params = preflights.with_layer(params, layer, _Bare)
     task = params.task
-    task.model.norm_act.name = layer or task.model.norm_act.name
     trainer.check(params, batch)
-    tf_keras.backend.reset_uids()  # As in classification/steps.py.
-    made = _trainer(params, None if layer else _nothing)
+    with preflights.precision(params):
+        tf_keras.utils.set_random_seed(task.seed)
+        made = trainer.Trainer(params, tf.distribute.get_strategy(), [])
     side = architectures.get(task.model.architecture).resolution
     parts = task.accumulation
 
@@ -87,17 +92,6 @@ def preflight_module(
     return preflight.lower(discriminate, images, labels)[0]
 
 
-def _trainer(
-    params: config.Experiment, norm_act: networks.NormAct | None
-) -> trainer.Trainer:
-    """Returns the trainer on one device, in the run's precision."""
-    with preflights.precision(params):
-        tf_keras.utils.set_random_seed(params.task.seed)
-        return trainer.Trainer(
-            params, tf.distribute.get_strategy(), [], norm_act
-        )
-
-
 def report(
     params: config.Experiment, topology: str, json_file: str | None = None
 ) -> None:
@@ -114,13 +108,8 @@ def report(
     """
     found: dict[str, Any] = {}
     for which in STEPS:
-        asked = preflights.request(
-            params,
-            topology,
-            functools.partial(preflight_module, params, which=which),
-            # The memory of one step does not include the other network's.
-            largest=False,
-        )
         print(f"step of the {which}", flush=True)
-        found[which] = preflights.show(asked)
+        module = functools.partial(preflight_module, which=which)
+        # The memory of one step does not include the other network's.
+        found[which] = preflights.run(params, module, topology, largest=False)
     preflights.write(found, json_file)

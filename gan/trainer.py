@@ -31,6 +31,7 @@ class Trainer(orbit.StandardTrainer):
       average: its averaged weights. Everything else in it (`u`, moving
         statistics) is recomputed before use: `gan.sampling.settle`.
       discriminator: the discriminator.
+      strategy: the distribution strategy.
       global_step: steps of the generator.
       checkpoint: everything that a run needs to resume.
       compilation: what XLA compiles.
@@ -41,7 +42,6 @@ class Trainer(orbit.StandardTrainer):
         params: config.Experiment,
         strategy: tf.distribute.Strategy,
         dataset: Any,
-        norm_act: networks.NormAct | None = None,
     ):
         """Builds networks and optimizers in the scope of `strategy`.
 
@@ -49,19 +49,17 @@ class Trainer(orbit.StandardTrainer):
           params: the experiment.
           strategy: the distribution strategy.
           dataset: of (images, labels), for one step per replica.
-          norm_act: creates the generator's layers; None for those of the
-            config.
         """
         super().__init__(
             dataset, orbit.StandardTrainerOptions(use_tf_while_loop=True)
         )
-        self._strategy = strategy
+        self.strategy = strategy
         self._task: experiment.Task = params.task
         self._replicas = strategy.num_replicas_in_sync
         model = self._task.model
         with strategy.scope():
-            self.generator, self.discriminator = networks.build(model, norm_act)
-            self.average = networks.build_generator(model, norm_act)
+            self.generator, self.discriminator = networks.build(model)
+            self.average = networks.build_generator(model)
             self.average.set_weights(self.generator.get_weights())
             self._optimizers = [
                 _adam(self._task.generator_optimizer, self.generator),
@@ -79,18 +77,11 @@ class Trainer(orbit.StandardTrainer):
         self._discriminate = compilation.compiled(self._discriminate, kind)
         self._generate = compilation.compiled(self._generate, kind)
         self.checkpoint = tf.train.Checkpoint(
-            generator=self.generator,
-            average=self.average,
-            discriminator=self.discriminator,
+            **self.models,
             generator_optimizer=self._optimizers[0],
             discriminator_optimizer=self._optimizers[1],
             global_step=self.global_step,
         )
-
-    @property
-    def strategy(self) -> tf.distribute.Strategy:
-        """Returns the distribution strategy."""
-        return self._strategy
 
     @property
     def models(self) -> dict[str, tf_keras.Model]:
@@ -133,7 +124,7 @@ class Trainer(orbit.StandardTrainer):
 
     def train_step(self, iterator: Any) -> None:
         """Runs one step, in cross-replica context."""
-        self._strategy.run(self.replica_step, args=next(iterator))
+        self.strategy.run(self.replica_step, args=next(iterator))
         self.global_step.assign_add(1)
 
     # There is no control flow on tensors here: AutoGraph would only convert
