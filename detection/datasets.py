@@ -6,17 +6,52 @@ of an evaluation are padded to full ones.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
+from official.vision.dataloaders import tf_example_decoder
 
-from detection import example_decoder, parser
+from detection import parser
 from detection.settings import Data, Model
 from evonorm_tf import files
-from training.images import batches, readers, records
+from training.images import batches, decoding, readers, records
 from training.images.order import Order
 
 # The source_id of an image that only pads a batch.
 PADDING = -1
+_ADVICE = (
+    "Convert the images again: `python -m detection.data convert` finds all "
+    "such."
+)
+_ID = "image/source_id"
+
+
+class Decoder(tf_example_decoder.TfExampleDecoder):
+    """Decodes serialized examples; errors name the record.
+
+    The parent's operation does not name a file that it cannot decode, and
+    accepts files with more than 8 bits per channel.
+    """
+
+    def decode(
+        self, serialized_example: tf.Tensor, name: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Returns what the parent's docstring lists.
+
+        Args:
+          serialized_example: a scalar string.
+          name: a scalar string, name of the record in errors.
+        """
+        self._name = tf.constant("a record") if name is None else name
+        return super().decode(serialized_example)
+
+    def _decode_image(self, parsed_tensors: dict[str, Any]) -> tf.Tensor:
+        parts = [self._name, " (image id ", parsed_tensors[_ID], ")"]
+        name = tf.strings.join(parts) if _ID in parsed_tensors else self._name
+        image = decoding.full_image(
+            parsed_tensors["image/encoded"], name, _ADVICE
+        )
+        return tf.ensure_shape(image, [None, None, 3])
 
 
 def training(
@@ -139,7 +174,7 @@ def _parts(given: str) -> list[str]:
 def _decoder(model: Model, data: Data) -> Callable[..., dict]:
     """Returns f(serialized, name) to decoded tensors, with checked classes."""
     settings = data.decoder.simple_decoder
-    decoder = example_decoder.Decoder(
+    decoder = Decoder(
         include_mask=model.include_mask,
         regenerate_source_id=settings.regenerate_source_id,
         mask_binarize_threshold=settings.mask_binarize_threshold,

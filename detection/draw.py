@@ -8,7 +8,7 @@ import tensorflow as tf
 from matplotlib import colors, figure, patches
 from matplotlib.backends import backend_agg
 
-from detection import datasets, example_decoder, masks
+from detection import datasets, masks
 from detection.ground_truth import GroundTruth
 from evonorm_tf import files
 
@@ -28,7 +28,7 @@ def read_images(records: str, count: int) -> dict[int, np.ndarray]:
     Raises:
       ValueError: if there are no such files.
     """
-    decoder = example_decoder.Decoder()
+    decoder = datasets.Decoder()
     found = tf.data.TFRecordDataset(datasets.find(records)).take(count)
     decoded = found.map(lambda record: decoder.decode(record))
     return {

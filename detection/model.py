@@ -4,6 +4,13 @@ The backbone is a ResNet with a feature pyramid, or a SpineNet, which includes
 its own. The model is built on the Model Garden's MaskRCNNModel: backbone,
 pyramid and heads are ours, and the parts without normalization (anchors,
 proposals, sampling, ROIAlign, detections) are the Model Garden's.
+
+Each head lets its parent in the Model Garden create the convolutions and then
+replaces BatchNormalization by a layer of `norm_act`, which includes the
+activation, so that the parent's activation becomes linear. Fully connected box
+features are [N, ROIs, C]. EvoNorms need a spatial map for their statistics, and
+group statistics would mix the ROIs of an image. These features have a ReLU and
+no normalization, with every layer. (The Model Garden has BatchNorm there.)
 """
 
 from collections.abc import Callable
@@ -12,6 +19,10 @@ from typing import Any
 import tf_keras
 from official.vision.configs import maskrcnn
 from official.vision.modeling import maskrcnn_model
+from official.vision.modeling.heads import (
+    dense_prediction_heads,
+    instance_heads,
+)
 from official.vision.modeling.layers import (
     detection_generator,
     mask_sampler,
@@ -19,13 +30,58 @@ from official.vision.modeling.layers import (
     roi_generator,
 )
 
-from detection import heads, pyramid, sampling, settings
+from detection import pyramid, sampling, settings
 from evonorm_tf import legacy
 from evonorm_tf.errors import did_you_mean
 from evonorm_tf.nets import spinenet
 
 NormActFn = Callable[..., Any]
 _NMS = ("v1", "v2", "batched")
+
+
+class _Head:
+    """Precedes a head of the Model Garden in the bases of ours."""
+
+    def __init__(self, norm_act: NormActFn, **settings: Any):
+        """Takes `norm_act`, and the arguments of the parent.
+
+        Args:
+          norm_act: creates one normalization-activation layer per call.
+          **settings: the parent's; an unknown one raises TypeError.
+        """
+        super().__init__(activation="linear", **settings)
+        self._norm_act = norm_act
+
+
+class RPNHead(_Head, dense_prediction_heads.RPNHead):
+    """Region proposals: shared convolutions, norms for each level."""
+
+    def build(self, input_shape: Any) -> None:
+        """Creates convolutions and layers."""
+        super().build(input_shape)
+        self._norms = [
+            [self._norm_act() for _ in level] for level in self._norms
+        ]
+
+
+class DetectionHead(_Head, instance_heads.DetectionHead):
+    """Classes and boxes of ROIs [N, ROIs, H, W, C]; statistics per ROI."""
+
+    def build(self, input_shape: Any) -> None:
+        """Creates convolutions, dense layers and what follows them."""
+        super().build(input_shape)
+        self._conv_norms = [self._norm_act() for _ in self._convs]
+        self._fc_norms = [tf_keras.layers.ReLU() for _ in self._fcs]
+
+
+class MaskHead(_Head, instance_heads.MaskHead):
+    """Masks of ROIs [N, ROIs, H, W, C]; statistics per ROI."""
+
+    def build(self, input_shape: Any) -> None:
+        """Creates convolutions, the transposed one and their layers."""
+        super().build(input_shape)
+        self._conv_norms = [self._norm_act() for _ in self._convs]
+        self._deconv_bn = self._norm_act()
 
 
 def build(params: settings.Model) -> maskrcnn_model.MaskRCNNModel:
@@ -87,7 +143,7 @@ def _box_parts(params: settings.Model, norm_act: NormActFn) -> dict:
     sampler = params.roi_sampler.as_dict()
     del sampler["cascade_iou_thresholds"]
     return {
-        "rpn_head": heads.RPNHead(
+        "rpn_head": RPNHead(
             norm_act,
             min_level=params.min_level,
             max_level=params.max_level,
@@ -95,7 +151,7 @@ def _box_parts(params: settings.Model, norm_act: NormActFn) -> dict:
             * params.anchor.num_scales,
             **params.rpn_head.as_dict(),
         ),
-        "detection_head": heads.DetectionHead(
+        "detection_head": DetectionHead(
             norm_act, num_classes=params.num_classes, **head
         ),
         "roi_generator": roi_generator.MultilevelROIGenerator(
@@ -117,7 +173,7 @@ def _mask_parts(params: settings.Model, norm_act: NormActFn) -> dict:
         return {}
     aligner, head = params.mask_roi_aligner, params.mask_head
     return {
-        "mask_head": heads.MaskHead(
+        "mask_head": MaskHead(
             norm_act, num_classes=params.num_classes, **head.as_dict()
         ),
         "mask_sampler": mask_sampler.MaskSampler(

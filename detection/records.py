@@ -78,7 +78,7 @@ def example(
     found: list[instances.Instance],
     with_masks: bool,
 ) -> tf_example_builder.TfExampleBuilder:
-    """Returns the tf.Example of an image for `example_decoder.Decoder`."""
+    """Returns the tf.Example of an image for `datasets.Decoder`."""
     height, width = image["height"], image["width"]
     builder = tf_example_builder.TfExampleBuilder()
     builder.add_encoded_image_feature(

@@ -13,7 +13,7 @@ from unittest import mock
 
 import tf_keras
 
-from detection import heads, pyramid
+from detection import model, pyramid
 from evonorm_tf import legacy
 from evonorm_tf.nets import spinenet as nets
 
@@ -52,7 +52,7 @@ def _head(ours):
 
 
 HEADS = {
-    name: _head(getattr(heads, name))
+    name: _head(getattr(model, name))
     for name in ("RPNHead", "DetectionHead", "MaskHead")
 }
 

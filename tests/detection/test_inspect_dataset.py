@@ -14,7 +14,6 @@ from detection import (
     convert,
     ground_truth,
     inspect_dataset,
-    verify_records,
 )
 from tests.detection import coco_files
 from tests.training.images import pictures
@@ -41,7 +40,7 @@ def records(tmp_path_factory):
 def _compare(folder, records, changed=None):
     path, _ = coco_files.write(folder, changed)
     with ground_truth.Reader(path, True, True) as found:
-        return verify_records.compare(found, records, limit=0)
+        return inspect_dataset.compare(found, records, limit=0)
 
 
 def test_a_good_set_has_no_problem(tmp_path, records):
@@ -183,7 +182,7 @@ def test_records_that_training_would_stop_at_are_named(tmp_path, records):
         writer.write(example.SerializeToString())
         writer.write(b"no example")
         writer.write(found[1])
-    report, _ = verify_records.compare(None, path, limit=0)
+    report, _ = inspect_dataset.compare(None, path, limit=0)
     assert len(report.problems) == 2
     number = example.features.feature["image/source_id"].bytes_list.value[0]
     named = f"record 0 of {path} (image id {number.decode()}) cannot be read"
@@ -193,7 +192,7 @@ def test_records_that_training_would_stop_at_are_named(tmp_path, records):
     # Cut off itself.
     whole = (tmp_path / "broken.tfrecord").read_bytes()
     (tmp_path / "broken.tfrecord").write_bytes(whole[:-10])
-    report, _ = verify_records.compare(None, path, limit=0)
+    report, _ = inspect_dataset.compare(None, path, limit=0)
     assert "Copy it again" in report.text()
     assert inspect_dataset.main([f"--records={path}", "--all"]) == 1
 
@@ -205,7 +204,7 @@ def test_files_that_training_would_refuse_are_problems(tmp_path, records):
 
     def found(data, message):
         path.write_bytes(data)
-        report, _ = verify_records.compare(None, str(path), limit=0)
+        report, _ = inspect_dataset.compare(None, str(path), limit=0)
         (problem,) = report.problems
         assert message in problem and str(path) in problem
         assert "{{" not in problem and "[Op:" not in problem

@@ -16,7 +16,7 @@ from official.vision.modeling.heads import (
     instance_heads,
 )
 
-from detection import heads, model, pyramid
+from detection import model, pyramid
 from evonorm_tf import legacy
 from tests.nets.small import copy_kinds, in_order
 
@@ -108,7 +108,7 @@ def test_the_pyramid():
     ("ours", "theirs", "settings", "inputs"),
     [
         (
-            heads.RPNHead,
+            model.RPNHead,
             dense_prediction_heads.RPNHead,
             {
                 "min_level": 2,
@@ -119,13 +119,13 @@ def test_the_pyramid():
             _features(SHAPES),
         ),
         (
-            heads.DetectionHead,
+            model.DetectionHead,
             instance_heads.DetectionHead,
             {"num_classes": 4, "num_convs": 2, "num_fcs": 2, "fc_dims": 16},
             _normal([2, 5, 7, 7, 3]),
         ),
         (
-            heads.MaskHead,
+            model.MaskHead,
             instance_heads.MaskHead,
             {"num_classes": 4, "num_convs": 2},
             [
