@@ -29,7 +29,6 @@ from classification.report import Run
 from evonorm_tf import files
 from evonorm_tf.search.worker import end_with_parent
 from training import commands, config, driver, progress, runs
-from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 LAYERS = ("bn_relu", "gn_relu", "evonorm_b0", "evonorm_s0")
@@ -149,7 +148,7 @@ def _begin(updates: Any) -> None:
     """Initializes a worker process."""
     global _updates
     _updates = updates
-    training_flags.quiet_logs()
+    commands.quiet_logs()
     end_with_parent()  # Even if the parent was killed.
     # The parent process handles Ctrl-C and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -220,21 +219,16 @@ def accuracies(
                     found[run] = future.result()
                     bar.end(run, found[run])
         except BaseException:
-            _end(pool)
+            # The runs can resume from their checkpoints.
+            for process in multiprocessing.active_children():
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
             raise
     return {run: found[run] for run in grid()}
 
 
-def _end(pool: concurrent.futures.ProcessPoolExecutor) -> None:
-    """Ends the runs immediately; they can resume from checkpoints."""
-    for process in multiprocessing.active_children():
-        process.terminate()
-    pool.shutdown(cancel_futures=True)
-
-
 def main(_: list[str]) -> None:
     """Runs what is missing, then writes the report."""
-    training_flags.quiet_logs()
     began = time.monotonic()
     with progress.Display("demo") as display:
         display.say(report.ABOUT)

@@ -5,16 +5,8 @@ from official.modeling import optimization
 from classification import settings
 from classification.settings import Data, Model, Task
 from evonorm_tf import nets
-from training import config, driver, strategy
+from training import config, driver
 from training.schedule import UNSET, Schedule
-
-
-def _nesterov() -> optimization.OptimizationConfig:
-    """Returns SGD with Nesterov momentum 0.9; the schedule sets the rate."""
-    sgd = {"momentum": 0.9, "nesterov": True}
-    return optimization.OptimizationConfig(
-        {"optimizer": {"type": "sgd", "sgd": sgd}}
-    )
 
 
 def _experiment(
@@ -22,21 +14,20 @@ def _experiment(
 ) -> config.Experiment:
     """Returns what the experiments below have in common."""
     test = data.replace(split=test_split, is_training=False)
-    return config.Experiment(
-        task=Task(
+    # The schedule sets the rate.
+    sgd = {"type": "sgd", "sgd": {"momentum": 0.9, "nesterov": True}}
+    return driver.experiment(
+        Task(
             model=model,
             train_data=data,
             validation_data=test,
             schedule=schedule,
         ),
-        trainer=driver.trainer_config(
-            optimizer_config=_nesterov(),
-            validation_interval=UNSET,
-            checkpoint_interval=UNSET,
-            best_checkpoint_export_subdir="best",
-            best_checkpoint_eval_metric="accuracy",
-        ),
-        runtime=strategy.Runtime(),
+        optimizer_config=optimization.OptimizationConfig({"optimizer": sgd}),
+        validation_interval=UNSET,
+        checkpoint_interval=UNSET,
+        best_checkpoint_export_subdir="best",
+        best_checkpoint_eval_metric="accuracy",
     )
 
 

@@ -32,8 +32,6 @@ from evonorm_tf.exporting import check, inference_form
 from evonorm_tf.exporting.formats import FORMATS as ALL_FORMATS
 from evonorm_tf.exporting.formats import Source
 from training import commands, saved
-from training import export as export_lib
-from training import flags as training_flags
 from training.images import decoding
 
 FLAGS = flags.FLAGS
@@ -137,7 +135,7 @@ def export(
         served.images.get_concrete_function()
         others = served.others()
     source = Source(run.model, served.images, images, others)
-    with export_lib.staging(run, output_dir) as (folder, about):
+    with saved.staging(run, output_dir) as (folder, about):
         done = {}
         for name in formats:
             path = pathlib.Path(folder, ALL_FORMATS[name].file)
@@ -176,7 +174,6 @@ def _real(run: saved.Restored) -> np.ndarray:
 
 def main(_: list[str]) -> None:
     """Exports as the flags say."""
-    training_flags.quiet_logs()
     done = export(
         FLAGS.model_dir,
         FLAGS.output_dir,
@@ -194,7 +191,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    export_lib.define_flags()
+    saved.define_flags()
     flags.DEFINE_list("format", "saved_model", f"Some of {', '.join(FORMATS)}.")
     flags.DEFINE_float(
         "tolerance", None, "Largest relative difference of a logit."

@@ -4,7 +4,7 @@ from official.modeling import optimization
 
 from detection.scenes import Scenes
 from detection.settings import Model, Task
-from training import config, driver, strategy
+from training import config, driver
 
 
 def _optimizer(
@@ -34,11 +34,9 @@ def coco_maskrcnn() -> config.Experiment:
     parser = task.train_data.parser
     parser.aug_rand_hflip = True
     parser.aug_scale_min, parser.aug_scale_max = 0.8, 1.25
-    steps = {
-        "boundaries": [120_000, 125_000],
-        "values": [0.1, 0.01, 0.001],
-    }
-    trainer = driver.trainer_config(
+    steps = {"boundaries": [120_000, 125_000], "values": [0.1, 0.01, 0.001]}
+    return driver.experiment(
+        task,
         train_steps=135_000,
         steps_per_loop=500,
         summary_interval=500,
@@ -50,9 +48,6 @@ def coco_maskrcnn() -> config.Experiment:
             {"type": "stepwise", "stepwise": steps},
             warmup=500,
         ),
-    )
-    return config.Experiment(
-        task=task, trainer=trainer, runtime=strategy.Runtime()
     )
 
 
@@ -69,7 +64,8 @@ def scenes_maskrcnn() -> config.Experiment:
         data.parser.mask_crop_size = 56
     steps = 600
     cosine = {"initial_learning_rate": 1e-3, "decay_steps": steps}
-    trainer = driver.trainer_config(
+    return driver.experiment(
+        task,
         train_steps=steps,
         steps_per_loop=25,
         summary_interval=25,
@@ -81,9 +77,6 @@ def scenes_maskrcnn() -> config.Experiment:
             {"type": "cosine", "cosine": cosine},
             warmup=25,
         ),
-    )
-    return config.Experiment(
-        task=task, trainer=trainer, runtime=strategy.Runtime()
     )
 
 

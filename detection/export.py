@@ -26,8 +26,6 @@ from detection import detector, draw, predict, task
 from evonorm_tf import files
 from evonorm_tf.exporting import formats, inference_form
 from training import commands, saved
-from training import export as export_lib
-from training import flags as training_flags
 
 NAME = "saved_model"
 # For boxes relative to the image's longer side, scores and masks: float32 sums
@@ -68,7 +66,7 @@ def export(
     model = detector.Detector(run.model, run.params.task.model)
     with inference_form(run.model) as left:
         signatures = model.signatures()
-    with export_lib.staging(run, output_dir) as (folder, about):
+    with saved.staging(run, output_dir) as (folder, about):
         path = files.join(folder, NAME)
         formats.save(signatures, path)
         loaded = tf.saved_model.load(files.without_wildcards(path))
@@ -149,7 +147,6 @@ def _images(run: saved.Restored, paths: list[str]) -> list[np.ndarray]:
 def main(_: list[str]) -> None:
     """Exports as the flags say."""
     flag = flags.FLAGS
-    training_flags.quiet_logs()
     run = task.restore(flag.model_dir, flag.checkpoint)
     images = _images(run, flag.image)
     compared = export(run, flag.output_dir, images, flag.annotations)
@@ -161,7 +158,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    export_lib.define_flags()
+    saved.define_flags()
     flags.DEFINE_multi_string("image", [], "Image for the comparison.")
     flags.DEFINE_string("annotations", None, "COCO's JSON file, for the names.")
     commands.run(main)

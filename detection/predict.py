@@ -17,7 +17,6 @@ from absl import flags
 from detection import detector, draw, task
 from evonorm_tf import files
 from training import commands, saved
-from training import flags as training_flags
 from training.images import decoding
 
 
@@ -110,7 +109,6 @@ def draw_all(
 def main(_: list[str]) -> None:
     """Draws as the flags say."""
     flag = flags.FLAGS
-    training_flags.quiet_logs()
     places = outputs(flag.image, flag.output_dir)
     run = task.restore(flag.model_dir, flag.checkpoint)
     names = task.names(run, flag.annotations)

@@ -12,14 +12,12 @@ from absl import flags
 
 from gan import evaluation, restore
 from training import commands
-from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 
 
 def main(_: list[str]) -> None:
     """Evaluates the checkpoint that the flags name."""
-    training_flags.quiet_logs()
     found = restore.restore(FLAGS.checkpoint, FLAGS.params_override)
     evaluation.check(found.params.task.evaluation)
     evaluator = evaluation.Evaluator(

@@ -6,7 +6,7 @@ from dataclasses import field
 from official.core import config_definitions
 from official.modeling import hyperparams
 
-from training import config, driver, strategy
+from training import config, driver
 
 
 @dataclasses.dataclass
@@ -159,14 +159,6 @@ class Task(config_definitions.TaskConfig):
     evaluation: Evaluation = field(default_factory=Evaluation)
 
 
-def _experiment(task: Task, **trainer: int) -> config.Experiment:
-    return config.Experiment(
-        task=task,
-        trainer=driver.trainer_config(**trainer),
-        runtime=strategy.Runtime(),
-    )
-
-
 @config.register("digits_biggan")
 def digits_biggan() -> config.Experiment:
     """A small BigGAN on scikit-learn's digits at 32 px: minutes on a CPU."""
@@ -188,7 +180,7 @@ def digits_biggan() -> config.Experiment:
         average_start=100,
         evaluation=Evaluation(samples=1340),
     )
-    return _experiment(
+    return driver.experiment(
         task, train_steps=3000, validation_interval=1000, steps_per_loop=50
     )
 
@@ -207,4 +199,6 @@ def biggan() -> config.Experiment:
         discriminator_optimizer=Adam(learning_rate=2e-4),
         discriminator_steps=2,
     )
-    return _experiment(task, train_steps=150_000, validation_interval=5000)
+    return driver.experiment(
+        task, train_steps=150_000, validation_interval=5000
+    )

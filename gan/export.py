@@ -28,9 +28,7 @@ from evonorm_tf.exporting import check, inference_form
 from evonorm_tf.exporting.formats import FORMATS as ALL_FORMATS
 from evonorm_tf.exporting.formats import Source
 from gan import datasets, latent, networks, restore, sampling
-from training import commands
-from training import export as export_lib
-from training import flags as training_flags
+from training import commands, saved
 
 FLAGS = flags.FLAGS
 FORMATS = ("saved_model", "tflite")
@@ -131,7 +129,7 @@ def export(
         served.images.get_concrete_function()
         others = {"sample": served.sample.get_concrete_function()}
     source = Source(run.generator, served.images, inputs, others)
-    with export_lib.staging(run, output_dir) as (folder, about):
+    with saved.staging(run, output_dir) as (folder, about):
         done = {}
         for name in formats:
             path = pathlib.Path(folder, name + ALL_FORMATS[name].suffix)
@@ -157,7 +155,6 @@ def _inputs(latent_size: int, classes: int) -> dict[str, np.ndarray]:
 
 def main(_: list[str]) -> None:
     """Exports as the flags say."""
-    training_flags.quiet_logs()
     run = restore.restore(FLAGS.checkpoint, _ONE_DEVICE)
     done = export(run, FLAGS.output_dir, FLAGS.format, FLAGS.tolerance)
     for name, one in done.items():

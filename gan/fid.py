@@ -14,7 +14,6 @@ from absl import app, flags
 from gan import experiment, sets
 from gan.metrics import extractor, measure, reference
 from training import commands
-from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 
@@ -85,7 +84,6 @@ def _is_reference(place: str) -> bool:
 
 def main(arguments: list[str]) -> None:
     """Compares the sets that the command line names."""
-    training_flags.quiet_logs()
     if len(arguments) != 3:
         raise app.UsageError("pass two sets of images: gan.fid REAL MADE")
     settings = experiment.Evaluation(

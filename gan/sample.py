@@ -15,14 +15,12 @@ from evonorm_tf import files
 from gan import restore, sampling
 from gan.evaluation import SAMPLES
 from training import commands
-from training import flags as training_flags
 
 FLAGS = flags.FLAGS
 
 
 def main(_: list[str]) -> None:
     """Draws as the flags say."""
-    training_flags.quiet_logs()
     found = restore.restore(FLAGS.checkpoint, FLAGS.params_override)
     sampler = sampling.Sampler(
         found.generator, found.params.task, found.strategy

@@ -14,8 +14,7 @@
     runs.py             a run's folder: reads and writes everything in it
     checkpoints.py      checkpoints: saved, and checked when they are read
     best_checkpoint.py  the best checkpoint
-    saved.py            a run's model, read from its folder
-    export.py           shared by the exports of all heads
+    saved.py            a run's model, read from its folder and exported
     same_experiment.py  what may differ on resuming, and for a table's row
     accumulation.py     one optimizer step from several micro-batches
     average.py          averages of weights, for evaluation

@@ -5,17 +5,24 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 
-from absl import app, flags
+from absl import app, flags, logging
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a command as `absl.app.run` does; see `messages`."""
+    """Runs a command as `absl.app.run` does, with few logs; see `messages`."""
 
     def guarded(arguments: list[str]) -> None:
+        quiet_logs()
         with messages():
             main(arguments)
 
     app.run(guarded)
+
+
+def quiet_logs() -> None:
+    """Hides the Model Garden's log lines unless --verbosity is set."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
 
 
 @contextlib.contextmanager

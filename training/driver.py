@@ -187,6 +187,20 @@ def trainer_config(**settings: Any) -> config_definitions.TrainerConfig:
     return config_definitions.TrainerConfig(**(shared | settings))
 
 
+def experiment(
+    task: config_definitions.TaskConfig, **trainer: Any
+) -> config.Experiment:
+    """Returns an experiment on devices that are found.
+
+    Args:
+      task: the head's config.
+      **trainer: see `trainer_config`.
+    """
+    return config.Experiment(
+        task=task, trainer=trainer_config(**trainer), runtime=strategy.Runtime()
+    )
+
+
 def run(
     params: config.Experiment,
     head: Head,
@@ -292,11 +306,7 @@ def run(
 
 
 def _check(params: config.Experiment) -> None:
-    """Rejects settings that every head has.
-
-    Raises:
-      ValueError: if one has no effect or is too small.
-    """
+    """Rejects settings without an effect, or too small, for every head."""
     config.refuse_unread(
         params,
         config.Experiment(trainer=trainer_config(), runtime=strategy.Runtime()),
@@ -312,12 +322,7 @@ def _check(params: config.Experiment) -> None:
 def _checkpoint(
     params: config.Experiment, mode: str, folder: runs.Run
 ) -> str | None:
-    """Returns the checkpoint to resume from, or to evaluate.
-
-    Raises:
-      ValueError: if there is none to evaluate, the run is unknown, or training
-        would replace the record of a finished run.
-    """
+    """Returns the checkpoint to resume from, or to evaluate."""
     found = folder.checkpoint(_best(params) if mode == "eval_best" else "")
     if found is None and "train" not in mode:
         latest = mode == "eval_best" and folder.checkpoint()

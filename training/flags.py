@@ -5,7 +5,7 @@ values, --row, each --config_file, --norm_act, --params_override. A row
 combined with another experiment or layer is an error.
 """
 
-from absl import flags, logging
+from absl import flags
 
 from evonorm_tf import files
 from evonorm_tf.preflight import tpu
@@ -133,7 +133,7 @@ def run(head: driver.Head, tables: report.HeadTables) -> None:
 
 
 def parse(tables: report.HeadTables) -> config.Experiment:
-    """Returns the experiment from the command line, and reduces logs.
+    """Returns the experiment from the command line.
 
     Args:
       tables: the head's, for --row.
@@ -141,7 +141,6 @@ def parse(tables: report.HeadTables) -> config.Experiment:
     Raises:
       ValueError: see `config.parse`; if the row is unknown.
     """
-    quiet_logs()
     given = flags.FLAGS
     row, experiment = None, given.experiment
     if given.row:
@@ -156,9 +155,3 @@ def parse(tables: report.HeadTables) -> config.Experiment:
         given.tpu,
         row,
     )
-
-
-def quiet_logs() -> None:
-    """Hides the Model Garden's log lines unless --verbosity is set."""
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)

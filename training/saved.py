@@ -1,17 +1,26 @@
-"""Reads the model of a finished or unfinished run from its folder."""
+"""The model of a finished or unfinished run: read from its folder, exported.
 
+A head writes its formats to a temporary folder and compares them with the model
+there. A difference raises an error, and the output folder is not changed.
+"""
+
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
+from absl import flags
 from official.core import base_task, config_definitions, train_utils
 from official.modeling import optimization
 
 from evonorm_tf import files
-from training import checkpoints, config, driver, runs, strategy
+from training import checkpoints, config, driver, runs
 
 CHECKPOINTS = ("latest", "best")
+ABOUT = "export.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +106,7 @@ def parameters(
       ValueError: if there is no run.
     """
     recorded = runs.Run(model_dir).require_config()
-    params = config.Experiment(
-        task=task,
-        trainer=driver.trainer_config(),
-        runtime=strategy.Runtime(),
-    )
+    params = driver.experiment(task)
     config.override(params, recorded)
     return params
 
@@ -185,3 +190,41 @@ def _read(
         checkpoints.restore(reader, found.path, {"model": model})
         optimizer.swap_weights()
     return model
+
+
+@contextlib.contextmanager
+def staging(
+    run: Restored, output_dir: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Provides a temporary folder to export to, and metadata to fill in.
+
+    If there is no error, its files replace those of the same names in
+    `output_dir`, with `export.json` last. That file has the origin of the
+    weights, their metrics, the run's config and facts, and what was added.
+
+    Args:
+      run: the run whose model is exported.
+      output_dir: destination; created if needed.
+
+    Yields:
+      The folder, and a dictionary that is added to `export.json`.
+    """
+    about = {
+        "checkpoint": run.path,
+        "step": run.step,
+        "weights": "averaged" if run.averaged else "as trained",
+        "metrics": run.metrics,
+    }
+    with files.staging(output_dir, last=ABOUT) as folder:
+        yield folder, about
+        about |= {"run": run.run.facts(), "config": run.params.as_dict()}
+        text = json.dumps(about, indent=2) + "\n"
+        files.write(files.join(folder, ABOUT), text)
+
+
+def define_flags() -> None:
+    """Defines --model_dir, --output_dir and --checkpoint."""
+    flags.DEFINE_string("model_dir", None, "Folder of the run.")
+    flags.DEFINE_string("output_dir", None, "Folder for the exported files.")
+    flags.DEFINE_string("checkpoint", "latest", "latest, best or a path.")
+    flags.mark_flag_as_required("output_dir")
