@@ -8,6 +8,7 @@ this command imports all heads, which register their tables.
 """
 
 import argparse
+import functools
 import signal
 import sys
 
@@ -22,7 +23,7 @@ from training.report import page, results
 HEADS = (CLASSIFICATION, DETECTION, GAN)
 TABLES = [table for head in HEADS for table in head.tables.values()]
 ROWS = report.collect(TABLES)
-find = report.find
+find = functools.partial(report.find, known=ROWS)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -97,8 +97,9 @@ def parse(
         )
     params = exp_factory.get_exp_config(experiment)
     if row is not None:
-        before = [*map(overrides.read, row.paths()), row.changes()]
-        files = [*before, nested({LAYER_KEY: row.layer}), *files]
+        before = map(overrides.read, row.recipe.paths())
+        layer = nested({LAYER_KEY: row.layer})
+        files = [*before, row.recipe.changes(), layer, *files]
     for changes in files:
         override(params, changes)
     if norm_act is not None:
@@ -167,15 +168,15 @@ def _agreed(
     row: Row, experiment: str | None, norm_act: str | None, others: list[dict]
 ) -> str:
     """Returns the row's experiment, if no other one is requested."""
-    if experiment not in (None, row.experiment):
+    if experiment not in (None, row.recipe.experiment):
         raise ValueError(
-            f"The row belongs to experiment {row.experiment}; omit "
+            f"The row belongs to experiment {row.recipe.experiment}; omit "
             "--experiment. Received: "
             f"row={row.id!r}, experiment={experiment!r}"
         )
     named = [] if norm_act is None else [nested({LAYER_KEY: norm_act})]
     _refuse_two_layers("row", row.layer, [*named, *others])
-    return row.experiment
+    return row.recipe.experiment
 
 
 def _refuse_two_layers(what: str, layer: str, others: list[dict]) -> None:

@@ -170,10 +170,9 @@ def sort(runs: Iterable[Run], rows: dict[str, Row]) -> Results:
       ValueError: if two runs of one row have the same seeds.
     """
     results = Results()
-    recipes = {row.recipe.id: row for row in rows.values()}
-    completed = functools.cache(lambda name: complete(recipes[name].recipe))
+    compared = _comparison(rows)
     for run in runs:
-        alike = _compared(run, recipes, completed)
+        alike = compared(run)
         if not alike:
             results.unknown.append(run)
         elif not run.finished:
@@ -199,37 +198,31 @@ def rows_of(
       devices: from `training.strategy.describe`.
       rows: of registered heads, by id.
     """
-    run = Run("", settings, 0, {}, devices, "")
-    recipes = {row.recipe.id: row for row in rows.values()}
-    completed = functools.cache(lambda name: complete(recipes[name].recipe))
-    found = _compared(run, recipes, completed)
+    found = _comparison(rows)(Run("", settings, 0, {}, devices, ""))
     return sorted(row_id for different, row_id in found if not different)
 
 
-def _compared(
-    run: Run, recipes: dict[str, Row], completed: Callable[[str], tuple]
-) -> list[tuple[dict, str]]:
-    """Compares a run with the rows of its layer, network and dataset."""
-    return [
-        (differences(row, run, completed(row.recipe.id)), row.id)
-        for row in _alike(run, recipes)
-    ]
-
-
-def _alike(run: Run, recipes: dict[str, Row]) -> list[Row]:
-    """Returns rows of the run's layer, network and dataset, one per recipe."""
+def _comparison(
+    rows: dict[str, Row],
+) -> Callable[[Run], list[tuple[dict, str]]]:
+    """Compares runs with the rows of their layer, network and dataset."""
     from evonorm_tf import catalog  # Imports TensorFlow, which is slow.
 
-    layer = run.settings.get(LAYER_KEY)
-    if layer not in catalog.names():
-        return []
-    own = [run.settings.get(key) for key in _IDENTITY]
-    found = []
-    for row in recipes.values():
-        settings = row.settings()
-        if [settings.get(key) for key in _IDENTITY] == own:
-            found.append(row.outside(layer))
-    return found
+    recipes = {row.recipe.id: row for row in rows.values()}
+    completed = functools.cache(lambda name: complete(recipes[name].recipe))
+
+    def compared(run: Run) -> list[tuple[dict, str]]:
+        layer, found = run.settings.get(LAYER_KEY), []
+        if layer not in catalog.names():
+            return []
+        for name, row in recipes.items():
+            theirs = row.recipe.settings()
+            if all(theirs.get(k) == run.settings.get(k) for k in _IDENTITY):
+                row = row.outside(layer)
+                found.append((differences(row, run, completed(name)), row.id))
+        return found
+
+    return compared
 
 
 def _distance(different: dict[str, tuple[Any, Any]]) -> tuple[float, ...]:

@@ -132,19 +132,6 @@ class Row:
         """Returns the row's name."""
         return f"{self.recipe.id}/{self.layer}"
 
-    @property
-    def experiment(self) -> str:
-        """Returns the registered name."""
-        return self.recipe.experiment
-
-    def paths(self) -> list[str]:
-        """See `Recipe.paths`."""
-        return self.recipe.paths()
-
-    def changes(self) -> dict[str, Any]:
-        """See `Recipe.changes`."""
-        return self.recipe.changes()
-
     def outside(self, layer: str) -> "Row":
         """Returns this recipe with another layer, without paper's numbers."""
         return Row(self.recipe, layer, dict.fromkeys(self.paper, ()))
@@ -319,7 +306,7 @@ class HeadTables:
 
     def find(self, row_id: str) -> Row:
         """Returns the row with an id; see `find`."""
-        return _find(row_id, self.rows())
+        return find(row_id, self.rows())
 
 
 _HEADS: dict[str, HeadTables] = {}
@@ -347,19 +334,18 @@ def heads() -> dict[str, HeadTables]:
     return dict(_HEADS)
 
 
-def find(row_id: str) -> Row:
+def find(row_id: str, known: dict[str, Row]) -> Row:
     """Returns a row by id: of a table, or its recipe with another layer.
 
     The paper has no number for the latter, but it can be run.
 
+    Args:
+      row_id: the id.
+      known: the rows of tables, by id.
+
     Raises:
-      ValueError: if no registered head has it; names similar ones.
+      ValueError: if there is no such row; names similar ones.
     """
-    tables = (t for head in _HEADS.values() for t in head.tables.values())
-    return _find(row_id, collect(tables))
-
-
-def _find(row_id: str, known: dict[str, Row]) -> Row:
     if row_id in known:
         return known[row_id]
     from evonorm_tf import catalog  # Imports TensorFlow, which is slow.
