@@ -27,6 +27,10 @@ from training.images import decoding, inspection, readers, records
 from training.images.sources import Files, Memory, Source
 
 SHOWN = inspection.SHOWN
+_ADVICE = (
+    "Copy truncated files again; records must have image/encoded and "
+    "image/class/label"
+)
 _OF_EXPERIMENT = ("config_file", "params_override")
 _OF_DATASET = (
     "split",
@@ -107,48 +111,30 @@ def _look_at_memory(source: Memory, report: Report) -> list[int]:
 
 
 def _records(
-    source: Files, settings: Data, limit: int, report: Report
+    source: Files, limit: int, report: Report
 ) -> Iterator[tuple[bytes, int, str]]:
     """Yields (encoded, label, name) of some records; reports read errors."""
-    read = source.reader.read
-    limit = min(limit or source.examples, source.examples)
-    if isinstance(source.reader, readers.Listed):
-        # The list is sorted by class, so the first images would be of one.
-        places = np.linspace(0, source.examples - 1, limit).astype(np.int64)
-        for place in places:
-            try:
-                encoded, label, name = read(tf.constant(place))
-            except tf.errors.OpError as error:
-                report.problems.append(
-                    f"An image cannot be read: {decoding.cause(error)}. Fix "
-                    "or remove it."
-                )
-                continue
-            yield encoded.numpy(), int(label), name.numpy().decode()
+    if isinstance(source.reader, readers.Shards):
+        yield from inspection.stream(source.reader, limit, report, _ADVICE)
         return
-    stream = source.reader.in_order().map(read)
-    try:
-        for encoded, label, name in stream.take(limit):
-            yield encoded.numpy(), int(label), name.numpy().decode()
-    except tf.errors.OpError as error:
-        report.problems.append(
-            "Reading stops at an error. Copy truncated files again; records "
-            "must have image/encoded and image/class/label. TensorFlow's "
-            f"message: {decoding.cause(error)[:300]}"
-        )
+    # The list is sorted by class, so the first images would be of one.
+    limit = min(limit or source.examples, source.examples)
+    for place in np.linspace(0, source.examples - 1, limit).astype(np.int64):
+        try:
+            encoded, label, name = source.reader.read(tf.constant(place))
+        except tf.errors.OpError as error:
+            report.problems.append(
+                f"An image cannot be read: {decoding.cause(error)}. Fix "
+                "or remove it."
+            )
+            continue
+        yield encoded.numpy(), int(label), name.numpy().decode()
 
 
 def _look_at_records(
     source: Files, settings: Data, limit: int, report: Report
 ) -> list[int]:
-    labels = []
-
-    def content() -> Iterator[tuple[bytes, str]]:
-        for encoded, label, name in _records(source, settings, limit, report):
-            labels.append(label)
-            yield encoded, name
-
-    found = list(inspection.look_at_all(content()))
+    found, labels = inspection.look_at_records(_records(source, limit, report))
     for one in found:
         report.digests.setdefault(one.digest, one.name)
     first = next((pair for pair in zip(found, labels) if pair[0].size), None)

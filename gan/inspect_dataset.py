@@ -13,12 +13,13 @@ import argparse
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from gan import datasets, experiment, sets
 from gan.tables import TABLES
-from training.images import decoding, inspection
+from training.images import inspection
 from training.images.sources import Files
+
+_ADVICE = "Copy the files again, or prepare the dataset again"
 
 
 def examine(task: experiment.Task, split: str, limit: int) -> inspection.Report:
@@ -37,7 +38,10 @@ def examine(task: experiment.Task, split: str, limit: int) -> inspection.Report:
         return report
     report.lines.append(f"{source.examples:,} images, {source.name}")
     if isinstance(source, Files):
-        labels = _look_at_files(source, limit, report)
+        found, labels = inspection.look_at_records(
+            inspection.stream(source.reader, limit, report, _ADVICE)
+        )
+        inspection.describe(found, report, source.size)
     else:
         labels = source.labels
         report.lines.append(
@@ -57,28 +61,6 @@ def examine(task: experiment.Task, split: str, limit: int) -> inspection.Report:
         "images each"
     )
     return report
-
-
-def _look_at_files(
-    source: Files, limit: int, report: inspection.Report
-) -> list[int]:
-    labels = []
-
-    def content() -> Iterator[tuple[bytes, str]]:
-        read = source.reader.in_order().map(source.reader.read)
-        try:
-            for image, label, name in read.take(limit or -1):
-                labels.append(int(label))
-                yield image.numpy(), name.numpy().decode()
-        except tf.errors.OpError as error:
-            report.problems.append(
-                "Reading stops at an error; copy the files again, or prepare "
-                f"the dataset again. TensorFlow: {decoding.cause(error)[:300]}"
-            )
-
-    found = list(inspection.look_at_all(content()))
-    inspection.describe(found, report, source.size)
-    return labels
 
 
 def examine_set(place: str, tfds_data_dir: str) -> inspection.Report:

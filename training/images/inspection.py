@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from training import config
-from training.images import decoding
+from training.images import decoding, readers
 from training.report import HeadTables
 
 SHOWN = 5  # of each kind of problem
@@ -96,6 +97,45 @@ def look(encoded: bytes, name: str) -> File:
 def look_at_all(content: Iterable[tuple[bytes, str]]) -> Iterator[File]:
     """Decodes files given as (content, name), several at once, in order."""
     return ahead(look, content, _WORKERS)
+
+
+def look_at_records(
+    records: Iterable[tuple[bytes, int, str]],
+) -> tuple[list[File], list[int]]:
+    """Decodes records given as (content, label, name); returns labels too."""
+    labels = []
+
+    def content() -> Iterator[tuple[bytes, str]]:
+        for encoded, label, name in records:
+            labels.append(label)
+            yield encoded, name
+
+    return list(look_at_all(content())), labels
+
+
+def stream(
+    reader: readers.Listed | readers.Shards,
+    limit: int,
+    report: Report,
+    advice: str,
+) -> Iterator[tuple[bytes, int, str]]:
+    """Yields (content, label, name) of the first records.
+
+    Args:
+      reader: of the records.
+      limit: number of records; 0 for all.
+      report: gets the error at which reading stops.
+      advice: how to fix it.
+    """
+    found = reader.in_order().map(reader.read)
+    try:
+        for encoded, label, name in found.take(limit or -1):
+            yield encoded.numpy(), int(label), name.numpy().decode()
+    except tf.errors.OpError as error:
+        report.problems.append(
+            f"Reading stops at an error. {advice}. TensorFlow's message: "
+            f"{decoding.cause(error)[:300]}"
+        )
 
 
 def ahead(
