@@ -13,7 +13,6 @@ from training.images.order import Order, Share
 
 Decode = Callable[..., Any]
 Context = tf.distribute.InputContext | None
-_as_written = tf.autograph.experimental.do_not_convert
 
 
 def training(
@@ -40,12 +39,10 @@ def training(
       finish: maps the content of a batch to the inputs of a step.
     """
     share, size = Share.of(context, order.batch), _size(context, order.batch)
+    numbers = share.positions(order.batch, start_step)
     elements = reader.training(order, start_step, share)
-    numbered = tf.data.Dataset.zip(
-        (share.positions(order.batch, start_step), elements)
-    )
-    loaded = _decoded(numbered, reader, decode, size, at_once)
-    return _finished(loaded, finish)
+    numbered = tf.data.Dataset.zip((numbers, elements))
+    return _pipeline(numbered, reader, decode, size, at_once, finish)
 
 
 def evaluation(
@@ -64,14 +61,9 @@ def evaluation(
     """
     share, size = Share.of(context, batch), _size(context, batch)
     first, last = share.of_evaluation(reader.examples, batch)
-    numbered = tf.data.Dataset.zip(
-        (
-            tf.data.Dataset.range(first, last),
-            reader.evaluation(batch, share),
-        )
-    )
-    loaded = _decoded(numbered, reader, decode, size, at_once)
-    return _finished(loaded, finish)
+    numbers = tf.data.Dataset.range(first, last)
+    numbered = tf.data.Dataset.zip((numbers, reader.evaluation(batch, share)))
+    return _pipeline(numbered, reader, decode, size, at_once, finish)
 
 
 def _size(context: Context, batch: int) -> int:
@@ -80,32 +72,30 @@ def _size(context: Context, batch: int) -> int:
     return context.get_per_replica_batch_size(batch)
 
 
-def _decoded(
+def _pipeline(
     numbered: tf.data.Dataset,
     reader: Any,
     decode: Decode,
     size: int,
     at_once: bool,
+    finish: Decode | None,
 ) -> tf.data.Dataset:
+    """Returns batches of elements, which have their numbers in the run."""
+
     def load(number: tf.Tensor, element: tuple[tf.Tensor, ...]) -> Any:
         record = reader.read(*element)
         return decode(number, *(record if type(record) is tuple else [record]))
 
-    if at_once:
-        numbered = numbered.batch(size, drop_remainder=True)
     # AutoGraph would convert all functions of a pipeline, none of which has
     # control flow; this took most of the time to the first batch.
-    loaded = numbered.map(
-        _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
-    )
-    return loaded if at_once else loaded.batch(size, drop_remainder=True)
+    def mapped(dataset: tf.data.Dataset, function: Decode) -> tf.data.Dataset:
+        function = tf.autograph.experimental.do_not_convert(function)
+        return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE)
 
-
-def _finished(
-    loaded: tf.data.Dataset, finish: Decode | None
-) -> tf.data.Dataset:
+    if at_once:
+        loaded = mapped(numbered.batch(size, drop_remainder=True), load)
+    else:
+        loaded = mapped(numbered, load).batch(size, drop_remainder=True)
     if finish:
-        loaded = loaded.map(
-            _as_written(finish), num_parallel_calls=tf.data.AUTOTUNE
-        )
+        loaded = mapped(loaded, finish)
     return loaded.prefetch(tf.data.AUTOTUNE)
