@@ -65,7 +65,9 @@ class Run:
           ValueError: if the file is not a YAML mapping.
         """
         path = self.path(CONFIG_FILE)
-        return read_yaml(path) if files.is_file(path) else None
+        if not files.is_file(path):
+            return None
+        return _mapping(path, yaml.safe_load, "a YAML mapping")
 
     def require_config(self) -> dict[str, Any]:
         """Returns the recorded config, nested.
@@ -96,7 +98,9 @@ class Run:
           ValueError: if the file is not a JSON object.
         """
         path = self.path(*names)
-        return read_json(path) if files.is_file(path) else {}
+        if not files.is_file(path):
+            return {}
+        return _mapping(path, json.loads, "a JSON object")
 
     def write_json(self, content: Any, *names: str) -> str:
         """Writes a JSON file atomically; returns its path."""
@@ -234,24 +238,20 @@ class Run:
             lost, also a best checkpoint.
           best: the subfolder of that.
         """
+        path = self.path(METRICS_FILE)
         if step:
-            self.cut_metrics(step)
+            kept = [x for x in self.metrics() if x["step"] <= step]
+            text = "".join(json.dumps(x) + "\n" for x in kept)
+            # An incomplete last line is removed too.
+            if files.exists(path) and files.read_text(path) != text:
+                files.write(path, text)
             return
-        files.write(self.path(METRICS_FILE), "")
-        path = self.checkpoint(best)
-        if path is not None:
-            remove_checkpoint(path)
+        files.write(path, "")
+        saved = self.checkpoint(best)
+        if saved is not None:
+            remove_checkpoint(saved)
             files.remove(self.path(best, "checkpoint"))
             files.remove(self.path(best, BEST_FILE))
-
-    def cut_metrics(self, step: int) -> None:
-        """Removes the metrics after a step."""
-        path = self.path(METRICS_FILE)
-        kept = [x for x in self.metrics() if x["step"] <= step]
-        text = "".join(json.dumps(x) + "\n" for x in kept)
-        # An incomplete last line is removed too.
-        if files.exists(path) and files.read_text(path) != text:
-            files.write(path, text)
 
     def add_metrics(
         self, kind: str, step: int, values: Mapping[str, float]
@@ -361,26 +361,6 @@ def _is_run(run: Run) -> bool:
 def settings(params: hyperparams.Config) -> dict[str, Any]:
     """Returns an experiment's config by dotted key, as a run records it."""
     return flat(yaml.safe_load(as_yaml(params)))
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """Reads an object from a JSON file.
-
-    Raises:
-      FileNotFoundError: if it does not exist.
-      ValueError: if it is not a JSON object; the message names the file.
-    """
-    return _mapping(path, json.loads, "a JSON object")
-
-
-def read_yaml(path: str) -> dict[str, Any]:
-    """Reads a mapping from a YAML file.
-
-    Raises:
-      FileNotFoundError: if it does not exist.
-      ValueError: if it is not a YAML mapping; the message names the file.
-    """
-    return _mapping(path, yaml.safe_load, "a YAML mapping")
 
 
 def _mapping(path: str, parse: Callable[[str], Any], kind: str) -> Any:
