@@ -2,7 +2,6 @@
 
 import dataclasses
 import statistics
-from collections.abc import Iterable
 
 from classification import plot
 from evonorm_tf import files, plots
@@ -37,54 +36,28 @@ class Run:
         return f"{self.layer}, batch {self.batch}, seed {self.seed}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """Accuracies in % of one layer at one batch size, over the seeds."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Returns the mean over the seeds."""
-        return statistics.fmean(self.values)
-
-    def __str__(self) -> str:
-        low, high = min(self.values), max(self.values)
-        return f"{self.mean:.1f} ({low:.1f} to {high:.1f})"
-
-
-def cells(accuracies: dict[Run, float]) -> dict[str, dict[int, Cell]]:
-    """Returns cells by layer, then by batch size, the largest batch first."""
-    rows: dict[str, dict[int, Cell]] = {}
-    for layer in dict.fromkeys(run.layer for run in accuracies):
-        rows[layer] = {
-            batch: Cell(_values(accuracies, layer, batch))
-            for batch in _batches(accuracies)
-        }
+def _cells(accuracies: dict[Run, float]) -> plot.Cells:
+    """Returns accuracies in % by layer, then by batch, the largest first."""
+    rows: plot.Cells = {}
+    for run in sorted(accuracies, key=lambda run: -run.batch):
+        row = rows.setdefault(run.layer, {})
+        row[run.batch] = (*row.get(run.batch, ()), 100 * accuracies[run])
     return rows
 
 
-def _batches(runs: Iterable[Run]) -> list[int]:
-    return sorted({run.batch for run in runs}, reverse=True)
-
-
-def _values(
-    accuracies: dict[Run, float], layer: str, batch: int
-) -> tuple[float, ...]:
-    return tuple(
-        100 * accuracy
-        for run, accuracy in accuracies.items()
-        if (run.layer, run.batch) == (layer, batch)
-    )
+def _text(values: tuple[float, ...]) -> str:
+    low, high = min(values), max(values)
+    return f"{statistics.fmean(values):.1f} ({low:.1f} to {high:.1f})"
 
 
 def table(accuracies: dict[Run, float]) -> str:
     """Tables the test accuracy in %, mean and range over the seeds."""
-    batches = _batches(accuracies)
+    rows = _cells(accuracies)
+    batches = next(iter(rows.values()))
     heads = ["layer", *(f"batch {batch}" for batch in batches)]
     lines = [heads, ["---"] * len(heads)]
-    for layer, row in cells(accuracies).items():
-        lines.append([layer, *(str(row[batch]) for batch in batches)])
+    for layer, row in rows.items():
+        lines.append([layer, *(_text(row[batch]) for batch in batches)])
     widths = [max(len(line[k]) for line in lines) for k in range(len(heads))]
     return "\n".join(
         "| "
@@ -114,7 +87,9 @@ def write(
         f"Mean and range of {seeds} seeds after {epochs:g} epochs; one test "
         f"image is {100 / examples:.2f} %"
     )
-    _figure(accuracies, what, picture)
+    title = "Accuracy against batch size: small ResNet, 8x8 digits"
+    figure = plot.batch_size_figure(_cells(accuracies), title, what)
+    plots.save(figure, picture)
     text = (
         f"# Batch size and layer, on digits\n\n{ABOUT}\n\n"
         f"Test accuracy in %. {what}, so differences of a few tenths are "
@@ -125,13 +100,3 @@ def write(
     )
     files.write(page, text)
     return page, picture
-
-
-def _figure(accuracies: dict[Run, float], note: str, path: str) -> None:
-    """Draws the batch-size figure of these runs."""
-    rows = {
-        layer: {batch: cell.values for batch, cell in row.items()}
-        for layer, row in cells(accuracies).items()
-    }
-    title = "Accuracy against batch size: small ResNet, 8x8 digits"
-    plots.save(plot.batch_size_figure(rows, title, note), path)

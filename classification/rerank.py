@@ -14,6 +14,7 @@ resumed; finished runs are not repeated.
 
 import argparse
 import csv
+import io
 import json
 import shlex
 import subprocess
@@ -29,7 +30,6 @@ from evonorm_tf.search import command_line, commands, history
 from training import runs
 
 _HEAD = "classification.train"
-_FIELDS = ("id", "search", "accuracy", "command")
 
 
 class Ranking(NamedTuple):
@@ -133,29 +133,17 @@ def _accuracy(model_dir: str) -> float:
 def _read(path: str) -> list[Ranking]:
     if not files.is_file(path):
         return []
-    with (
-        files.local(path) as place,
-        open(place, newline="", encoding="utf-8") as file,
-    ):
-        return [
-            Ranking(
-                int(row["id"]),
-                float(row["search"]),
-                float(row["accuracy"]),
-                row["command"],
-            )
-            for row in csv.DictReader(file)
-        ]
+    rows = csv.reader(io.StringIO(files.read_text(path), newline=""))
+    return [
+        Ranking(int(number), float(search), float(accuracy), command)
+        for number, search, accuracy, command in list(rows)[1:]
+    ]
 
 
 def _write(path: str, rows: list[Ranking]) -> None:
-    with (
-        files.writing(path) as place,
-        open(place, "w", newline="", encoding="utf-8") as file,
-    ):
-        out = csv.writer(file)
-        out.writerow(_FIELDS)
-        out.writerows(rows)
+    content = io.StringIO(newline="")
+    csv.writer(content).writerows([Ranking._fields, *rows])
+    files.write(path, content.getvalue())
 
 
 def _rerank(chosen: argparse.Namespace) -> None:

@@ -9,9 +9,6 @@ from official.modeling import hyperparams
 from training import config
 from training.schedule import Schedule
 
-_RGB_MEAN = [0.485, 0.456, 0.406]
-_RGB_STD = [0.229, 0.224, 0.225]
-
 
 @dataclasses.dataclass
 class Model(hyperparams.Config):
@@ -101,8 +98,8 @@ class Data(hyperparams.Config):
     cutmix_alpha: float = 0.0
     augmenter: str = "stateless"
     image_size: int | None = 0
-    mean: list[float] = field(default_factory=lambda: list(_RGB_MEAN))
-    std: list[float] = field(default_factory=lambda: list(_RGB_STD))
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
     seed: int = 0
     shuffle_buffer_size: int = 10_000
 

@@ -33,12 +33,7 @@ class Classification(garden.TaskHead):
     def prepare(
         self, params: config.Experiment, run: runs.Run | None = None
     ) -> task.Task:
-        """Opens the data, and converts epochs to steps in the config.
-
-        Raises:
-          ValueError: if data, network or schedule are invalid, or training and
-            validation data do not match.
-        """
+        """Opens the data, and converts epochs to steps in the config."""
         del run
         return task.prepare(params)
 
@@ -66,13 +61,6 @@ class Classification(garden.TaskHead):
         of the full run, but the images are scikit-learn's digits: as JPEG files
         if the experiment reads files, and in memory if its images are small and
         of one size.
-
-        Args:
-          params: the experiment, changed in place.
-          replicas: number of replicas per step.
-
-        Returns:
-          A one-line description of the changes to the data.
         """
         params.task.model.max_depth = 1
         params.task.model.width *= 0.25

@@ -180,7 +180,8 @@ def _dataset(truth: GroundTruth, kind: str) -> dict[str, list[dict]]:
         fields = ("image_id", "category_id", "bbox", "area", "iscrowd")
         annotations.append({key: one[key] for key in fields} | {"id": number})
         if kind == "segm":
-            mask = _mask(one, truth)
+            size = _size(truth.images[one["image_id"]], truth)
+            mask = masks.rle(one["segmentation"], *size)
             annotations[-1]["segmentation"] = mask
     return {
         "images": [dict(image) for image in truth.images.values()],
@@ -189,12 +190,6 @@ def _dataset(truth: GroundTruth, kind: str) -> dict[str, list[dict]]:
             {"id": k, "name": v} for k, v in truth.categories.items()
         ],
     }
-
-
-def _mask(annotation: dict, truth: GroundTruth) -> dict:
-    """An annotation's segmentation as a compressed RLE."""
-    height, width = _size(truth.images[annotation["image_id"]], truth)
-    return masks.rle(annotation["segmentation"], height, width)
 
 
 def _size(image: dict, truth: GroundTruth) -> tuple[int, int]:

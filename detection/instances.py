@@ -52,37 +52,24 @@ def read(
         then skipped and counted.
       counts: is updated.
     """
-    instances = []
+    instances, height, width = [], image["height"], image["width"]
     for annotation in annotations:
         where = f"annotation id={annotation['id']}, image_id={image['id']}"
         if with_masks and "segmentation" not in annotation:
             counts.note(INVALID, f"{where}: it has no segmentation")
             continue
-        instance = _instance(image, annotation, with_masks, counts, where)
-        if instance is not None:
-            instances.append(instance)
-            counts["objects"] += 1
-            counts["crowds"] += instance.crowd
+        box = _box(annotation["bbox"], (width, height), counts, where)
+        if box is None:
+            continue
+        mask = None
+        if with_masks:
+            mask = masks.rle(annotation["segmentation"], height, width)
+        label, crowd = annotation["category_id"], bool(annotation["iscrowd"])
+        area = annotation["area"]
+        instances.append(Instance(box, label, crowd, area, mask))
+        counts["objects"] += 1
+        counts["crowds"] += crowd
     return instances
-
-
-def _instance(
-    image: Mapping, annotation: Mapping, with_masks: bool, counts: Counts, where
-) -> Instance | None:
-    size = image["width"], image["height"]
-    box = _box(annotation["bbox"], size, counts, where)
-    if box is None:
-        return None
-    mask = None
-    if with_masks:
-        mask = masks.rle(annotation["segmentation"], size[1], size[0])
-    return Instance(
-        box,
-        annotation["category_id"],
-        bool(annotation["iscrowd"]),
-        annotation["area"],
-        mask,
-    )
 
 
 def _box(bbox: list, size: tuple[int, int], counts: Counts, where: str):

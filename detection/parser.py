@@ -167,14 +167,9 @@ def _flipped(
     axis: int,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Flips image, boxes and masks together with probability 1/2.
+    """Flips image, boxes (fractions) and masks together, or none of them.
 
-    Args:
-      image: [H, W, 3].
-      boxes: [K, 4], y, x, y, x as fractions of the image.
-      masks: [K, H, W].
-      axis: of the image; 1 swaps left and right.
-      seed: [2].
+    Axis 1 of the image swaps left and right.
     """
     start, end = boxes[:, axis], boxes[:, axis + 2]
     sides = [boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3]]

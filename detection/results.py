@@ -184,20 +184,16 @@ def to_coco(image: Arrays, image_id: int) -> evaluate.Results:
     # Rows: original size, scaled size, scale, offset of the crop.
     (height, width), _, scale, _ = image["image_info"]
     boxes = _original(image["detection_boxes"][:count], scale)
-    results = []
-    for box, label, score in zip(
-        boxes,
-        image["detection_classes"],
-        image["detection_scores"],
-    ):
-        results.append(
-            {
-                "image_id": image_id,
-                "category_id": int(label),
-                "bbox": box.tolist(),
-                "score": float(score),
-            }
-        )
+    found = zip(boxes, image["detection_classes"], image["detection_scores"])
+    results = [
+        {
+            "image_id": image_id,
+            "category_id": int(label),
+            "bbox": box.tolist(),
+            "score": float(score),
+        }
+        for box, label, score in found
+    ]
     if count and "detection_masks" in image:
         if "detection_outer_boxes" in image:  # The masks are of these.
             boxes = _original(image["detection_outer_boxes"][:count], scale)

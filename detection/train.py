@@ -57,13 +57,6 @@ class Detection(garden.TaskHead):
         experiment without data of its own gets a few scenes of digits and four
         steps; one on scenes keeps them and takes 200. The code is that of the
         full run.
-
-        Args:
-          params: the experiment, changed in place.
-          replicas: number of replicas per step.
-
-        Returns:
-          A one-line description of the changes.
         """
         one, trainer = params.task, params.trainer
         most = _SCENES_STEPS

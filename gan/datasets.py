@@ -220,13 +220,7 @@ def _tfds(data: Data, split: str, side: int) -> Source:
 
 def _encoding(builder: Any, split: str) -> str:
     """Returns how images are stored; JPEG alone changes distances a lot."""
-    import tensorflow_datasets as tfds  # Needed only for TFDS datasets.
-
-    stored = builder.as_dataset(
-        split,
-        shuffle_files=False,
-        decoders={"image": tfds.decode.SkipDecoding()},
-    )
+    stored = sources.encoded(builder, split)
     start = next(iter(stored))["image"].numpy()[:4]
     known = {b"\xff\xd8": _DECODED, b"\x89P": "PNG"}
     return known.get(start[:2], f"unknown encoding {start!r}")

@@ -1,5 +1,6 @@
 """Evaluates the averaged generator: samples, distances, class score."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,7 @@ class Evaluator(orbit.AbstractEvaluator):
         self._sampler = sampling.Sampler(generator, params.task, strategy)
         self._run, self._step = run, step
         self._devices, self._chief = strategy, workers.is_chief(strategy)
+        self._join = functools.partial(workers.join, devices=strategy)
         self._extract: extractor.Extractor | None = None
         self._real: measure.Statistics | None = None
         self._apart = apart
@@ -141,7 +143,7 @@ class Evaluator(orbit.AbstractEvaluator):
                 settings,
                 name,
                 images.examples,
-                self._join if workers.several(self._devices) else None,
+                self._join,
             )
 
         # All workers check before the first of them writes.
@@ -152,10 +154,6 @@ class Evaluator(orbit.AbstractEvaluator):
         self._real = make()
         if self._chief:
             reference.save(self._real, path)
-
-    def _join(self, part: np.ndarray) -> np.ndarray:
-        """Concatenates all workers' parts of an array."""
-        return workers.join(part, self._devices)
 
     def _open_extractor(self) -> extractor.Extractor:
         task, settings = self._task, self._task.evaluation
@@ -188,7 +186,7 @@ class Evaluator(orbit.AbstractEvaluator):
             settings,
             self._sampler.about(),
             settings.samples,
-            self._join if workers.several(self._devices) else None,
+            self._join,
             seed=1,
         )
         self.about = measure.about(self._real, made, settings)

@@ -34,11 +34,7 @@ class Synthesis(driver.Head):
     def prepare(
         self, params: config.Experiment, run: runs.Run
     ) -> datasets.Source:
-        """Opens the images.
-
-        Raises:
-          ValueError: if data or settings are invalid.
-        """
+        """Opens the images."""
         del run
         evaluation.check(params.task.evaluation)
         trainer.check(params, params.task.train_data.global_batch_size)
@@ -103,13 +99,6 @@ class Synthesis(driver.Head):
         images are scikit-learn's digits: in memory at 32 px, or as files that
         are decoded during training if the run reads files. The embedded digits
         themselves get enough steps to recognize their strokes.
-
-        Args:
-          params: the experiment, changed in place.
-          replicas: number of replicas per step.
-
-        Returns:
-          A one-line description of the changes to the data.
         """
         task, trainer = params.task, params.trainer
         model, data, measured = task.model, task.train_data, task.evaluation

@@ -88,11 +88,7 @@ def as_yaml(value: Any, **options: Any) -> str:
 
 
 def _yaml(text: str, received: str) -> Any:
-    """Parses YAML text.
-
-    Raises:
-      ValueError: if it is not YAML.
-    """
+    """Parses YAML text, or raises ValueError."""
     try:
         return yaml.load(text, Loader=_Loader)
     except RecursionError:

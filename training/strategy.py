@@ -88,12 +88,7 @@ def build(runtime: Runtime) -> tf.distribute.Strategy:
 
 
 def _workers() -> int:
-    """Returns how many processes of TF_CONFIG train.
-
-    Raises:
-      ValueError: if TF_CONFIG is not the description of a cluster, or this
-        process does not train.
-    """
+    """Returns how many processes of TF_CONFIG train."""
     text = os.environ.get("TF_CONFIG") or "{}"
     try:
         found = json.loads(text)

@@ -244,6 +244,17 @@ def tfds_builder(dataset: str, split: str, data_dir: str) -> tuple[Any, int]:
     return builder, examples
 
 
+def encoded(builder: Any, split: str) -> tf.data.Dataset:
+    """Yields the examples of a split, whose images are files' bytes."""
+    import tensorflow_datasets as tfds
+
+    return builder.as_dataset(
+        split,
+        shuffle_files=False,
+        decoders={"image": tfds.decode.SkipDecoding()},
+    )
+
+
 def in_memory(
     builder: Any, split: str, examples: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -252,13 +263,8 @@ def in_memory(
     Raises:
       ValueError: if an image cannot be read.
     """
-    import tensorflow_datasets as tfds
-
-    stored = builder.as_dataset(
-        split,
-        shuffle_files=False,
-        decoders={"image": tfds.decode.SkipDecoding()},
-    ).map(lambda row: (row["image"], row["label"]))
+    stored = encoded(builder, split)
+    stored = stored.map(lambda row: (row["image"], row["label"]))
     shape = builder.info.features["image"].shape
     try:
         decoded = stored.map(
