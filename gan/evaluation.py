@@ -89,7 +89,10 @@ class Evaluator(orbit.AbstractEvaluator):
         self._prepare()
         self._sampler.settle()
         step, settings = self._step(), self._task.evaluation
-        facts = {"real": self._real.facts, "made": self._made_facts()}
+        made = measure.facts(
+            self._sampler.about(), settings.samples, self._extract, settings
+        )
+        facts = {"real": self._real.facts, "made": made}
         name, mark = RESULT_FILE, ""
         if self._apart:
             # The last two are of the pictures only.
@@ -172,10 +175,6 @@ class Evaluator(orbit.AbstractEvaluator):
         found = own() if self._chief else None
         workers.gather(None, self._devices)  # Wait for what it wrote.
         return found or own()
-
-    def _made_facts(self) -> dict[str, str]:
-        name, settings = self._sampler.about(), self._task.evaluation
-        return measure.facts(name, settings.samples, self._extract, settings)
 
     def _measure(self) -> dict[str, float]:
         """Returns distances and score of new samples, in one pass."""

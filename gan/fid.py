@@ -51,7 +51,8 @@ def compare(
             of.batches(), extract, settings, of.name, of.count, seed=seed
         )
 
-    if _is_reference(real):
+    # A file of statistics, or of images.
+    if real.endswith(".npz") and reference.holds_statistics(real):
         one = reference.load(real)
         # Its own description of the images is used; all else must agree.
         wanted = measure.facts("", 0, extract, settings)
@@ -75,11 +76,6 @@ def _open(place: str, tfds_data_dir: str) -> sets.Set:
     for note in found.notes:
         print(f"{place}: {note}")
     return found
-
-
-def _is_reference(place: str) -> bool:
-    """Returns whether it is a file of statistics, not a set of images."""
-    return place.endswith(".npz") and reference.holds_statistics(place)
 
 
 def main(arguments: list[str]) -> None:

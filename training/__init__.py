@@ -9,11 +9,11 @@
     schedule.py         epochs and a base rate to steps and a schedule
     strategy.py         one device, several, logical CPUs, TPU
     workers.py          several processes that train together
-    callbacks.py        after a loop or an evaluation: check, show, record
+    callbacks.py        after a loop or an evaluation: check, show, record, and
+                        save the best checkpoint
     progress.py         settings of a run, then a progress bar or plain lines
     runs.py             a run's folder: reads and writes everything in it
     checkpoints.py      checkpoints: saved, and checked when they are read
-    best_checkpoint.py  the best checkpoint
     saved.py            a run's model, read from its folder and exported
     same_experiment.py  what may differ on resuming, and for a table's row
     accumulation.py     one optimizer step from several micro-batches

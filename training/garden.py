@@ -7,7 +7,7 @@ from official.core import train_utils
 from official.modeling import optimization
 
 from evonorm_tf import files
-from training import accumulation, best_checkpoint, config, driver, preflights
+from training import accumulation, callbacks, config, driver, preflights
 
 
 class TaskHead(driver.Head):
@@ -26,7 +26,7 @@ class TaskHead(driver.Head):
             aside = None
             if not session.chief:
                 aside = files.join(session.folder, "best")
-            keeper = best_checkpoint.from_config(
+            keeper = callbacks.best_from_config(
                 params.trainer, session.run, aside, session.start
             )
         with session.devices.scope():

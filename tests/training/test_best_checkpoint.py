@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from training import best_checkpoint, driver, runs
+from training import callbacks, driver, runs
 
 
 class _Run:
@@ -19,9 +19,7 @@ class _Run:
             global_step=self.step, weight=self.weight
         )
         run = runs.Run(folder.parent)
-        self.best = best_checkpoint.Best(
-            run, folder.name, metric, higher, aside
-        )
+        self.best = callbacks.Best(run, folder.name, metric, higher, aside)
 
     def evaluate(self, step, value):
         self.step.assign(step)
@@ -101,7 +99,7 @@ def test_the_best_of_an_earlier_start_is_forgotten(tmp_path):
         best_checkpoint_eval_metric="accuracy",
     )
     for start, figure in ((1, 0.5), (0, None)):
-        best = best_checkpoint.from_config(settings, run, start=start)
+        best = callbacks.best_from_config(settings, run, start=start)
         logs = best.best_ckpt_logs
         assert (logs and logs["accuracy"]) == figure
     (tmp_path / "best" / "notes").touch()
@@ -129,11 +127,11 @@ def test_refused(tmp_path):
         _Run(tmp_path, metric="top_1").evaluate(1, 0.5)
     half = driver.trainer_config(best_checkpoint_eval_metric="accuracy")
     with pytest.raises(ValueError, match="both or"):
-        best_checkpoint.from_config(half, runs.Run(tmp_path))
+        callbacks.best_from_config(half, runs.Run(tmp_path))
     wrong = driver.trainer_config(best_checkpoint_metric_comp="more")
     with pytest.raises(ValueError, match="higher or lower"):
-        best_checkpoint.from_config(wrong, runs.Run(tmp_path))
+        callbacks.best_from_config(wrong, runs.Run(tmp_path))
     assert (
-        best_checkpoint.from_config(driver.trainer_config(), runs.Run(tmp_path))
+        callbacks.best_from_config(driver.trainer_config(), runs.Run(tmp_path))
         is None
     )
