@@ -3,7 +3,6 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -13,7 +12,6 @@ from gan import architectures, blocks, deep, experiment, spectral
 from training import config
 
 Tensor = tf.Tensor
-NormAct = Callable[..., Any]
 
 INITIALIZERS = {
     "orthogonal": tf_keras.initializers.Orthogonal,
@@ -35,7 +33,6 @@ class Generator(tf_keras.Model):
         row = architectures.get(model.architecture)
         first, *widths = (model.generator_width * m for m in row.generator)
         initializer = INITIALIZERS[model.initializer]
-        norm_act = model.norm_act.bind(legacy)
         self._deep = row.deep
         self._chunks = _chunks(model, len(widths))
         shape = (architectures.START, architectures.START, first)
@@ -53,12 +50,12 @@ class Generator(tf_keras.Model):
         for index, (entering, units) in enumerate(
             zip([first, *widths], widths)
         ):
-            self._stages.append(stage(model, norm_act, entering, units))
+            self._stages.append(stage(model, entering, units))
             side = architectures.START << (index + 1)
             if side == row.generator_attention:
                 self._attention = blocks.Attention(units, initializer)
                 self._attends = index
-        self._norm_act = norm_act()
+        self._norm_act = model.norm_act.bind(legacy)()
         self._image = spectral.Conv(3, 3, initializer())
 
     def call(self, z: Tensor, labels: Tensor, training: bool = False) -> Tensor:
@@ -215,37 +212,32 @@ def check(model: experiment.Model) -> None:
 
 
 def _stage(
-    model: experiment.Model, norm_act: NormAct, entering: int, units: int
+    model: experiment.Model, entering: int, units: int
 ) -> list[tf_keras.layers.Layer]:
     """Returns BigGAN's block that doubles the side."""
-    norms = _norms(model, norm_act, (entering, units))
+    norms = _norms(model, entering, units)
     initializer = INITIALIZERS[model.initializer]
     return [blocks.GeneratorBlock(units, initializer, norms)]
 
 
 def _deep_stage(
-    model: experiment.Model, norm_act: NormAct, entering: int, units: int
+    model: experiment.Model, entering: int, units: int
 ) -> list[tf_keras.layers.Layer]:
     """Returns BigGAN-deep's two blocks; the second doubles the side."""
-    inside, initializer = (
-        entering // deep.RATIO,
-        INITIALIZERS[model.initializer],
-    )
-    return [
-        deep.GeneratorBlock(
-            entering,
-            width,
-            upsampled,
-            initializer,
-            _norms(model, norm_act, (entering, inside, inside, inside)),
+    inside, made = entering // deep.RATIO, []
+    initializer = INITIALIZERS[model.initializer]
+    for width, upsampled in ((entering, False), (units, True)):
+        norms = _norms(model, entering, inside, inside, inside)
+        made.append(
+            deep.GeneratorBlock(entering, width, upsampled, initializer, norms)
         )
-        for width, upsampled in ((entering, False), (units, True))
-    ]
+    return made
 
 
 def _norms(
-    model: experiment.Model, norm_act: NormAct, widths: tuple[int, ...]
+    model: experiment.Model, *widths: int
 ) -> list[blocks.ConditionalNormAct]:
+    norm_act = model.norm_act.bind(legacy)
     return [
         blocks.ConditionalNormAct(norm_act(affine=False), _linear(model, width))
         for width in widths
