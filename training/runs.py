@@ -238,20 +238,24 @@ class Run:
             lost, also a best checkpoint.
           best: the subfolder of that.
         """
-        path = self.path(METRICS_FILE)
         if step:
-            kept = [x for x in self.metrics() if x["step"] <= step]
-            text = "".join(json.dumps(x) + "\n" for x in kept)
-            # An incomplete last line is removed too.
-            if files.exists(path) and files.read_text(path) != text:
-                files.write(path, text)
+            self.cut_metrics(step)
             return
-        files.write(path, "")
-        saved = self.checkpoint(best)
-        if saved is not None:
-            remove_checkpoint(saved)
+        files.write(self.path(METRICS_FILE), "")
+        path = self.checkpoint(best)
+        if path is not None:
+            remove_checkpoint(path)
             files.remove(self.path(best, "checkpoint"))
             files.remove(self.path(best, BEST_FILE))
+
+    def cut_metrics(self, step: int) -> None:
+        """Removes the metrics after a step."""
+        path = self.path(METRICS_FILE)
+        kept = [x for x in self.metrics() if x["step"] <= step]
+        text = "".join(json.dumps(x) + "\n" for x in kept)
+        # An incomplete last line is removed too.
+        if files.exists(path) and files.read_text(path) != text:
+            files.write(path, text)
 
     def add_metrics(
         self, kind: str, step: int, values: Mapping[str, float]

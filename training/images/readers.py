@@ -250,15 +250,8 @@ class Shards:
         fill = _read(shard.path, shard.skip, 1).repeat(missing)
         if not parts:
             return fill
-        found = tf.data.Dataset.from_tensor_slices(
-            tuple(map(list, zip(*parts)))
-        ).interleave(
-            _read,
-            cycle_length=min(len(parts), _SHARDS_AT_ONCE),
-            block_length=_RECORDS_IN_TURN,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
+        at_once = min(len(parts), _SHARDS_AT_ONCE)
+        found = _read_in_turns(tuple(map(list, zip(*parts))), at_once)
         return found.concatenate(fill)
 
     def in_order(self) -> tf.data.Dataset:
@@ -337,13 +330,7 @@ class _Lanes:
             tf.gather(self._skips, order) + skip,
             take,
         )
-        found = tf.data.Dataset.from_tensor_slices(parts).interleave(
-            _read,
-            cycle_length=self._at_once,
-            block_length=_RECORDS_IN_TURN,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
+        found = _read_in_turns(parts, self._at_once)
         # The seed of this function's graph, so that the order is independent
         # of the global seed; TensorFlow cannot add a tensor to a global 0.
         tf.random.set_seed(1)
@@ -352,6 +339,17 @@ class _Lanes:
             seed=(seed * 1_000_003 + number) * self._lanes + lane,
             reshuffle_each_iteration=False,
         )
+
+
+def _read_in_turns(parts: tuple[Any, ...], at_once: int) -> tf.data.Dataset:
+    """Yields the records of parts of files: paths, skips and takes."""
+    return tf.data.Dataset.from_tensor_slices(parts).interleave(
+        _read,
+        cycle_length=at_once,
+        block_length=_RECORDS_IN_TURN,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
 
 
 # Not converted by AutoGraph, whose integer constants would be int32.
