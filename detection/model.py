@@ -91,8 +91,10 @@ def build(params: settings.Model) -> maskrcnn_model.MaskRCNNModel:
       params: the model's settings.
 
     Raises:
-      ValueError: if a network, size or option is invalid.
+      ValueError: if a network, size or option is invalid, or if Keras is
+        configured for channels first.
     """
+    _check_layout()
     _check(params)
     norm_act = params.norm_act.bind(legacy)
     levels = range(params.min_level, params.max_level + 1)
@@ -184,6 +186,18 @@ def _mask_parts(params: settings.Model, norm_act: NormActFn) -> dict:
             **aligner.as_dict()
         ),
     }
+
+
+def _check_layout() -> None:
+    """Rejects channels first, which the Model Garden's heads would follow."""
+    layout = tf_keras.backend.image_data_format()
+    if layout != "channels_last":
+        raise ValueError(
+            "Mask R-CNN is built for images [N, H, W, C]. Set "
+            "image_data_format to 'channels_last' in keras.json, or call "
+            "tf_keras.backend.set_image_data_format('channels_last') first. "
+            f"Received: image_data_format={layout!r}"
+        )
 
 
 def _check(params: settings.Model) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from evonorm_tf.errors import did_you_mean
 from evonorm_tf.nets import mobile, resnet
-from evonorm_tf.nets.parts import NormAct
+from evonorm_tf.nets.parts import LAYOUT, NormAct
 
 Size = resnet.Size | mobile.Size
 
@@ -169,7 +169,7 @@ def classifier(
     Returns:
       Logits [N, classes], in float32 even with mixed precision.
     """
-    x = layers.GlobalAveragePooling2D()(features)
+    x = layers.GlobalAveragePooling2D(data_format=LAYOUT)(features)
     if dropout:
         x = layers.Dropout(dropout)(x)
     return layers.Dense(

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from evonorm_tf.nets.parts import (
+    LAYOUT,
     NormAct,
     channels,
     check_scale,
@@ -192,7 +193,8 @@ SIZES: dict[str, Size] = {
 
 def _excite(x: Any, layers: ModuleType, squeezed: int) -> Any:
     """Squeeze-excitation, arXiv:1709.01507, with EfficientNet's swish."""
-    scale = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    pool = layers.GlobalAveragePooling2D(data_format=LAYOUT, keepdims=True)
+    scale = pool(x)
     scale = conv(layers, squeezed, 1, use_bias=True)(scale)
     scale = layers.Activation("swish")(scale)
     scale = conv(layers, x.shape[-1], 1, use_bias=True)(scale)

@@ -13,6 +13,10 @@ from typing import Any
 
 NormAct = Callable[..., Any]
 
+# Of every layer that has a data_format: networks are [N, H, W, C], whatever
+# image_data_format Keras is configured with.
+LAYOUT = "channels_last"
+
 # A dictionary, because each Keras accepts only its own initializer objects.
 _HE = {
     "class_name": "VarianceScaling",
@@ -42,6 +46,7 @@ def conv(
         strides=stride,
         padding=padding,
         use_bias=use_bias,
+        data_format=LAYOUT,
         kernel_initializer=_HE,
     )
 
@@ -53,6 +58,7 @@ def depthwise(layers: ModuleType, kernel: int, stride: int = 1) -> Any:
         strides=stride,
         padding="same",
         use_bias=False,
+        data_format=LAYOUT,
         depthwise_initializer=_HE,
     )
 
@@ -66,11 +72,20 @@ def upsample(layers: ModuleType, x: Any, times: int) -> Any:
     """
     _, height, width, count = x.shape
     if height is None or width is None:
-        return layers.UpSampling2D(times, interpolation="nearest")(x)
+        return layers.UpSampling2D(
+            times, data_format=LAYOUT, interpolation="nearest"
+        )(x)
     x = layers.Concatenate(axis=-1)([x] * times)
     x = layers.Reshape((height, 1, width * times * count))(x)
     x = layers.Concatenate(axis=2)([x] * times)
     return layers.Reshape((height * times, width * times, count))(x)
+
+
+def max_pool(layers: ModuleType, size: int, stride: int) -> Any:
+    """Max pooling, [N, H, W, C] to [N, H/stride, W/stride, C]."""
+    return layers.MaxPooling2D(
+        size, strides=stride, padding="same", data_format=LAYOUT
+    )
 
 
 def residual(

@@ -29,11 +29,13 @@ from types import ModuleType
 from typing import Any
 
 from evonorm_tf.nets.parts import (
+    LAYOUT,
     NormAct,
     channels,
     check_scale,
     conv,
     drop_rate,
+    max_pool,
     residual,
 )
 
@@ -155,7 +157,7 @@ def _convolve(x: Any, layers: ModuleType, size: Size | None, settings) -> Any:
     # With an odd kernel at stride 1, both paddings are the same.
     symmetric = size is not None and size.padding == "symmetric"
     if symmetric and stride > 1 and kernel > 1:
-        x = layers.ZeroPadding2D(kernel // 2)(x)
+        x = layers.ZeroPadding2D(kernel // 2, data_format=LAYOUT)(x)
         return conv(layers, count, kernel, stride, padding="valid")(x)
     return conv(layers, count, kernel, stride)(x)
 
@@ -166,7 +168,9 @@ def _project(
     """Applies the shortcut of a block that changes the shape."""
     if size is not None and size.average_shortcut and stride > 1:
         # The last window of an odd side has one pixel, which is its mean.
-        x = layers.AveragePooling2D(2, strides=stride, padding="same")(x)
+        x = layers.AveragePooling2D(
+            2, strides=stride, padding="same", data_format=LAYOUT
+        )(x)
         stride = 1
     return _convolve(x, layers, size, (filters, 1, stride))
 
@@ -239,11 +243,11 @@ def _stem(inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size):
     if size.stem == "cifar":
         return x
     if size.padding == "same":
-        return layers.MaxPooling2D(3, strides=2, padding="same")(x)
+        return max_pool(layers, 3, 2)(x)
     # Windows centered at every other pixel: computed at stride 1, where both
     # paddings are the same, and subsampled. Padded zeros would be averaged.
-    x = layers.MaxPooling2D(3, strides=1, padding="same")(x)
-    return layers.MaxPooling2D(1, strides=2)(x)
+    x = max_pool(layers, 3, 1)(x)
+    return max_pool(layers, 1, 2)(x)
 
 
 def stages(

@@ -32,6 +32,7 @@ from evonorm_tf.nets.parts import (
     channels,
     check_scale,
     conv,
+    max_pool,
     upsample,
 )
 
@@ -177,7 +178,7 @@ def _resample(
     if steps > 0:
         x = norm_act()(conv(layers, middle, 3, 2)(x))
         for _ in range(steps - 1):
-            x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+            x = max_pool(layers, 3, 2)(x)
     elif steps < 0:
         x = upsample(layers, x, 2**-steps)
     leaving = size.filters(block.level) * (4 if block.bottleneck else 1)
@@ -189,7 +190,7 @@ def _stem(
 ) -> list[_Node]:
     """Builds the two nodes at level 2 from which all others derive."""
     x = norm_act()(conv(layers, 64, 7, 2)(inputs))
-    x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+    x = max_pool(layers, 3, 2)(x)
     nodes = []
     for _ in range(2):
         x = _group(x, layers, norm_act, size, _STEM)

@@ -112,7 +112,8 @@ class _Pass:
 
     It takes the place of the Keras layers module in `nets`, with the layers of
     the anchors as functions of tensors. All kernels are drawn by their fan-in,
-    whatever initializer is requested.
+    whatever initializer is requested. The data format of `nets` is always
+    "channels_last".
     """
 
     def __init__(
@@ -153,9 +154,17 @@ class _Pass:
         return tf.constant(self.drawn[-1])
 
     def Conv2D(
-        self, filters, kernel, *, strides, padding, use_bias, kernel_initializer
+        self,
+        filters,
+        kernel,
+        *,
+        strides,
+        padding,
+        use_bias,
+        data_format,
+        kernel_initializer,
     ) -> Layer:
-        del kernel_initializer
+        del data_format, kernel_initializer
 
         def convolve(x: Tensor) -> Tensor:
             weight = self.weight([kernel, kernel, x.shape[-1], filters])
@@ -165,9 +174,17 @@ class _Pass:
         return convolve
 
     def DepthwiseConv2D(
-        self, kernel, *, strides, padding, use_bias, depthwise_initializer
+        self,
+        kernel,
+        *,
+        strides,
+        padding,
+        use_bias,
+        data_format,
+        depthwise_initializer,
     ) -> Layer:
-        del use_bias, depthwise_initializer  # No network has a bias.
+        # No network has a bias.
+        del use_bias, data_format, depthwise_initializer
 
         def convolve(x: Tensor) -> Tensor:
             weight = self.weight([kernel, kernel, x.shape[-1], 1])
@@ -176,7 +193,8 @@ class _Pass:
 
         return convolve
 
-    def GlobalAveragePooling2D(self, keepdims: bool) -> Layer:
+    def GlobalAveragePooling2D(self, data_format: str, keepdims: bool) -> Layer:
+        del data_format
         return lambda x: tf.reduce_mean(x, [1, 2], keepdims=keepdims)
 
     def Activation(self, name: str) -> Layer:

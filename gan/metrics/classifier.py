@@ -97,11 +97,12 @@ def _network(shape: tuple[int, ...], classes: int) -> tf_keras.Model:
             3,
             2,
             "same",
+            data_format="channels_last",
             activation="relu",
             kernel_initializer=initializer(seed),
             dtype="float32",
         )(x)
-    x = tf_keras.layers.Flatten(dtype="float32")(x)
+    x = tf_keras.layers.Flatten("channels_last", dtype="float32")(x)
     x = tf_keras.layers.Dense(
         64,
         activation="relu",

@@ -172,3 +172,13 @@ def test_models_that_cannot_be_are_refused(changes, message):
     params = small.parameters(model=changes).task.model
     with pytest.raises(ValueError, match=message):
         model.build(params)
+
+
+def test_channels_first_is_refused():
+    params = small.parameters().task.model
+    try:
+        tf_keras.backend.set_image_data_format("channels_first")
+        with pytest.raises(ValueError, match="='channels_first'"):
+            model.build(params)
+    finally:
+        tf_keras.backend.set_image_data_format("channels_last")

@@ -222,6 +222,17 @@ def test_own_classifier_is_of_its_data_and_in_float32(tmp_path):
     assert (folder / classifier.FILE).read_bytes() == content
 
 
+def test_own_classifier_is_channels_last_whatever_keras_is_configured_for():
+    want = classifier._network((8, 8, 3), 4)
+    try:
+        tf_keras.backend.set_image_data_format("channels_first")
+        found = classifier._network((8, 8, 3), 4)
+    finally:
+        tf_keras.backend.set_image_data_format("channels_last")
+    images = RNG(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_array_equal(found(images), want(images))
+
+
 def test_digest_names_the_weights():
     model = _classifier()
     before = extractor.digest(model)

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+import evonorm_tf
 from evonorm_tf import catalog, legacy, nets
 from evonorm_tf.nets import mobile, resnet
 from evonorm_tf.search import anchors
-from tests.nets.small import DEBUG, created, norm_acts
+from tests.nets.small import DEBUG, copy, created, norm_acts
 
 layers = tf_keras.layers
 BN = functools.partial(legacy.norm_act, "bn_relu")
@@ -133,6 +134,52 @@ def test_what_cannot_be_is_refused():
         mobile.Size((), head_scaling="half")
     with pytest.raises(ValueError, match="one entry per stage"):
         resnet.Size((1, 1))
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras])
+def test_networks_are_channels_last_whatever_keras_is_configured_for(library):
+    stage = mobile.Stage(1, 3, 2, expansion=2, filters=16)
+    sizes = (
+        resnet.Size((1,), (8,), (2,)),
+        resnet.Size(
+            *((1,), (8,), (2,)),
+            preactivation=False,
+            stem="deep",
+            average_shortcut=True,
+            padding="symmetric",
+        ),
+        mobile.Size((stage,), excitation=0.25),
+    )
+    make = legacy if library is tf_keras else evonorm_tf
+    bn = functools.partial(make.norm_act, "bn_relu")
+
+    def models():
+        for size in sizes:
+            images = library.layers.Input((16, 24, 3))
+            features = nets.build(size, images, library.layers, bn)
+            logits = nets.classifier(features, library.layers, 5)
+            yield library.Model(images, logits)
+        images = library.layers.Input((None, None, 3))
+        x = nets.parts.upsample(library.layers, images, 2)
+        x = nets.parts.max_pool(library.layers, 3, 2)(x)
+        yield library.Model(images, x)
+
+    def shapes(model):
+        return [tuple(w.shape) for x in created(model) for w in x.weights]
+
+    configured = library.backend.image_data_format()
+    want = list(models())
+    try:
+        library.backend.set_image_data_format("channels_first")
+        got = list(models())
+    finally:
+        library.backend.set_image_data_format(configured)
+    images = np.random.default_rng(0).normal(size=(2, 16, 24, 3))
+    for one, same in zip(got, want, strict=True):
+        assert shapes(one) == shapes(same)
+        copy(same, one)
+        y = np.array(one(images.astype("float32")))
+        np.testing.assert_array_equal(y, same(images.astype("float32")))
 
 
 # -- stochastic depth ---------------------------------------------------------
