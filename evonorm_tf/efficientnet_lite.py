@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from evonorm_tf import models, nets, state_dict
+from evonorm_tf import models, nets, state_dict, validation
 from evonorm_tf.nets import mobile
 
 # The values of the code that trained it.
@@ -55,8 +55,10 @@ def load(
 
     Raises:
       ValueError: if a weight is missing, unknown or of the wrong shape (the
-        message names it), or if the size has squeeze-excitation.
+        message names it), if the size has squeeze-excitation, or if
+        `num_classes` is not a positive integer.
     """
+    num_classes = validation.count("num_classes", num_classes)
     if size.excitation:
         raise ValueError(
             "EfficientNet-Lite has no squeeze-excitation. Expected a size "
@@ -78,7 +80,9 @@ def load(
     layers = state_dict.Noting(keras.layers, kernels)
     features = mobile.mobile(images, layers, site, size)
     # The error for a missing classifier also names other missing weights.
-    classes = num_classes or len(entries.get("_fc.weight", [0]))
+    classes = num_classes
+    if classes is None:
+        classes = len(entries.get("_fc.weight", [0]))
     logits = nets.classifier(features, layers, classes, dropout)
     model = keras.Model(images, logits, name="efficientnet_lite")
     pairs = [*_names(size)]

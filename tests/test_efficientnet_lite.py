@@ -122,6 +122,12 @@ def test_a_new_classifier_leaves_the_rest(case):
     np.testing.assert_array_equal(np.array(stem), want)
 
 
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.0, "10"])
+def test_a_number_of_classes_that_cannot_be_is_refused(case, wrong):
+    with pytest.raises(ValueError, match=f"num_classes={wrong!r}"):
+        efficientnet_lite.load(case[0], SIZE, num_classes=wrong)
+
+
 def test_its_normalizations_can_be_converted(case):
     state, images, _ = case
     model = efficientnet_lite.load(state, SIZE)
