@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evonorm_tf import nets
+from evonorm_tf.layer import NormActMixin
 
 
 def list_models() -> list[str]:
@@ -62,7 +63,7 @@ def create_model(
     Raises:
       ValueError: if the name is unknown (the message suggests similar ones),
         or if a size or the layer is invalid.
-      TypeError: if `num_classes` is not an integer.
+      TypeError: if `num_classes` is not an integer, or `norm_act` is a layer.
     """
     network = nets.get(name)
     if image_size is None:
@@ -78,6 +79,7 @@ def create_model(
             f"num_classes must be at least 1. Received: {num_classes=}"
         )
     keras, make = _keras(legacy)
+    _check_norm_act(norm_act, keras, legacy)
     if not callable(norm_act):
         norm_act = functools.partial(make, norm_act)
     images = keras.Input(shape)
@@ -93,6 +95,18 @@ def create_model(
         features, keras.layers, num_classes, network.dropout
     )
     return keras.Model(images, logits, name=name)
+
+
+def _check_norm_act(norm_act: Any, keras: Any, legacy: bool) -> None:
+    """Rejects a layer, which is callable but creates none."""
+    if isinstance(norm_act, (keras.layers.Layer, NormActMixin)):
+        module = "evonorm_tf.legacy" if legacy else "evonorm_tf"
+        raise TypeError(
+            "Each place in a network needs a layer of its own: norm_act must "
+            "be the name of one, or a callable that creates one per call. For "
+            f"other settings use functools.partial({module}.norm_act, "
+            f"'evonorm_s0', groups=8). Received: norm_act={norm_act!r}"
+        )
 
 
 def _image_shape(size: Any) -> tuple[int | None, ...]:

@@ -110,6 +110,19 @@ def test_a_callable_brings_settings_of_its_own():
         small("mobilenet_v2", wrong)
 
 
+@pytest.mark.parametrize("in_legacy", LIBRARIES)
+def test_a_layer_is_not_taken_for_a_callable_that_creates_layers(in_legacy):
+    module = "evonorm_tf.legacy" if in_legacy else "evonorm_tf"
+    layers = (
+        evonorm_tf.NormAct("evonorm_s0"),
+        legacy.NormAct("evonorm_s0"),
+        LIBRARIES[in_legacy].layers.BatchNormalization(),
+    )
+    for layer in layers:
+        with pytest.raises(TypeError, match=rf"partial\({module}\.norm_act, "):
+            small("resnet8_cifar", layer, legacy=in_legacy)
+
+
 def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match=r"Did you mean resnet50.*'resnet_50'"):
         small("resnet_50")
