@@ -35,7 +35,7 @@ def load(
     *,
     num_classes: int | None = None,
     dropout: float = 0.2,
-    image_size: tuple[int | None, int | None] = (None, None),
+    image_size: int | tuple[int | None, ...] | None = None,
     legacy: bool = False,
 ) -> Any:
     """Builds EfficientNet-Lite0 and loads its ImageNet weights.
@@ -47,7 +47,8 @@ def load(
       num_classes: number of classes of a new, untrained classifier; None to
         load the classifier of the weights.
       dropout: rate before the classifier.
-      image_size: (H, W); None for any.
+      image_size: side in pixels, or (H, W) or (H, W, C); None for any height
+        and width, with 3 channels.
       legacy: whether to return a tf_keras model instead of a Keras 3 model.
 
     Returns:
@@ -55,10 +56,17 @@ def load(
 
     Raises:
       ValueError: if a weight is missing, unknown or of the wrong shape (the
-        message names it), if the size has squeeze-excitation, or if
-        `num_classes` is not a positive integer.
+        message names it), if the size has squeeze-excitation, or if the
+        number of classes, the dropout or the image size is invalid.
+      TypeError: if `size` is not the shape of a network.
     """
     num_classes = validation.count("num_classes", num_classes)
+    shape = models.image_shape(image_size)
+    if not isinstance(size, mobile.Size):
+        raise TypeError(
+            "size must be a nets.mobile.Size, such as efficientnet_lite.LITE0. "
+            f"Received: size={size!r}"
+        )
     if size.excitation:
         raise ValueError(
             "EfficientNet-Lite has no squeeze-excitation. Expected a size "
@@ -76,7 +84,7 @@ def load(
             return layer
         return lambda x: keras.layers.ReLU(max_value=6.0)(layer(x))
 
-    images = keras.Input((*image_size, 3))
+    images = keras.Input(shape)
     layers = state_dict.Noting(keras.layers, kernels)
     features = mobile.mobile(images, layers, site, size)
     # The error for a missing classifier also names other missing weights.

@@ -7,11 +7,13 @@ Keras or tf_keras is imported when a model is created.
 """
 
 import functools
+import numbers
 from collections.abc import Callable
 from typing import Any
 
-from evonorm_tf import nets
+from evonorm_tf import nets, validation
 from evonorm_tf.layer import NormActMixin
+from evonorm_tf.nets.parts import is_number
 
 
 def list_models() -> list[str]:
@@ -62,22 +64,14 @@ def create_model(
 
     Raises:
       ValueError: if the name is unknown (the message suggests similar ones),
-        or if a size or the layer is invalid.
-      TypeError: if `num_classes` is not an integer, or `norm_act` is a layer.
+        or if a size, the number of classes or the layer is invalid.
+      TypeError: if `norm_act` is a layer instead of what creates layers.
     """
     network = nets.get(name)
     if image_size is None:
         image_size = network.image_size
-    shape = _image_shape(image_size)
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int):
-        raise TypeError(
-            "num_classes must be an integer. "
-            f"Received: num_classes={num_classes!r}"
-        )
-    if num_classes < 1:
-        raise ValueError(
-            f"num_classes must be at least 1. Received: {num_classes=}"
-        )
+    shape = image_shape(image_size)
+    num_classes = validation.count("num_classes", num_classes, optional=False)
     keras, make = _keras(legacy)
     _check_norm_act(norm_act, keras, legacy)
     if not callable(norm_act):
@@ -109,18 +103,26 @@ def _check_norm_act(norm_act: Any, keras: Any, legacy: bool) -> None:
         )
 
 
-def _image_shape(size: Any) -> tuple[int | None, ...]:
-    """Returns the shape [H, W, C] of an image."""
+def image_shape(size: Any) -> tuple[int | None, ...]:
+    """Returns the shape [H, W, C] of an image.
+
+    Args:
+      size: side in pixels, (H, W) or (H, W, C), where None means any height or
+        width.
+
+    Raises:
+      ValueError: if it is anything else.
+    """
     shape = size if isinstance(size, (tuple, list)) else (size, size)
     shape = (*shape, 3) if len(shape) == 2 else tuple(shape)
     known = [side for side in shape if side is not None]
-    whole = all(type(side) is int and side > 0 for side in known)
+    whole = all(is_number(numbers.Integral, x) and x > 0 for x in known)
     if len(shape) != 3 or not whole or shape[-1] is None:
         raise ValueError(
             "image_size must be a side in pixels, (H, W) or (H, W, C). "
             f"Received: image_size={size!r}"
         )
-    return shape
+    return tuple(None if side is None else int(side) for side in shape)
 
 
 def _keras(legacy: bool) -> tuple[Any, Callable[..., Any]]:

@@ -58,7 +58,7 @@ def load(
     norm_act: str | None = None,
     *,
     epsilon: float | None = None,
-    image_size: tuple[int | None, int | None] = (None, None),
+    image_size: int | tuple[int | None, ...] | None = None,
     legacy: bool = False,
 ) -> Any:
     """Builds a network and loads timm's weights.
@@ -72,19 +72,22 @@ def load(
         have a running variance and otherwise evonorm_s0.
       epsilon: inside every square root; None for timm's default, 1e-3 for
         evonorm_b0 and 1e-5 for the others.
-      image_size: (H, W); None for any.
+      image_size: side in pixels, or (H, W) or (H, W, C); None for any height
+        and width, with 3 channels.
       legacy: whether to return a tf_keras model instead of a Keras 3 model.
 
     Returns:
       A functional model from images [N, H, W, 3] to logits [N, classes].
 
     Raises:
-      ValueError: if the network or layer is unknown, or if a weight is
-        missing, unknown or of the wrong shape; the message names it.
+      ValueError: if the network or layer is unknown, if the image size is
+        invalid, or if a weight is missing, unknown or of the wrong shape; the
+        message names it.
       ImportError: if a .safetensors file needs the missing package.
     """
-    entries = state_dict.read(weights)
+    shape = models.image_shape(image_size)
     size = _size(network)
+    entries = state_dict.read(weights)
     v1 = any(name.startswith("layer1.") for name in entries)
     norm_act = _layer(norm_act, entries)
     if epsilon is None:
@@ -101,7 +104,7 @@ def load(
             return layer
         return lambda x: keras.layers.ReLU()(layer(x))
 
-    images = keras.Input((*image_size, 3))
+    images = keras.Input(shape)
     layers = state_dict.Noting(keras.layers, convs)
     features = resnet(images, layers, site, size)
     # The error for a missing classifier also names other missing weights.
@@ -114,14 +117,14 @@ def load(
 
 
 def _size(network: str | Size) -> Size:
-    if isinstance(network, str):
-        if network not in NETWORKS:
-            raise ValueError(
-                "Unknown network; give its shape, a nets.resnet.Size. "
-                f"Expected one of {list(NETWORKS)}. "
-                f"Received: network={network!r}"
-            )
+    if isinstance(network, str) and network in NETWORKS:
         return NETWORKS[network]
+    if not isinstance(network, Size):
+        raise ValueError(
+            "Unknown network; give its shape, a nets.resnet.Size. "
+            f"Expected one of {list(NETWORKS)}. "
+            f"Received: network={network!r}"
+        )
     if network.padding != "symmetric":
         raise ValueError(
             "timm's ResNets have symmetric padding, as in PyTorch: use a size "
@@ -136,7 +139,7 @@ def _layer(name: str | None, entries: Mapping[str, np.ndarray]) -> str:
         return "evonorm_b0" if batch else "evonorm_s0"
     if name not in _LAYERS:
         raise ValueError(
-            f"norm_act must be one of {_LAYERS}. Received: {name=}"
+            f"norm_act must be one of {_LAYERS}. Received: norm_act={name!r}"
         )
     return name
 

@@ -116,6 +116,7 @@ def test_the_loaded_network_gives_the_references_logits(case, legacy):
 def test_a_new_classifier_leaves_the_rest(case):
     state, images, _ = case
     model = efficientnet_lite.load(state, SIZE, num_classes=7)
+    assert model.input_shape == (None, None, None, 3)
     assert model(images).shape == (2, 7)
     stem = model.layers[1].kernel
     want = state["_conv_stem.weight"].transpose(2, 3, 1, 0)
@@ -149,6 +150,17 @@ def test_wrong_entries_are_named(case):
     expected = rf"{name} \[4, 1, 5, 5\], not \[16, 1, 5, 5\]"
     with pytest.raises(ValueError, match=expected):
         efficientnet_lite.load(state | {name: state[name][:4]}, SIZE)
+
+
+def test_other_arguments_that_cannot_be_are_refused(case):
+    square = efficientnet_lite.load(case[0], SIZE, image_size=np.int64(16))
+    assert square.input_shape == (None, 16, 16, 3)
+    with pytest.raises(ValueError, match="Received: image_size=0"):
+        efficientnet_lite.load(case[0], SIZE, image_size=0)
+    with pytest.raises(ValueError, match=r"dropout='0\.2'"):
+        efficientnet_lite.load(case[0], SIZE, dropout="0.2")
+    with pytest.raises(TypeError, match="Received: size='efficientnet_lite0'"):
+        efficientnet_lite.load(case[0], "efficientnet_lite0")
 
 
 def test_a_size_with_excitation_is_refused(case):

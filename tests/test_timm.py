@@ -222,6 +222,8 @@ def test_files(tmp_path):
         assert all(np.array_equal(found[k], state[k]) for k in state)
     model = timm.load(tmp_path / "weights.npz", size, image_size=(37, 38))
     assert model.input_shape == (None, 37, 38, 3)
+    square = timm.load(tmp_path / "weights.npz", size, image_size=64)
+    assert square.input_shape == (None, 64, 64, 3)
     assert _error(model, images, want) < 5e-6
     with pytest.raises(ValueError, match=r"safetensors, \.npz or"):
         timm.load(tmp_path / "weights.h5")
@@ -259,10 +261,13 @@ def test_wrong_entries_are_named():
 
 def test_wrong_arguments():
     size, state, _, _ = _case("v1_s0")
-    with pytest.raises(ValueError, match="Unknown network"):
-        timm.load(state, "resnet51")
-    with pytest.raises(ValueError, match="norm_act"):
+    for bad in ("resnet51", None, ["resnet50"]):
+        with pytest.raises(ValueError, match="Unknown network"):
+            timm.load(state, bad)
+    with pytest.raises(ValueError, match="Received: norm_act='bn_relu'"):
         timm.load(state, size, "bn_relu")
+    with pytest.raises(ValueError, match="Received: image_size='64'"):
+        timm.load(state, size, image_size="64")
     with pytest.raises(ValueError, match="padding='symmetric'"):
         timm.load(state, nets.get("resnet50").size)
     with pytest.raises(ValueError, match="post-activation"):

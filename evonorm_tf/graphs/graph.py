@@ -14,6 +14,7 @@ that is given are filled with neg(zero)):
 """  # noqa: E501
 
 import dataclasses
+import numbers
 import re
 import reprlib
 from collections.abc import Mapping
@@ -147,13 +148,14 @@ def _node(number: int, node: Any) -> Node:
             f"Received: inputs={shown(inputs)}"
         )
     for i in inputs:
-        if type(i) is not int or not 0 <= i < number:
+        whole = isinstance(i, numbers.Integral) and not isinstance(i, bool)
+        if not whole or not 0 <= i < number:
             raise ValueError(
                 f"Node n{number}: an input must be an earlier node, a number "
                 f"from 0 to {number - 1} (a later one would close a cycle). "
                 f"Received: inputs={shown(inputs)}"
             )
-    return Node(op, inputs)
+    return Node(op, tuple(map(int, inputs)))
 
 
 def padded(nodes: list[Node]) -> Graph:

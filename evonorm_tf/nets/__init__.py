@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from evonorm_tf.errors import did_you_mean
-from evonorm_tf.nets import mobile, resnet
+from evonorm_tf.nets import mobile, parts, resnet
 from evonorm_tf.nets.parts import LAYOUT, NormAct
 
 Size = resnet.Size | mobile.Size
@@ -73,7 +73,7 @@ def get(name: str) -> Network:
     Raises:
       ValueError: if the name is unknown; the message suggests similar ones.
     """
-    if name not in NETWORKS:
+    if not isinstance(name, str) or name not in NETWORKS:
         raise ValueError(
             f"Unknown network. {did_you_mean(name, NETWORKS)}"
             "evonorm_tf.list_models() lists them all. "
@@ -90,16 +90,11 @@ def scaled(
 ) -> Size:
     """Returns a network's shape at another size; see `backbone`."""
     size = get(name).size
-    rate = size.stochastic_depth
-    if stochastic_depth is not None:
-        rate = stochastic_depth
-    if not 0 <= rate < 1:
-        raise ValueError(
-            "stochastic_depth must be a fraction of the samples, in [0, 1). "
-            f"Received: stochastic_depth={stochastic_depth}"
-        )
     family = resnet if isinstance(size, resnet.Size) else mobile
     size = family.scaled(size, width, max_depth)
+    if stochastic_depth is None:
+        return size
+    rate = parts.valid_rate("stochastic_depth", stochastic_depth)
     return dataclasses.replace(size, stochastic_depth=rate)
 
 
@@ -168,7 +163,11 @@ def classifier(
 
     Returns:
       Logits [N, classes], in float32 even with mixed precision.
+
+    Raises:
+      ValueError: if the dropout is not in [0, 1).
     """
+    dropout = parts.valid_rate("dropout", dropout)
     x = layers.GlobalAveragePooling2D(data_format=LAYOUT)(features)
     if dropout:
         x = layers.Dropout(dropout)(x)

@@ -125,17 +125,32 @@ def channels(count: int, width: float) -> int:
 
 def check_scale(width: float, max_depth: int) -> None:
     """Raises ValueError if the arguments of a scaling are invalid."""
-    if not (_is(numbers.Real, width) and 0 < width < math.inf):
+    if not (is_number(numbers.Real, width) and 0 < width < math.inf):
         raise ValueError(
             "The width multiplier must be a positive number. "
             f"Received: width={width!r}"
         )
-    if not (_is(numbers.Integral, max_depth) and max_depth >= 0):
+    if not (is_number(numbers.Integral, max_depth) and max_depth >= 0):
         raise ValueError(
             "max_depth must be the maximum number of blocks per stage, or 0 "
             f"for all. Received: max_depth={max_depth!r}"
         )
 
 
-def _is(kind: type, value: Any) -> bool:
+def valid_rate(name: str, value: Any) -> float:
+    """Returns the rate of a dropout as a float.
+
+    Raises:
+      ValueError: if it is not in [0, 1).
+    """
+    if not (is_number(numbers.Real, value) and 0 <= value < 1):
+        raise ValueError(
+            f"{name} must be a rate, a number in [0, 1). "
+            f"Received: {name}={value!r}"
+        )
+    return float(value)
+
+
+def is_number(kind: type, value: Any) -> bool:
+    """Returns whether a value is a number of a kind, also one of NumPy's."""
     return isinstance(value, kind) and not isinstance(value, bool)

@@ -1,5 +1,6 @@
 """Graphs: validation, text and JSON, canonical form, formulas."""
 
+import json
 import random
 import re
 
@@ -70,6 +71,13 @@ def test_text_and_json_round_trip():
         assert graphs.parse(graph.text()) == graph
         assert graphs.from_json(graph.to_json()) == graph
         assert hash(graphs.parse(graph.text())) == hash(graph)
+
+
+def test_numpys_integers_are_stored_as_pythons():
+    s0 = graphs.NAMED["evonorm_s0"]
+    graph = graphs.Graph([(op, np.array(inputs)) for op, inputs in s0.nodes])
+    assert graph == s0
+    assert json.loads(json.dumps(graph.to_json())) == s0.to_json()
 
 
 def test_canonical_keeps_the_function_and_is_idempotent():

@@ -96,6 +96,17 @@ def test_any_height_and_width():
     assert grey.input_shape == (None, 28, 28, 1)
 
 
+def test_numpys_integers_are_integers():
+    side, classes = np.int64(32), np.int32(7)
+    model = small("resnet8_cifar", "bn_relu", classes, image_size=side)
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.output_shape == (None, 7)
+    # What a model stores is Python's.
+    keras.models.model_from_json(model.to_json())
+    model = small("resnet8_cifar", "bn_relu", image_size=(None, side, side))
+    assert model.input_shape == (None, None, 32, 32)
+
+
 def test_image_sizes_are_the_networks_own():
     model = evonorm_tf.create_model("efficientnet_b3", num_classes=3, **DEBUG)
     assert model.input_shape == (None, 300, 300, 3)
@@ -128,17 +139,19 @@ def test_errors_say_what_to_do():
         small("resnet_50")
     with pytest.raises(ValueError, match="evonorm_s0"):
         small("resnet50", "evonorm_s00")
-    with pytest.raises(TypeError, match="integer"):
-        small("resnet50", num_classes=10.0)
-    with pytest.raises(ValueError, match="num_classes=0"):
-        small("resnet50", num_classes=0)
+    for bad in (["resnet50"], None, 3):
+        with pytest.raises(ValueError, match=r"list_models\(\) lists them all"):
+            small(bad)
+    for bad in (10.0, 0, True, None, "10"):
+        with pytest.raises(ValueError, match=f"num_classes={bad!r}"):
+            small("resnet50", num_classes=bad)
     for bad in (1.5, -1, True, "2"):
         with pytest.raises(ValueError, match=f"max_depth={bad!r}"):
             small("resnet50", max_depth=bad)
     for bad in (0, "1", True, float("nan")):
         with pytest.raises(ValueError, match=f"width={bad!r}"):
             small("resnet50", width=bad)
-    for bad in (0, (32, 32, 3, 1), "32", (32, 32, None)):
+    for bad in (0, True, 32.0, (32, 32, 3, 1), "32", (32, 32, None)):
         with pytest.raises(ValueError, match="image_size"):
             small("resnet50", image_size=bad)
 

@@ -127,9 +127,11 @@ def test_what_cannot_be_is_refused():
         for name in ("resnet50", "mobilenet_v2"):
             with pytest.raises(ValueError, match=f"Received: {key}"):
                 nets.scaled(name, **{key: value})
-    for rate in (1.0, -0.1):
-        with pytest.raises(ValueError, match="Received: stochastic_depth"):
+    for rate in (1.0, -0.1, "0.1", True, float("nan")):
+        with pytest.raises(ValueError, match=f"stochastic_depth={rate!r}"):
             nets.scaled("resnet50", stochastic_depth=rate)
+        with pytest.raises(ValueError, match=f"dropout={rate!r}"):
+            nets.classifier(tf.ones([1, 2, 2, 3]), layers, 5, rate)
     with pytest.raises(ValueError, match="head_scaling"):
         mobile.Size((), head_scaling="half")
     with pytest.raises(ValueError, match="one entry per stage"):
