@@ -47,7 +47,7 @@ def is_local(path: Path) -> bool:
 def absolute(path: Path) -> str:
     """Returns the path, independent of the working directory."""
     path = normalize(path)
-    return os.path.abspath(path) if is_local(path) else path.rstrip("/")
+    return os.path.abspath(path) if is_local(path) else _trimmed(path)
 
 
 def real(path: Path) -> str:
@@ -63,12 +63,32 @@ def join(folder: Path, *names: str) -> str:
 
 def parent(path: Path) -> str:
     """Returns the folder of a path; "." for a bare name."""
-    return os.path.dirname(normalize(path).rstrip("/")) or "."
+    return _split(_trimmed(normalize(path)))[0] or "."
 
 
 def name(path: Path) -> str:
     """Returns the last part of a path."""
-    return os.path.basename(normalize(path).rstrip("/"))
+    return _split(_trimmed(normalize(path)))[1]
+
+
+def _scheme(path: str) -> tuple[str, str]:
+    """Splits a path into its scheme, such as "gs://" or "", and the rest."""
+    found = _URL.match(path)
+    end = found.end() if found else 0
+    return path[:end], path[end:]
+
+
+def _trimmed(path: str) -> str:
+    """Removes slashes at the end, except those of a scheme."""
+    scheme, rest = _scheme(path)
+    return scheme + rest.rstrip("/")
+
+
+def _split(path: str) -> tuple[str, str]:
+    """As os.path.split, but the folder of "ram://x" is "ram://"."""
+    scheme, rest = _scheme(path)
+    folder, last = os.path.split(rest)
+    return scheme + folder, last
 
 
 def inside(folder: Path, path: Path) -> str:
@@ -326,10 +346,15 @@ def install(source: Path, path: Path) -> None:
 
     Raises:
       IsADirectoryError: if `source` is a file and `path` a folder.
+      OSError: if the destination is inside the source, or the source inside a
+        destination that is not local.
     """
+    if _is_itself(source, path):
+        return
     source, path = normalize(source), real(path)
     make_folder(parent(path))
     if is_folder(source) and not is_local(path):
+        _check_outside(path, source)  # It would be removed with the folder.
         remove(path)
         copy(source, path)
         return
@@ -343,7 +368,9 @@ def install(source: Path, path: Path) -> None:
 
 def move(source: Path, path: Path) -> None:
     """Moves a file or folder and replaces the destination; see `install`."""
-    source, path = normalize(source).rstrip("/"), real(path)
+    if _is_itself(source, path):
+        return
+    source, path = _trimmed(normalize(source)), real(path)
     if is_folder(source) and not (is_local(source) and is_local(path)):
         install(source, path)
         remove(source)
@@ -357,7 +384,9 @@ def move_if_absent(source: Path, path: Path) -> None:
     An existing destination is not changed, because that process may be reading
     it, and the source is removed.
     """
-    source, path = normalize(source).rstrip("/"), normalize(path).rstrip("/")
+    if _is_itself(source, path):
+        return
+    source, path = _trimmed(normalize(source)), _trimmed(normalize(path))
     if exists(path):
         remove(source)
     elif not (is_local(source) and is_local(path)):
@@ -372,8 +401,39 @@ def move_if_absent(source: Path, path: Path) -> None:
             remove(source)
 
 
+def _is_itself(source: Path, target: Path) -> bool:
+    """Returns whether a copy or move would put a file or folder onto itself.
+
+    Raises:
+      FileNotFoundError: if it does not exist.
+      OSError: if the target is inside the source.
+    """
+    if real(source) == real(target):
+        size(source)  # The error if it does not exist.
+        return True
+    _check_outside(source, target)
+    return False
+
+
+def _check_outside(folder: Path, path: Path) -> None:
+    """Raises OSError if a path is inside a folder."""
+    if real(path).startswith(real(folder).rstrip("/") + "/"):
+        raise OSError(
+            "A folder cannot be copied or moved into itself, nor replace a "
+            "folder that it is in; choose a path outside of it. Received: "
+            f"{normalize(path)!r} inside {normalize(folder)!r}"
+        )
+
+
 def copy(source: Path, target: Path) -> None:
-    """Copies a file, or a folder with its content."""
+    """Copies a file, or a folder with its content; onto itself does nothing.
+
+    Raises:
+      FileNotFoundError: if the source does not exist.
+      OSError: if the target is inside the source.
+    """
+    if _is_itself(source, target):
+        return
     source, target = normalize(source), normalize(target)
     if not is_folder(source):
         _call("copy", source, target, overwrite=True)
@@ -388,7 +448,7 @@ def remove(path: Path) -> None:
     path = normalize(path)
     if is_folder(path):
         _call("rmtree", path)
-    elif exists(path):
+    elif exists(path) or os.path.islink(path):  # A link may lead nowhere.
         _call("remove", path)
 
 
@@ -424,10 +484,10 @@ def without_wildcards(path: Path) -> str:
     Args:
       path: of a file or folder, or of a checkpoint without its suffixes.
     """
-    path = normalize(path).rstrip("/")
+    path = _trimmed(normalize(path))
     if not any(character in path for character in _SPECIAL):
         return path
-    folder, name = os.path.split(path)
+    folder, name = _split(path)
     plain = name.translate({ord(c): "_" for c in _SPECIAL})
     aside = tempfile.mkdtemp(dir=_aside())
     for other in names(folder or "."):
@@ -451,7 +511,7 @@ def _aside() -> str:
 
 def _temporary(path: str) -> str:
     """Returns a hidden, unique name in the folder of `path`."""
-    folder, name = os.path.split(path)
+    folder, name = _split(path)
     stem, suffix = os.path.splitext(name)
     return os.path.join(folder, f".{stem}.{uuid.uuid4().hex[:12]}.tmp{suffix}")
 

@@ -132,6 +132,73 @@ def test_a_copy_that_fails_leaves_nothing(root, tmp_path, monkeypatch):
     assert files.names(root) == ["x"]
 
 
+def test_copies_and_moves_onto_and_into_themselves(root):
+    folder, path = f"{root}/d", f"{root}/d/x"
+    files.write(path, "x")
+    operations = (files.copy, files.install, files.move, files.move_if_absent)
+    for operation in operations:
+        for place in (folder, path, f"{folder}/"):
+            operation(place, place)
+        for place in (f"{folder}/e", f"{folder}/e/f"):
+            with pytest.raises(OSError, match="into itself"):
+                operation(folder, place)
+        with pytest.raises(FileNotFoundError):
+            operation(f"{root}/none", f"{root}/none")
+    assert files.names(folder) == ["x"]
+    assert files.read_text(path) == "x"
+
+
+def test_a_folder_is_not_removed_with_the_one_it_replaces():
+    for operation in (files.install, files.move):
+        files.write("ram://outer/inner/x", "x")
+        with pytest.raises(OSError, match="replace a folder that it is in"):
+            operation("ram://outer/inner", "ram://outer")
+        assert files.read_text("ram://outer/inner/x") == "x"
+    files.remove("ram://outer")
+
+
+def test_a_link_onto_its_file_is_left_alone(tmp_path):
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("x")
+    link.symlink_to(file)
+    for operation in (files.copy, files.install, files.move):
+        operation(link, file)
+        assert file.read_text() == "x" and link.is_symlink()
+
+
+def test_a_link_that_leads_nowhere_is_removed(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "none")
+    files.remove(link)
+    assert not os.path.lexists(link)
+
+
+def test_files_right_below_a_scheme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = f"ram://{tmp_path.name}.txt"
+    assert files.write(path, "old") == path
+    files.write(path, "new")
+    files.move(path, f"{path}.moved")
+    assert files.read_text(f"{path}.moved") == "new"
+    files.remove(f"{path}.moved")
+    assert not os.listdir(tmp_path)  # No local folder named "ram:".
+
+
+@pytest.mark.parametrize(
+    "path, folder, name",
+    [
+        ("a", ".", "a"),
+        ("a//b/", "a", "b"),
+        ("/a", "/", "a"),
+        ("gs://bucket/a/", "gs://bucket", "a"),
+        ("gs://bucket", "gs://", "bucket"),
+        ("gs://", "gs://", ""),
+    ],
+)
+def test_folders_and_names(path, folder, name):
+    assert (files.parent(path), files.name(path)) == (folder, name)
+
+
 def test_links_are_followed(tmp_path):
     files.write(tmp_path / "real" / "d" / "x", "old")
     files.write(tmp_path / "real" / "file", "old")
