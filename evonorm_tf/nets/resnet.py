@@ -253,7 +253,7 @@ def _stem(inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size):
 def stages(
     inputs: Any, layers: ModuleType, norm_act: NormAct, size: Size
 ) -> list[Any]:
-    """Yields the output [N, H', W', C'] of each stage, before a norm_act.
+    """Returns the output [N, H', W', C'] of each stage, before a norm_act.
 
     Args:
       inputs: images [N, H, W, C], a symbolic or eager tensor.

@@ -23,6 +23,8 @@ several levels, so it is not one of the classifiers of `nets.names()`.
 """
 
 import dataclasses
+import numbers
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -32,6 +34,7 @@ from evonorm_tf.nets.parts import (
     channels,
     check_scale,
     conv,
+    is_number,
     max_pool,
     upsample,
 )
@@ -232,7 +235,7 @@ def spinenet(
     layers: ModuleType,
     norm_act: NormAct,
     size: Size,
-    levels: range = range(3, COARSEST + 1),
+    levels: Sequence[int] = range(3, COARSEST + 1),
 ) -> dict[str, Any]:
     """Builds the backbone.
 
@@ -251,7 +254,10 @@ def spinenet(
     Raises:
       ValueError: if levels do not exist or images have invalid sizes.
     """
-    if not levels or levels[0] < 2 or levels[-1] > COARSEST:
+    if not levels or not all(
+        is_number(numbers.Integral, level) and 2 <= level <= COARSEST
+        for level in levels
+    ):
         raise ValueError(
             f"SpineNet has the levels 2 to {COARSEST}. "
             f"Received: levels={list(levels)}"

@@ -182,6 +182,8 @@ def test_keras_3_builds_the_same_network():
         ((128, 128, 3), range(1, 8), "levels 2 to 7"),
         ((128, 128, 3), range(3, 9), "levels 2 to 7"),
         ((128, 128, 3), range(3, 3), "levels 2 to 7"),
+        ((128, 128, 3), (5, 9, 3), "levels 2 to 7"),
+        ((128, 128, 3), (3, 4.0), "levels 2 to 7"),
     ],
 )
 def test_what_cannot_be_is_refused(shape, levels, message):
