@@ -10,6 +10,7 @@ and bhw, hw, c/g name the axes of a statistic. A formula without gamma and beta
 is followed by `* gamma + beta`.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -386,7 +387,7 @@ def spec(row: Row) -> Any:
       ValueError: if `get` would not find the row.
     """
     if row.spec is not None:
-        return row.spec
+        return copy.deepcopy(row.spec)  # A config may be changed.
     if (_rows | _unlisted).get(row.name) is not row:
         raise ValueError(
             "A layer whose row is not in the catalog cannot be stored; call "

@@ -26,7 +26,6 @@ _INITIAL = {"mean": 0.0, "mean_square": 1.0, "variance": 1.0}
 _WEIGHTS = ((V0, catalog.Weight("v0", 0.0)), (V1, catalog.V))
 
 
-@functools.lru_cache(maxsize=256)
 def row(graph: Graph, name: str | None = None) -> catalog.Row:
     """Returns the catalog row of a graph; the last 256 rows are cached.
 
@@ -39,7 +38,26 @@ def row(graph: Graph, name: str | None = None) -> catalog.Row:
     Args:
       graph: the layer.
       name: name of the row; by default `graph_` and the graph's key.
+
+    Raises:
+      TypeError: if it is not a `Graph`.
+      ValueError: if the name is not a string.
     """
+    if not isinstance(graph, Graph):
+        raise TypeError(
+            "Expected a Graph: use graphs.parse for the text form, and "
+            "graphs.from_json for the JSON form. "
+            f"Received: graph={shown(graph)}"
+        )
+    if name is not None and not isinstance(name, str):
+        raise ValueError(
+            f"A graph's name must be a string. Received: name={shown(name)}"
+        )
+    return _row(graph, name)
+
+
+@functools.lru_cache(maxsize=256)
+def _row(graph: Graph, name: str | None) -> catalog.Row:
     used = graph.uses()
     spec = graph.to_json()
     if name is not None:
@@ -76,16 +94,9 @@ def resolve(spec: str | os.PathLike | Mapping[str, Any]) -> catalog.Row:
         where = f" in {str(spec)!r}"
         spec = stored.read(spec)
     try:
-        graph = from_json(spec)
+        return row(from_json(spec), spec.get("name"))
     except (TypeError, ValueError) as error:
         raise ValueError(f"Not a graph{where}. {error}") from error
-    name = spec.get("name")
-    if name is not None and not isinstance(name, str):
-        raise ValueError(
-            f"A graph's name must be a string{where}. "
-            f"Received: name={shown(name)}"
-        )
-    return row(graph, name)
 
 
 def _axes(graph: Graph, number: int) -> str | None:

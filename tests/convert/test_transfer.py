@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import evonorm_tf
 from evonorm_tf import graphs
+from evonorm_tf.graphs import compile as compiling
 from tests import cases
 from tests.convert import small
 
@@ -230,7 +231,7 @@ def test_a_graph_compiled_twice_is_the_same_layer():
     layer = kit.layers.NormAct(graphs.row(graph), name="norm")
     inputs = kit.keras.Input((6, 6, 4))
     model = small.scatter(kit.keras.Model(inputs, layer(inputs)))
-    graphs.row.cache_clear()
+    compiling._row.cache_clear()
     new = evonorm_tf.convert(model, graphs.row(graph)).get_layer("norm")
     assert new.row is not layer.row
     for old, weight in zip(layer.weights, new.weights):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import evonorm_tf
 from evonorm_tf import catalog, graphs, legacy
 from evonorm_tf.graphs import evaluate
 from tests import cases
@@ -185,6 +186,23 @@ def test_bad_files_and_mappings_say_what_is_wrong(tmp_path):
         catalog.get({"nodes": []})
     with pytest.raises(ValueError, match="name=3"):
         catalog.get({**graphs.NAMED["evonorm_b0"].to_json(), "name": 3})
+
+
+def test_rows_are_those_of_graphs():
+    graph = graphs.NAMED["evonorm_s0"]
+    for wrong in (graph.text(), graph.to_json()):
+        with pytest.raises(TypeError, match=r"graphs\.parse.*Received: graph="):
+            graphs.row(wrong)
+    with pytest.raises(ValueError, match="Received: name=3"):
+        graphs.row(graph, 3)
+
+
+def test_a_config_can_be_changed_without_the_layer():
+    row = graphs.row(graphs.NAMED["evonorm_s0"])
+    config = evonorm_tf.NormAct(row).get_config()
+    config["name_or_row"]["nodes"][9]["op"] = "mul"
+    config["name_or_row"]["name"] = "changed"
+    assert row.spec == graphs.NAMED["evonorm_s0"].to_json()
 
 
 def test_without_activation_it_is_the_plain_affine():
