@@ -99,7 +99,7 @@ class Autodiff:
         n, h, w, c = x.shape
         values = dict(zip(self.names, map(tf.convert_to_tensor, self.weights)))
         flat = tf.reshape(x, [n, h * w, c])
-        y, _ = backend.plain(self.plan, flat, values)
+        y, *_ = backend.plain(self.plan, flat, values)
         return tf.reshape(y, x.shape)
 
 

@@ -60,10 +60,15 @@ class NormActMixin:
       dtype: dtype or dtype policy.
       trainable: False freezes weights and moving statistics; layers with batch
         statistics then use the moving ones in training too.
+      **options: `input_shape` or, for tf_keras, `batch_input_shape`, for the
+        first layer of a sequential model.
+
+    A mask is passed on to later layers; statistics include masked positions.
 
     Raises:
       ValueError: if an argument, or at build time the channels, are invalid.
-      TypeError: if the input is of another Keras or has an integer dtype.
+      TypeError: if an argument is unknown; if the input is of another Keras, a
+        list of arrays, or of an integer dtype.
     """
 
     # Set by the classes for each Keras: the array library, the root module of
@@ -92,12 +97,19 @@ class NormActMixin:
         name: str | None = None,
         dtype: Any = None,
         trainable: bool = True,
+        **options: Any,
     ):
+        validation.check_options(options, NormActMixin.__init__)
         # The input may not fit the compute dtype: float32 values above 65504
         # would be infinite in float16.
         super().__init__(
-            name=name, dtype=dtype, trainable=trainable, autocast=False
+            name=name,
+            dtype=dtype,
+            trainable=trainable,
+            autocast=False,
+            **options,
         )
+        self.supports_masking = True
         self.row = catalog.get(name_or_row)
         self.groups = validation.count("groups", groups)
         self.group_size = validation.count("group_size", group_size)
@@ -106,15 +118,22 @@ class NormActMixin:
         )
         self.momentum = validation.open_interval("momentum", momentum)
         self.epsilon = validation.open_interval("epsilon", epsilon)
-        validation.check_axis(axis)
+        axis = validation.channel_axis(axis)
         validation.check_flag("activation", activation)
         validation.check_flag("affine", affine)
         validation.check_flag("synchronized", synchronized)
         settings_lib.check("xla", xla)
         self.activation, self.affine = activation, affine
+        validation.check_initializer("gamma_initializer", gamma_initializer)
+        validation.check_initializer("beta_initializer", beta_initializer)
         self.gamma_initializer = self._initializers.get(gamma_initializer)
         self.beta_initializer = self._initializers.get(beta_initializer)
         self.synchronized, self.axis, self.xla = synchronized, axis, xla
+
+    def __repr__(self) -> str:
+        groups = f" groups={self._groups}" if self.built else ""
+        kind = type(self).__name__
+        return f"<{kind} {self._active.name}{groups} name={self.name!r}>"
 
     @property
     def pools_replicas(self) -> bool:
@@ -132,7 +151,7 @@ class NormActMixin:
         """Checks the input and applies the layer; see `call`."""
         validation.check_home(self, args, kwargs)
         inputs = args[0] if args else kwargs.get("inputs")
-        validation.check_dtype(inputs)
+        validation.check_array(inputs)
         if self.built:
             validation.check_channels(inputs, self.axis, self._channels)
         return super().__call__(*args, **kwargs)
@@ -200,14 +219,14 @@ class NormActMixin:
         plan = self._plan(x, training)
         flat = _flatten(self._backend.xp, x, plan.spatial_axis)
         if training:
-            y, fresh = self._backend.train(plan, flat, parameters)
-            self._move(fresh, x)
+            y, fresh, count = self._backend.train(plan, flat, parameters)
+            self._move(fresh, count)
         else:
             moving = {
                 name: self._backend.tensor(getattr(self, name))
                 for name, _ in self._active.kernel.statistics
             }
-            y, _ = self._backend.plain(plan, flat, parameters, moving)
+            y, *_ = self._backend.plain(plan, flat, parameters, moving)
         return self._backend.reshaped_like(y, x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -266,16 +285,16 @@ class NormActMixin:
                 validation.check_conditional(name, found[name], shape)
         return found
 
-    def _move(self, fresh: dict[str, Array], x: Array) -> None:
+    def _move(self, fresh: dict[str, Array], count: Any) -> None:
         xp = self._backend.xp
-        # Pooled statistics are valid for every replica. A replica without
-        # samples contributes nothing and keeps the old value.
-        known = self.synchronized or xp.shape(x)[0] > 0
         for name, value in fresh.items():
             moving = getattr(self, name)
             old = self._backend.tensor(moving)
             change = (xp.cast(value, old.dtype) - old) * (1.0 - self.momentum)
-            self._backend.assign(moving, xp.where(known, old + change, old))
+            # An empty batch, or without synchronization an empty replica, has
+            # no statistics and keeps the old ones.
+            moved = xp.where(count > 0, old + change, old)
+            self._backend.assign(moving, moved)
 
     def _data_shards(self) -> int:
         return self._backend.data_shards()

@@ -71,6 +71,8 @@ class NormAct(NormActMixin, keras.layers.Layer):
         distribution = keras.distribution.distribution()
         if keras.backend.backend() != "jax" or distribution is None:
             return super()._data_shards()
+        if self._backend.inside_a_shard():
+            return 1
         mesh = distribution.device_mesh
         sizes = dict(zip(mesh.axis_names, mesh.shape))
         return sizes[distribution.batch_dim_name]

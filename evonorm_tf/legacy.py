@@ -43,9 +43,11 @@ class NormAct(NormActMixin, tf_keras.layers.Layer):
 
     # No control flow depends on tensors, so AutoGraph would only convert the
     # source for every layer of a model.
-    @tf.autograph.experimental.do_not_convert
+    _unconverted = tf.autograph.experimental.do_not_convert(NormActMixin.call)
+
+    # Its signature, which a decorator would hide, tells tf_keras what to pass.
     def call(self, inputs, gamma=None, beta=None, training=None):
-        return super().call(inputs, gamma, beta, training)
+        return self._unconverted(inputs, gamma, beta, training)
 
     def _weight(self, name, shape, initializer, trainable=True):
         return self.add_weight(

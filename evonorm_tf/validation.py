@@ -1,11 +1,13 @@
 """Validation of a layer's arguments and inputs, for any backend."""
 
+import inspect
 import numbers
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from evonorm_tf.catalog import Row
+from evonorm_tf.errors import did_you_mean
 
 PAPER_GROUPS = 32
 
@@ -77,6 +79,17 @@ def open_interval(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_options(options: Mapping[str, Any], function: Any) -> None:
+    """Rejects unknown arguments of the layer, suggesting similar ones."""
+    known = {*inspect.signature(function).parameters} - {"self", "options"}
+    for name, value in options.items():
+        if name not in ("input_shape", "batch_input_shape"):
+            raise TypeError(
+                f"Unknown argument. {did_you_mean(name, known)}"
+                f"help(NormAct) describes them. Received: {name}={value!r}"
+            )
+
+
 def check_flag(name: str, value: Any) -> None:
     """Checks that an argument is a bool."""
     if not isinstance(value, bool):
@@ -86,13 +99,25 @@ def check_flag(name: str, value: Any) -> None:
         )
 
 
-def check_axis(axis: Any) -> None:
-    """Checks the channel axis."""
-    if axis not in (-1, 1) or isinstance(axis, bool):
+def check_initializer(name: str, value: Any) -> None:
+    """Checks an initializer; for None a Keras would draw at random."""
+    if value is None:
+        raise ValueError(
+            f"`{name}` must be an initializer, such as 'ones' or 'zeros'; "
+            "affine=False leaves gamma and beta out. "
+            f"Received: {name}=None"
+        )
+
+
+def channel_axis(axis: Any) -> int:
+    """Returns the channel axis as an int."""
+    whole = isinstance(axis, numbers.Integral) and not isinstance(axis, bool)
+    if not whole or axis not in (-1, 1):
         raise ValueError(
             "`axis` must be the channel axis, -1 (channels last) or 1 "
             f"(channels first). Received: axis={axis!r}"
         )
+    return int(axis)
 
 
 def check_rank(row: Row, rank: int | None) -> None:
@@ -112,8 +137,17 @@ def dtype_name(x: Any) -> str | None:
     return None if dtype is None else str(getattr(dtype, "name", dtype))
 
 
-def check_dtype(x: Any) -> None:
-    """Checks the dtype; symbolic inputs would otherwise be cast silently."""
+def check_array(x: Any) -> None:
+    """Checks that an input is one array of a floating dtype.
+
+    Symbolic inputs would otherwise be cast, and a list of arrays stacked to one
+    of another rank.
+    """
+    if isinstance(x, list | tuple | Mapping):
+        raise TypeError(
+            "Expected one array, such as [N, H, W, C]. "
+            f"Received: a {type(x).__name__} of {len(x)}"
+        )
     name = dtype_name(x)
     if name is not None and not name.startswith(("float", "bfloat")):
         raise TypeError(

@@ -8,7 +8,8 @@ Arrays under `jax.jit` are global, so a plain mean over the batch is one over
 all devices. Synchronized statistics are such means. Unsynchronized ones are
 those of each data-parallel shard, as each replica has its own on TensorFlow:
 the batch is viewed as [shards, N / shards], which XLA computes on the devices
-of the shards.
+of the shards. Inside `jax.shard_map` and `jax.pmap` arrays are those of one
+shard: there a plain mean is the shard's own, and synchronized ones are pooled.
 """
 
 import functools
@@ -129,19 +130,31 @@ def compiles(settings: Settings, xla: str | bool, x: Array) -> bool:
 _DATA_AXES = ("batch", "data")
 
 
-def data_shards() -> int:
-    """Returns the number of shards of the batch under `jax.set_mesh`.
+def _data_axis() -> tuple[Any, int, bool]:
+    """Finds the mesh axis over which the batch is split.
 
-    The axis of the batch is called "batch" or "data", or is the only one.
+    It is called "batch" or "data", or is the only one.
+
+    Returns:
+      Its name, None if there is no such axis; its size; and whether arrays are
+      those of one shard, as in `jax.shard_map` and `jax.pmap`.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return 1
-    if len(mesh.axis_names) == 1:
-        return mesh.size
     sizes = dict(zip(mesh.axis_names, mesh.axis_sizes))
-    found = [sizes[name] for name in _DATA_AXES if name in sizes]
-    return found[0] if found else 1
+    known = sizes if len(sizes) == 1 else _DATA_AXES
+    name = next((name for name in known if name in sizes), None)
+    return name, sizes.get(name, 1), name in mesh.manual_axes
+
+
+def inside_a_shard() -> bool:
+    """Returns whether the batch is already that of one shard."""
+    return _data_axis()[2]
+
+
+def data_shards() -> int:
+    """Returns the number of shards of a global batch under `jax.set_mesh`."""
+    _, size, inside = _data_axis()
+    return 1 if inside else size
 
 
 def batch_average(
@@ -155,12 +168,18 @@ def batch_average(
 
     Returns:
       The averages, each [C], or with several shards [N, C], where every
-      sample has that of its shard; and the number of samples per shard.
+      sample has that of its shard; and the number of samples that an average
+      covers.
 
     Raises:
       ValueError: if the shards do not divide the batch.
     """
     samples = terms[0].shape[0]
+    name, size, inside = _data_axis()
+    if plan.synchronized and inside:
+        return [jax.lax.pmean(jnp.mean(t, 0), name) for t in terms], (
+            samples * size
+        )
     shards = 1 if plan.synchronized else plan.shards
     if samples % shards:
         raise ValueError(
@@ -212,16 +231,16 @@ plain = functools.partial(kernel.plain, _BACKEND)
 
 def train(
     plan: Plan, x: Array, parameters: Mapping[str, Array]
-) -> tuple[Array, dict[str, Array]]:
+) -> tuple[Array, dict[str, Array], int | None]:
     """Computes the layer in training; arguments are those of `kernel.plain`.
 
     Returns:
-      y, and the batch statistics by name, each [C], without a gradient; with
+      As `kernel.plain`. The statistics are each [C], without a gradient; with
       several shards, the mean over them.
     """
     function = functools.partial(plain, plan)
     if plan.settings.recompute:
         function = jax.checkpoint(function, policy=_SAVE_MOMENTS)
-    y, fresh = function(x, parameters)
+    y, fresh, count = function(x, parameters)
     moved = {k: v if v.ndim == 1 else jnp.mean(v, 0) for k, v in fresh.items()}
-    return y, jax.lax.stop_gradient(moved)
+    return y, jax.lax.stop_gradient(moved), count

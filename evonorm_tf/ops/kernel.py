@@ -91,7 +91,7 @@ def plain(
     x: Array,
     parameters: Mapping[str, Array],
     moving: Mapping[str, Array] | None = None,
-) -> tuple[Array, dict[str, Array]]:
+) -> tuple[Array, dict[str, Array], Any]:
     """The plain formula of a layer, which the backend can differentiate.
 
     Args:
@@ -103,18 +103,19 @@ def plain(
         take the statistics of this batch.
 
     Returns:
-      y, of the shape of x and the plan's dtype, and the fresh batch
-      statistics by name; none of them at inference.
+      y, of the shape of x and the plan's dtype; the fresh batch statistics by
+      name, none of them at inference; and the number of samples that these
+      cover, None if there are none.
     """
     xp = backend.xp
     parameters, moving = (
         given and {name: moments_lib.wide(xp, t) for name, t in given.items()}
         for given in (parameters, moving)
     )
-    y, fresh = plan.kernel.compute(
+    y, fresh, count = plan.kernel.compute(
         backend, plan, moments_lib.wide(xp, x), parameters, moving
     )
-    return xp.cast(y, plan.dtype or x.dtype), fresh
+    return xp.cast(y, plan.dtype or x.dtype), fresh, count
 
 
 class Pointwise(NamedTuple):
@@ -165,20 +166,20 @@ class Analytic:
         x: Array,
         parameters: Mapping[str, Array],
         moving: Mapping[str, Array] | None = None,
-    ) -> tuple[Array, dict[str, Array]]:
+    ) -> tuple[Array, dict[str, Array], Any]:
         """Computes the layer in the compute dtype; see `plain`."""
-        sample = batch = None
+        sample = batch = count = None
         if self.instance or (self.statistics and moving is None):
             sample = backend.sample_moments(plan, x)
         if moving is not None:
             batch = Moments(*(moving.get(s.name) for s in _MOMENTS))
         elif self.statistics:
-            batch, _ = moments_lib.batch_moments(backend, sample, plan)
+            batch, count = moments_lib.batch_moments(backend, sample, plan)
         statistics = Statistics(sample, batch)
         c = self.broadcast(backend.xp, plan, statistics, parameters, x)
         expanded = expand(backend.xp, c, plan.spatial_axis)
         y = self.pointwise.forward(backend.xp, x, expanded)
-        return y, self.fresh(statistics) if moving is None else {}
+        return y, self.fresh(statistics) if moving is None else {}, count
 
     def fresh(self, statistics: Statistics) -> dict[str, Array]:
         """Returns the batch statistics by the names of moving averages."""
@@ -224,7 +225,7 @@ class General:
         x: Array,
         parameters: Mapping[str, Array],
         moving: Mapping[str, Array] | None = None,
-    ) -> tuple[Array, dict[str, Array]]:
+    ) -> tuple[Array, dict[str, Array], Any]:
         """Computes the layer in the compute dtype; see `plain`."""
         xp, batch = backend.xp, BatchStatistics(backend, plan, moving)
 
@@ -232,7 +233,7 @@ class General:
             return t if plan.spatial_axis == 1 else xp.transpose(t, (0, 2, 1))
 
         y = self.apply(xp, swapped(x), parameters, batch, plan)
-        return swapped(y), batch.fresh
+        return swapped(y), batch.fresh, batch.count
 
 
 class BatchStatistics:
@@ -240,6 +241,7 @@ class BatchStatistics:
 
     Attributes:
       fresh: in training, the results of `moment`, by name; empty at inference.
+      count: the number of samples that they cover; None if there are none.
     """
 
     def __init__(
@@ -247,6 +249,7 @@ class BatchStatistics:
     ):
         self._backend, self._plan, self._moving = backend, plan, moving
         self.fresh: dict[str, Array] = {}
+        self.count: Any = None
 
     def moment(self, kind: str, name: str, x: Array) -> Array:
         """Returns a moment of x over batch and space.
@@ -269,7 +272,9 @@ class BatchStatistics:
 
     def _average(self, x: Array) -> Array:
         per_sample = self._backend.xp.mean(x, 1)
-        (average,), _ = self._backend.batch_average(self._plan, [per_sample])
+        (average,), self.count = self._backend.batch_average(
+            self._plan, [per_sample]
+        )
         return average
 
 

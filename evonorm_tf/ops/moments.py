@@ -215,7 +215,7 @@ def batch_moments(
 
     Returns:
       Moments, [C] or, if every sample has those of its own shard, [N, C]; and
-      the number of samples that they cover.
+      the number of samples that they cover, which may be 0.
     """
     (mean,), _ = backend.batch_average(plan, [sample.mean])
     around_mean = sample.variance + backend.xp.square(sample.mean - mean)

@@ -102,7 +102,7 @@ def check(name: str, value: str | bool | int) -> None:
             f"Unknown setting. Expected one of {sorted(CHOICES)}. "
             f"Received: {name}={value!r}"
         )
-    known = any(value is c or value == c for c in CHOICES[name])
+    known = any(type(value) is type(c) and value == c for c in CHOICES[name])
     expected = f"one of {CHOICES[name]}"
     if name == "xla_elements":
         known = known or (type(value) is int and value >= 0)

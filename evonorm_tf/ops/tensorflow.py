@@ -215,15 +215,14 @@ def batch_average(
       terms: each [N, C].
 
     Returns:
-      The averages, each [C], and the number of samples, at least 1.
+      The averages, each [C], 0 without samples; and the number of samples.
     """
     count = tf.cast(tf.shape(terms[0])[0], terms[0].dtype)
     totals = [tf.reduce_sum(t, 0) for t in terms]
     if plan.synchronized:
         *totals, count = _all_reduce_sum([*totals, count])
     # A replica without samples writes nothing; 0 / 0 would spread to all.
-    count = tf.maximum(count, 1.0)
-    return [total / count for total in totals], count
+    return [total / tf.maximum(count, 1.0) for total in totals], count
 
 
 def _all_reduce_sum(tensors: list[Tensor]) -> list[Tensor]:
@@ -258,7 +257,7 @@ plain = tf.autograph.experimental.do_not_convert(
 @tf.autograph.experimental.do_not_convert
 def train(
     plan: Plan, x: Tensor, parameters: Mapping[str, Tensor]
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
     """Computes the layer in training; see `plain`.
 
     Its gradient is the analytic one; the statistics have none.
@@ -269,7 +268,10 @@ def train(
     @custom_gradient
     def op(x, *values):
         inputs = dict(zip(names, _stop(values)))
-        y, fresh, saved = _forward(plan.kernel, plan, *_stop([x]), inputs)
+        y, fresh, count, saved = _forward(
+            plan.kernel, plan, *_stop([x]), inputs
+        )
+        found = [*(fresh[name] for name in statistics)]
 
         def grad(dy, *unused):
             # Nothing differentiates moving averages; their gradient is zero.
@@ -285,10 +287,12 @@ def train(
             second = functools.partial(_second, plan, names, dy, x, values)
             return grads, second
 
-        return (y, *(fresh[name] for name in statistics)), grad
+        return (y, *found, count) if found else y, grad
 
-    y, *fresh = op(x, *parameters.values())
-    return y, dict(zip(statistics, _stop(fresh)))
+    if not statistics:
+        return op(x, *parameters.values()), {}, None
+    y, *fresh, count = op(x, *parameters.values())
+    return y, dict(zip(statistics, _stop(fresh))), count
 
 
 def _stop(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -345,9 +349,8 @@ def _call(function: Callable, kernel: Any, rest: Plan, *args: Any) -> Any:
 
 @functools.singledispatch
 def _forward(kernel: Any, plan: Plan, x: Tensor, parameters: Any):
-    """Returns y, the fresh batch statistics, and what backward needs."""
-    y, fresh = _joined(plain, plan)(x, parameters)
-    return y, fresh, None
+    """Returns what `plain` does, and what backward needs."""
+    return *_joined(plain, plan)(x, parameters), None
 
 
 @functools.singledispatch
@@ -359,22 +362,23 @@ def _backward(
 
 
 def _recomputed(plan: Plan, dy: Tensor, x: Tensor, parameters: Any):
-    sources = [x, parameters]
-    if not tf.executing_eagerly():
-        return _gradients(lambda *v: plain(plan, *v)[0], sources, dy)
-    with tf.GradientTape() as tape:
-        tape.watch(sources)
-        y, _ = plain(plan, *sources)
-    return tape.gradient(y, sources, dy, tf.UnconnectedGradients.ZERO)
+    return _gradients(lambda *v: plain(plan, *v)[0], [x, parameters], dy)
 
 
 def _gradients(function: Callable, sources: Any, dy: Any) -> Any:
-    """Returns the gradient of a function of tensors, while building a graph.
+    """Returns the gradient of a function of tensors.
 
-    It uses `tf.gradients`: a tape in a custom gradient sees nothing under a
-    ForwardAccumulator, and its zeros would be mistaken for a derivative.
+    While a graph is built, it uses `tf.gradients`: a tape in a custom gradient
+    sees nothing under a ForwardAccumulator, and its zeros would be mistaken for
+    a derivative.
     """
     sources = tf.nest.map_structure(tf.identity, sources)
+    if tf.executing_eagerly():
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            y = function(*sources)
+        zero = tf.UnconnectedGradients.ZERO
+        return tape.gradient(y, sources, dy, zero)
     found = tf.gradients(
         tf.nest.flatten(function(*sources)),
         tf.nest.flatten(sources),
@@ -403,7 +407,7 @@ class _Saved(NamedTuple):
 @_forward.register
 def _(kernel: Analytic, plan: Plan, x: Tensor, parameters: Any):
     c, fresh, saved = _joined(_prepare, plan)(x, parameters)
-    return _piece(_pointwise, plan)(x, c), fresh, saved
+    return _piece(_pointwise, plan)(x, c), fresh, saved.count, saved
 
 
 def _prepare(plan: Plan, x: Tensor, parameters: Any):

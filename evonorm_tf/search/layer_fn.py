@@ -30,7 +30,7 @@ def compute(
     shape = x.shape if known else tf.shape(x)
     space = shape[1] * shape[2] if known else -1
     flat = tf.reshape(x, [x.shape[0], space, shape[3]])
-    y, fresh = backend.plain(plan, flat, values, moving)
+    y, fresh, _ = backend.plain(plan, flat, values, moving)
     return tf.reshape(y, shape), fresh
 
 

@@ -4,6 +4,8 @@ On TensorFlow a replica has its own batch; `tests/layers/test_replicas.py`
 holds that against the same reference.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import keras
@@ -131,6 +133,59 @@ def test_a_batch_that_shards_do_not_divide_is_refused(distribution):
         layer(np.ones([6, 4, 4, 8], np.float32), training=True)
     synchronized = layers.NormAct("evonorm_b0", synchronized=True)
     synchronized(np.ones([6, 4, 4, 8], np.float32), training=True)
+
+
+def _pmap(function, x):
+    split = x.reshape(SHARDS, -1, *x.shape[1:])
+    return jax.pmap(function)(split).reshape(x.shape)
+
+
+def _shard_map(function, x):
+    devices = np.array(jax.devices()).reshape(1, SHARDS)
+    mesh = jax.sharding.Mesh(devices, ("model", "data"))
+    part = PartitionSpec("data")
+    local = jax.shard_map(function, mesh=mesh, in_specs=part, out_specs=part)
+    return jax.jit(local)(x)
+
+
+@pytest.mark.parametrize("synchronized", [True, False])
+@pytest.mark.parametrize("divide", [_pmap, _shard_map])
+@pytest.mark.parametrize(
+    "case", [c for c in cases.KINDS if c.moving], ids=lambda c: c.name
+)
+def test_inside_a_shard(case, divide, synchronized):
+    """There the batch is the shard's already; synchronized ones are pooled."""
+    values = cases.weights_of(case)
+    weights, _ = cases.split(values)
+    x = _inputs()[0].astype(np.float32)
+    layer = _make(case, values, synchronized)
+    trainable = [v.value for v in layer.trainable_variables]
+    state = [v.value for v in layer.non_trainable_variables]
+
+    forward = functools.partial(
+        layer.stateless_call, trainable, state, training=True
+    )
+    y = divide(lambda x: forward(x)[0], x)
+    parts = np.split(x.astype(np.float64), 1 if synchronized else SHARDS)
+    wanted = [reference.forward(case.name, part, weights) for part in parts]
+    _close(y, np.concatenate(wanted), "y")
+    for index, variable in enumerate(layer.non_trainable_variables):
+
+        def moved(x, index=index):
+            return jnp.zeros_like(x) + forward(x)[1][index]
+
+        found = np.split(divide(moved, x), SHARDS)
+        for shard, part in enumerate(found):
+            own = parts[0 if synchronized else shard]
+            fresh = reference.batch_statistics(case.name, own)[variable.name]
+            new = reference.moved(values[variable.name], fresh)
+            _close(part, np.broadcast_to(new, part.shape), variable.name)
+
+
+def test_an_empty_batch_moves_nothing():
+    layer = layers.NormAct("bn_relu", synchronized=True)
+    layer(np.zeros([0, 6, 5, 8], np.float32), training=True)
+    np.testing.assert_array_equal(layer.moving_variance, np.ones(8))
 
 
 def test_no_communication_without_synchronization(mesh):

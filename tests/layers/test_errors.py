@@ -96,7 +96,7 @@ def test_name_of_the_wrong_type(kit_name):
 def test_unknown_keyword(kit_name, maker):
     make = getattr(cases.kit(kit_name).layers, maker)
     said = _message(lambda: make("evonorm_s0", gruops=4))
-    assert "gruops" in said
+    assert "gruops=4" in said and "Did you mean groups" in said
 
 
 @cases.both_kerases
@@ -148,6 +148,11 @@ def test_integer_input(kit_name, symbolic, dtype, case):
         ({"momentum": float("nan")}, "momentum=nan"),
         ({"axis": 2}, "axis=2"),
         ({"axis": 0}, "axis=0"),
+        ({"axis": 1.0}, "axis=1.0"),
+        ({"axis": True}, "axis=True"),
+        ({"gamma_initializer": None}, "gamma_initializer=None"),
+        ({"beta_initializer": None}, "beta_initializer=None"),
+        ({"xla": 0}, "xla=0"),
         ({"xla": "sometimes"}, "sometimes"),
     ],
 )
@@ -226,3 +231,15 @@ def test_flags_are_booleans(kit_name, name):
     layers = cases.kit(kit_name).layers
     with pytest.raises(TypeError, match=f"{name}='relu'"):
         layers.NormAct("bn_relu", **{name: "relu"})
+
+
+@cases.both_kerases
+@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize("kind", [list, tuple, lambda x: {"x": x[0]}])
+def test_one_array_is_expected(kit_name, built, kind):
+    """A list would be stacked to an array of one rank more."""
+    layer = cases.kit(kit_name).layers.NormAct("evonorm_s0")
+    x = np.zeros(cases.SHAPE, np.float32)
+    if built:
+        layer(x)
+    assert "one array" in _message(lambda: layer(kind([x])), TypeError)

@@ -9,6 +9,7 @@ than the step would show as an error of order 1, in both of the checks.
 import functools
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests import cases, reference
@@ -182,6 +183,24 @@ def test_channels_first(xla, case):
     cases.assert_close(y, np.moveaxis(wanted, -1, 1), AUTODIFF, "y")
     found["x"] = np.moveaxis(found["x"], 1, -1)
     _assert_all_close(found, _plain(case, weights), AUTODIFF)
+
+
+@pytest.mark.parametrize("case", cases.KERNELS, ids=lambda c: c.name)
+def test_second_order_while_functions_run_eagerly(case):
+    """For debugging, TensorFlow can run functions line by line."""
+    make = functools.partial(
+        cases.make, "keras3", case, cases.weights_of(case), **_keywords(case)
+    )
+    cotangent = cases.draw(seed=5)
+    wanted = _gradient_of_squared_norm(make(dtype="float64"), case, cotangent)
+    tf.config.run_functions_eagerly(True)
+    try:
+        found = _gradient_of_squared_norm(
+            make(dtype="float64"), case, cotangent
+        )
+    finally:
+        tf.config.run_functions_eagerly(False)
+    _assert_all_close(found, wanted, 1e-9)
 
 
 @cases.both_ways

@@ -154,6 +154,45 @@ def test_model_styles(kit_name, style, case):
     cases.assert_close(model(x, training=False), wanted, TOLERANCE)
 
 
+@cases.both_kerases
+@pytest.mark.parametrize("style", ["functional", "sequential", "eager"])
+def test_a_mask_reaches_later_layers(kit_name, style):
+    """Pooling skips the masked positions, as after BatchNormalization."""
+    kit = cases.kit(kit_name)
+    keras = kit.keras
+    parts = [
+        keras.layers.Masking(),
+        kit.layers.NormAct("bn_relu"),
+        keras.layers.GlobalAveragePooling1D(),
+    ]
+    x = np.ones([1, 4, 3], np.float32)
+    x[:, 2:] = 0.0
+    if style == "sequential":
+        y = keras.Sequential([keras.Input((4, 3)), *parts])(x)
+    else:
+        inputs = y = keras.Input((4, 3)) if style == "functional" else x
+        for part in parts:
+            y = part(y)
+        y = keras.Model(inputs, y)(x) if style == "functional" else y
+    np.testing.assert_allclose(y, np.ones([1, 3]), atol=1e-4)
+
+
+@cases.both_kerases
+def test_arguments_by_position_and_by_name(kit_name):
+    """As in `call`: the wrapper of tf_keras shows the same signature."""
+    layer = cases.make(kit_name, cases.BY_NAME["evonorm_b0"], affine=False)
+    x = cases.draw().astype(np.float32)
+    gamma, beta = (
+        cases.draw((4, 8), seed).astype(np.float32) for seed in (1, 2)
+    )
+    wanted = layer(x, gamma=gamma, beta=beta, training=True)
+    for y in (
+        layer(x, gamma, beta, training=True),
+        layer(inputs=x, gamma=gamma, beta=beta, training=True),
+    ):
+        np.testing.assert_array_equal(y, wanted)
+
+
 @of_each_kind_or_all
 @pytest.mark.parametrize(
     ("kit_name", "jit_compile"),
@@ -260,3 +299,13 @@ def test_mixed_precision(kit_name, xla, dtype, case):
     for name, fresh in reference.batch_statistics(case.name, exact).items():
         wanted = reference.moved(moving[name], fresh)
         cases.assert_close(getattr(layer, name), wanted, TOLERANCE, name)
+
+
+@cases.both_kerases
+def test_first_layer_of_a_sequential_model(kit_name):
+    kit = cases.kit(kit_name)
+    layer = kit.layers.NormAct("evonorm_s0", input_shape=(6, 5, 8))
+    assert kit.keras.Sequential([layer]).output_shape == (None, 6, 5, 8)
+    again = type(layer).from_config(layer.get_config())
+    assert "evonorm_s0" in repr(again) and "groups" not in repr(again)
+    assert "groups=8" in repr(layer)

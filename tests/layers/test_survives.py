@@ -55,6 +55,35 @@ def test_an_empty_replica_harms_nobody(mirrored, kit_name, case, synchronized):
             cases.assert_close(value.numpy(), wanted, 1e-5, name)
 
 
+@pytest.mark.parametrize("synchronized", [False, True])
+@cases.both_kerases
+@cases.every_moving
+def test_an_empty_batch_moves_nothing(mirrored, kit_name, case, synchronized):
+    """No replica has a sample: the moving statistics stay, also if pooled."""
+    layers = cases.kit(kit_name).layers
+    with mirrored.scope():
+        layer = layers.NormAct(case.name, synchronized=synchronized, xla=False)
+        layer.build((None, *cases.SHAPE[1:]))
+    alone = layers.NormAct(case.name, synchronized=synchronized)
+    x = cases.draw().astype(np.float32)[:0]
+    assert alone(x, training=True).shape == x.shape
+
+    parts = mirrored.experimental_distribute_values_from_function(
+        lambda context: tf.constant(x)
+    )
+
+    @tf.function
+    def step(x):
+        return mirrored.run(lambda x: layer(x, training=True), args=(x,))
+
+    step(parts)
+    for name, initial in layer.row.kernel.statistics:
+        for value in cases.variable(layer, name).values:
+            np.testing.assert_array_equal(value, np.full(8, initial))
+        kept = cases.variable(alone, name)
+        np.testing.assert_array_equal(kept, np.full(8, initial))
+
+
 @cases.both_kerases
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_weights_are_float32_under_a_narrow_policy(kit_name, dtype):
