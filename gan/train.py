@@ -31,6 +31,8 @@ _LOSSES = {
 class Synthesis(driver.Head):
     """See `training.driver.Head`."""
 
+    saves_best = False
+
     def prepare(
         self, params: config.Experiment, run: runs.Run
     ) -> datasets.Source:

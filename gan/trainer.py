@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from gan import experiment, latent, networks, spectral
-from training import compilation, config
+from training import compilation, config, driver
 
 Tensor = tf.Tensor
 METRICS = (
@@ -20,6 +20,27 @@ METRICS = (
     "generator_loss",
     "score_real",
     "score_fake",
+)
+# The Model Garden's settings that its trainer and tasks read, and we do not.
+_UNREAD = (
+    "task.init_checkpoint",
+    "task.validation_data",
+    "task.allow_image_summary",
+    "task.differential_privacy_config",
+    "trainer.optimizer_config",
+    "trainer.best_checkpoint_export_subdir",
+    "trainer.best_checkpoint_eval_metric",
+    "trainer.best_checkpoint_metric_comp",
+    "trainer.validation_steps",
+    "trainer.loss_upper_bound",
+    "trainer.recovery_begin_steps",
+    "trainer.recovery_max_trials",
+    "trainer.train_tf_function",
+    "trainer.train_tf_while_loop",
+    "trainer.eval_tf_function",
+    "trainer.eval_tf_while_loop",
+    "trainer.allow_tpu_summary",
+    "runtime.loss_scale",
 )
 
 
@@ -272,10 +293,24 @@ def check(params: config.Experiment, per_replica: int) -> None:
       per_replica: images per step on one replica.
 
     Raises:
-      ValueError: if there is no step or part, parts do not divide a batch, or
-        the networks are invalid.
+      ValueError: if there is no step or part, parts do not divide a batch, the
+        networks are invalid, or a setting would have no effect.
     """
     task: experiment.Task = params.task
+    config.refuse_unread(
+        params,
+        driver.experiment(experiment.Task()),
+        _UNREAD,
+        "A GAN has the optimizers task.generator_optimizer and "
+        "task.discriminator_optimizer, and task.evaluation instead of a "
+        "validation set and a best checkpoint, so",
+    )
+    if params.runtime.mixed_precision_dtype == "float16":
+        raise ValueError(
+            "A GAN's losses are not scaled, so its small gradients would be 0 "
+            "in float16. Use bfloat16, which has the range of float32. "
+            "Received: runtime.mixed_precision_dtype='float16'"
+        )
     least = dict.fromkeys(("discriminator_steps", "accumulation"), 1)
     config.require_at_least(task, least, "task.")
     least = dict.fromkeys(("global_batch_size", "shuffle_buffer_size"), 1)

@@ -22,7 +22,7 @@ from evonorm_tf import catalog
 from evonorm_tf.errors import did_you_mean
 from training import overrides
 from training.report.tables import LAYER_KEY, Row
-from training.same_experiment import nested
+from training.same_experiment import flat, nested
 
 Experiment = config_definitions.ExperimentConfig
 _NAMES: list[str] = []
@@ -127,19 +127,36 @@ def refuse_unread(
     Args:
       given: the resolved config.
       usual: has the defaults.
-      keys: dotted; those that nothing reads.
+      keys: dotted; those that nothing reads. A section stands for all of its
+        settings.
       why: nothing reads them, for the error.
 
     Raises:
       ValueError: if one differs from its default.
     """
     for key in keys:
-        value, default = (operator.attrgetter(key)(x) for x in (given, usual))
-        if value != default:
+        now, before = (
+            _leaves(key, operator.attrgetter(key)(config))
+            for config in (given, usual)
+        )
+        for name, value in now.items():
+            if name not in before:  # In a section that is usually None.
+                fix = "leave it out"
+            elif value != before[name]:
+                fix = f"keep it at {before[name]!r}"
+            else:
+                continue
             raise ValueError(
-                f"{why} this setting has no effect; keep it at {default!r}. "
-                f"Received: {key}={value!r}"
+                f"{why} this setting has no effect; {fix}. "
+                f"Received: {name}={value!r}"
             )
+
+
+def _leaves(key: str, value: Any) -> dict[str, Any]:
+    """Returns the settings of a section, or a setting, by dotted key."""
+    if isinstance(value, hyperparams.Config):
+        return flat(value.as_dict(), f"{key}.")
+    return {key: value}
 
 
 def require_at_least(

@@ -114,7 +114,13 @@ class Built:
 
 
 class Head(Protocol):
-    """The specific parts of a head."""
+    """The specific parts of a head.
+
+    Attributes:
+      saves_best: whether it can save the checkpoint of the best evaluation.
+    """
+
+    saves_best: bool = True
 
     def prepare(self, params: config.Experiment, run: runs.Run) -> Any:
         """Opens the data and completes the config in place.
@@ -232,7 +238,7 @@ def run(
     # before TensorFlow's first operation, and preparing may resize images.
     devices = strategy.build(params.runtime)
     # Before data are written to a folder that has nothing to evaluate.
-    found, start = _checkpoint(params, mode, folder), folder.step()
+    found, start = _checkpoint(params, head, mode, folder), folder.step()
     prepared = head.prepare(params, folder)
     total = params.trainer.train_steps
     least = {"train_steps": 1, "validation_interval": 0}
@@ -320,9 +326,14 @@ def _check(params: config.Experiment) -> None:
 
 
 def _checkpoint(
-    params: config.Experiment, mode: str, folder: runs.Run
+    params: config.Experiment, head: Head, mode: str, folder: runs.Run
 ) -> str | None:
     """Returns the checkpoint to resume from, or to evaluate."""
+    if mode == "eval_best" and not head.saves_best:
+        raise ValueError(
+            "Such a run has no best checkpoint, only its last ones; use "
+            f"--mode=eval. Received: mode={mode!r}"
+        )
     found = folder.checkpoint(_best(params) if mode == "eval_best" else "")
     if found is None and "train" not in mode:
         latest = mode == "eval_best" and folder.checkpoint()

@@ -106,6 +106,49 @@ def test_evaluations_that_cannot_be(key, value, tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    "changes, received",
+    [
+        (
+            "trainer.optimizer_config.optimizer.type=sgd",
+            "trainer.optimizer_config.optimizer.type='sgd'",
+        ),
+        (
+            "trainer.optimizer_config.ema.average_decay=0.5",
+            "trainer.optimizer_config.ema.",
+        ),
+        ("trainer.best_checkpoint_eval_metric=fid", ""),
+        ("trainer.best_checkpoint_export_subdir=best", ""),
+        ("trainer.validation_steps=3", ""),
+        ("trainer.recovery_max_trials=2", ""),
+        ("task.init_checkpoint=runs/other", ""),
+        ("task.validation_data.global_batch_size=3", ""),
+        ("task.validation_data.tfds_data_dir=x", ""),
+        ("task.allow_image_summary=true", ""),
+        ("runtime.loss_scale=128.0", ""),
+    ],
+)
+def test_settings_that_a_gan_does_not_read_are_refused(changes, received):
+    params = config.parse("digits_biggan", params_override=changes)
+    key = received or changes.split("=")[0]
+    with pytest.raises(ValueError, match=rf"no effect; .*Received: {key}"):
+        train.HEAD.prepare(params, None)
+
+
+def test_float16_without_a_scaled_loss_is_refused():
+    params = small.parameters()
+    params.runtime.mixed_precision_dtype = "float16"
+    with pytest.raises(ValueError, match=r"bfloat16.*mixed_precision_dtype="):
+        train.HEAD.prepare(params, None)
+    params.runtime.mixed_precision_dtype = "bfloat16"
+    train.HEAD.prepare(params, None)
+
+
+def test_the_best_checkpoint_of_a_gan_is_not_promised(tmp_path):
+    with pytest.raises(ValueError, match="only its last ones; use --mode=eval"):
+        small.make(tmp_path, small.parameters(), "eval_best")
+
+
 class _Controller:
     """Orbit's, of a run that only counts."""
 
