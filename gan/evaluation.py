@@ -33,10 +33,14 @@ def check(settings: experiment.Evaluation) -> None:
         "classifier_steps": 0,
     }
     config.require_at_least(settings, least, "task.evaluation.")
-    if not settings.truncations:
+    given = settings.truncations
+    if not given or not all(0.0 < one <= 1.0 for one in given):
+        # A run of an earlier version may have recorded 2.0.
         raise ValueError(
-            "The sweep needs at least one threshold, such as "
-            "task.evaluation.truncations=[1.0]. Received: truncations=[]"
+            "The sweep needs at least one truncation, each above 0 and at most "
+            "1 because it multiplies normals that are truncated at 2 standard "
+            "deviations, such as task.evaluation.truncations=[1.0,0.5]. "
+            f"Received: truncations={given}"
         )
 
 

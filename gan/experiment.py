@@ -106,7 +106,8 @@ class Evaluation(hyperparams.Config):
         for a file in the run's folder.
       seed: of the latents.
       grid_rows: images per class in the grid of samples.
-      truncations: thresholds of the sweep, one row of images for each.
+      truncations: of the sweep, one row of images for each: above 0 and at
+        most 1, factors of normals that are truncated at 2 standard deviations.
     """
 
     samples: int = 50_000
@@ -125,7 +126,7 @@ class Evaluation(hyperparams.Config):
     seed: int = 1
     grid_rows: int = 8
     truncations: list[float] = field(
-        default_factory=lambda: [2.0, 1.0, 0.7, 0.5, 0.3, 0.1]
+        default_factory=lambda: [1.0, 0.7, 0.5, 0.3, 0.1]
     )
 
 

@@ -6,10 +6,11 @@
 Every export takes "latents" [N, latent_size], float32, "labels" [N], int32,
 and "truncation" [N], float32, which the latents are multiplied by, and gives
 "images" [N, S, S, 3], uint8, and "values", the same in [-1, 1] as float32.
-Latents are standard normals with a truncation of 1, or for the truncation
-trick normals within 2 deviations with a lower one. The SavedModel has a second
-signature, "sample", which draws them: "labels" [N], "truncation" [], where 0
-stands for plain normals, and "seed" [2], int64.
+Without the truncation trick, latents are plain normals and the truncation is 1;
+with it, they are normals truncated at 2 standard deviations and the truncation
+is in (0, 1]. The SavedModel has a second signature, "sample", which draws them:
+"labels" [N], "truncation" [], at most 1, where 0 stands for plain normals, and
+"seed" [2], int64.
 
 The weights are the averaged ones, settled as for `gan.sample`, and the layers
 are in the folded form of `evonorm_tf.exporting`. Beside the export is
@@ -82,10 +83,18 @@ class Exported:
         self, labels: tf.Tensor, truncation: tf.Tensor, seed: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """Images of labels [N], with the latents that `gan.sample` draws."""
+        tf.debugging.Assert(
+            (truncation >= 0.0) & (truncation <= 1.0),
+            [
+                "A truncation must be above 0 and at most 1, or 0 for plain "
+                "normals. Received: truncation =",
+                truncation,
+            ],
+        )
         count = tf.size(labels)
         plain, within = (
-            latent.truncated(seed, count, self._size, threshold)
-            for threshold in (0.0, 1.0)
+            latent.truncated(seed, count, self._size, factor)
+            for factor in (0.0, 1.0)
         )
         cut = truncation > 0.0
         scale = tf.fill([count], tf.where(cut, truncation, 1.0))

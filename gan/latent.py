@@ -32,16 +32,33 @@ def draw(
     return z, labels
 
 
-def truncated(seed: Tensor, count: int, size: int, threshold: float) -> Tensor:
-    """Draws latents [count, size]: truncated normals times a threshold.
+def truncated(seed: Tensor, count: int, size: int, truncation: float) -> Tensor:
+    """Draws latents [count, size]: truncated normals times `truncation`.
 
-    Normals are truncated at 2 deviations. This is the truncation trick of the
-    published BigGAN modules. A threshold of 0 disables it.
+    Normals are truncated at 2 standard deviations, so entries are within
+    2 * truncation. This is the truncation trick of the published BigGAN modules
+    on TF-Hub; arXiv:1809.11096 instead draws entries above a threshold anew.
+
+    Args:
+      seed: [2].
+      count: number of latents.
+      size: their entries.
+      truncation: above 0, at most 1; or 0 for plain normals.
+
+    Raises:
+      ValueError: if truncation is outside 0 to 1.
     """
-    if not threshold:
+    if not 0.0 <= truncation <= 1.0:
+        # Above 1 they would be wider than without truncation.
+        raise ValueError(
+            "A truncation multiplies normals that are truncated at 2 standard "
+            "deviations, so it must be above 0 and at most 1, or 0 for plain "
+            f"normals. Received: truncation={truncation}"
+        )
+    if not truncation:
         return tf.random.stateless_normal([count, size], seed)
     z = tf.random.stateless_truncated_normal([count, size], seed)
-    return threshold * z
+    return truncation * z
 
 
 def between(one: Tensor, other: Tensor, count: int) -> Tensor:

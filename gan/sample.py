@@ -5,15 +5,14 @@
     python -m gan.sample --checkpoint=runs/gan-digits --kind=truncation
     python -m gan.sample --checkpoint=runs/gan-digits --kind=interpolation
 
-A grid has one class per column, a truncation sweep one threshold per row, and
+A grid has one class per column, a truncation sweep one truncation per row, and
 an interpolation one class per row, from one latent to another.
 """
 
 from absl import flags
 
 from evonorm_tf import files
-from gan import restore, sampling
-from gan.evaluation import SAMPLES
+from gan import evaluation, restore, sampling
 from training import commands
 
 FLAGS = flags.FLAGS
@@ -31,11 +30,12 @@ def main(_: list[str]) -> None:
         picture = sampler.grid(FLAGS.rows, FLAGS.truncation)
     elif FLAGS.kind == "truncation":
         name = f"sample-truncation-{found.step:07d}.png"
+        evaluation.check(found.params.task.evaluation)
         picture = sampler.truncation(found.params.task.evaluation.truncations)
     else:
         name = f"sample-interpolation-{found.step:07d}.png"
         picture = sampler.interpolation()
-    path = FLAGS.output or found.run.path(SAMPLES, name)
+    path = FLAGS.output or found.run.path(evaluation.SAMPLES, name)
     path = files.normalize(path)
     sampling.write_png(picture, path)
     print(path)
@@ -57,9 +57,11 @@ if __name__ == "__main__":
     flags.DEFINE_float(
         "truncation",
         0.0,
-        "For a grid: latents are truncated normals times this; 0 for plain "
-        "normals. A sweep uses task.evaluation.truncations.",
+        "For a grid: latents are normals truncated at 2 standard deviations "
+        "times this, at most 1; 0 for plain normals. A sweep uses "
+        "task.evaluation.truncations.",
         lower_bound=0.0,
+        upper_bound=1.0,
     )
     flags.DEFINE_string(
         "params_override", None, "Overrides of the run's config: a.b=c,..."

@@ -99,22 +99,22 @@ class Sampler:
 
         Args:
           rows: images per class.
-          truncation: threshold of the latents; 0 for none.
+          truncation: of the latents, see `latent.truncated`; 0 for none.
         """
         size, classes = self._model.latent_size, self._columns()
         z = latent.truncated(self._seed(), rows * classes, size, truncation)
         return self._picture(z, tf.tile(tf.range(classes), [rows]), rows)
 
-    def truncation(self, thresholds: Sequence[float]) -> np.ndarray:
-        """Returns a picture: a threshold per row, a class per column.
+    def truncation(self, truncations: Sequence[float]) -> np.ndarray:
+        """Returns a picture: a truncation per row, a class per column.
 
         Args:
-          thresholds: factors of a column's truncated normals.
+          truncations: factors of a column's truncated normals, at most 1.
         """
         size, classes = self._model.latent_size, self._columns()
         z = latent.truncated(self._seed(), classes, size, 1.0)
-        z = tf.concat([threshold * z for threshold in thresholds], axis=0)
-        rows = len(thresholds)
+        z = tf.concat([factor * z for factor in truncations], axis=0)
+        rows = len(truncations)
         return self._picture(z, tf.tile(tf.range(classes), [rows]), rows)
 
     def interpolation(self, columns: int = 9) -> np.ndarray:

@@ -41,6 +41,7 @@ _RESUME = (
     "*.validation_epochs",
     "task.validation_data.global_batch_size",
     "task.schedule.epochs",
+    "task.evaluation.truncations",  # Only pictures depend on it.
 )
 # Settings that affect only randomness, names, paths, speed and output; for an
 # evaluation also how its data are read, as each example counts once anyway.
@@ -71,6 +72,7 @@ _ROW = (
     "task.annotation_file",
     "task.evaluation.path",
     "task.evaluation.reference",
+    "task.evaluation.truncations",
     "task.allow_image_summary",
     "task.per_category_metrics",
     "task.schedule.validation_epochs",

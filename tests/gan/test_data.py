@@ -192,6 +192,18 @@ def test_truncated_latents_stay_within():
     assert 0.9 < float(tf.reduce_max(tf.abs(z))) <= 1.0
     plain = latent.truncated(key, 1000, 4, 0.0)
     assert float(tf.reduce_max(tf.abs(plain))) > 2.5
+    # Each is narrower than the next, and none wider than plain normals.
+    widths = [
+        float(tf.math.reduce_std(latent.truncated(key, 1000, 4, t)))
+        for t in (*experiment.Evaluation().truncations[::-1], 0.0)
+    ]
+    assert widths == sorted(widths)
+
+
+@pytest.mark.parametrize("truncation", [2.0, 1.01, -0.5, float("nan")])
+def test_truncations_wider_than_none_are_refused(truncation):
+    with pytest.raises(ValueError, match=r"at most 1.*truncation="):
+        latent.truncated(latent.key(0, 1), 10, 4, truncation)
 
 
 def test_way_between_latents_keeps_their_length():

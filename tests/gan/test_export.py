@@ -76,6 +76,15 @@ def test_samples_are_those_of_their_seed(run, served, truncation):
     np.testing.assert_allclose(got["values"], wanted, atol=1e-4)
 
 
+def test_a_truncation_wider_than_none_is_refused(served):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 1"):
+        served["sample"](
+            labels=tf.constant(LABELS),
+            truncation=tf.constant(2.0),
+            seed=tf.constant([3, 4], tf.int64),
+        )
+
+
 def test_what_differs_or_is_unknown_is_refused(run, tmp_path):
     with pytest.raises(
         ValueError, match=r"saved_model, tflite\. Received: \['h5'\]"

@@ -95,6 +95,8 @@ def test_settings_that_cannot_be(task, message, tmp_path):
         ("settle_iterations", 0),
         ("grid_rows", 0),
         ("truncations", []),
+        ("truncations", [1.0, 2.0]),
+        ("truncations", [0.0]),
     ],
 )
 def test_evaluations_that_cannot_be(key, value, tmp_path):
