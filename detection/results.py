@@ -197,10 +197,12 @@ def to_coco(image: Arrays, image_id: int) -> evaluate.Results:
     if count and "detection_masks" in image:
         if "detection_outer_boxes" in image:  # The masks are of these.
             boxes = _original(image["detection_outer_boxes"][:count], scale)
-        pasted = mask_ops.paste_instance_masks(
-            image["detection_masks"][:count], boxes, int(height), int(width)
-        )
-        for entry, mask in zip(results, pasted):
+        small = image["detection_masks"]
+        for k, entry in enumerate(results):
+            # One at a time: together, they would need gigabytes.
+            (mask,) = mask_ops.paste_instance_masks(
+                small[k : k + 1], boxes[k : k + 1], int(height), int(width)
+            )
             entry["segmentation"] = masks.encode(mask)
     return results
 

@@ -1,10 +1,12 @@
 """Detections of a model that are unlike most: no area, larger masks."""
 
 import copy
+import tracemalloc
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from official.vision.ops import mask_ops
 
 from detection import (
     detector,
@@ -54,6 +56,26 @@ def test_masks_are_pasted_into_the_boxes_that_they_are_of():
     areas = [masks.decode(e["segmentation"]).sum() for e in (one, other)]
     # The Model Garden's pasting rounds outwards, by a pixel at most.
     assert 20**2 <= areas[0] <= 22**2 and 40**2 <= areas[1] <= 42**2
+
+
+def test_masks_of_a_large_image_are_not_in_memory_at_once():
+    count, side = 40, 1000
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 1500, [count, 2])
+    boxes = np.concatenate([corners, corners + rng.uniform(9, 500)], axis=1)
+    small = rng.uniform(size=[count, 28, 28]).astype(np.float32)
+    info = np.float32([[side, side], [2 * side] * 2, [2, 2], [0, 0]])
+    image = _image(boxes, detection_masks=small, image_info=info)
+    tracemalloc.start()
+    found = results.to_coco(image, 1)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10 * side * side
+    # As the Model Garden pastes all of them.
+    xywh = np.array([entry["bbox"] for entry in found])
+    pasted = mask_ops.paste_instance_masks(small, xywh, side, side)
+    for entry, mask in zip(found, pasted, strict=True):
+        assert entry["segmentation"] == masks.encode(mask)
 
 
 def test_a_detector_gives_all_its_boxes_in_the_images_own_pixels():
