@@ -211,7 +211,7 @@ def compare(
         if len(drawn) < _DRAWN and len(one["groundtruth_classes"]):
             drawn.append((one["image"], _entries(one)))
         pair = reader and reader.find(source)
-        problem = pair and _difference(one, *pair)
+        problem = pair and _difference(one, _has_masks(record), *pair)
         if problem and len(report.problems) < SHOWN:
             report.problems.append(problem)
     if broken > SHOWN:
@@ -301,12 +301,18 @@ def _entries(one: dict[str, Any]) -> list[dict]:
     return entries
 
 
+def _has_masks(record: tf.Tensor) -> bool:
+    """Returns whether a record was written with masks, if only of no object."""
+    example = tf.train.Example.FromString(record.numpy())
+    return "image/object/mask" in example.features.feature
+
+
 def _difference(
-    one: dict[str, Any], image: dict, annotations: list
+    one: dict[str, Any], masked: bool, image: dict, annotations: list
 ) -> str | None:
     """How a record differs from its image's annotations; None if not."""
     pictures = one["groundtruth_instance_masks"]
-    found = instances.read(image, annotations, bool(len(pictures)), Counts())
+    found = instances.read(image, annotations, masked, Counts())
     labels = [instance.label for instance in found]
     difference = None
     size = np.array([image["width"], image["height"]] * 2)

@@ -70,6 +70,21 @@ def test_boxes_alone_are_no_problem(tmp_path):
     assert "its image is not in the file" in report.problems[0]
 
 
+def test_records_without_the_objects_that_have_no_mask_are_no_problem(
+    tmp_path,
+):
+    changed = coco_files.content()
+    # The only object of its image.
+    del changed["annotations"][1]["segmentation"]
+    path, images = coco_files.write(tmp_path, changed)
+    job = convert.Conversion(
+        path, images, str(tmp_path / "out"), 1, skip_invalid=True
+    )
+    convert.convert(job, progress.Display("t", io.StringIO()))
+    report, _ = _compare(tmp_path, f"{tmp_path}/out/*.tfrecord", changed)
+    assert not report.problems
+
+
 def test_80_classes_for_91_ids_are_a_problem(tmp_path):
     report, _ = _examine(tmp_path, num_classes=81)
     assert "must be 91 or more" in report.problems[0]
