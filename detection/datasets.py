@@ -145,14 +145,14 @@ def open_records(data: Data) -> readers.Shards:
 def find(input_path: str | Sequence[str]) -> list[str]:
     """Returns the files of an `input_path`: a list of patterns, or with commas.
 
-    If a file with the whole name exists, it is not split, so that paths may
-    contain commas.
+    A file that several patterns match is returned once. If a file with the
+    whole name exists, it is not split, so that paths may contain commas.
 
     Raises:
       ValueError: if a pattern matches nothing.
     """
     given = [input_path] if isinstance(input_path, str) else input_path
-    found = []
+    found: dict[str, str] = {}
     for pattern in (part for one in given for part in _parts(one)):
         matched = files.match(pattern)
         if not matched:
@@ -160,8 +160,9 @@ def find(input_path: str | Sequence[str]) -> list[str]:
                 "There are no such records. Received: "
                 f"input_path={input_path!r}"
             )
-        found += matched
-    return found
+        for path in matched:
+            found.setdefault(files.real(path), path)
+    return list(found.values())
 
 
 def _parts(given: str) -> list[str]:

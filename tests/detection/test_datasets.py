@@ -188,6 +188,20 @@ def test_no_example_at_all_is_an_error(prepared, tmp_path):
         _batches(prepared, 0, 1, num_examples=-1, input_path=path)
 
 
+def test_a_file_that_several_patterns_match_is_read_once(prepared, tmp_path):
+    path = prepared.task_config.train_data.input_path
+    link = tmp_path / "linked.tfrecord"
+    link.symlink_to(path)
+    folder = os.path.dirname(path)
+    for given in (
+        [path, path],
+        f"{path},{folder}/tr*.tfrecord",
+        [path, f"{folder}/../{os.path.basename(folder)}/train.tfrecord"],
+        [path, str(link)],
+    ):
+        assert datasets.find(given) == [path]
+
+
 @pytest.mark.slow
 def test_the_order_of_the_files_does_not_matter(prepared):
     train = prepared.task_config.train_data.input_path
