@@ -55,8 +55,8 @@ class Detection(garden.TaskHead):
 
         One block per stage at a quarter of the width, 128 pixels, few boxes. An
         experiment without data of its own gets a few scenes of digits and four
-        steps; one on scenes keeps them and takes 200. The code is that of the
-        full run.
+        steps; one with data takes four steps and evaluates four batches; one on
+        scenes keeps them and takes 200. The code is that of the full run.
         """
         one, trainer = params.task, params.trainer
         most = _SCENES_STEPS
@@ -82,9 +82,16 @@ class Detection(garden.TaskHead):
         trainer.checkpoint_interval = min(50, trainer.train_steps)
         trainer.validation_interval = trainer.train_steps
         where = one.train_data.input_path or "scenes of scikit-learn's digits"
+        evaluated = ""
+        if one.train_data.input_path:
+            trainer.validation_steps = _DEBUG_STEPS
+            # Metrics of a part of the images have other names.
+            trainer.best_checkpoint_eval_metric = ""
+            images = _DEBUG_STEPS * one.validation_data.global_batch_size
+            evaluated = f", evaluated on at most {images} images"
         return (
             f"DEBUG: {trainer.train_steps} steps of a shrunken network on "
-            f"{where}; its metrics mean nothing."
+            f"{where}{evaluated}; its metrics mean nothing."
         )
 
     def draw(

@@ -125,6 +125,18 @@ def test_debug_makes_any_experiment_small(experiment):
     assert params.task.train_data.global_batch_size == batch
 
 
+def test_debug_evaluates_a_few_batches_of_data_of_ones_own():
+    params = config.parse(
+        "coco_maskrcnn",
+        params_override="task.train_data.input_path=train,"
+        "task.validation_data.input_path=val,task.annotation_file=val.json",
+    )
+    said = train.HEAD.shrink(params)
+    assert "on train, evaluated on at most 8 images" in said
+    assert params.trainer.validation_steps == 4
+    assert params.task.validation_data.global_batch_size == 2
+
+
 def test_two_replicas_stay_in_step_with_each_other(tmp_path):
     params = small.parameters("bn_relu")
     params.runtime.cpu_replicas = 2
