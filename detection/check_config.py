@@ -66,6 +66,25 @@ def options(params: config.Experiment) -> None:
             f"init_checkpoint={task.init_checkpoint!r}, "
             f"init_checkpoint_modules={task.init_checkpoint_modules!r}"
         )
+    if task.freeze_backbone and not task.init_checkpoint:
+        raise ValueError(
+            "A frozen backbone would keep its random weights. Set "
+            "task.init_checkpoint=RUN and "
+            "task.init_checkpoint_modules=backbone, or "
+            "task.freeze_backbone=False. Received: freeze_backbone=True, "
+            "init_checkpoint=''"
+        )
+    binary = task.losses.frcnn_class_use_binary_cross_entropy
+    sigmoid = task.model.detection_generator.use_sigmoid_probability
+    if binary != sigmoid:
+        raise ValueError(
+            "Scores must be computed as in the loss: a binary cross-entropy "
+            "trains sigmoids, and the other loss a softmax. Set both of these "
+            "or neither. Received: "
+            f"task.losses.frcnn_class_use_binary_cross_entropy={binary}, "
+            "task.model.detection_generator.use_sigmoid_probability="
+            f"{sigmoid}"
+        )
     config.refuse_unread(
         params,
         config.Experiment(task=settings.Task()),

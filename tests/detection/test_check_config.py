@@ -71,3 +71,34 @@ def test_what_is_read_may_be_set():
         }
     )
     check_config.options(params)
+
+
+@pytest.mark.parametrize(
+    "task, message",
+    [
+        ({"freeze_backbone": True}, "random weights.*freeze_backbone=True"),
+        (
+            {"losses": {"frcnn_class_use_binary_cross_entropy": True}},
+            "cross_entropy=True, .*use_sigmoid_probability=False",
+        ),
+        (
+            {
+                "model": {
+                    "detection_generator": {"use_sigmoid_probability": True}
+                }
+            },
+            "cross_entropy=False, .*use_sigmoid_probability=True",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(task, message):
+    params = small.parameters(task=task)
+    with pytest.raises(ValueError, match=message):
+        check_config.options(params)
+
+
+def test_a_loss_of_sigmoids_may_be_chosen():
+    params = small.parameters()
+    params.task.losses.frcnn_class_use_binary_cross_entropy = True
+    params.task.model.detection_generator.use_sigmoid_probability = True
+    check_config.options(params)
