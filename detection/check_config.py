@@ -1,8 +1,9 @@
 """Validates the settings of a detection run before anything is built."""
 
 import dataclasses
+from collections.abc import Mapping
 
-from detection import ground_truth, parser, settings
+from detection import convert, datasets, ground_truth, parser, settings
 from training import config
 
 NORMALIZERS = ("rpn_batch_size", "model_garden")
@@ -152,7 +153,8 @@ def annotations(task: settings.Task) -> ground_truth.GroundTruth:
 
     Raises:
       ValueError: if there are no data, the annotations are not COCO's, there
-        are too few classes, or masks are missing for a model with masks.
+        are too few classes, masks are missing for a model with masks, or
+        records were converted with other names of categories.
     """
     paths = (task.train_data.input_path, task.validation_data.input_path)
     if not all(paths) or not task.annotation_file:
@@ -175,4 +177,36 @@ def annotations(task: settings.Task) -> ground_truth.GroundTruth:
             f"background). Expected at least {highest + 1}. Received: "
             f"num_classes={task.model.num_classes}"
         )
+    for data in (task.train_data, task.validation_data):
+        paths = datasets.find(data.input_path)
+        for path, about in convert.read_about(paths).items():
+            _same_names(path, about.get("categories", {}), found)
+            if (
+                data is task.train_data
+                and task.model.include_mask
+                and not about.get("masks", True)
+            ):
+                raise ValueError(
+                    "The training records have no masks. Convert them again "
+                    "without --no_masks, or set task.model.include_mask=False. "
+                    "Received: include_mask=True, "
+                    f"train_data.input_path={data.input_path!r}"
+                )
     return found
+
+
+def _same_names(
+    path: str, converted: Mapping[str, str], truth: ground_truth.GroundTruth
+) -> None:
+    """Rejects a category that is another one in the annotations."""
+    for key, name in converted.items():
+        other = truth.categories.get(int(key), name)
+        # A category without a name is called by its id.
+        if name != other and key not in (name, other):
+            raise ValueError(
+                "A category has another name in the records than in the "
+                "annotations, so one would be scored as the other. Convert "
+                "records and choose annotation_file with the same categories. "
+                f"Received: id={key}, {name!r} in {path!r}, {other!r} in "
+                f"{truth.path!r}"
+            )

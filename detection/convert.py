@@ -108,6 +108,33 @@ def convert(
     return about
 
 
+def read_about(paths: list[str]) -> dict[str, dict[str, Any]]:
+    """Returns the contents of each `conversion.json` beside some records.
+
+    Args:
+      paths: of records. Those that this module has not written are ignored.
+
+    Raises:
+      ValueError: if a file is not a JSON object.
+    """
+    found = {}
+    for folder in dict.fromkeys(map(files.parent, paths)):
+        path = files.join(folder, ABOUT_FILE)
+        if not files.is_file(path):
+            continue
+        try:
+            about = json.loads(files.read_text(path))
+        except ValueError:
+            about = None
+        if not isinstance(about, dict):
+            raise ValueError(
+                "The record of a conversion must be a JSON object; convert "
+                f"again, or remove it. Received: {path!r}"
+            )
+        found[path] = about
+    return found
+
+
 def _check_replaceable(
     job: Conversion, unfinished: str, overwrite: bool
 ) -> None:

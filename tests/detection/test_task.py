@@ -10,8 +10,8 @@ import tensorflow as tf
 import tf_keras
 
 import evonorm_tf
-from detection import evaluate, model, task
-from tests.detection import small
+from detection import convert, evaluate, model, task
+from tests.detection import coco_files, small
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +236,50 @@ def test_annotations_are_those_of_the_data(directory):
     )
     with open(path, encoding="utf-8") as file:
         assert len(json.load(file)["images"]) == 5
+
+
+def _converted(folder, names, **settings):
+    """Records and annotations whose categories 1 and 90 have these names."""
+    folder.mkdir()
+    content = coco_files.content()
+    for one, name in zip(content["categories"], names, strict=True):
+        one["name"] = name
+    path, images = coco_files.write(folder, content)
+    job = convert.Conversion(path, images, str(folder / "out"), 1, **settings)
+    convert.convert(job, small.Silent())
+    return f"{folder}/out/*.tfrecord", path
+
+
+def _on(train, validation, annotations):
+    params = small.parameters(model={"num_classes": 91})
+    params.task.train_data.input_path = train
+    params.task.validation_data.input_path = validation
+    params.task.annotation_file = annotations
+    return params
+
+
+def test_records_and_annotations_name_categories_alike(tmp_path):
+    one, there = _converted(tmp_path / "one", ["cat", "dog"])
+    other, where = _converted(tmp_path / "other", ["dog", "cat"])
+    # Without a name of its own, a category is called by its id.
+    unnamed, _ = _converted(tmp_path / "unnamed", ["1", "dog"])
+    for train in (one, unnamed):
+        params = _on(train, one, there)
+        found = task.prepare(params, str(tmp_path / "run")).categories
+        assert found == {1: "cat", 90: "dog"}
+    for train, validation in ((one, other), (other, one)):
+        params = _on(train, validation, where)
+        with pytest.raises(ValueError, match=r"id=1, 'cat' in .*, 'dog' in"):
+            task.prepare(params, str(tmp_path / "run"))
+
+
+def test_masks_are_trained_on_records_that_have_them(tmp_path):
+    bare, path = _converted(tmp_path / "bare", ["cat", "dog"], masks=False)
+    params = _on(bare, bare, path)
+    with pytest.raises(ValueError, match=r"no masks.*include_mask=True"):
+        task.prepare(params, str(tmp_path / "run"))
+    params.task.model.include_mask = False
+    task.prepare(params, str(tmp_path / "run"))
 
 
 def test_validation_data_that_are_not_named_are_asked_for(directory):
