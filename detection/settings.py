@@ -92,7 +92,7 @@ class Task(maskrcnn.MaskRCNNTask):
     """A detection task.
 
     Attributes:
-      scenes: the embedded dataset, created if `input_path` is empty.
+      scenes: the embedded dataset, created and used if no data are named.
       seed: of the initial weights.
       init_recipe: the recipe, in `configs.tables`, with which the classifier
         in `init_checkpoint` was trained. If a recipe sets it, a run replaces

@@ -180,7 +180,7 @@ def names(
 
 
 def prepare(params: config.Experiment, model_dir: str) -> Task:
-    """Creates scenes if requested, and checks the data.
+    """Creates scenes if requested and no data are named; checks the data.
 
     Args:
       params: the experiment's config, changed in place.
@@ -220,6 +220,14 @@ def _init_recipe(task: settings.Task, run: runs.Run) -> str:
 
 
 def _use_scenes(task: settings.Task, model_dir: str) -> None:
+    if task.validation_data.input_path or task.annotation_file:
+        raise ValueError(
+            "Validation data are set, but no training data, for which scenes "
+            "would be used. Set task.train_data.input_path as well, or none of "
+            "them. Received: train_data.input_path='', "
+            f"validation_data.input_path={task.validation_data.input_path!r}, "
+            f"annotation_file={task.annotation_file!r}"
+        )
     made = scenes.ensure(task.scenes, model_dir)
     task.train_data.input_path = files.join(made, "train.tfrecord")
     task.validation_data.input_path = files.join(made, "validation.tfrecord")

@@ -238,6 +238,20 @@ def test_annotations_are_those_of_the_data(directory):
         assert len(json.load(file)["images"]) == 5
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"validation_data": {"input_path": "val/*.tfrecord"}},
+        {"annotation_file": "instances.json"},
+    ],
+)
+def test_scenes_do_not_replace_named_validation_data(given, tmp_path):
+    params = small.parameters(task=given)
+    with pytest.raises(ValueError, match=r"Set task\.train_data\.input_path"):
+        task.prepare(params, str(tmp_path))
+    assert not os.listdir(tmp_path)
+
+
 def _converted(folder, names, **settings):
     """Records and annotations whose categories 1 and 90 have these names."""
     folder.mkdir()
