@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -10,9 +11,17 @@ import tensorflow as tf
 import tf_keras
 
 from evonorm_tf.ops import settings
-from gan import blocks, evaluation, restore, sampling, spectral
+from gan import (
+    blocks,
+    evaluation,
+    restore,
+    sample,
+    sampling,
+    spectral,
+    train,
+)
 from tests.gan import small
-from training import runs
+from training import config, runs, same_experiment
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -204,6 +213,27 @@ def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
     )
     with pytest.raises(ValueError, match=r"samples above 64.*samples=64"):
         few.evaluate(-1)
+
+
+def test_samples_with_other_settings_have_other_names(unbroken, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(unbroken[0], folder)
+    found = restore.restore(str(folder))
+    paths = [sample.draw(found, "grid", *few) for few in ((), (1,), (1, 0.5))]
+    paths += [sample.draw(found, "interpolation")]
+    found.params.task.evaluation.seed = 5
+    paths += [sample.draw(found, "grid", 1)]
+    assert len(set(paths)) == 5
+    for path in paths:
+        assert os.path.dirname(path) == str(folder / "samples")
+    assert sample.draw(found, "grid", 1) == paths[-1]
+    heights = [
+        tf.io.decode_png(tf.io.read_file(path)).shape[0] for path in paths
+    ]
+    assert heights == [64, 8, 8, 80, 8]
+    for given in ((2,), (None, 0.5)):
+        with pytest.raises(ValueError, match=r"of a grid.*kind='truncation'"):
+            sample.draw(found, "truncation", *given)
 
 
 def test_model_dir_of_another_model_is_refused(unbroken):
