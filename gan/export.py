@@ -34,8 +34,7 @@ from training import commands, saved
 FLAGS = flags.FLAGS
 FORMATS = ("saved_model", "tflite")
 _CHECKED = 8  # images
-# Where the run was trained does not matter here.
-_ONE_DEVICE = "runtime.distribution_strategy=one_device,runtime.cpu_replicas=0"
+_ONE_DEVICE = "runtime.distribution_strategy=one_device"
 
 
 class Exported:

@@ -6,7 +6,9 @@ import tensorflow as tf
 
 from evonorm_tf import files
 from gan import experiment, networks
-from training import checkpoints, config, runs, saved, strategy
+from training import checkpoints, config, overrides, runs, saved, strategy
+
+_DEVICES = ("distribution_strategy", "tpu", "num_gpus", "cpu_replicas")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Restored(saved.Restored):
 
 
 def restore(checkpoint: str, params_override: str | None = None) -> Restored:
-    """Reads the averaged generator of a run.
+    """Reads the averaged generator of a run, on the devices of this machine.
 
     Args:
       checkpoint: a run's folder, for its last checkpoint, or the prefix of
@@ -51,9 +53,10 @@ def restore(checkpoint: str, params_override: str | None = None) -> Restored:
         )
     run = runs.Run(files.parent(path))
     before = saved.parameters(run.folder, experiment.Task())
-    params = config.parse(
-        "biggan", [run.path(runs.CONFIG_FILE)], None, params_override
-    )
+    params = config.parse("biggan", [run.path(runs.CONFIG_FILE)])
+    for key in _DEVICES:  # Where the run was trained does not matter here.
+        setattr(params.runtime, key, getattr(strategy.Runtime(), key))
+    config.override(params, overrides.parse(params_override))
     if params.task.model.as_dict() != before.task.model.as_dict():
         raise ValueError(
             "task.model belongs to the checkpoint and cannot be overridden. "

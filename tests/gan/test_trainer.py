@@ -236,6 +236,28 @@ def test_samples_with_other_settings_have_other_names(unbroken, tmp_path):
             sample.draw(found, "truncation", *given)
 
 
+def test_a_run_of_other_devices_is_restored_on_those_that_are_there(
+    unbroken, tmp_path
+):
+    folder = tmp_path / "tpu"
+    shutil.copytree(unbroken[0], folder)
+    path = folder / "params.yaml"
+    text = path.read_text()
+    for old, new in (
+        ("distribution_strategy: auto", "distribution_strategy: tpu"),
+        ("  tpu: null", "  tpu: somewhere"),
+        ("cpu_replicas: 0", "cpu_replicas: 5"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path.write_text(text)
+    found = restore.restore(str(folder))
+    assert found.strategy.num_replicas_in_sync == 1
+    with pytest.raises(ValueError, match=r"distribution_strategy='nowhere'"):
+        override = "runtime.distribution_strategy=nowhere"
+        restore.restore(str(folder), override)
+
+
 def test_model_dir_of_another_model_is_refused(unbroken):
     params = small.parameters("bn_relu")
     before = sorted(os.listdir(unbroken[0]))
