@@ -74,6 +74,7 @@ class Synthesis(driver.Head):
                 devices,
                 session.run,
                 lambda: int(built.global_step.numpy()),
+                apart=not session.trains and _measures_otherwise(session),
             ),
             built.models,
             batch * task.discriminator_steps,
@@ -136,6 +137,17 @@ class Synthesis(driver.Head):
             f"DEBUG: two steps of narrow networks on {data.dataset} "
             f"(scikit-learn's), not {asked}; their numbers mean nothing."
         )
+
+
+def _measures_otherwise(session: driver.Session) -> bool:
+    """Returns whether an evaluation has other settings than the run's own."""
+    now = session.params.task.evaluation.as_dict()
+    before = session.run.require_config()["task"]["evaluation"]
+    # Only pictures depend on truncations, and so resuming does not.
+    key = "truncations"
+    return now[key] != before.get(key) or bool(
+        session.run.differences(session.params, "resume")
+    )
 
 
 HEAD = Synthesis()

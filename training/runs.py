@@ -142,6 +142,23 @@ class Run:
         self.write_json(found, FACTS_FILE)
         return self.path(CONFIG_FILE)
 
+    def differences(
+        self, params: hyperparams.Config, purpose: str
+    ) -> dict[str, tuple[Any, Any]]:
+        """Returns how a config differs from the recorded one, by dotted key.
+
+        Args:
+          params: the resolved experiment.
+          purpose: "resume" or "read"; see `same_experiment`.
+
+        Raises:
+          ValueError: if there is no recorded config.
+        """
+        classes = {"task": params.task, "runtime": params.runtime}
+        defaults = flat({k: type(x)().as_dict() for k, x in classes.items()})
+        before = flat(self.require_config())
+        return differences(settings(params), before, purpose, defaults)
+
     def require_same(
         self, params: hyperparams.Config, purpose: str, step: int = 0
     ) -> None:
@@ -166,9 +183,7 @@ class Run:
             return
         now = settings(params)
         before = flat(recorded)
-        classes = {"task": params.task, "runtime": params.runtime}
-        defaults = flat({k: type(x)().as_dict() for k, x in classes.items()})
-        found = differences(now, before, purpose, defaults)
+        found = self.differences(params, purpose)
         key = "trainer.train_steps"
         length = now[key], before.get(key)
         if purpose == "resume" and length[0] != length[1]:

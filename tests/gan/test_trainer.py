@@ -207,12 +207,41 @@ def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
         assert path.read_bytes() == content
     with open(folder / evaluation.RESULT_FILE, encoding="utf-8") as file:
         assert json.load(file) == written
+    # Nor is it replaced by an evaluation alone with other settings.
+    other = small.parameters()
+    other.task.evaluation.samples = 140
+    small.make(folder, other, "eval")
+    with open(folder / evaluation.RESULT_FILE, encoding="utf-8") as file:
+        assert json.load(file) == written
+    for path, content in pictures.items():
+        assert path.read_bytes() == content
+    assert len(list(folder.glob("evaluation-*.json"))) == 4
     task.evaluation.samples = 64
     few = evaluation.Evaluator(
         found.params, average, found.strategy, runs.Run(folder), lambda: 2
     )
     with pytest.raises(ValueError, match=r"samples above 64.*samples=64"):
         few.evaluate(-1)
+
+
+@pytest.mark.parametrize(
+    "key, value, otherwise",
+    [
+        ("task.seed", 0, False),
+        ("task.evaluation.reference", "kept.npz", True),
+        ("task.evaluation.truncations", [0.5], True),
+        ("task.train_data.tfds_data_dir", "moved", False),
+        ("task.train_data.split", "test", True),
+        ("runtime.mixed_precision_dtype", "bfloat16", True),
+    ],
+)
+def test_evaluations_with_other_settings_are_told_apart(
+    key, value, otherwise, unbroken
+):
+    params = small.parameters()
+    config.override(params, same_experiment.nested({key: value}))
+    session = types.SimpleNamespace(params=params, run=runs.Run(unbroken[0]))
+    assert train._measures_otherwise(session) == otherwise
 
 
 def test_samples_with_other_settings_have_other_names(unbroken, tmp_path):
