@@ -4,9 +4,10 @@ r"""Distances between two sets of images.
     python -m gan.fid tfds:cifar10/test samples.npz --tfds_data_dir=DIR \
         --extractor=classifier --path=runs/gan-cifar10/classifier.keras
 
-Each is a folder of images of one size, an .npz of them, or tfds:NAME/SPLIT. The
-first is the reference, and can be the file of statistics that --keep wrote for
-it. Prints the metrics, their provenance, and what was skipped in the folders.
+Each is a folder of images of one size, an .npz of them, or tfds:NAME/SPLIT, and
+both have the same size. The first is the reference, and can be the file of
+statistics that --keep wrote for it. Prints the metrics, their provenance, and
+what was skipped in the folders.
 """
 
 from absl import app, flags
@@ -40,8 +41,8 @@ def compare(
       The metrics and a description of their provenance.
 
     Raises:
-      ValueError: if sets cannot be read or measured, or the reference has
-        another provenance.
+      ValueError: if sets cannot be read or measured, have different sizes, or
+        the reference has another provenance.
     """
     other = _open(made, tfds_data_dir)
     measure.require_enough(other.count, extract, settings, other.name)
@@ -53,13 +54,25 @@ def compare(
 
     # A file of statistics, or of images.
     if real.endswith(".npz") and reference.holds_statistics(real):
+        if keep:
+            raise ValueError(
+                "REAL is already a file of statistics, so there is nothing to "
+                f"keep; leave --keep out. Received: {real!r}, keep={keep!r}"
+            )
         one = reference.load(real)
         # Its own description of the images is used; all else must agree.
         wanted = measure.facts("", 0, extract, settings)
         wanted |= {key: one.facts[key] for key in ("images", "count")}
         reference.require_same(one.facts, wanted, real)
     else:
-        images = _open(real, tfds_data_dir)
+        images = _open(real, tfds_data_dir, other.size[0])
+        if images.size != other.size:
+            raise ValueError(
+                "Both sets must have images of one size, because resizing "
+                "affects the metrics. Resize one of them first. Received: "
+                f"[height, width] = {list(images.size)} of {images.name}, "
+                f"{list(other.size)} of {other.name}"
+            )
         measure.require_enough(images.count, extract, settings, images.name)
         facts = measure.facts(images.name, images.count, extract, settings)
         if keep:
@@ -71,8 +84,8 @@ def compare(
     return found, measure.about(one, two, settings)
 
 
-def _open(place: str, tfds_data_dir: str) -> sets.Set:
-    found = sets.open_set(place, tfds_data_dir)
+def _open(place: str, tfds_data_dir: str, *side: int) -> sets.Set:
+    found = sets.open_set(place, tfds_data_dir, *side)
     for note in found.notes:
         print(f"{place}: {note}")
     return found

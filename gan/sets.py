@@ -30,12 +30,14 @@ class Set:
     Attributes:
       name: description and origin, for reports.
       count: number of images.
+      size: height and width of an image, in pixels.
       batches: yields them once, [n, S, S, 3], uint8.
       notes: remarks on what was skipped.
     """
 
     name: str
     count: int
+    size: tuple[int, int]
     batches: Callable[[], Iterator[Array]]
     notes: tuple[str, ...] = ()
 
@@ -45,7 +47,8 @@ def open_set(place: str, tfds_data_dir: str = "", side: int = 299) -> Set:
 
     Args:
       place: a folder of image files, at any depth; an .npz whose array
-        "images" or "arr_0" is [n, S, S, 3], uint8; or "tfds:NAME/SPLIT".
+        "images" or "arr_0" is [n, S, S, 3], uint8; or "tfds:NAME/SPLIT" or
+        "tfds:NAME/CONFIG/SPLIT".
       tfds_data_dir: the directory with TFDS datasets.
       side: side in pixels to which TFDS images without a fixed size are
         resized.
@@ -54,14 +57,23 @@ def open_set(place: str, tfds_data_dir: str = "", side: int = 299) -> Set:
       ValueError: if the set does not exist, cannot be read or has mixed sizes.
     """
     if place.startswith("tfds:"):
-        dataset, _, split = place.removeprefix("tfds:").partition("/")
+        # A name may have a config: "tfds:NAME/CONFIG/SPLIT".
+        dataset, _, split = place.removeprefix("tfds:").rpartition("/")
+        if not dataset:
+            raise ValueError(
+                "A TFDS dataset needs its split: tfds:NAME/SPLIT, such as "
+                f"tfds:cifar10/test. Received: {place!r}"
+            )
         settings = experiment.Data(
             dataset=dataset, split=split, tfds_data_dir=tfds_data_dir
         )
         found = datasets.open_set(settings, side)
         name = f"{found.name}, {found.shape[0]} px"
         return Set(
-            name, found.examples, lambda: datasets.in_order(found, _BATCH)
+            name,
+            found.examples,
+            found.shape[:2],
+            lambda: datasets.in_order(found, _BATCH),
         )
     if files.is_folder(place):
         return _folder(place)
@@ -117,7 +129,8 @@ def _folder(place: str) -> Set:
                 ]
             )
 
-    return Set(name, len(paths), batches, tuple(folders.describe(left_out)))
+    notes = tuple(folders.describe(left_out))
+    return Set(name, len(paths), (height, width), batches, notes)
 
 
 def _digest(place: str, paths: list[str]) -> str:
@@ -176,4 +189,4 @@ def _array(place: str) -> Set:
         f"{files.absolute(place)}, {width}x{height} px, "
         f"sha256 {_digest(place, [files.normalize(place)])}"
     )
-    return Set(name, len(pixels), batches)
+    return Set(name, len(pixels), (height, width), batches)

@@ -7,9 +7,10 @@ import pytest
 import tf_keras
 from PIL import Image
 
-from gan import experiment, fid, sets
+from gan import datasets, experiment, fid, sets
 from gan.inspect_dataset import main as check
 from gan.metrics import extractor, kernel, measure, reference
+from training.images import sources
 
 RNG = np.random.default_rng
 SETTINGS = experiment.Evaluation(splits=2, kernel_block=10, kernel_blocks=2)
@@ -151,10 +152,41 @@ def test_reference_is_kept_used_and_refused(places, extract):
     with pytest.raises(ValueError, match="sha256"):
         fid.compare(keep, made, changed, SETTINGS)
     assert (places / "kept.npz").read_bytes() == content
+    with pytest.raises(ValueError, match="nothing to keep"):
+        fid.compare(keep, made, extract, SETTINGS, keep=keep)
     np.savez(places / "foreign.npz", mu=np.zeros(4), sigma=np.eye(4))
     with pytest.raises(ValueError, match="written by another program"):
         fid.compare(str(places / "foreign.npz"), made, extract, SETTINGS)
     assert not [x for x in os.listdir(places) if "tmp" in x]
+
+
+def test_sets_of_two_sizes_are_refused(tmp_path, extract):
+    small, large = str(tmp_path / "small.npz"), str(tmp_path / "large.npz")
+    pixels = _pixels(30, 0)
+    np.savez(small, images=pixels)
+    np.savez(large, images=pixels.repeat(2, axis=1).repeat(2, axis=2))
+    with pytest.raises(ValueError, match=r"\[16, 16\] of .*\[8, 8\] of"):
+        fid.compare(large, small, extract, SETTINGS)
+
+
+def test_tfds_names_may_have_a_config(monkeypatch):
+    asked = []
+
+    def open_set(data, side):
+        asked.append((data.dataset, data.split, side))
+        images = np.zeros((4, side, side, 3), np.uint8)
+        return sources.Memory(images, np.zeros(4, np.int32), 1, name="x")
+
+    monkeypatch.setattr(datasets, "open_set", open_set)
+    sets.open_set("tfds:cifar10/test")
+    found = sets.open_set("tfds:imagenet_resized/32x32:0.1.0/train", side=32)
+    assert found.size == (32, 32)
+    assert asked == [
+        ("cifar10", "test", 299),
+        ("imagenet_resized/32x32:0.1.0", "train", 32),
+    ]
+    with pytest.raises(ValueError, match=r"needs its split.*'tfds:cifar10'"):
+        sets.open_set("tfds:cifar10")
 
 
 def test_damaged_arrays_are_named(tmp_path):
