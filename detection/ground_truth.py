@@ -136,6 +136,7 @@ class Reader:
       filled: counts of the defaults that were filled in.
       faults: with `skip_invalid`, the entries that were skipped.
       maskless: the annotations without a segmentation.
+      repeated: counts of the images that have the file name of another.
     """
 
     def __init__(
@@ -156,7 +157,8 @@ class Reader:
         """
         self.path = path
         self.categories: dict[int, str] = {}
-        self.filled = Counts()
+        self.filled, self.repeated = Counts(), Counts()
+        self._names: set[int] = set()  # Hashes: names take more memory.
         self.faults, self.maskless = Faults(path), Faults(path)
         self._training, self._skips = training, skip_invalid
         self._left_out: set[int] = set()
@@ -248,6 +250,12 @@ class Reader:
             if self._training:
                 coco_format.check_trains(clean)
             size, others = (clean.get("height", 0), clean.get("width", 0)), ()
+            name = clean.get("file_name")
+            if hash(name) in self._names:
+                where = f"image id={clean['id']}, file_name={name!r}"
+                self.repeated.note("file_name", where)
+            elif name is not None:
+                self._names.add(hash(name))
         else:
             clean = coco_format.annotation(entry, note)
             mask = clean.get("segmentation")

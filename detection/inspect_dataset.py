@@ -90,7 +90,7 @@ def examine(
 
 
 def _left_out(report: Report, reader: Reader) -> None:
-    """Reports what the reader rejected or filled in."""
+    """Reports what the reader rejected, filled in or found twice."""
     for section, found in reader.faults.counts.items():
         report.problems.append(
             f"{found:,} {section} are invalid: convert refuses them, and "
@@ -98,6 +98,8 @@ def _left_out(report: Report, reader: Reader) -> None:
             f"{reader.faults.first[section]}"
         )
     report.lines += reader.filled.lines(coco_format.FILLED)
+    texts = {"file_name": "images have the file name of another"}
+    report.advice += reader.repeated.lines(texts)
     maskless = reader.maskless.counts.total()
     if not maskless:
         return

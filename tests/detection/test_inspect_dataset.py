@@ -101,6 +101,12 @@ def test_80_classes_for_91_ids_are_a_problem(tmp_path):
         ("annotations", 0, {"segmentation": []}, "1 annotations have no mask"),
         ("annotations", 0, {"bbox": None}, "1 annotations are invalid"),
         ("images", 2, {"file_name": None}, "1 images are invalid"),
+        (
+            "images",
+            2,
+            {"file_name": "b.png", "height": 40, "width": 50},
+            "1 images have the file name of another (the first: image id=5",
+        ),
         ("annotations", 1, {"bbox": [2, 3, 0, 1]}, "1 boxes have no area"),
         ("annotations", 1, {"bbox": [40, 20, 9, 9]}, "less than half"),
         ("annotations", 1, {"bbox": [-9, 3, 21, 6]}, "further outside"),
