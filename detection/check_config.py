@@ -86,6 +86,7 @@ def options(params: config.Experiment) -> None:
             "task.model.detection_generator.use_sigmoid_probability="
             f"{sigmoid}"
         )
+    _enough_proposals(task)
     config.refuse_unread(
         params,
         config.Experiment(task=settings.Task()),
@@ -95,6 +96,22 @@ def options(params: config.Experiment) -> None:
     )
     if is_tpu(params):
         tpu_safe(task.model)
+
+
+def _enough_proposals(task: settings.Task) -> None:
+    """Rejects a sample of more boxes than there are."""
+    sampled, mixed = task.model.roi_sampler, 0
+    there = task.model.roi_generator.num_proposals
+    if sampled.mix_gt_boxes:
+        mixed = task.train_data.parser.max_num_instances
+    if sampled.num_sampled_rois > there + mixed:
+        raise ValueError(
+            "task.model.roi_sampler.num_sampled_rois must be at most "
+            "roi_generator.num_proposals, plus "
+            "train_data.parser.max_num_instances with mix_gt_boxes. Received: "
+            f"num_sampled_rois={sampled.num_sampled_rois}, "
+            f"num_proposals={there}, max_num_instances={mixed}"
+        )
 
 
 def _unread() -> list[str]:

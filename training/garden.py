@@ -20,6 +20,14 @@ class TaskHead(driver.Head):
     def build(self, session: driver.Session) -> driver.Built:
         """Builds trainer and seeded weights; restores nothing."""
         params, task = session.params, session.prepared
+        batch = params.task.validation_data.global_batch_size
+        replicas = session.devices.num_replicas_in_sync
+        if "eval" in session.mode and (batch < 1 or batch % replicas):
+            raise ValueError(
+                "task.validation_data.global_batch_size must be positive and "
+                "divisible by the replicas. Received: "
+                f"global_batch_size={batch}, replicas={replicas}"
+            )
         task.start_step = session.start
         keeper = None
         if session.trains:

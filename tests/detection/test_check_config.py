@@ -89,6 +89,15 @@ def test_what_is_read_may_be_set():
             },
             "cross_entropy=False, .*use_sigmoid_probability=True",
         ),
+        (
+            {
+                "model": {
+                    "roi_generator": {"num_proposals": 4},
+                    "roi_sampler": {"num_sampled_rois": 15},
+                }
+            },
+            "at most .*num_sampled_rois=15, num_proposals=4, max_num_inst.*=10",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(task, message):

@@ -4,6 +4,7 @@ import glob
 import signal
 import subprocess
 import sys
+import types
 
 import cv2
 import numpy as np
@@ -135,6 +136,20 @@ def test_debug_evaluates_a_few_batches_of_data_of_ones_own():
     assert "on train, evaluated on at most 8 images" in said
     assert params.trainer.validation_steps == 4
     assert params.task.validation_data.global_batch_size == 2
+
+
+@pytest.mark.parametrize("batch", [0, 3])
+def test_a_validation_batch_that_replicas_cannot_share_is_named(batch):
+    params = small.parameters()
+    params.task.validation_data.global_batch_size = batch
+    session = types.SimpleNamespace(
+        params=params,
+        prepared=None,
+        devices=types.SimpleNamespace(num_replicas_in_sync=2),
+        mode="eval",
+    )
+    with pytest.raises(ValueError, match=r"task\.validation_data\.global_ba"):
+        train.HEAD.build(session)
 
 
 def test_two_replicas_stay_in_step_with_each_other(tmp_path):
