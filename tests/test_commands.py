@@ -52,6 +52,13 @@ def test_verbosity_leaves_the_log_level_alone(line, level, monkeypatch):
     assert os.environ[commands.LOG_LEVEL] == "0", "the requested level"
 
 
+def test_help_lists_the_flags_that_heads_share():
+    found = _run("-m", "classification.train", "--help")
+    for flag in ("--row", "--experiment", "--model_dir", "--params_override"):
+        assert f"\n  {flag}:" in found.stdout
+    assert "--[no]debug" in found.stdout
+
+
 def test_a_renamed_command_is_named():
     with pytest.raises(SystemExit, match=r"-m new check.*Received.*-m old"):
         commands.start({"old": "new check"}, ["python", "-m", "old"])

@@ -8,6 +8,9 @@ from types import ModuleType
 from absl import app, flags, logging
 
 
+_PACKAGES = ("training", "classification", "detection", "gan")
+
+
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command as `absl.app.run` does, with few logs; see `messages`."""
 
@@ -16,6 +19,12 @@ def run(main: Callable[[list[str]], None]) -> None:
         with messages():
             main(arguments)
 
+    # --help lists the key flags of the main module alone, and most are defined
+    # by what the heads share.
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.split(".")[0] in _PACKAGES:
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded)
 
 

@@ -72,7 +72,7 @@ def define_flags(
     flags.register_multi_flags_validator(
         ["experiment", "row"],
         lambda given: given["experiment"] or given["row"],
-        "give --row or --experiment",
+        "give --row (`python -m configs.tables` lists them) or --experiment",
     )
 
     def one(given):
