@@ -7,7 +7,6 @@ from types import ModuleType
 
 from absl import app, flags, logging
 
-
 _PACKAGES = ("training", "classification", "detection", "gan")
 
 
