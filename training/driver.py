@@ -241,7 +241,11 @@ def run(
     found, start = _checkpoint(params, head, mode, folder), folder.step()
     prepared = head.prepare(params, folder)
     total = params.trainer.train_steps
-    least = {"train_steps": 1, "validation_interval": 0}
+    least = {
+        "train_steps": 1,
+        "validation_interval": 0,
+        "checkpoint_interval": 1,  # With 0, Orbit would save nothing at all.
+    }
     config.require_at_least(params.trainer, least, "trainer.")
     files.make_folder(folder.folder)
     # Always set: an earlier run in this process may have set another one.

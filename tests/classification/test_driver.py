@@ -209,6 +209,8 @@ def test_what_follows_the_checkpoint_is_kept_until_it_is_read(
         ("trainer", "validation_steps", 0, "at least 1"),
         ("trainer", "validation_steps", -2, "at least 1"),
         ("trainer", "validation_interval", -3, "at least 0"),
+        ("trainer", "checkpoint_interval", 0, "at least 1"),
+        ("trainer", "checkpoint_interval", -7, "at least 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(
