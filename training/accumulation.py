@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras
 from official.core import base_trainer
 
-from training import compilation
+from training import average, compilation
 
 Logs = dict[str, tf.Tensor]
 
@@ -35,6 +35,13 @@ class Trainer(base_trainer.Trainer):
             self.config.runtime, self.strategy, [self.model],
             getattr(self.task, "exchange", ""),
         )  # fmt: skip
+
+    def initialize(self) -> None:
+        """Loads `task.init_checkpoint` into a new run, if it is set."""
+        super().initialize()
+        # It was created with the initial weights, which are now replaced.
+        if isinstance(self.optimizer, average.WeightAverage):
+            self.optimizer.restart()
 
     def train(self, num_steps: tf.Tensor) -> Logs:
         """Runs a training loop."""

@@ -29,6 +29,10 @@ class WeightAverage(optimization.ExponentialMovingAverage):
     def shadow_copy(self, model: tf_keras.Model) -> None:
         """Creates the averages of `model`'s weights, equal to them."""
         super().shadow_copy(model)
+        self.restart()
+
+    def restart(self) -> None:
+        """Sets the averages to the weights, as before the first step."""
         extended = tf.distribute.get_strategy().extended
         for average, weight in self._pairs():
             extended.update(average, _assign, args=(weight,))

@@ -13,7 +13,7 @@ import yaml
 from detection import model, settings, task, transfer
 from evonorm_tf import legacy, nets
 from tests.detection import small
-from training import config
+from training import accumulation, config
 
 # A run of a classifier's row, with what the tables need of it.
 _RUNS = pathlib.Path(__file__).parents[2] / "docs/runs/cifar10-small-batch"
@@ -107,6 +107,29 @@ def test_the_backbone_computes_what_the_classifier_did(tmp_path):
     said = str(done)
     assert f"{len(done.taken)} weights" in said
     assert f"initialized: {len(done.left)} weights" in said
+
+
+def test_an_average_starts_at_the_loaded_backbone(tmp_path):
+    _classifier(tmp_path)
+    params = small.parameters()
+    params.task.model = _params()
+    params.task.init_checkpoint = str(tmp_path)
+    params.task.init_checkpoint_modules = "backbone"
+    ema = {"average_decay": 0.9, "trainable_weights_only": False}
+    config.override(params, {"trainer": {"optimizer_config": {"ema": ema}}})
+    detector = task.Task(params.task)
+    built = detector.build_model()
+    before = [weight.numpy() for weight in built.backbone.weights]
+    optimizer = detector.create_optimizer(params.trainer.optimizer_config)
+    options = {"train": False, "evaluate": False}
+    accumulation.Trainer(
+        params, detector, built, optimizer, **options
+    ).initialize()
+    for weight in built.weights:
+        average = optimizer.get_slot(weight, "average")
+        np.testing.assert_array_equal(average, weight, weight.name)
+    kept = map(np.array_equal, before, built.backbone.weights)
+    assert not all(kept), "nothing was loaded"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from official.modeling import optimization
 
 from classification import task
 from tests.classification import small
-from training import average
+from training import accumulation, average
 
 EMA = {"average_decay": 0.8, "trainable_weights_only": False}
 
@@ -125,6 +125,30 @@ def test_the_average_is_evaluated_and_the_weights_are_trained():
     # And not the averaged weights beside the last steps' statistics.
     mixed = [steps[-1][i] if i in moving else a for i, a in enumerate(averages)]
     assert abs(cross_entropy(mixed) - expected) > 1e-3
+
+
+def test_the_average_of_loaded_weights_starts_at_them(tmp_path, mirrored):
+    params = _parameters("bn_relu")
+    params.task.init_checkpoint = str(tmp_path)
+    prepared = task.prepare(params)
+    saved = prepared.build_model()
+    for weight in saved.weights:
+        weight.assign(tf.fill(weight.shape, 0.625))
+    tf.train.Checkpoint(model=saved).save(str(tmp_path / "ckpt"))
+    with mirrored.scope():
+        trainer = accumulation.Trainer(
+            params,
+            prepared,
+            prepared.build_model(),
+            prepared.create_optimizer(params.trainer.optimizer_config),
+            train=False,
+            evaluate=False,
+        )
+        trainer.initialize()
+    for weight in trainer.model.weights:
+        for each in (weight, trainer.optimizer.get_slot(weight, "average")):
+            for value in mirrored.experimental_local_results(each):
+                assert np.all(value.numpy() == 0.625), weight.name
 
 
 def _checkpoint(folder, step):
