@@ -8,8 +8,16 @@ import tf_keras
 from official.core import base_task, task_factory
 
 from classification import datasets, experiment, settings
-from evonorm_tf import legacy, nets
-from training import average, config, dropout_seed, runs, saved, schedule
+from evonorm_tf import files, legacy, nets
+from training import (
+    average,
+    checkpoints,
+    config,
+    dropout_seed,
+    runs,
+    saved,
+    schedule,
+)
 from training.images.sources import Files, Source
 
 # AutoGraph would convert the source of every layer, none of which has control
@@ -95,6 +103,38 @@ class Task(dropout_seed.Seeded, average.Averaging, base_task.Task):
         if self.task_config.weight_decay:
             model.add_loss(lambda: self._penalty(decayed))
         return model
+
+    def initialize(self, model: tf_keras.Model) -> None:
+        """Loads all weights from `init_checkpoint`, if it is set.
+
+        Prints the checkpoint. It is a folder's latest one, or a prefix.
+
+        Raises:
+          ValueError: if there is no checkpoint, or one of another model.
+        """
+        place = self.task_config.init_checkpoint
+        if not place:
+            return
+        path = files.normalize(place)
+        if files.is_folder(path):
+            path = runs.Run(path).checkpoint()
+        if path is None or not files.exists(f"{path}.index"):
+            raise ValueError(
+                "There is no checkpoint to start from. Set "
+                "task.init_checkpoint to the folder of a run, to its best/, "
+                "or to a checkpoint without .index; or leave it empty. "
+                f"Received: task.init_checkpoint={place!r}"
+            )
+        reader = tf.train.Checkpoint(model=model)
+        try:
+            checkpoints.restore(reader, path, {"model": model})
+        except ValueError as error:
+            raise ValueError(
+                "task.init_checkpoint has another model than task.model; give "
+                "both the same network, layer and classes. "
+                f"Received: task.init_checkpoint={place!r}"
+            ) from error
+        print(f"Loaded from {path}: all weights of the model.")
 
     def _penalty(self, weights: list[tf.Variable]) -> tf.Tensor:
         squares = tf.add_n([tf.nn.l2_loss(weight) for weight in weights])

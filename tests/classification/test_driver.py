@@ -294,6 +294,44 @@ def test_bfloat16_ends_with_its_run(tmp_path):
         assert words in said
 
 
+@pytest.mark.parametrize("checkpoint", ["", "ckpt-12", "ckpt-6"])
+def test_a_model_starts_from_a_folder_or_a_checkpoint(
+    unbroken, tmp_path, checkpoint, capsys
+):
+    folder = shutil.copytree(unbroken[0], tmp_path / "[1] *ü")
+    params = small.parameters()
+    params.task.init_checkpoint = os.path.join(folder, checkpoint)
+    prepared = task.prepare(params)
+    model = prepared.build_model()
+    prepared.initialize(model)
+    pairs = zip(model.get_weights(), unbroken[1], strict=True)
+    same = all(np.array_equal(*pair) for pair in pairs)
+    assert same == (checkpoint != "ckpt-6")
+    name = checkpoint or "ckpt-12"
+    assert f"Loaded from {folder / name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("missing", r"no checkpoint to start from.*checkpoint='.*missing'"),
+        ("empty", r"no checkpoint to start from.*checkpoint='.*empty'"),
+        ("ckpt-7", r"no checkpoint to start from.*checkpoint='.*ckpt-7'"),
+        ("", r"another model than task.model.*task.init_checkpoint='"),
+    ],
+)
+def test_what_a_run_cannot_start_from_is_refused(
+    unbroken, tmp_path, name, words
+):
+    (tmp_path / "empty").mkdir()
+    folder = tmp_path if name == "empty" else unbroken[0]
+    params = small.parameters("evonorm_b0" if not name else "evonorm_s0")
+    params.task.init_checkpoint = os.path.join(folder, name)
+    with pytest.raises(ValueError, match=words):
+        small.run(tmp_path / "run", params)
+    assert not runs.Run(tmp_path / "run").has(runs.CONFIG_FILE)
+
+
 def test_nan_loss_stops_and_names_the_last_good_checkpoint(
     unbroken, tmp_path, monkeypatch
 ):

@@ -76,6 +76,7 @@ def test_guard_says_which_loss_and_which_network(tmp_path):
         ({"model": {"num_classes": 0}}, "num_classes must be at least 1"),
         ({"train_data": {"global_batch_size": 8, "dataset": ""}}, "recipe"),
         ({"train_data": {"split": "all"}}, "train and test"),
+        ({"init_checkpoint": "runs/a"}, "no effect.*init_checkpoint='runs/a'"),
     ],
 )
 def test_settings_that_cannot_be(task, message, tmp_path):
