@@ -254,6 +254,14 @@ def _validate(params: settings.Task) -> None:
     """Raises ValueError for invalid settings, before data are opened."""
     for data in (params.train_data, params.validation_data):
         datasets.validate(data)
+    # An evaluation of repeated images would never end; training needs them.
+    for name, training in (("train_data", True), ("validation_data", False)):
+        found = getattr(params, name).is_training
+        if found != training:
+            raise ValueError(
+                f"task.{name}.is_training must be {training}. "
+                f"Received: task.{name}.is_training={found}"
+            )
     for name, value, low, high in (
         ("model.num_classes", params.model.num_classes, 1, math.inf),
         ("model.dropout", params.model.dropout, 0, 1),

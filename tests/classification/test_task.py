@@ -163,6 +163,14 @@ def test_training_and_validation_that_do_not_belong_together(changes, message):
         ({"validation_data": {"global_batch_size": 0}}, "global_batch_size=0"),
         ({"train_data": {"std": [0.0]}}, r"above 0.*std=\[0.0\]"),
         ({"train_data": {"mean": []}}, r"one per channel.*mean=\[\]"),
+        (
+            {"train_data": {"is_training": False}},
+            "must be True.*task.train_data.is_training=False",
+        ),
+        (
+            {"validation_data": {"is_training": True}},
+            "must be False.*task.validation_data.is_training=True",
+        ),
     ],
 )
 def test_invalid_settings_are_refused_before_data_are_opened(

@@ -77,6 +77,7 @@ def test_guard_says_which_loss_and_which_network(tmp_path):
         ({"train_data": {"global_batch_size": 8, "dataset": ""}}, "recipe"),
         ({"train_data": {"split": "all"}}, "train and test"),
         ({"init_checkpoint": "runs/a"}, "no effect.*init_checkpoint='runs/a'"),
+        ({"validation_data": {"is_training": False}}, "is_training=False"),
     ],
 )
 def test_settings_that_cannot_be(task, message, tmp_path):
