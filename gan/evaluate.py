@@ -40,8 +40,10 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "checkpoint", None, "A run's folder, or one of its checkpoints."
     )
-    flags.DEFINE_string(
-        "params_override", None, "Overrides of the run's config: a.b=c,..."
+    flags.DEFINE_multi_string(
+        "params_override",
+        [],
+        "Overrides of the run's config: a.b=c,...; may be repeated.",
     )
     flags.mark_flag_as_required("checkpoint")
     commands.run(main)

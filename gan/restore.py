@@ -1,6 +1,7 @@
 """Reads a trained generator from a run's folder."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -32,7 +33,9 @@ class Restored(saved.Restored):
         return True
 
 
-def restore(checkpoint: str, params_override: str | None = None) -> Restored:
+def restore(
+    checkpoint: str, params_override: str | Sequence[str] | None = None
+) -> Restored:
     """Reads the averaged generator of a run, on the devices of this machine.
 
     Args:

@@ -103,8 +103,10 @@ if __name__ == "__main__":
         lower_bound=0.0,
         upper_bound=1.0,
     )
-    flags.DEFINE_string(
-        "params_override", None, "Overrides of the run's config: a.b=c,..."
+    flags.DEFINE_multi_string(
+        "params_override",
+        [],
+        "Overrides of the run's config: a.b=c,...; may be repeated.",
     )
     flags.mark_flag_as_required("checkpoint")
     commands.run(main)

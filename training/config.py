@@ -10,7 +10,7 @@ import functools
 import math
 import operator
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType, UnionType
 from typing import Any
 
@@ -65,7 +65,7 @@ def parse(
     experiment: str | None = None,
     config_files: Iterable[str] = (),
     norm_act: str | None = None,
-    params_override: str | dict | None = None,
+    params_override: str | dict | Sequence[str] | None = None,
     tpu: str | None = None,
     row: Row | None = None,
 ) -> Experiment:
@@ -75,7 +75,8 @@ def parse(
       experiment: a registered name; None for the row's.
       config_files: YAML files, later ones overriding earlier ones.
       norm_act: a catalog name.
-      params_override: `a.b=c,d.e=f`, YAML text, a YAML file or a dict.
+      params_override: `a.b=c,d.e=f`, YAML text, a YAML file, several of these
+        or a dict.
       tpu: TPU name.
       row: a row of a table, which all others override.
 

@@ -43,11 +43,12 @@ def define_flags(
         "Normalization-activation layer by its catalog name (evonorm_s0, "
         "bn_relu, ...). Sets task.model.norm_act.name.",
     )
-    flags.DEFINE_string(
+    flags.DEFINE_multi_string(
         "params_override",
-        None,
+        [],
         "Overrides that take precedence over all others: "
-        "task.train_data.seed=1,... or a YAML string or file.",
+        "task.train_data.seed=1,... or a YAML string or file; may be repeated, "
+        "with other keys.",
     )
     flags.DEFINE_enum(
         "mode", "train_and_eval", MODES, "Whether to train, evaluate or both."

@@ -1,6 +1,7 @@
 """Config files and overrides as text: YAML, or `a.b=c,d.e=f`."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import yaml
@@ -99,17 +100,24 @@ def _yaml(text: str, received: str) -> Any:
     raise ValueError(f"This is not YAML: {reason}. Received: {received}")
 
 
-def parse(changes: str | dict | None) -> dict:
+def parse(changes: str | dict | Sequence[str] | None) -> dict:
     """Parses overrides in any of their forms to nested keys.
 
     Args:
-      changes: `a.b=c,d.e=f`, YAML text, the path of a YAML file or a dict.
+      changes: `a.b=c,d.e=f`, YAML text, the path of a YAML file, several of
+        these or a dict.
 
     Raises:
-      ValueError: if it is not a YAML mapping, or has a duplicate key.
+      ValueError: if it is not a YAML mapping, or has a duplicate key; of
+        several, if two give a key different values.
     """
     if not changes:
         return {}
+    if isinstance(changes, (list, tuple)):
+        merged: dict = {}
+        for one in changes:
+            _merge(merged, parse(one), "", f"params_override={changes!r}")
+        return merged
     if isinstance(changes, dict):
         return changes
     if files.is_file(changes):
@@ -123,6 +131,21 @@ def parse(changes: str | dict | None) -> dict:
             f"of a YAML file. Received: params_override={changes!r}"
         )
     return content
+
+
+def _merge(tree: dict, changes: dict, where: str, received: str) -> None:
+    """Adds nested keys to a tree, which must not have them differently."""
+    for key, value in changes.items():
+        old = tree.get(key)
+        if key not in tree:
+            tree[key] = value
+        elif isinstance(old, dict) and isinstance(value, dict):
+            _merge(old, value, f"{where}{key}.", received)
+        elif type(old) is not type(value) or old != value:
+            raise ValueError(
+                f"Two overrides of {where}{key}; give one, or put the other "
+                f"in a --config_file, which they override. Received: {received}"
+            )
 
 
 _KEY = re.compile(r"\s*([A-Za-z_][\w.]*)\s*=\s*")

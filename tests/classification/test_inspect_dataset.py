@@ -143,6 +143,7 @@ def test_an_experiments_size_is_its_networks(capsys):
 def test_data_of_a_row(tmp_path, capsys):
     flags = ["--row=imagenet/r50/evonorm_s0", "--params_override"]
     flags += [f"task.train_data.tfds_data_dir={tmp_path}"]
+    flags += ["--params_override=task.train_data.seed=1"]
     status, out = _run(capsys, *flags)
     assert status == 1
     assert "imagenet2012 validation" in out and "2 problem(s)" in out

@@ -4,7 +4,8 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from training import commands
+from classification import experiment as _registers  # noqa: F401
+from training import commands, config
 from training import flags as training_flags
 
 
@@ -43,6 +44,14 @@ def parse():
     for name in set(flags.FLAGS) - before:
         delattr(flags.FLAGS, name)
     flags.FLAGS.unparse_flags()
+
+
+def test_overrides_add_up(parse):
+    parse("--params_override=task.seed=5", "--params_override=task.name=a")
+    params = config.parse(
+        "digits_resnet", params_override=flags.FLAGS.params_override
+    )
+    assert (params.task.seed, params.task.name) == (5, "a")
 
 
 def test_the_default_folder_is_of_the_default_experiment(parse):

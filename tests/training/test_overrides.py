@@ -78,6 +78,34 @@ def test_what_is_written_is_what_is_read(text, wanted):
 
 
 @pytest.mark.parametrize(
+    "texts, wanted",
+    [
+        (["a.b=1", "a.c=2", ""], {"a": {"b": 1, "c": 2}}),
+        (["a.b=[1]", "{d: x, a: {b: [1]}}"], {"a": {"b": [1]}, "d": "x"}),
+        ([], {}),
+    ],
+)
+def test_several_are_merged(texts, wanted):
+    assert overrides.parse(texts) == wanted
+
+
+@pytest.mark.parametrize(
+    "texts, key",
+    [
+        (["a.b=1", "c=1", "a: {b: 2}"], "a.b"),
+        (["a.b=1", "a.b=true"], "a.b"),
+        (["a.b=1", "a=2"], "a"),
+        (["a=2", "a.b=1"], "a"),
+    ],
+)
+def test_several_with_other_values_of_a_key_are_refused(texts, key):
+    with pytest.raises(
+        ValueError, match=f"Two overrides of {key};.*'{texts[0]}'"
+    ):
+        overrides.parse(texts)
+
+
+@pytest.mark.parametrize(
     "text, message",
     [
         ("a=1,b", "Received: 'b' in"),

@@ -262,7 +262,12 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="YAML file of overrides; may be repeated",
     )
-    parser.add_argument("--params_override", help="further ones: a.b=c,...")
+    parser.add_argument(
+        "--params_override",
+        action="append",
+        default=[],
+        help="further ones: a.b=c,...; may be repeated",
+    )
 
 
 def experiment(
