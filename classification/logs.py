@@ -132,12 +132,12 @@ def read(folder: str) -> Log:
 
 def _per_worker(devices: str, folder: str) -> int:
     """Returns the images per step on a replica."""
-    found = results.share(devices)
-    if found is None:
+    found, *others = results.shares(devices)
+    if found is None or others:
         raise ValueError(
-            "run.json does not have the images per replica: its devices must "
-            "contain '(N a replica)'. Received: "
-            f"devices={devices!r} in {folder!r}"
+            "The run must have the same images per replica from its start to "
+            "its end: devices in its run.json must contain '(N a replica)', "
+            f"with one N. Received: devices={devices!r} in {folder!r}"
         )
     return found
 

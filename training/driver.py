@@ -60,7 +60,7 @@ class Session:
       run: the run's folder.
       mode: one of `flags.MODES`.
       devices: the strategy.
-      about: a description of the devices.
+      about: a description of the devices, of all parts of the run.
       start: the step from which the run resumes.
       folder: where this process saves: the run's folder, or another folder for
         a worker that is not the chief.
@@ -284,7 +284,14 @@ def run(
         display.say(f"{about}. {progress.place(start, total, folder.folder)}")
         display.say(progress.settings(params))
         session = Session(
-            params, prepared, folder, mode, devices, about, start, place
+            params,
+            prepared,
+            folder,
+            mode,
+            devices,
+            folder.whole("devices", about, start),
+            start,
+            place,
         )
         tf_keras.utils.set_random_seed(params.task.seed)
         # TensorFlow sorts the inputs of a sum by name, and dense_10 is before
@@ -301,7 +308,9 @@ def run(
             if saves and session.trains:
                 folder.forget(start, _best(params))
             if saves:
-                path = folder.record(params, about, built.facts, start >= total)
+                path = folder.record(
+                    params, about, built.facts, start >= total, start
+                )
                 display.say(f"The whole config is in {path}")
             if mode == "eval_best":
                 _restore_best(controller, built, found)

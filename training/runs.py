@@ -27,7 +27,7 @@ from official.modeling import hyperparams
 from evonorm_tf import files
 from training import overrides
 from training.checkpoints import remove_checkpoint, saved_step
-from training.same_experiment import differences, flat
+from training.same_experiment import THEN, differences, flat
 
 CONFIG_FILE = "params.yaml"
 FACTS_FILE = "run.json"
@@ -113,6 +113,7 @@ class Run:
         devices: str,
         facts: Mapping[str, Any] | None = None,
         finished: bool = False,
+        step: int = 0,
     ) -> str:
         """Records the resolved config, versions, devices and facts.
 
@@ -124,14 +125,16 @@ class Run:
           devices: a description of them.
           facts: further content of run.json, ready for JSON.
           finished: whether the run has no step left.
+          step: the step from which the run resumes; see `whole`.
 
         Returns:
           The path of the recorded config.
         """
+        machine = f"{platform.machine()}, {os.cpu_count()} CPUs"
         found = {
             **versions(),
-            "devices": devices,
-            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+            "devices": self.whole("devices", devices, step),
+            "machine": self.whole("machine", machine, step),
             **(facts or {}),
         }
         if finished and self.has(CONFIG_FILE) and self.has(FACTS_FILE):
@@ -158,6 +161,23 @@ class Run:
         defaults = flat({k: type(x)().as_dict() for k, x in classes.items()})
         before = flat(self.require_config())
         return differences(settings(params), before, purpose, defaults)
+
+    def whole(self, fact: str, now: str, step: int) -> str:
+        """Returns a fact of the whole run, such as "A, then B".
+
+        A run may be resumed on other devices, and its batch statistics are
+        then those of several numbers of images.
+
+        Args:
+          fact: "devices" or "machine".
+          now: of the part of the run that starts.
+          step: the step from which it resumes; from 0, nothing is left of an
+            earlier start.
+        """
+        if not step:
+            return now
+        before = self.facts().get(fact, f"{fact} not recorded")
+        return THEN.join(dict.fromkeys([*before.split(THEN), now]))
 
     def require_same(
         self, params: hyperparams.Config, purpose: str, step: int = 0

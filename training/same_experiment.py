@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 Flat = Mapping[str, Any]
+# Between the devices of the parts of a run, in its record.
+THEN = ", then "
 _NUMBERS = (
     "runtime.mixed_precision_dtype",
     "runtime.loss_scale",

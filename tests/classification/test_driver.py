@@ -175,6 +175,15 @@ def test_a_run_without_a_checkpoint_begins_again_if_nothing_is_wrong(tmp_path):
     assert [x["kind"] for x in runs.Run(tmp_path).metrics()] == ["train"]
 
 
+def test_a_run_records_all_devices_it_had(unbroken, tmp_path):
+    folder = _copied(unbroken, tmp_path / "copy", step=10)
+    params = small.parameters()
+    params.runtime.cpu_replicas = 2
+    small.run(folder, params)
+    one, two = runs.Run(folder).facts()["devices"].split(", then ")
+    assert "(8 a replica)" in one and "(4 a replica)" in two
+
+
 def test_what_follows_the_checkpoint_is_kept_until_it_is_read(
     unbroken, tmp_path
 ):

@@ -134,6 +134,11 @@ def test_images_per_worker_are_those_of_a_pass(tmp_path):
     about.write_text(json.dumps({"devices": "somewhere"}))
     with pytest.raises(ValueError, match="devices='somewhere'"):
         logs.read(str(folder))
+    # Resumed on another number of devices.
+    both = "one (32 a replica), then two (16 a replica)"
+    about.write_text(json.dumps({"devices": both}))
+    with pytest.raises(ValueError, match=r"same images per replica.*then two"):
+        logs.read(str(folder))
 
 
 def test_about_counts_epochs_where_the_set_is_known(tmp_path):

@@ -201,6 +201,28 @@ def test_batch_statistics_of_other_workers_are_a_trial(tmp_path):
     assert different == {"images together": (4, 32)}
 
 
+@pytest.mark.parametrize(
+    ("shares", "wanted"),
+    [((4, 4), None), ((4, 32), "4, then 32"), ((), "unknown")],
+)
+def test_a_row_has_its_batch_statistics_in_the_whole_run(
+    tmp_path, shares, wanted
+):
+    """Also if it was resumed on other devices, or nobody knows which."""
+    row = "imagenet/r50-b4/bn_relu"
+    _write(tmp_path / "run", 0.7, row, share=4)
+    about = tmp_path / "run" / "run.json"
+    text = ", then ".join(f"S{k} ({n} a replica)" for k, n in enumerate(shares))
+    about.write_text(json.dumps({"devices": text} if shares else {}))
+    found = _sorted(tmp_path)
+    assert (row in found.by_row) == (wanted is None)
+    for _, _, different in found.trials:
+        assert different == {"images together": (4, wanted)}
+    settings = results.read([str(tmp_path)])[0].settings
+    rows = results.rows_of(settings, text, tables.ROWS)
+    assert (row in rows) == (wanted is None)
+
+
 def test_one_run_fills_both_rows_that_are_the_same(tmp_path):
     # 128 images per worker is a column of the sweep and the recipe itself.
     _write(tmp_path / "run", 0.7, "imagenet/r50/bn_relu", share=128)
@@ -213,7 +235,7 @@ def test_the_share_of_a_replica_is_read_as_training_writes_it():
     for accumulation, share in ((1, 8), (2, 4)):
         said = strategy.describe(device, 8, accumulation)
         run = results.Run("run", {}, 1, {}, said, "a machine")
-        assert run.share() == share
+        assert run.shares() == [share]
 
 
 def test_unfinished_runs_and_runs_of_no_row_are_listed(tmp_path):

@@ -137,3 +137,17 @@ def test_a_finished_runs_record_stays_but_for_facts_it_lacks(folder, tmp_path):
     folder.record(again, "two", facts)
     after = json.loads((tmp_path / runs.FACTS_FILE).read_text())
     assert after["devices"] == "two"
+
+
+def test_a_resumed_run_records_the_devices_of_all_its_parts(folder, tmp_path):
+    for step, devices in ((6, "one"), (6, "two"), (8, "one")):
+        folder.record(_resolved(), devices, step=step)
+    assert folder.facts()["devices"] == "one, then two"
+    assert "then" not in folder.facts()["machine"]
+    # A record of another machine, or without devices.
+    (tmp_path / runs.FACTS_FILE).write_text('{"machine": "another"}')
+    folder.record(_resolved(), "two", step=6)
+    assert folder.facts()["devices"] == "devices not recorded, then two"
+    assert folder.facts()["machine"].startswith("another, then ")
+    folder.record(_resolved(), "three")
+    assert folder.facts()["devices"] == "three"

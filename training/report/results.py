@@ -39,7 +39,8 @@ class Run:
       reached: its last evaluation, if that was at the run's last step. If
         there was one before the first step too, its values as KEY_at_start,
         and the ratios to them as KEY_over_start.
-      devices: description of strategy, replicas and batch.
+      devices: description of strategy, replicas and batch; several if it was
+        resumed on others.
       machine: description of the processors.
       measured: description of its evaluation; "" if there is none.
     """
@@ -63,9 +64,9 @@ class Run:
         keys = ("task.seed", "task.train_data.seed")
         return tuple(self.settings.get(key) for key in keys)
 
-    def share(self) -> int | None:
-        """See `share`."""
-        return share(self.devices)
+    def shares(self) -> list[int | None]:
+        """See `shares`."""
+        return shares(self.devices)
 
     def conditions(self) -> str:
         """Describes steps, precision and devices."""
@@ -98,18 +99,22 @@ class Results:
     unknown: list[Run] = dataclasses.field(default_factory=list)
 
 
-def share(devices: str) -> int | None:
-    """Returns the number of images with common batch statistics.
+def shares(devices: str) -> list[int | None]:
+    """Returns the numbers of images with common batch statistics.
 
-    This is the batch of a replica or of a micro-batch; None if unknown.
+    This is the batch of a replica or of a micro-batch; None if unknown. A run
+    that was resumed on other devices has several numbers, in this order.
 
     Args:
-      devices: from `training.strategy.describe`.
+      devices: recorded by `training.runs.Run`: one or several descriptions
+        from `training.strategy.describe`.
     """
-    replica = re.search(r"\((\d+) a replica", devices)
-    part = re.search(r"micro-batches of (\d+)", devices)
-    found = part or replica
-    return int(found.group(1)) if found else None
+    found = []
+    for part in devices.split(same_experiment.THEN):
+        replica = re.search(r"\((\d+) a replica", part)
+        match = re.search(r"micro-batches of (\d+)", part) or replica
+        found.append(int(match.group(1)) if match else None)
+    return list(dict.fromkeys(found))
 
 
 def read(roots: Iterable[str]) -> list[Run]:
@@ -195,7 +200,7 @@ def rows_of(
 
     Args:
       settings: its resolved config, by dotted key.
-      devices: from `training.strategy.describe`.
+      devices: recorded, or to record; see `shares`.
       rows: of registered heads, by id.
     """
     found = _comparison(rows)(Run("", settings, 0, {}, devices, ""))
@@ -261,10 +266,16 @@ def differences(
         for key in _WHOLE
         if expected[key] != run.settings[key]
     }
-    workers, together = row.recipe.workers, run.share()
-    # Batch statistics are those of one replica's images.
-    if workers and together and together * workers != expected[_BATCH]:
-        found["images together"] = (expected[_BATCH] // workers, together)
+    workers, together = row.recipe.workers, run.shares()
+    # Batch statistics are those of one replica's images, in the whole run.
+    if workers and together != [expected[_BATCH] / workers]:
+        said = [x or "unknown" for x in together]
+        found["images together"] = (
+            expected[_BATCH] // workers,
+            said[0]
+            if len(said) == 1
+            else same_experiment.THEN.join(map(str, said)),
+        )
     return found
 
 
