@@ -207,8 +207,8 @@ def best_from_config(
       trainer: its `best_checkpoint_*` define the metric and the folder.
       run: the run.
       aside: see `Best`.
-      start: the step from which the run resumes; from 0, the best checkpoint
-        of an earlier start does not count.
+      start: the step from which the run resumes. A later best checkpoint, of
+        an earlier start, does not count; `Run.forget` removes it.
 
     Raises:
       ValueError: if the settings are incomplete or the direction is invalid.
@@ -232,6 +232,7 @@ def best_from_config(
     if not folder:
         return None
     best = Best(run, folder, metric, direction == "higher", aside)
-    if not start:
+    before = best.best_ckpt_logs
+    if before is not None and before[runs.BEST_STEP] > start:
         best.best_ckpt_logs = None
     return best

@@ -270,17 +270,20 @@ class Run:
 
         Args:
           step: of that checkpoint; 0 if there is none, and everything was
-            lost, also a best checkpoint.
-          best: the subfolder of that.
+            lost.
+          best: the subfolder of the best checkpoint, which is removed if it
+            is of a later step.
         """
         if step:
             self.cut_metrics(step)
-            return
-        files.write(self.path(METRICS_FILE), "")
+        else:
+            files.write(self.path(METRICS_FILE), "")
         path = self.checkpoint(best)
-        if path is not None:
-            remove_checkpoint(path)
+        if path is not None and not 0 < saved_step(path) <= step:
+            # First the file that names it: if this is killed in between, the
+            # rest is not read and does not stop the next start.
             files.remove(self.path(best, "checkpoint"))
+            remove_checkpoint(path)
             files.remove(self.path(best, BEST_FILE))
 
     def cut_metrics(self, step: int) -> None:

@@ -112,6 +112,44 @@ def test_the_best_of_an_earlier_start_is_forgotten(tmp_path):
     assert run.best() is None
 
 
+def test_the_best_of_discarded_steps_is_forgotten(tmp_path):
+    _Run(tmp_path / "best").evaluate(35, 0.5)
+    run = runs.Run(tmp_path)
+    settings = driver.trainer_config(
+        best_checkpoint_export_subdir="best",
+        best_checkpoint_eval_metric="accuracy",
+    )
+    for start, kept in ((40, True), (35, True), (20, False)):
+        best = callbacks.best_from_config(settings, run, start=start)
+        run.forget(start)
+        assert (best.best_ckpt_logs is not None) == kept
+        assert (run.checkpoint("best") is not None) == kept
+    assert not list((tmp_path / "best").iterdir())
+    assert _Run(tmp_path / "best").evaluate(25, 0.1)
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_killed_while_it_forgets_a_run_starts_again(
+    tmp_path, monkeypatch, calls
+):
+    _Run(tmp_path / "best").evaluate(5, 0.5)
+    run, whole = runs.Run(tmp_path), runs.remove_checkpoint
+
+    def killed(path):
+        if calls:
+            whole(path)
+        raise InterruptedError("SIGKILL")
+
+    monkeypatch.setattr(runs, "remove_checkpoint", killed)
+    with pytest.raises(InterruptedError):
+        run.forget(0)
+    monkeypatch.undo()
+    run.forget(0)
+    assert run.checkpoint("best") is None and run.best() is None
+    assert _Run(tmp_path / "best").evaluate(1, 0.1)
+    assert run.best()["best_ckpt_global_step"] == 1
+
+
 def test_another_worker_decides_alike_and_saves_aside(tmp_path):
     folder, aside = tmp_path / "best", tmp_path / "aside"
     _Run(folder).evaluate(1, 0.5)
