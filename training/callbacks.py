@@ -122,7 +122,8 @@ class Best:
     the metric is written last and applies only to the checkpoint of its step.
 
     Attributes:
-      best_ckpt_logs: that evaluation's metrics; None before the first.
+      best_ckpt_logs: that evaluation's metrics; None before the first. As long
+        as the metric has always been NaN, the first evaluation's.
     """
 
     def __init__(
@@ -172,6 +173,9 @@ class Best:
                 f"best_checkpoint_eval_metric={self._metric!r}"
             )
         if not self._better(logs):
+            # The Model Garden's trainer then reads and logs the best value.
+            if self._metric not in (self.best_ckpt_logs or {}):
+                self.best_ckpt_logs = logs
             return False
         if self._manager is None:
             self._manager = checkpoints.Checkpoints(

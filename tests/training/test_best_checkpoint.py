@@ -82,8 +82,13 @@ def test_figure_without_a_checkpoint_does_not_count(tmp_path):
 def test_a_figure_that_is_no_number_is_never_the_best(tmp_path):
     run = _Run(tmp_path)
     figures = ((1, float("nan")), (2, 0.2), (3, float("nan")), (4, 0.3))
-    saved = [run.evaluate(*each) for each in figures]
+    saved, logged = [], []
+    for each in figures:
+        saved.append(run.evaluate(*each))
+        # As the Model Garden's trainer reads it.
+        logged.append(float(run.best.best_ckpt_logs["accuracy"]))
     assert saved == [False, True, False, True]
+    assert logged == pytest.approx([float("nan"), 0.2, 0.2, 0.3], nan_ok=True)
     # As earlier versions saved it.
     info = {"accuracy": float("nan"), "best_ckpt_global_step": 4}
     (tmp_path / runs.BEST_FILE).write_text(json.dumps(info))
