@@ -112,7 +112,8 @@ def main(parser: argparse.ArgumentParser, given: list[str] | None) -> int:
         return fail(
             f"The journal cannot be used: {error}. All finished stages are "
             "saved. How to fix it: free disk space, make the folder "
-            f"writable, and start again. {received}",
+            "writable, end other programs that have the file open, and start "
+            f"again. {received}",
             1,
         )
     except sqlite3.DatabaseError as error:

@@ -1,7 +1,10 @@
 """The state of a search, in one SQLite file that only its driver writes.
 
 There is one transaction per stage: what a worker finished is committed before
-anything depends on it, and a driver that was killed resumes from there.
+anything depends on it, and a driver that was killed resumes from there. Between
+transactions the file holds everything, so a copy of it is the whole search. A
+driver that is killed within a transaction leaves a second file beside it, with
+which the next command undoes that transaction.
 `finished` numbers the trials in the order in which they ended, which defines
 age in the population.
 """
@@ -24,6 +27,9 @@ from evonorm_tf.search.stages import Outcome
 # different versions are not comparable.
 VERSION = 4
 FILE = "journal.sqlite"
+# Seconds to wait while another process reads or writes the file; both take
+# milliseconds.
+_PATIENCE = 60.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -101,7 +107,7 @@ class Journal:
 
     Raises:
       ValueError: if the journal has results of other settings or is of another
-        version, or does not exist when it is to be read.
+        version, has lost its tables, or does not exist when it is to be read.
       RuntimeError: if another driver has it open.
     """
 
@@ -116,18 +122,40 @@ class Journal:
                     f"Received: output={folder!r}"
                 )
             # In a URL, ? and # of the path must be quoted.
-            url = f"file:{urllib.parse.quote(path)}?mode=ro"
-            self._db = sqlite3.connect(url, uri=True)
+            # Not mode=ro: SQLite must be able to undo a transaction within
+            # which the driver was killed.
+            url = f"file:{urllib.parse.quote(path)}?mode=rw"
+            self._db = sqlite3.connect(url, uri=True, timeout=_PATIENCE)
+            self._db.execute("PRAGMA query_only=ON")
+            self._require_tables(folder)
             self._check_version(folder)
             return
         os.makedirs(folder, exist_ok=True)
         self._lock = _locked(path + ".lock", folder)
-        self._db = sqlite3.connect(path)
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db = sqlite3.connect(path, timeout=_PATIENCE)
+        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        if pages:
+            self._require_tables(folder)
+        # With a write-ahead log, which older searches have, the newest stages
+        # would be in a second file that a copy of this one lacks.
+        self._db.execute("PRAGMA journal_mode=DELETE")
         self._db.execute("PRAGMA synchronous=FULL")
-        with self._db:
-            self._db.executescript(_SCHEMA)
+        self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
         self._identify({**identity, "version": VERSION}, folder)
+
+    def _require_tables(self, folder: str) -> None:
+        """Refuses a file that a search began but whose tables are elsewhere."""
+        tables = "SELECT 1 FROM sqlite_master WHERE name = 'trial'"
+        if self._db.execute(tables).fetchone():
+            return
+        self.close()
+        raise ValueError(
+            f"{FILE} has no tables. Either a search has only just begun, or "
+            f"the file was copied without the {FILE}-wal beside it, in which "
+            "earlier versions kept the newest results. How to fix it: copy "
+            "both files, or delete this one to start a new search. "
+            f"Received: output={folder!r}"
+        )
 
     def _identify(self, identity: dict[str, Any], folder: str) -> None:
         known = self.identity()
@@ -176,7 +204,7 @@ class Journal:
 
     def identity(self) -> dict[str, Any]:
         """Returns the journal's settings and its version."""
-        rows = self._db.execute("SELECT name, value FROM run")
+        rows = self._rows("SELECT name, value FROM run")
         return {name: json.loads(value) for name, value in rows}
 
     def propose(self, trial: int, proposal: Proposal) -> None:
@@ -228,7 +256,7 @@ class Journal:
     def uncharged(self) -> dict[str, dict[str, Uncharged]]:
         """Returns measurements outside the search, by graph and stage."""
         found: dict[str, dict[str, Uncharged]] = {}
-        for graph, name, result, reason in self._db.execute(
+        for graph, name, result, reason in self._rows(
             "SELECT graph, name, result, reason FROM uncharged ORDER BY rowid"
         ):
             measured = Uncharged(json.loads(result), reason)
@@ -237,15 +265,17 @@ class Journal:
 
     def trials(self) -> list[Trial]:
         """Returns all trials: finished ones in order, then the others."""
-        results: dict[int, dict[str, Any]] = {}
-        for number, name, result in self._db.execute(
-            "SELECT trial, name, result FROM stage"
-        ):
-            results.setdefault(number, {})[name] = json.loads(result)
-        rows = self._db.execute(
+        # First the trials: a stage that ends meanwhile is one too many, not one
+        # that an accepted trial lacks.
+        rows = self._rows(
             "SELECT id, graph, parent, rejected, verdict, reason FROM trial "
             "ORDER BY finished IS NULL, finished, id"
         )
+        results: dict[int, dict[str, Any]] = {}
+        for number, name, result in self._rows(
+            "SELECT trial, name, result FROM stage"
+        ):
+            results.setdefault(number, {})[name] = json.loads(result)
         return [
             Trial(
                 number,
@@ -261,10 +291,14 @@ class Journal:
 
     def stages(self) -> list[Stage]:
         """Returns every finished stage, in the order of their ends."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT trial, name, reason, cpu FROM stage ORDER BY rowid"
         )
         return [Stage(*row) for row in rows]
+
+    def _rows(self, query: str) -> list[tuple]:
+        # All at once: the driver cannot write while a reader is between rows.
+        return self._db.execute(query).fetchall()
 
     def close(self) -> None:
         """Closes the file and releases the lock."""

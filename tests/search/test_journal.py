@@ -1,6 +1,7 @@
 """The journal: committed means kept, and one driver, one search a file."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -154,3 +155,124 @@ def test_kill_9_loses_nothing_that_was_committed(tmp_path):
     # And at most the one under way at each kill beyond them.
     assert len(results) - len(acknowledged) <= 6
     journal.close()
+
+
+_KILLED = """
+import os, signal, sys
+from tests.search import test_journal
+journal, proposal = test_journal.begun(sys.argv[1])
+for number in range(1, 20):
+    journal.propose(number, proposal)
+if sys.argv[2] == "within":
+    journal._db.execute("PRAGMA cache_size=1")
+    journal._db.execute("PRAGMA cache_spill=1")
+    journal._db.execute("BEGIN")
+    for number in range(20, 4000):
+        journal._db.execute(
+            "INSERT INTO trial (id, graph, rejected) VALUES (?, ?, '{}')",
+            (number, proposal.graph.text()),
+        )
+os.kill(os.getpid(), int(sys.argv[3]))
+"""
+
+
+def killed(folder, where, number):
+    given = [sys.executable, "-c", _KILLED, str(folder), where, str(number)]
+    assert subprocess.run(given).returncode == -number
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_one_file_of_a_killed_search_is_all_of_it(tmp_path, number):
+    killed(tmp_path / "run", "after", int(number))
+    assert sorted(os.listdir(tmp_path / "run")) == [
+        *(journal_lib.FILE, journal_lib.FILE + ".lock"),
+    ]
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "run" / journal_lib.FILE, tmp_path / "copy")
+    for identity in (None, SETTINGS.identity()):
+        journal = Journal(str(tmp_path / "copy"), identity)
+        assert [trial.number for trial in journal.trials()] == [*range(20)]
+        journal.close()
+
+
+@pytest.mark.parametrize("identity", [None, SETTINGS.identity()])
+def test_a_transaction_that_a_kill_interrupted_is_undone(tmp_path, identity):
+    killed(tmp_path, "within", int(signal.SIGKILL))
+    assert (tmp_path / f"{journal_lib.FILE}-journal").exists()
+    journal = Journal(str(tmp_path), identity)
+    assert [trial.number for trial in journal.trials()] == [*range(20)]
+    journal.close()
+
+
+def with_log(folder):
+    """The journal of an older search, whose driver has it open."""
+    begun(folder)[0].close()
+    db = sqlite3.connect(folder / journal_lib.FILE)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute(
+        "INSERT INTO trial (id, graph, rejected) VALUES (1, 'n13=x', '{}')"
+    )
+    db.commit()
+    return db
+
+
+def test_a_journal_with_a_log_is_resumed_in_one_file(tmp_path):
+    other = tmp_path / "killed"
+    other.mkdir()
+    db = with_log(tmp_path)
+    for end in ("", "-wal"):
+        shutil.copy(tmp_path / f"{journal_lib.FILE}{end}", other)
+    reader = Journal(str(tmp_path), None)  # While the older search runs.
+    assert len(reader.trials()) == 2
+    reader.close()
+    db.close()
+    journal = Journal(str(other), SETTINGS.identity())
+    assert len(journal.trials()) == 2
+    assert not (other / f"{journal_lib.FILE}-wal").exists()
+    journal.close()
+
+
+@pytest.mark.parametrize("identity", [None, SETTINGS.identity()])
+def test_a_journal_that_lost_its_log_is_no_new_search(tmp_path, identity):
+    db = sqlite3.connect(tmp_path / journal_lib.FILE)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.close()
+    for _ in range(2):  # Also once the lock's file is there.
+        with pytest.raises(ValueError, match=r"has no tables.*-wal beside it"):
+            Journal(str(tmp_path), identity)
+
+
+def test_readers_and_the_driver_do_not_wait_for_each_other(tmp_path):
+    driver, proposal = begun(tmp_path)
+    reader = Journal(str(tmp_path), None)
+    for number in range(1, 6):
+        driver._db.execute("PRAGMA busy_timeout=0")
+        driver.propose(number, proposal)
+        assert len(reader.trials()) == number + 1
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.propose(6, proposal)
+    reader.close()
+    driver.close()
+
+
+def test_an_accepted_trial_is_not_read_without_its_last_stage(
+    tmp_path, monkeypatch
+):
+    driver, proposal = begun(tmp_path)
+    reader, rows = Journal(str(tmp_path), None), Journal._rows
+    queries = []
+
+    def meanwhile(self, query):
+        found = rows(self, query)
+        if not queries:
+            task = Task(0, "quality/resnet", proposal.graph.text())
+            driver.record(outcome(task), "", last=True)
+        queries.append(query)
+        return found
+
+    monkeypatch.setattr(Journal, "_rows", meanwhile)
+    (trial,) = reader.trials()
+    assert len(queries) == 2
+    assert trial.verdict is None or trial.results
+    reader.close()
+    driver.close()

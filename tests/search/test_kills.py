@@ -49,7 +49,7 @@ def search(folder, trials=TRIALS):
 
 def stages(folder):
     path = os.path.join(folder, "journal.sqlite")
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+    with sqlite3.connect(f"file:{path}?mode=rw", uri=True) as db:
         return db.execute("SELECT * FROM stage ORDER BY rowid").fetchall()
 
 

@@ -147,7 +147,7 @@ def test_a_disk_that_fills_up_keeps_all_and_room_lets_it_go_on(
     given = ["--debug", "--set=workers=1", f"--output={tmp_path}"]
     # The kernel refuses what is written beyond it, as where a disk is full.
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
     try:
         assert command.main(given) == 1
     finally:
@@ -225,7 +225,7 @@ def rows(folder):
     path = folder / "journal.sqlite"
     if not path.exists():
         return []
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+    with sqlite3.connect(f"file:{path}?mode=rw", uri=True) as db:
         try:
             return db.execute("SELECT * FROM stage").fetchall()
         except sqlite3.OperationalError:  # It has no tables yet.
