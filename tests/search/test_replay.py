@@ -199,3 +199,29 @@ def test_tables_of_what_is_no_table_are_refused(tmp_path, folder, capsys):
         assert "The file is not a table" in capsys.readouterr().err
     with pytest.raises(ValueError, match="arm='best'"):
         arms.settings_of("best", small())
+
+
+@pytest.mark.parametrize("arm", arms.ARMS)
+def test_an_arm_is_what_its_name_says_whatever_is_set(arm):
+    settings = small(
+        rejection=arm == "random", algorithm="exhaustive", criterion="average"
+    )
+    made = arms.settings_of(arm, settings)
+    assert made.rejection == (arm != "random")
+    assert made.algorithm == (
+        "random" if arm.startswith("random") else "evolution"
+    )
+    if made.algorithm == "evolution":
+        assert made.criterion == arm
+
+
+@pytest.mark.parametrize("verb", ["arms", "replay"])
+@pytest.mark.parametrize(
+    "text", ["rejection=false", "algorithm=random", "criterion=pareto"]
+)
+def test_what_defines_the_arms_is_not_set(verb, text, tmp_path, capsys):
+    given = [verb, f"--output={tmp_path}", f"--set={text}"]
+    assert command.main([*given, "--set=population=8"]) == 2
+    shown = capsys.readouterr().err
+    assert "define the arms" in shown and f"Received: set='{text}'" in shown
+    assert not os.listdir(tmp_path)

@@ -23,8 +23,21 @@ from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.ablation import arms, replay
 
 
+def _refuse_defining(assignments: list[str]) -> None:
+    """Refuses to set what defines an arm."""
+    for text in assignments:
+        if settings_lib.assignment(text).keys() & set(arms.DEFINING):
+            raise ValueError(
+                f"{', '.join(arms.DEFINING)} define the arms "
+                f"{', '.join(arms.ARMS)}, which all run. Leave the setting "
+                "out, or run one search with `python -m evonorm_tf.search`. "
+                f"Received: set={text!r}"
+            )
+
+
 def run_arms(chosen: argparse.Namespace) -> None:
     """Runs every arm with equal CPU seconds and writes the report."""
+    _refuse_defining(chosen.set)
     settings = command_line.settings_of(chosen)
     if not settings.cpu:
         raise ValueError(
@@ -60,6 +73,7 @@ def run_replay(chosen: argparse.Namespace) -> None:
     from evonorm_tf import plots
     from evonorm_tf.search import charts
 
+    _refuse_defining(chosen.set)
     path = chosen.table or files.join(chosen.output, replay.FILE)
     made = replay.read(path)
     layers = [settings_lib.assignment(text) for text in chosen.set]

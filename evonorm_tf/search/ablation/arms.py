@@ -17,10 +17,20 @@ from evonorm_tf.search.stages import Outcome, Task
 
 ARMS: dict[str, dict[str, Any]] = {
     "random": {"algorithm": "random", "rejection": False},
-    "random+rejection": {"algorithm": "random"},
-    "average": {"algorithm": "evolution", "criterion": "average"},
-    "pareto": {"algorithm": "evolution", "criterion": "pareto"},
+    "random+rejection": {"algorithm": "random", "rejection": True},
+    "average": {
+        "algorithm": "evolution",
+        "criterion": "average",
+        "rejection": True,
+    },
+    "pareto": {
+        "algorithm": "evolution",
+        "criterion": "pareto",
+        "rejection": True,
+    },
 }
+# What an arm is; nothing else may set it.
+DEFINING = ("algorithm", "criterion", "rejection")
 # Maps (proposal, stage) to what a worker would have found.
 Measure = Callable[[Proposal, str], Outcome]
 
