@@ -5,7 +5,6 @@ import os
 import sqlite3
 import sys
 import traceback
-from typing import Any
 
 from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.settings import Settings
@@ -66,15 +65,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
     if chosen.space:
         layers.append({"space": chosen.space})
     layers += [settings_lib.assignment(text) for text in chosen.set]
-    return make(*layers)
-
-
-def make(*layers: dict[str, Any]) -> Settings:
-    """Creates settings as `settings.make`; a wrong type is a ValueError too."""
-    try:
-        return settings_lib.make(*layers)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    return settings_lib.make(*layers)
 
 
 def count(text: str) -> int:

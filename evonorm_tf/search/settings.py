@@ -240,9 +240,8 @@ def make(*layers: dict[str, Any]) -> Settings:
     """Creates settings from mappings, later ones overriding earlier ones.
 
     Raises:
-      ValueError: if a key is unknown (the message suggests similar ones) or a
-        value is invalid.
-      TypeError: if a value has the wrong type.
+      ValueError: if a key is unknown (the message suggests similar ones), or a
+        value is invalid or of the wrong type.
     """
     types = {f.name: f.type for f in dataclasses.fields(Settings)}
     chosen = {}
@@ -264,7 +263,7 @@ def _typed(name: str, value: Any) -> Any:
     if type(default) is float and type(value) is int:
         value = float(value)
     if type(value) is not type(default):
-        raise TypeError(
+        raise ValueError(
             f"`{name}` must be of type {type(default).__name__}. "
             f"Received: {name}={value!r}"
         )

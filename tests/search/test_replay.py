@@ -225,3 +225,79 @@ def test_what_defines_the_arms_is_not_set(verb, text, tmp_path, capsys):
     shown = capsys.readouterr().err
     assert "define the arms" in shown and f"Received: set='{text}'" in shown
     assert not os.listdir(tmp_path)
+
+
+def test_a_limit_that_is_set_decides_the_fitness(folder, tmp_path):
+    table = replay.read(str(folder / replay.FILE))
+    strict = {"quality": 0.5, "stability": 5.0}
+    for name, value in strict.items():
+        made = table.replaced({name: value})
+        for before, after, row in zip(
+            table.fitness, made.fitness, table.rows, strict=True
+        ):
+            found = row["results"]
+            passes = before > 0 and (
+                min(
+                    found[f"quality/{a}"]["accuracy"]
+                    for a in made.settings.anchors
+                )
+                >= value
+                if name == "quality"
+                else found["stability"]["norm"] <= value
+            )
+            assert after == (before if passes else 0.0)
+        assert made.fitness != table.fitness
+    given = ["replay", f"--table={folder}/table.json", "--seeds=2"]
+    given += ["--trials=4", "--set=quality=0.5", f"--output={tmp_path}"]
+    assert command.main(given) == 0
+    content = json.loads((tmp_path / "replay.json").read_text())
+    assert content["optimum"] == max(table.replaced({"quality": 0.5}).fitness)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fitness_steps=200", r"can set only population.*fitness_steps=200"),
+        ("nodes=2", "can set only.*Received: nodes=2"),
+        ("seed=3", "can set only.*Received: seed=3"),
+        ("early_exit=false", "can set only.*Received: early_exit=False"),
+        ("trials=5", "can set only.*Received: trials=5"),
+        ("stability=2.0e+9", r"at most that of the table, 1e\+08"),
+        ("populaton=5", "Did you mean population"),
+        ("population=many", "population.*type int"),
+    ],
+)
+def test_a_replay_sets_only_what_the_table_leaves_open(
+    folder, tmp_path, capsys, text, message
+):
+    given = ["replay", f"--table={folder}/table.json", f"--set={text}"]
+    assert command.main([*given, f"--output={tmp_path}"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_table_with_a_longer_fitness_is_replayed_by_it(tmp_path):
+    exhausted(tmp_path, fitness_steps=500)
+    table = replay.collect(str(tmp_path))
+    settings = arms.settings_of("average", table.settings)
+    assert "fitness/resnet" in stages.names(settings)
+    row = table.rows[0]
+    row["cpu"]["fitness/resnet"] = 7.0
+    proposal = Evolution(settings).ask(0)
+    proposal = proposal._replace(graph=graphs.parse(row["graph"]))
+    found = table.measure(proposal, "fitness/resnet")
+    assert found.result == row["results"]["fitness/resnet"]
+    assert found.result != row["results"]["quality/resnet"]
+    assert found.cpu == 7.0
+    count = len(table.rows)
+    for seeds in replay.by_trials(replay.run(table, 1, count)).values():
+        assert seeds[0][-1] == max(table.fitness)
+    ended = arms.simulate(settings, table.measure, count)
+    scores = sorted(trial.score for trial in ended)
+    assert scores == pytest.approx(sorted(table.fitness))
+
+
+def test_a_table_without_the_tests_of_rejection_is_refused(tmp_path, capsys):
+    exhausted(tmp_path, rejection=False, fitness_steps=500)
+    assert command.main(["table", f"--output={tmp_path}"]) == 2
+    assert "needs the results of quality" in capsys.readouterr().err

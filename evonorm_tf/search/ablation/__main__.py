@@ -75,9 +75,8 @@ def run_replay(chosen: argparse.Namespace) -> None:
 
     _refuse_defining(chosen.set)
     path = chosen.table or files.join(chosen.output, replay.FILE)
-    made = replay.read(path)
-    layers = [settings_lib.assignment(text) for text in chosen.set]
-    made.settings = command_line.make(made.settings.identity(), *layers)
+    changes = [settings_lib.assignment(text) for text in chosen.set]
+    made = replay.read(path).replaced(*changes)
     trials = chosen.trials or len(made.rows) // 3
     curves = replay.run(made, chosen.seeds, trials)
     ended, spent = replay.by_trials(curves), replay.by_cpu(curves, 64)

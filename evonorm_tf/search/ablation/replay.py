@@ -31,6 +31,17 @@ from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome
 
 FILE = "table.json"
+# What a replay can set: how graphs are proposed and what rejects them. All
+# else, such as the steps and the networks, is in the table's measurements.
+SETTINGS = (
+    "population",
+    "tournament",
+    "fresh",
+    "mutations",
+    "dedup",
+    "quality",
+    "stability",
+)
 _RESAMPLES = 1000
 
 
@@ -40,9 +51,18 @@ class Table:
     Args:
       settings: those of the measurements.
       rows: "graph", and "results" and "cpu" by stage.
+
+    Raises:
+      ValueError: if the search did not test for quality and stability, or a
+        row is not a graph.
     """
 
     def __init__(self, settings: Settings, rows: Sequence[dict[str, Any]]):
+        if not settings.rejection:
+            raise ValueError(
+                "A table needs the results of quality and stability: run the "
+                "exhaustive search with them. Received: rejection=False"
+            )
         self.settings, self.rows = settings, list(rows)
         self._by_key: dict[str, int] = {}
         self._functions = fingerprint.Functions()
@@ -67,6 +87,31 @@ class Table:
         found = stages.scores(row["results"], self.settings)
         return statistics.fmean(found.values())
 
+    def replaced(self, *changes: dict[str, Any]) -> "Table":
+        """Returns the table with other SETTINGS, which decide its fitness.
+
+        Raises:
+          ValueError: if a setting is unknown, invalid, or part of what was
+            measured.
+        """
+        settings = settings_lib.make(self.settings.identity(), *changes)
+        for name in {name for change in changes for name in change}:
+            if name not in SETTINGS:
+                raise ValueError(
+                    "A replay looks up what the table's search measured, and "
+                    f"can set only {', '.join(SETTINGS)}. For another "
+                    f"`{name}`, run an exhaustive search with it. Received: "
+                    f"{name}={getattr(settings, name)!r}"
+                )
+        if settings.stability > self.settings.stability:
+            # Larger norms were not looked for: the ascent ended there.
+            raise ValueError(
+                "`stability` must be at most that of the table, "
+                f"{self.settings.stability:g}, at which the ascent ended. "
+                f"Received: stability={settings.stability:g}"
+            )
+        return Table(settings, self.rows)
+
     def find(self, graph: Graph) -> int:
         """Returns the row of a graph or of an equivalent expression.
 
@@ -90,8 +135,10 @@ class Table:
     def measure(self, proposal: Proposal, stage: str) -> Outcome:
         """Returns what a worker found when the table was written."""
         row = self.rows[self.find(proposal.graph)]
-        # For an arm without fitness, the quality stage takes its place.
-        known = stage.replace("fitness/", "quality/")
+        known = stage
+        if self.settings.fitness_steps == self.settings.quality_steps:
+            # The same training; the table has it as quality.
+            known = stage.replace("fitness/", "quality/")
         result = row["results"].get(known, {})
         error = "" if result else "no result in the table"
         cpu = row["cpu"].get(known, 0.0)
