@@ -14,6 +14,7 @@ resumed; finished runs are not repeated.
 
 import argparse
 import csv
+import hashlib
 import io
 import json
 import shlex
@@ -30,15 +31,27 @@ from evonorm_tf.search import command_line, commands, history
 from training import runs
 
 _HEAD = "classification.train"
+# The head's flags that only this command sets.
+_OWN_FLAGS = ("debug", "nodebug", "experiment", "model_dir", "norm_act")
 
 
 class Ranking(NamedTuple):
-    """A layer's mean accuracy in the search, and in the re-ranking."""
+    """A layer's mean accuracy in the search, and in the re-ranking.
+
+    Attributes:
+      id: number of its trial.
+      search: mean accuracy in the search.
+      accuracy: of the head.
+      command: of the head, without the interpreter.
+      digest: of the layer file and the config files of the command; "" in rows
+        of earlier versions.
+    """
 
     id: int
     search: float
     accuracy: float
     command: str
+    digest: str = ""
 
 
 def run(
@@ -61,7 +74,8 @@ def run(
         have no others.
 
     Raises:
-      ValueError: if held_out is not a valid percentage.
+      ValueError: if held_out is not a valid percentage, or the folder has a
+        run of the same command with a layer or config file that has changed.
       RuntimeError: if a run of the head failed.
     """
     extra = _holding_out(held_out, folder, experiment, extra)
@@ -77,9 +91,24 @@ def run(
         ]
         # Without the interpreter: another environment can run the same.
         text = shlex.join(command[1:])
-        wanted.append((number, text))
-        if (number, text) in done:
+        wanted.append((number, score, text))
+        digest = _digest(file, extra)
+        row = done.get((number, text))
+        if row is not None and not row.digest:
+            print(
+                f"layer {number}: an earlier version recorded its accuracy "
+                "without the content of its layer and config files; they are "
+                "assumed to be unchanged"
+            )
+        if row is not None and row.digest in ("", digest):
             continue
+        if row is not None and files.exists(model_dir):
+            raise ValueError(
+                f"Layer {number} was trained by the same command, but its "
+                "layer file or a config file has changed since. Delete the "
+                "run's folder to train it anew, or give the changed config "
+                f"file another name. Received: model_dir={model_dir!r}"
+            )
         print(f"layer {number}: python {text}", flush=True)
         code = subprocess.run(command).returncode
         if code:
@@ -89,9 +118,23 @@ def run(
                 f"Received: experiment={experiment!r}"
             )
         accuracy = _accuracy(model_dir)
-        done[number, text] = Ranking(number, score, accuracy, text)
+        done[number, text] = Ranking(number, score, accuracy, text, digest)
         _write(path, list(done.values()))
-    return sorted((done[key] for key in wanted), key=lambda r: -r.accuracy)
+    rows = [done[n, text]._replace(search=score) for n, score, text in wanted]
+    return sorted(rows, key=lambda row: -row.accuracy)
+
+
+def _digest(layer: str, flags: Sequence[str]) -> str:
+    """Returns a digest of the layer file and the config files of the flags."""
+    paths, found = [layer], hashlib.sha256()
+    for flag, following in zip(flags, [*flags[1:], ""]):
+        name, equals, value = flag.partition("=")
+        if name in ("--config_file", "-config_file"):
+            paths.append(value if equals else following)
+    for path in paths:
+        content = files.read(path) if files.is_file(path) else b""
+        found.update(hashlib.sha256(content).digest())
+    return found.hexdigest()
 
 
 def _holding_out(
@@ -135,8 +178,8 @@ def _read(path: str) -> list[Ranking]:
         return []
     rows = csv.reader(io.StringIO(files.read_text(path), newline=""))
     return [
-        Ranking(int(number), float(search), float(accuracy), command)
-        for number, search, accuracy, command in list(rows)[1:]
+        Ranking(int(number), float(search), float(accuracy), *texts)
+        for number, search, accuracy, *texts in list(rows)[1:]
     ]
 
 
@@ -146,7 +189,20 @@ def _write(path: str, rows: list[Ranking]) -> None:
     files.write(path, content.getvalue())
 
 
+def _refuse_own(flags: Sequence[str]) -> None:
+    """Refuses flags of the head that this command sets or has itself."""
+    for flag in flags:
+        name = flag.lstrip("-").partition("=")[0]
+        if flag.startswith("-") and name in _OWN_FLAGS:
+            raise ValueError(
+                f"--head cannot set {', '.join(_OWN_FLAGS)}. Use --debug and "
+                "--experiment without --head; the layer and the folder come "
+                f"from the search. Received: head={flag!r}"
+            )
+
+
 def _rerank(chosen: argparse.Namespace) -> None:
+    _refuse_own(chosen.head)
     journal, settings = commands.opened(chosen.output)
     ranked = history.accepted(journal, journal.trials(), settings)
     ranked = ranked[: chosen.top]

@@ -1,7 +1,9 @@
 """Found layers through the classification head: re-ranked, and trained."""
 
+import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -111,6 +113,60 @@ def test_only_accuracies_of_the_same_command_are_ranked(head, tmp_path):
     rows = rerank.run(LAYERS[:1], str(tmp_path), "digits_resnet", ["--debug"])
     assert [row.id for row in rows] == [4]
     assert rows[0].command.endswith("--debug")
+
+
+@pytest.mark.parametrize("changed", ["layer", "config"])
+@pytest.mark.parametrize("form", ["--config_file={}", "--config_file {}"])
+def test_an_accuracy_is_of_the_content_of_its_files(
+    head, tmp_path, changed, form
+):
+    paths = {name: tmp_path / f"{name}.txt" for name in ("layer", "config")}
+    for path in paths.values():
+        path.write_text("old")
+    folder = tmp_path / "rerank"
+    flags = form.format(paths["config"]).split()
+
+    def ranked(score):
+        layers = [(4, score, str(paths["layer"]))]
+        (row,) = rerank.run(layers, str(folder), "digits_resnet", flags)
+        return row
+
+    ranked(0.5)
+    assert ranked(0.7).search == 0.7  # Confirmed by the search meanwhile.
+    assert len(head.calls) == 1
+    paths[changed].write_text("new")
+    with pytest.raises(ValueError, match=r"Layer 4 .* has changed since"):
+        ranked(0.5)
+    shutil.rmtree(folder / "4")
+    ranked(0.5)
+    ranked(0.5)
+    assert len(head.calls) == 2
+    assert len(rerank._read(str(folder / "rerank.csv"))) == 1
+
+
+def test_a_table_of_an_earlier_version_is_read(head, tmp_path, capsys):
+    rerank.run(LAYERS[:1], str(tmp_path), "digits_resnet")
+    path = tmp_path / "rerank.csv"
+    with open(path, newline="") as file:
+        rows = [row[:4] for row in csv.reader(file)]
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    again = rerank.run(LAYERS[:2], str(tmp_path), "digits_resnet")
+    assert [(row.id, bool(row.digest)) for row in again] == [
+        *((9, True), (4, False)),
+    ]
+    assert len(head.calls) == 2
+    assert "assumed to be unchanged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--debug", "--debug=true", "-debug", "--nodebug", "--norm_act=bn_relu"],
+)
+def test_the_head_is_not_told_what_this_command_says(flag, tmp_path, capsys):
+    given = [f"--output={tmp_path}", f"--head={flag}"]
+    assert rerank.main(given) == 2
+    assert f"Received: head='{flag}'" in capsys.readouterr().err
 
 
 def test_a_search_without_layers_has_nothing_to_rerank(tmp_path, capsys):
