@@ -45,11 +45,14 @@ def load(settings: Settings) -> Images:
     held, rest = np.split(order, [settings.validation])
     if settings.examples:
         rest = rest[: settings.examples]
-    if len(rest) < settings.batch:
+    if len(rest) < max(settings.batch, settings.stability_batch):
         raise ValueError(
-            f"{settings.dataset} has {len(images)} training images: too few "
-            "for a batch and the validation set. Received: "
-            f"batch={settings.batch}, validation={settings.validation}"
+            f"`batch` and `stability_batch` must be at most {len(rest)}: "
+            f"{settings.dataset} has {len(images)} training images, of which "
+            "`validation` are held out and `examples`, if it is not 0, are "
+            f"used. Received: batch={settings.batch}, "
+            f"stability_batch={settings.stability_batch}, "
+            f"validation={settings.validation}, examples={settings.examples}"
         )
     axes = (0, 1, 2)
     mean, std = images[rest].mean(axes), images[rest].std(axes)

@@ -5,9 +5,11 @@ was started with, except for those that change how it is computed but not what
 (RUNTIME).
 """
 
+import contextlib
 import dataclasses
 import math
 import pathlib
+import re
 from typing import Any
 
 import yaml
@@ -169,7 +171,8 @@ class Settings:
         for name, known in (("anchors", ANCHORS), ("references", NAMED)):
             given = tuple(getattr(self, name))
             object.__setattr__(self, name, given)
-            if set(given) - set(known) or len(set(given)) < len(given):
+            # Lists, because what YAML makes of an item may not be hashable.
+            if any(x not in [*known] or given.count(x) > 1 for x in given):
                 raise ValueError(
                     f"`{name}` must be among {', '.join(known)}, each once. "
                     f"Received: {name}={list(given)}"
@@ -217,6 +220,8 @@ class Settings:
 DEBUG: dict[str, Any] = {
     "dataset": "digits",
     "image_size": 0,
+    "crop": 0,
+    "examples": 0,
     "validation": 300,
     "population": 20,
     "tournament": 0.1,
@@ -260,15 +265,44 @@ def _typed(name: str, value: Any) -> Any:
     default = getattr(Settings, name)
     if isinstance(default, tuple) and isinstance(value, (list, tuple)):
         return tuple(value)
-    if type(default) is float and type(value) is int:
-        value = float(value)
+    if type(default) is float:
+        value = _float(value)
+    elif type(default) is int:
+        value = _int(value)
     if type(value) is not type(default):
         raise ValueError(
-            f"`{name}` must be of type {type(default).__name__}. "
+            f"`{name}` must be {_TYPES[type(default)]}. "
             f"Received: {name}={value!r}"
         )
     if type(value) is float and not math.isfinite(value):
         raise ValueError(f"`{name}` must be finite. Received: {name}={value}")
+    return value
+
+
+# How a type is written on the command line and in YAML.
+_TYPES = {
+    bool: "a bool (true or false)",
+    int: "an int",
+    float: "a float",
+    str: "a str",
+    tuple: "a list, such as [resnet]",
+}
+
+
+def _float(value: Any) -> Any:
+    """Returns a number as a float; YAML 1.1 reads 1e8 as text."""
+    with contextlib.suppress(ValueError):
+        if type(value) is int or isinstance(value, str):
+            # Through text, because a large int raises and its text is inf.
+            return float(str(value))
+    return value
+
+
+def _int(value: Any) -> Any:
+    """Returns an integer as an int; 1e3 is read as text, 1.0e3 as a float."""
+    number = _float(value) if isinstance(value, str) else value
+    if type(number) is float and number.is_integer():
+        return int(number)
     return value
 
 
@@ -314,9 +348,25 @@ def assignment(text: str) -> dict[str, Any]:
     return {name: _parsed(value, repr(text))}
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without its numbers of base 8 and 60, such as 010 and 1:30."""
+
+
+def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+    if re.fullmatch(r"[-+]?(0[0-7_]+|.*:.*)", node.value):
+        return loader.construct_scalar(node)
+    if node.tag.endswith("int"):
+        return loader.construct_yaml_int(node)
+    return loader.construct_yaml_float(node)
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
+
+
 def _parsed(text: str | bytes, received: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except RecursionError:
         reason = "nested too deeply"
     # The last two: invalid UTF-8, and invalid dates.

@@ -87,7 +87,7 @@ def test_export_writes_a_layer_that_works_everywhere(finished, capsys):
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (["--config=smal"], "Did you mean small"),
         (["--set=populaton=3"], "Did you mean population"),
-        (["--set=population=many"], "population.*type int"),
+        (["--set=population=many"], "population.*an int"),
         (["--set=population=0"], "population.*at least 1"),
         (["--set=population"], "NAME=VALUE"),
         (["--set=anchors=[vgg]"], r"anchors=\['vgg'\]"),

@@ -264,7 +264,7 @@ def test_a_limit_that_is_set_decides_the_fitness(folder, tmp_path):
         ("trials=5", "can set only.*Received: trials=5"),
         ("stability=2.0e+9", r"at most that of the table, 1e\+08"),
         ("populaton=5", "Did you mean population"),
-        ("population=many", "population.*type int"),
+        ("population=many", "population.*an int"),
     ],
 )
 def test_a_replay_sets_only_what_the_table_leaves_open(
