@@ -90,7 +90,12 @@ class Proxy:
         self._images = Images(*(tf.constant(part) for part in images))
 
     def train(
-        self, row: Row, anchor: str, steps: int, seed: int | None = None
+        self,
+        row: Row,
+        anchor: str,
+        steps: int,
+        seed: int | None = None,
+        early_exit: bool | None = None,
     ) -> Training:
         """Trains an anchor from its seeded initialization and validates it.
 
@@ -99,10 +104,14 @@ class Proxy:
           anchor: a name of `settings.ANCHORS`.
           steps: of training.
           seed: of weights and order; None for the search's.
+          early_exit: whether to end a training that learns nothing; None for
+            the search's.
         """
         settings, images = self._settings, self._images
         if seed is not None:
             settings = dataclasses.replace(settings, seed=seed)
+        if early_exit is not None:
+            settings = dataclasses.replace(settings, early_exit=early_exit)
         network = self._network(row, anchor, shared=steps <= SHORT)
         drawn = self._draw(network, settings.seed)
         batches = data_lib.batches(settings, len(images.train), steps)

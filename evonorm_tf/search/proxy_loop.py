@@ -135,7 +135,7 @@ class Step:
     @property
     def gives_up(self) -> bool:
         """Returns whether the early exit is on."""
-        return self._settings.early_exit and self._settings.rejection
+        return self._settings.early_exit
 
 
 def loop(train: Step, pixels, labels, batches, rates):

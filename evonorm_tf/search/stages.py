@@ -93,6 +93,16 @@ def seed(stage: str, settings: Settings) -> int:
     return settings.seed + int(kind.removeprefix("confirm"))
 
 
+def early_exit(stage: str, settings: Settings) -> bool:
+    """Returns whether the early exit can end a training stage.
+
+    It is a part of rejection. Without it, only quality tests have it, by which
+    the search is judged afterwards like one with rejection.
+    """
+    tests = settings.rejection or stage.startswith("quality/")
+    return settings.early_exit and tests
+
+
 def objection(outcome: Outcome, settings: Settings) -> str:
     """Returns why a trial ends with this outcome; "" if it continues."""
     if outcome.error:

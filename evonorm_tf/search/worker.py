@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evonorm_tf.search.settings import Settings
-from evonorm_tf.search.stages import Outcome, Task, seed, steps
+from evonorm_tf.search.stages import Outcome, Task, early_exit, seed, steps
 
 ATTEMPTS = 2
 # A process that trains candidate after candidate stays as large as it is. A
@@ -55,7 +55,8 @@ def run(task: Task, proxy, settings: Settings) -> Outcome:
             anchor = task.stage.split("/")[1]
             length = steps(task.stage, settings)
             start_from = seed(task.stage, settings)
-            found = proxy.train(row, anchor, length, start_from)
+            ends_early = early_exit(task.stage, settings)
+            found = proxy.train(row, anchor, length, start_from, ends_early)
             result = found._asdict()
     except (Exception, MemoryError) as raised:  # Any fault of a candidate.
         error = f"raised {type(raised).__name__}: {_cause(str(raised))[:300]}"

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 from evonorm_tf import graphs
-from evonorm_tf.search import data, proxy, proxy_loop, stages
+from evonorm_tf.search import data, proxy, proxy_loop, stages, worker
 from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.anchors import ANCHORS, Network
 from evonorm_tf.search.stages import Outcome, Task
@@ -97,6 +97,19 @@ def test_a_training_that_learns_nothing_is_given_up_early():
     patient = settings_lib.make(settings_lib.DEBUG, {"early_exit": False})
     found = proxy.Proxy(patient, IMAGES).train(row, "resnet", 60)
     assert found.steps == 60
+
+
+@pytest.mark.parametrize(
+    ("stage", "steps"), [("quality/resnet", 40), ("fitness/resnet", 60)]
+)
+def test_the_judgement_of_a_search_without_rejection_ends_early(stage, steps):
+    settings = settings_lib.make(
+        settings_lib.DEBUG,
+        {"rejection": False, "quality_steps": 60, "fitness_steps": 60},
+    )
+    task = stages.Task(-1, stage, "n13=sigmoid(x)")
+    found = worker.run(task, proxy.Proxy(settings, IMAGES), settings)
+    assert (found.error, found.result["steps"]) == ("", steps)
 
 
 # -- arithmetic ---------------------------------------------------------------
