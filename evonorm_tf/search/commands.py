@@ -28,7 +28,7 @@ def search(settings: Settings, folder: str, ray: str | None) -> None:
       ray: address of a Ray cluster; None for this machine.
     """
     # Without a cluster nothing is run, and no folder is created.
-    pool = RayPool(settings, ray) if ray else None
+    pool = None if ray is None else RayPool(settings, ray)
     journal = Journal(folder, settings.identity())
     try:
         driver = Driver(settings, journal)
@@ -53,6 +53,8 @@ def _print_status(journal: Journal, settings: Settings) -> None:
     out = Console()
     out.print(console.show_funnel(journal, settings))
     out.print(console.show_best(journal, settings))
+    spent = sum(stage.cpu for stage in journal.stages())
+    out.print(f"{spent:,.0f} CPU seconds of finished stages", highlight=False)
 
 
 def opened(folder: str) -> tuple[Journal, Settings]:
