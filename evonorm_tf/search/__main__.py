@@ -55,8 +55,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(given: list[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     given = sys.argv[1:] if given is None else given
-    # Flags without a command belong to a search.
-    if given and given[0].startswith("-") and given[0] not in ("-h", "--help"):
+    # Without a command it searches.
+    first = given[0] if given else "-"
+    if first.startswith("-") and first not in ("-h", "--help"):
         given = ["run", *given]
     return command_line.main(_parser(), given)
 

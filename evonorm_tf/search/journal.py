@@ -205,7 +205,7 @@ class Journal:
     def identity(self) -> dict[str, Any]:
         """Returns the journal's settings and its version."""
         rows = self._rows("SELECT name, value FROM run")
-        return {name: json.loads(value) for name, value in rows}
+        return {n: _decoded(value, f"setting {n}") for n, value in rows}
 
     def propose(self, trial: int, proposal: Proposal) -> None:
         """Records that a trial begins."""
@@ -259,7 +259,8 @@ class Journal:
         for graph, name, result, reason in self._rows(
             "SELECT graph, name, result, reason FROM uncharged ORDER BY rowid"
         ):
-            measured = Uncharged(json.loads(result), reason)
+            where = f"stage {name} of layer {graph!r} beside the search"
+            measured = Uncharged(_decoded(result, where), reason)
             found.setdefault(graph, {})[name] = measured
         return found
 
@@ -275,13 +276,14 @@ class Journal:
         for number, name, result in self._rows(
             "SELECT trial, name, result FROM stage"
         ):
-            results.setdefault(number, {})[name] = json.loads(result)
+            found = _decoded(result, f"stage {name} of trial {number}")
+            results.setdefault(number, {})[name] = found
         return [
             Trial(
                 number,
                 graph,
                 parent,
-                json.loads(rejected),
+                _decoded(rejected, f"trial {number}, rejected"),
                 verdict,
                 reason or "",
                 results.get(number, {}),
@@ -305,6 +307,18 @@ class Journal:
         self._db.close()
         if self._lock is not None:
             os.close(self._lock)
+
+
+def _decoded(text: Any, where: str) -> Any:
+    """Returns a value of the journal; `where` names it in an error."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"The journal is damaged: {where} is not JSON ({error}). How to "
+            "fix it: restore it from a copy, or give another --output. "
+            f"Received: {text!r:.100}"
+        ) from error
 
 
 def _local(folder: str) -> str:

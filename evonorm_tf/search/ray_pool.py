@@ -65,8 +65,14 @@ def connect(address: str) -> Any:
         ray://HOST:PORT for Ray's client.
 
     Raises:
-      ValueError: if Ray is not installed or there is no cluster.
+      ValueError: if the address is empty, Ray is not installed, or there is
+        no cluster.
     """
+    if not address:
+        raise ValueError(
+            "--ray needs `auto` or an address; leave it out to search on this "
+            f"machine. Received: ray={address!r}"
+        )
     try:
         ray = importlib.import_module("ray")
     except ImportError as error:

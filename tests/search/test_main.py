@@ -49,6 +49,10 @@ def test_status_adds_up(finished, capsys):
     assert counts["same training"] == 40  # What was left is what was tried.
     assert counts["quality/efficientnet"] == len(accepted(finished)) > 0
     assert counts["drawn"] > counts["ancestor"] > counts["axes"]
+    journal = Journal(str(finished), None)
+    spent = sum(stage.cpu for stage in journal.stages())
+    journal.close()
+    assert f"{spent:,.0f} CPU seconds" in shown
 
 
 def test_show_prints_a_layer(finished, capsys):
@@ -96,6 +100,7 @@ def test_export_writes_a_layer_that_works_everywhere(finished, capsys):
         (["--set=tournament=1.5"], "tournament=1.5"),
         (["--set=quality=20"], "quality=20"),
         (["--set=criterion=best"], "criterion='best'"),
+        (["--ray="], "leave it out.*ray=''"),
         (["show", "0"], "no search in that folder"),
     ],
 )
@@ -177,6 +182,43 @@ def test_a_journals_trial_that_is_no_graph_is_named(finished, capsys):
         "Trial 7 of the journal is not a graph.*Node n13.*Did you mean tanh",
         capsys.readouterr().err,
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "UPDATE stage SET result = '{' WHERE trial = 7",
+            "stage quality/resnet of trial 7 is not JSON",
+        ),
+        (
+            "UPDATE trial SET rejected = X'00ff' WHERE id = 7",
+            "trial 7, rejected is not JSON",
+        ),
+        (
+            "UPDATE run SET value = 'no' WHERE name = 'seed'",
+            "setting seed is not JSON.*Received: 'no'",
+        ),
+        (
+            "INSERT INTO uncharged VALUES ('n13=x', 'stability', '', '')",
+            "stage stability of layer 'n13=x' beside the search",
+        ),
+    ],
+)
+def test_a_damaged_value_of_a_journal_is_named(
+    finished, capsys, change, message
+):
+    with sqlite3.connect(finished / "journal.sqlite") as db:
+        db.execute(change)
+    assert command.main(["status", f"--output={finished}"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_without_arguments_the_output_is_what_is_missing(capsys):
+    with pytest.raises(SystemExit):
+        command.main([])
+    shown = capsys.readouterr().err
+    assert "required: --output" in shown and "COMMAND" not in shown
 
 
 def test_an_output_that_cannot_be_a_folder_is_one_line(tmp_path, capsys):
