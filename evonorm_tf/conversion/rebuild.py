@@ -3,7 +3,7 @@
 import warnings
 from typing import Any
 
-from evonorm_tf.conversion import graph, structures
+from evonorm_tf.conversion import graph, layer_state, structures
 from evonorm_tf.conversion.plan import Plan
 
 # tf_keras creates such layers for `model.add_loss(tensor)`; a rebuilt graph
@@ -76,7 +76,9 @@ class Rebuilder:
             return self._plan.new[id(old)][1]
         if self._kit.is_graph(old):
             return self.model(old)
+        layer_state.check_assets(old)
         new = _copy(old, self._kit)
+        layer_state.copy_tables(old, new)
         self.layers.append((old, new))
         return new
 

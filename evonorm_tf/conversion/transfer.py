@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from evonorm_tf import catalog
-from evonorm_tf.conversion import matching, plan, structures
+from evonorm_tf.conversion import layer_state, matching, plan, structures
 from evonorm_tf.conversion.rebuild import Rebuilder
 
 
@@ -17,16 +17,18 @@ def flags(planned: plan.Plan, made: Rebuilder) -> None:
     for old, new in made.layers:
         if not hasattr(old, "trainable"):  # A Keras 3 operation.
             continue
-        for one, other in _parts(old, new):
+        for one, other in layer_state.parts(old, new):
             other.trainable = one.trainable
     for site, new in planned.new.values():
         new.trainable = site.layer.trainable
 
 
 def weights(planned: plan.Plan, made: Rebuilder) -> None:
-    """Copies the weights of layers that stay, then those of the sites."""
+    """Copies the state of layers that stay, then the weights of the sites."""
     for old, new in made.layers:
-        for one, other in _parts(old, new):
+        # Again, for layers inside that the first call has created.
+        layer_state.copy_tables(old, new)
+        for one, other in layer_state.parts(old, new):
             store: dict[str, Any] = {}
             one.save_own_variables(store)
             if store:
@@ -35,6 +37,7 @@ def weights(planned: plan.Plan, made: Rebuilder) -> None:
                     for key, weight in store.items()
                 }
                 other.load_own_variables(values)
+            layer_state.copy_assets(one, other)
     for key, (site, new) in planned.new.items():
         values = _inherited(site.layer, new)
         if matching.applies(site, new):
@@ -57,13 +60,6 @@ def is_trained(layer: Any) -> bool:
     return matching.has_trained_statistics(layer) or any(
         np.ptp(structures.value(weight)) > 0 for weight in layer.weights
     )
-
-
-def _parts(old: Any, new: Any) -> list[tuple[Any, Any]]:
-    """Yields (old, new) for a layer and everything inside it."""
-    if not hasattr(old, "_flatten_layers"):
-        return []
-    return list(zip(old._flatten_layers(), new._flatten_layers()))
 
 
 def _inherited(old: Any, new: Any) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 """Kinds of models: sequential, nested, frozen, mixed, channels first."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -221,6 +223,105 @@ def test_layers_that_hold_more_than_weights(kit_name):
     x = small.draw(2, 6, 6, 4)
     np.testing.assert_allclose(new(x), model(x), rtol=1e-4, atol=1e-5)
     assert len(new.weights) == len(model.weights) - 2
+
+
+def _adapted(keras, name):
+    """Returns (a preprocessing layer, its input, values to look up)."""
+    layers = keras.layers
+    words = np.array([["a"], ["b"], ["c d"], ["never"]])
+    if name == "bins":
+        layer = layers.Discretization(num_bins=4, output_mode="one_hot")
+        layer.adapt(small.draw(64, 1))
+        return layer, keras.Input((1,)), [[-2.0], [-0.3], [0.3], [2.0]]
+    if name == "integers":
+        layer = layers.IntegerLookup()
+        layer.adapt(np.array([20, 30, 10, 10]))
+        numbers = np.array([[10], [20], [30], [99]])
+        return layer, keras.Input((1,), dtype="int64"), numbers
+    if name == "strings":
+        layer = layers.StringLookup(output_mode="one_hot")
+        # In a file of lines, this would be one word more.
+        layer.adapt(np.array(["a", "b", "c d", "two\nlines"]))
+    elif name == "given":
+        given = ["b", "a"]
+        layer = layers.StringLookup(vocabulary=given, output_mode="one_hot")
+    elif name == "set":
+        layer = layers.StringLookup(vocabulary=["x", "y", "z"])
+        layer.set_vocabulary(["c d", "b", "a"])
+    elif name == "text":
+        layer = layers.TextVectorization(output_sequence_length=3)
+        layer.adapt(words)
+    elif name == "tf_idf":
+        layer = layers.TextVectorization(
+            output_mode="tf_idf", max_tokens=9, pad_to_max_tokens=True
+        )
+        layer.adapt(np.array(["a b", "b c", "b"]))
+    return layer, keras.Input((1,), dtype="string"), words
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bins", "integers", "strings", "given", "set", "text", "tf_idf"],
+)
+@cases.both_kerases
+def test_what_adapt_has_learned_is_kept(kit_name, name):
+    """Vocabularies and bins: neither weights nor in the configuration."""
+    keras = cases.kit(kit_name).keras
+    layer, codes, values = _adapted(keras, name)
+    images = keras.Input((6, 6, 4))
+    x = keras.layers.BatchNormalization(epsilon=1e-3, name="norm")(images)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    y = keras.layers.Rescaling(1.0)(layer(codes))
+    y = keras.layers.Dense(2)(keras.layers.Flatten()(y))
+    model = small.scatter(keras.Model([images, codes], [x, y]))
+    new = evonorm_tf.convert(model, "bn_relu", epsilon=1e-3)
+    given = [tf.constant(small.draw(4, 6, 6, 4)), tf.constant(values)]
+    for got, wanted in zip(new(given), model(given)):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+    # The values have different codes.
+    assert len(np.unique(np.asarray(model(given)[1])[:, 0])) > 2
+
+
+def _with_assets(keras, loads):
+    class Counted(keras.layers.Layer):
+        """A layer with Python state that it saves as a file."""
+
+        factor = 1.0
+
+        def call(self, x):
+            return self.factor * x
+
+        def save_assets(self, folder):
+            pathlib.Path(folder, "factor").write_text(str(self.factor))
+
+        if loads:
+
+            def load_assets(self, folder):
+                text = pathlib.Path(folder, "factor").read_text()
+                self.factor = float(text)
+
+    layer = Counted(name="counted")
+    layer.factor = 3.0
+    return layer
+
+
+@cases.both_kerases
+def test_a_layers_assets_are_copied(kit_name):
+    """Those of a class of the user's; without load_assets it is refused."""
+    keras = cases.kit(kit_name).keras
+    for loads in (True, False):
+        inputs = keras.Input((6, 6, 4))
+        x = keras.layers.BatchNormalization(epsilon=1e-3)(inputs)
+        x = _with_assets(keras, loads)(keras.layers.ReLU()(x))
+        model = keras.Model(inputs, x)
+        if not loads:
+            with pytest.raises(ValueError, match=r"load_assets.*'counted'"):
+                evonorm_tf.convert(model, "bn_relu")
+            continue
+        new = evonorm_tf.convert(model, "bn_relu", epsilon=1e-3)
+        x = small.draw(2, 6, 6, 4)
+        np.testing.assert_allclose(new(x), model(x), rtol=1e-5, atol=1e-6)
+        assert new.get_layer("counted") is not model.get_layer("counted")
 
 
 @cases.both_kerases
