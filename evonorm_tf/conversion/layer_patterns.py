@@ -81,6 +81,12 @@ def channel_axis(layer: Any, rank: int) -> tuple[int, str]:
     )
 
 
+def one_pixel(shape: tuple[int | None, ...], axis: int) -> bool:
+    """Returns whether an input's shape is that of maps of one pixel."""
+    pixels = shape[1:-1] if axis == -1 else shape[2:]
+    return bool(pixels) and set(pixels) == {1}
+
+
 def layout(
     tensor: Any, readers: graph.Readers, kit: graph.Kit
 ) -> tuple[str, str]:

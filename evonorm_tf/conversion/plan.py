@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from evonorm_tf.conversion import activations, graph
+from evonorm_tf.conversion import activations, graph, layer_patterns
 from evonorm_tf.conversion.report import Entry
 from evonorm_tf.conversion.sites import Found, Site
 
@@ -123,8 +123,7 @@ def _unfit(site: Site, layer: Any, request: Request) -> str:
 
 
 def _one_pixel(site: Site) -> bool:
-    pixels = site.shape[1:-1] if site.axis == -1 else site.shape[2:]
-    return bool(pixels) and set(pixels) == {1}
+    return layer_patterns.one_pixel(site.shape, site.axis)
 
 
 def _needs_map(layer: Any) -> bool:

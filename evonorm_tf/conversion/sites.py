@@ -21,7 +21,8 @@ class Site:
         "backbone/conv1_bn".
       kind: the layer's class, "BatchNormalization".
       layer: the layer.
-      shape: shape of its input, such as [N, H, W, C], with None if unknown.
+      shape: shape of its input, such as [N, H, W, C], with None if unknown. Of
+        several uses, that of the first, or of the first on a map of one pixel.
       axis: the channel axis, -1 or 1.
       channels: C; None if unknown.
       activation: the activations that belong to it, without repetitions:
@@ -210,8 +211,13 @@ class _Walk:
 
 def _site(uses: list[_Use], kit: graph.Kit) -> Site:
     call = uses[0].call
-    shape = tuple(call.inputs[0].shape)
-    axis, obstacle = layer_patterns.channel_axis(call.layer, len(shape))
+    shapes = [tuple(use.call.inputs[0].shape) for use in uses]
+    axis, obstacle = layer_patterns.channel_axis(call.layer, len(shapes[0]))
+    # What a layer needs of its input, it needs at each use.
+    shape = min(
+        shapes,
+        key=lambda one: (len(one), not layer_patterns.one_pixel(one, axis)),
+    )
     if any(len(use.call.inputs) > 1 for use in uses):
         obstacle = "it is called with a mask, gamma or beta of its own"
     elif not obstacle and shape[axis] is None:

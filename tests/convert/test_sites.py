@@ -318,3 +318,24 @@ def test_maps_of_one_pixel(kit_name, norm_act, options, replaced):
     assert replaced or "a map of one pixel" in pixel.note
     assert ("act1" in [one.name for one in new.layers]) is not replaced
     assert ("norm1" in small.normalizations(new)) is not replaced
+
+
+@pytest.mark.parametrize("first", [True, False])
+@cases.both_kerases
+def test_a_layer_with_one_use_on_one_pixel(kit_name, first):
+    """It would normalize nothing there, wherever else it is used."""
+    keras = cases.kit(kit_name).keras
+    norm = keras.layers.BatchNormalization(name="norm")
+    last = keras.layers.BatchNormalization(name="last")
+    wide, pixel = keras.Input((4, 4, 8)), keras.Input((1, 1, 8))
+    ends = [
+        keras.layers.ReLU()(norm(x)) for x in (wide, pixel)[:: 1 - 2 * first]
+    ]
+    model = keras.Model([wide, pixel], [*ends, keras.layers.ReLU()(last(wide))])
+    new, report = evonorm_tf.convert(model, "evonorm_b0", return_report=True)
+    found = {one.layer: one for one in report.entries if one.channels}
+    assert (found["norm"].new, found["last"].new) == ("", "evonorm_b0")
+    assert "a map of one pixel" in found["norm"].note
+    assert small.normalizations(new) == ["norm"]
+    both = evonorm_tf.convert(model, "evonorm_s0", min_group_size=4)
+    assert not small.normalizations(both)
