@@ -6,13 +6,13 @@ import itertools
 import numbers
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from evonorm_tf import catalog
-from evonorm_tf.conversion import structures
+from evonorm_tf.conversion import graph, structures
 
 
 def recalibrate(
@@ -46,7 +46,8 @@ def recalibrate(
     Args:
       model: a model of Keras 3 or tf_keras, on one device.
       dataset: batches as for `fit`: x, (x, y) or (x, y, weights), also as a
-        list. x is a tensor or any other input of the model. If the model has
+        list. x is a tensor or any other input of the model, or a dictionary by
+        the names of the inputs, also with other entries. If the model has
         several inputs and x is a single one, the members of a batch are the
         inputs.
       steps: number of batches; None for all.
@@ -256,6 +257,9 @@ def _inputs(model: Any, batch: Any) -> Any:
     x = batch
     if isinstance(batch, (tuple, list)) and batch:
         x = batch[0]
+    if wanted and isinstance(x, Mapping):
+        x = _by_name(model, x)
+    elif x is not batch:
         alone = len(structures.flatten(x)) != len(wanted)
         if alone and wanted and len(structures.flatten(batch)) == len(wanted):
             x = batch
@@ -271,6 +275,21 @@ def _inputs(model: Any, batch: Any) -> Any:
         f"Received: x of shape {', '.join(map(str, got)) or '()'}, in a batch "
         f"of type {type(batch).__name__}"
     )
+
+
+def _by_name(model: Any, x: Mapping[str, Any]) -> Any:
+    """Returns the model's inputs from a dictionary, as `fit` takes them.
+
+    The keys are those of the model's own dictionary or the names of its inputs;
+    there may be others, which are not inputs.
+    """
+    structure, _ = graph.structure(model)
+    if isinstance(structure, Mapping):
+        return {key: x[key] for key in structure if key in x}
+    leaves = structures.flatten(structure)
+    if all(leaf.name in x for leaf in leaves):
+        return structures.map_structure(lambda leaf: x[leaf.name], structure)
+    return x
 
 
 def _compatible(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
@@ -309,7 +328,8 @@ def _check_data(dataset: Any, steps: int | None) -> None:
             f"Received: {dataset!r}"
         )
     if steps is not None:
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        whole = isinstance(steps, numbers.Integral)
+        if isinstance(steps, bool) or not whole or steps < 1:
             raise ValueError(
                 "`steps` must be a positive number of batches, or None for "
                 f"all. Received: steps={steps!r}"

@@ -99,7 +99,8 @@ def test_too_little_data_changes_nothing():
     for steps in (0, -1, 2.0, True):
         with pytest.raises(ValueError, match="positive number"):
             evonorm_tf.recalibrate(model, endless, steps)
-    assert evonorm_tf.recalibrate(model, endless, 2) == 3
+    for steps in (2, np.int64(2)):
+        assert evonorm_tf.recalibrate(model, endless, steps) == 3
 
 
 @cases.both_kerases
@@ -219,16 +220,20 @@ def test_kinds_of_batches(kit_name, inputs):
     """Lists as `fit` takes them, and the inputs of a model of several."""
     keras = cases.kit(kit_name).keras
     norm = keras.layers.BatchNormalization(name="bn")
-    ends = [keras.Input((6, 6, 4)) for _ in range(inputs)]
-    x = ends[0] if inputs == 1 else keras.layers.Add()(ends)
+    ends = [keras.Input((6, 6, 4), name=f"in{k}") for k in range(inputs)[::-1]]
+    x = ends[0] if inputs == 1 else keras.layers.Subtract()(ends)
     model = keras.Model(ends if inputs > 1 else ends[0], norm(x))
     parts = [small.draw(5, 6, 6, 4, seed=k) for k in range(inputs)]
-    wanted = np.mean(sum(parts), (0, 1, 2))
+    wanted = np.mean(parts[0] - sum(parts[1:]), (0, 1, 2))
     y = np.zeros(5, np.float32)
     given = parts[0] if inputs == 1 else parts
     batches = [[given, y], (given, y), (given,), [given, y, y], given]
     if inputs == 2:
         batches += [tuple(parts), (tuple(parts), y)]
+    # By the names of the inputs, in another order and among others.
+    named = {f"in{inputs - 1 - k}": parts[k] for k in range(inputs)}
+    more = {"a": y[:, np.newaxis], **named}
+    batches += [named, (named, y), more, (more, y), (more, y, y)]
     for batch in batches:
         norm.moving_mean.assign(np.zeros(4, np.float32))
         assert evonorm_tf.recalibrate(model, [batch]) == 2
@@ -236,6 +241,21 @@ def test_kinds_of_batches(kit_name, inputs):
     wrong = parts[0] if inputs == 2 else (parts[0][0], y)
     with pytest.raises(ValueError, match=r"A batch must be x, \(x, y\)"):
         evonorm_tf.recalibrate(model, [wrong])
+
+
+@cases.both_kerases
+def test_a_dictionary_for_a_dictionary(kit_name):
+    """Its keys need not be the names of the inputs, and there may be more."""
+    keras = cases.kit(kit_name).keras
+    norm = keras.layers.BatchNormalization(name="bn")
+    ends = {key: keras.Input((6, 6, 4), name=f"of_{key}") for key in "ba"}
+    model = keras.Model(
+        ends, norm(keras.layers.Subtract()(list(ends.values())))
+    )
+    parts = {key: small.draw(5, 6, 6, 4, seed=ord(key)) for key in "bac"}
+    assert evonorm_tf.recalibrate(model, [(parts, np.zeros(5))]) == 2
+    wanted = np.mean(parts["b"] - parts["a"], (0, 1, 2))
+    np.testing.assert_allclose(norm.moving_mean, wanted, atol=1e-5)
 
 
 @cases.both_kerases
