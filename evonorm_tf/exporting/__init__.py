@@ -96,7 +96,7 @@ def export(
       images: [N, H, W, C] as for the model; for several inputs, a dictionary
         by their names, or a list or structure as for the model. The first 16
         are compared, and all are used for the ranges of "tflite_int8". None
-        for four images of normal noise.
+        for four images of normal noise, if all inputs are floating.
       tolerance: largest difference of an output, relative to the largest; None
         for the format's default.
 
@@ -104,15 +104,17 @@ def export(
       The exported file's difference from the model, size and latency.
 
     Raises:
-      ValueError: if the format is unknown, the path or the images are invalid,
-        a format other than "keras" is of a model on JAX, or the export differs
-        from the model by more than the tolerance.
+      ValueError: if the format is unknown, the path, the images or the
+        tolerance are invalid, a format other than "keras" is of a model on JAX
+        or lacks one of its operations, or the export differs from the model by
+        more than the tolerance.
       TypeError: if it is not a Keras model.
       ImportError: if "onnx" needs the packages of the extra `export`.
     """
     path = files.normalize(path).rstrip("/")
     name = _format(path, format)
     chosen = formats.FORMATS[name]
+    check.check_tolerance(tolerance)
     trace.backend_of(model)  # Else it is no model.
     _check_place(path, chosen)
     chosen.check_needs()
@@ -173,7 +175,24 @@ def _check_place(path: str, chosen: formats.Format) -> None:
             f"The path of this format must end in {chosen.suffix}. "
             f"Received: path={path!r}"
         )
-    if not chosen.suffix and files.is_file(path):
+    if chosen.suffix == ".keras" and not path.endswith(chosen.suffix):
+        raise ValueError(
+            "Keras reads only files with the suffix .keras in lower case. "
+            f"Received: path={path!r}"
+        )
+    if files.is_file(files.parent(path)):
+        raise ValueError(
+            f"The folder of the path is a file. Received: path={path!r}"
+        )
+    if chosen.suffix:
+        if files.is_folder(path):
+            raise ValueError(
+                "The path of this format is a file, but it is a folder: pass "
+                "another path, or remove the folder. "
+                f"Received: path={path!r}"
+            )
+        return
+    if files.is_file(path):
         raise ValueError(
             "A SavedModel is a folder, but the path is a file. "
             f"Received: path={path!r}"
@@ -181,7 +200,7 @@ def _check_place(path: str, chosen: formats.Format) -> None:
     held = set(files.names(path))
     # Without the first file, "assets" and "variables" may be anybody's.
     ours = formats.SAVED_MODEL if formats.SAVED_MODEL[0] in held else ()
-    other = sorted(held.difference(() if chosen.suffix else ours))
+    other = sorted(held.difference(ours))
     if other:
         raise ValueError(
             "A folder is overwritten only if it holds nothing but a "
@@ -214,7 +233,7 @@ def _images(images: Any, inputs: trace.Inputs) -> dict[str, np.ndarray]:
                 f"The model takes {name} {list(spec.shape)}, at least one. "
                 f"Received: {name} of shape {list(array.shape)}"
             )
-        found[name] = array.astype(spec.dtype.as_numpy_dtype)
+        found[name] = _cast(name, array, spec.dtype)
     counts = {name: len(array) for name, array in found.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(
@@ -224,7 +243,29 @@ def _images(images: Any, inputs: trace.Inputs) -> dict[str, np.ndarray]:
     return found
 
 
+def _cast(name: str, array: np.ndarray, dtype: tf.DType) -> np.ndarray:
+    """Returns an array in an input's dtype; rejects other values there."""
+    with np.errstate(invalid="ignore"):
+        cast = array.astype(dtype.as_numpy_dtype)
+    # Floating ones are rounded.
+    if dtype.is_floating or np.array_equal(cast, array):
+        return cast
+    lost = array[cast != array].flat[0]
+    raise ValueError(
+        f"The model takes {name} of dtype {dtype.name}, which cannot hold all "
+        "values: pass them as the model takes them, for example images of "
+        "uint8 from 0 to 255 and not from 0 to 1. "
+        f"Received: {name} of dtype {array.dtype}, with {lost}"
+    )
+
+
 def _noise(name: str, spec: tf.TensorSpec) -> np.ndarray:
+    if not spec.dtype.is_floating:
+        raise ValueError(
+            "Noise is only for floating inputs, because it is unknown which "
+            "numbers mean something to the model: pass `images`. Received: "
+            f"images=None, input {name} of dtype {spec.dtype.name}"
+        )
     if None in spec.shape[1:]:
         raise ValueError(
             "The model accepts images of any size: pass `images` of the size "

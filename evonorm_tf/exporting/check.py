@@ -1,6 +1,8 @@
 """Writes an export, reads it back and compares it with the model."""
 
+import numbers
 import pathlib
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +16,11 @@ from evonorm_tf.exporting import formats
 # In 16 bits, folded operations are rounded differently: by 2^-9 in bfloat16,
 # and the errors of tens of layers add up.
 _HALVES, _OF_HALVES = {"float16", "bfloat16"}, 2e-2
+# Of TensorFlow Lite's converter and of ONNX Runtime.
+_LACKING = re.compile(
+    r"(?:No Op registered for |find an implementation for |'tf\.(?=\w+' op is "
+    r"neither a custom op))(\w+)"
+)
 _RUNS, _SECONDS = 20, 2.0  # At most, to measure a latency.
 
 
@@ -32,6 +39,23 @@ class Checked(NamedTuple):
     tolerance: float
     size: int
     milliseconds: float
+
+
+def check_tolerance(tolerance: Any) -> None:
+    """Checks a tolerance: a number that is not negative, or None.
+
+    Raises:
+      ValueError: if it is anything else.
+    """
+    if tolerance is None:
+        return
+    number = isinstance(tolerance, numbers.Real)
+    # Not `tolerance < 0`, which is False for NaN.
+    if isinstance(tolerance, bool) or not number or not tolerance >= 0:
+        raise ValueError(
+            "`tolerance` must be a number of at least 0, the largest relative "
+            f"difference, or None. Received: tolerance={tolerance!r}"
+        )
 
 
 def write(
@@ -56,9 +80,10 @@ def write(
 
     Raises:
       ValueError: an output differs by more than the tolerance, or the format
-        does not support the model's dtype.
+        does not support the model's dtype or operations.
       ImportError: the format needs a package that is not installed.
     """
+    check_tolerance(tolerance)
     chosen = formats.FORMATS[name]
     if tolerance is None:
         tolerance = chosen.tolerance
@@ -77,7 +102,14 @@ def write(
         specs = tf.nest.flatten(source.serve.input_signature)
         if unknown_size(specs):
             raise ValueError(unknown_size(specs)) from failure
-        other = _other_dtypes(source)
+        other, lacking = _other_dtypes(source), _lacking(failure)
+        if lacking and not other:
+            raise ValueError(
+                f"The {name} export failed, because the format or its runtime "
+                f"lacks an operation: {', '.join(lacking)}. Compute it from "
+                "others in the model, or export a SavedModel. "
+                f"Received: format={name!r}"
+            ) from failure
         if not other:
             raise
         raise ValueError(
@@ -101,6 +133,11 @@ def write(
     one = tf.nest.map_structure(lambda value: value[:1], images)
     took = milliseconds(run, one)
     return Checked(error, tolerance, size(path), took)
+
+
+def _lacking(failure: Exception) -> list[str]:
+    """Returns the operations that a converter or runtime says it lacks."""
+    return sorted(set(_LACKING.findall(str(failure))))
 
 
 def unknown_size(specs: Iterable[tf.TensorSpec]) -> str:

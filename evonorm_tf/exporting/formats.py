@@ -5,6 +5,7 @@ import functools
 import importlib
 import json
 import pathlib
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -115,7 +116,7 @@ def read_keras(path: pathlib.Path) -> Any:
     """Loads a .keras file of either Keras.
 
     Raises:
-      ValueError: if it is not such a file.
+      ValueError: if it is not such a file, or has an unknown class.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -126,12 +127,25 @@ def read_keras(path: pathlib.Path) -> Any:
             f"model.save('NAME.keras') ({error}). Received: {str(path)!r}"
         ) from error
     if int(about["keras_version"].split(".")[0]) >= 3:
-        from evonorm_tf import layers as ours
+        from evonorm_tf import layers
 
-        return ours.keras.models.load_model(str(path))
-    from evonorm_tf import legacy as ours
+        load = layers.keras.models.load_model
+    else:
+        from evonorm_tf import legacy
 
-    return ours.tf_keras.models.load_model(str(path))
+        load = legacy.tf_keras.models.load_model
+    try:
+        return load(str(path))
+    except TypeError as error:
+        # Behind the configuration of the whole model.
+        found = re.search(r"Could not locate [^.]*", str(error))
+        why = found[0] if found else str(error).strip().splitlines()[0]
+        raise ValueError(
+            "The model in the file cannot be created, most likely because of "
+            "a class that is not registered. In Python, import its module, "
+            "load the model and call evonorm_tf.export. "
+            f"Received: {str(path)!r}: {why}"
+        ) from error
 
 
 def _run_keras(path: pathlib.Path) -> Callable[[Any], Outputs]:

@@ -234,6 +234,11 @@ def test_wrong_arguments(tmp_path):
         export(model, tmp_path / "model.tflite", "onnx")
     with pytest.raises(ValueError, match=r"images of shape \[2, 8, 8, 3\]"):
         export(model, tmp_path / "x.tflite", images=np.zeros([2, 8, 8, 3]))
+    with pytest.raises(ValueError, match=r"suffix \.keras in lower case"):
+        export(model, tmp_path / "MODEL.KERAS")
+    for wrong in (-1, float("nan"), "0.1", True):
+        with pytest.raises(ValueError, match="`tolerance` must be a number"):
+            export(model, tmp_path / "model.tflite", tolerance=wrong)
     with pytest.raises(TypeError, match="Keras 3 or tf_keras"):
         export(lambda x: x, tmp_path / "model.tflite")
     (tmp_path / "mine").mkdir()
@@ -247,23 +252,62 @@ def test_wrong_arguments(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="path is a file"):
         export(model, tmp_path / "file")
+    with pytest.raises(ValueError, match="folder of the path is a file"):
+        export(model, tmp_path / "file" / "model.tflite")
+    (tmp_path / "mine" / "model.onnx").mkdir()
+    with pytest.raises(ValueError, match="a file, but it is a folder"):
+        export(model, tmp_path / "mine" / "model.onnx")
     keras = layers.keras
     anysize = keras.Input((None, None, 3))
     with pytest.raises(ValueError, match="of any size"):
         export(keras.Model(anysize, anysize * 2), tmp_path / "model.tflite")
     assert {p.name for p in tmp_path.iterdir()} == {"mine", "file"}
-    assert len(list((tmp_path / "mine").iterdir())) == 2
+    assert len(list((tmp_path / "mine").iterdir())) == 3
 
 
 def test_a_folder_without_a_saved_model_is_kept(tmp_path):
     """It may be the user's, even where TensorFlow uses the same names."""
-    for name in ("site", "site.tflite"):
+    for name, said in (("site", "with assets"), ("site.tflite", "a folder")):
         logo = tmp_path / name / "assets" / "logo.png"
         logo.parent.mkdir(parents=True)
         logo.touch()
-        with pytest.raises(ValueError, match="with assets"):
+        with pytest.raises(ValueError, match=said):
             export(_model(), tmp_path / name)
         assert logo.exists()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_integers_are_passed_as_the_model_takes_them(dtype, tmp_path):
+    """A cast would make black images of those in [0, 1]; noise is no id."""
+    keras, path = layers.keras, tmp_path / "model.tflite"
+    images = keras.Input(SHAPE, dtype=dtype)
+    x = keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(images))
+    model = keras.Model(images, keras.layers.GlobalAveragePooling2D()(x))
+    whole = np.rint(255 * np.random.default_rng(0).random((20, *SHAPE)))
+    nan = np.where(whole == 0, np.nan, whole)
+    for wrong in (whole / 255, -1e10 * whole, whole + 0.5, nan):
+        with pytest.raises(ValueError, match=f"of dtype {dtype}, which cannot"):
+            export(model, path, "tflite_int8", images=wrong)
+    with pytest.raises(ValueError, match="only for floating inputs"):
+        export(model, path)
+    assert not list(tmp_path.iterdir())
+    for right in (whole, whole.astype(np.uint8), whole.astype(np.int64)):
+        done = export(model, path, "tflite_int8", images=right)
+        assert 0 < done.difference < 0.1
+
+
+@pytest.mark.parametrize("name", ["tflite", "onnx"])
+def test_an_operation_that_a_format_lacks(name, tmp_path):
+    if name == "onnx":
+        pytest.importorskip("tf2onnx")
+    images = layers.keras.Input(SHAPE)
+    model = layers.keras.Model(images, layers.keras.ops.erfinv(images / 9.0))
+    path = tmp_path / formats.FORMATS[name].file
+    said = f"The {name} export failed.* lacks an operation: Erfinv"
+    with pytest.raises(ValueError, match=said) as caught:
+        export(model, path)
+    assert caught.value.__cause__ is not None
+    assert not list(tmp_path.iterdir())
 
 
 def _two_inputs(home, structure):
@@ -486,6 +530,22 @@ def test_command(home, tmp_path, capsys):
     assert "Received: pb" in capsys.readouterr().err
     assert command.main(["none.keras", "--output=x"]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("home", KERASES)
+def test_a_class_that_is_not_registered(home, tmp_path, capsys):
+    home = KERASES[home]
+    keras = getattr(home, "keras", None) or home.tf_keras
+
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return 2.0 * x
+
+    path = tmp_path / "model.keras"
+    keras.Sequential([keras.Input(SHAPE), Own()]).save(path)
+    assert command.main([str(path), f"--output={tmp_path / 'out'}"]) == 2
+    said = capsys.readouterr().err
+    assert "a class that is not registered" in said and "Own" in said
 
 
 def test_a_file_that_is_no_keras_file_is_named(tmp_path, capsys):
