@@ -6,6 +6,7 @@ here, its logs are separate, and TensorFlow and libtpu are never loaded
 together.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -89,7 +90,8 @@ def compile_text(text: str, topology: str) -> dict[str, Any]:
     """
     chip(topology)
     path = _cache_path(text, topology)
-    if path.exists():
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        # One that was cut off, as by a full disk, is compiled again.
         return json.loads(path.read_text())
     result = _compile_apart(text, topology)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,12 +132,20 @@ def _compile_apart(text: str, topology: str) -> dict[str, Any]:
             check=False,
         )
         if done.returncode:
-            end = "\n".join(done.stderr.strip().splitlines()[-15:])
             raise CompilerError(
                 f"The TPU compiler for {topology} ended with status "
-                f"{done.returncode}: {end}"
+                f"{done.returncode}: {_reason(done.stderr)}"
             )
         return json.loads(pathlib.Path(answer).read_text())
+
+
+def _reason(log: str) -> str:
+    """Returns the error at the end of a log, without its traceback."""
+    _, traceback, after = log.strip().rpartition("Traceback (most recent")
+    lines = after.splitlines()[1:]
+    if not traceback:  # A crash.
+        return "\n".join(log.strip().splitlines()[-15:])
+    return " ".join(one for one in lines if not one.startswith(" "))
 
 
 def _compile_here(text: str, topology: str) -> dict[str, Any]:

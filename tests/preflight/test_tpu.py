@@ -1,12 +1,14 @@
 """The TPU compiler, and the report made of what it says."""
 
 import importlib.metadata
+import json
 import subprocess
 
 import pytest
 import tensorflow as tf
 
 from evonorm_tf import preflight
+from evonorm_tf.preflight import __main__ as command
 from evonorm_tf.preflight import lowering, report, tpu
 from tests.preflight import small
 
@@ -46,8 +48,11 @@ def test_small_step_compiles_and_is_remembered(monkeypatch):
 
 def test_module_that_the_compiler_refuses():
     _needs_compiler()
-    with pytest.raises(preflight.CompilerError, match="status 1"):
+    with pytest.raises(preflight.CompilerError, match="status 1") as caught:
         preflight.compile_text("module @f0 { nonsense }", TOPOLOGY)
+    said = str(caught.value)
+    assert "'nonsense' is unknown" in said
+    assert "Traceback" not in said and "\n" not in said
 
 
 def test_module_without_room_is_no_error():
@@ -76,6 +81,45 @@ def test_a_missing_compiler_is_named(monkeypatch):
 def test_unknown_topology(name):
     with pytest.raises(ValueError, match="v5e:2x2"):
         preflight.compile_text("", name)
+
+
+def test_a_damaged_result_is_compiled_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1")
+    monkeypatch.setattr(tpu, "_compile_apart", lambda *_: {"fits": True})
+    assert tpu.compile_text("module", TOPOLOGY) == {"fits": True}
+    (path,) = tmp_path.rglob("*.json")
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:5], b"\xff"):
+        path.write_bytes(damaged)
+        assert tpu.compile_text("module", TOPOLOGY) == {"fits": True}
+        assert path.read_bytes() == whole
+
+
+def test_the_command_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+    """In one line, with the status of the other commands."""
+
+    def refuse(*_):
+        raise tpu.CompilerError("The TPU compiler ended with status 1")
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1")
+    monkeypatch.setattr(tpu, "_compile_apart", refuse)
+    (tmp_path / "step.mlir").write_text("module @f0 { nonsense }")
+    (tmp_path / "binary.mlir").write_bytes(b"ML\xefR\x01")
+    for name, options, said in (
+        ("none.mlir", [], "There is no such file"),
+        (".", [], "There is no such file"),
+        ("binary.mlir", [], "not StableHLO as text"),
+        ("step.mlir", ["--topology=v9:1"], "v5e:2x2"),
+        ("step.mlir", [], "ended with status 1"),
+    ):
+        given = ["compile", str(tmp_path / name), *options]
+        assert command.main(given) == 2
+        captured = capsys.readouterr()
+        assert said in captured.err and captured.out == ""
+    result = {"fits": False, "message": "Used more"}
+    monkeypatch.setattr(tpu, "_compile_apart", lambda *_: result)
+    assert command.main(["compile", str(tmp_path / "step.mlir")]) == 0
+    assert json.loads(capsys.readouterr().out) == result
 
 
 def test_chips_of_a_topology():
