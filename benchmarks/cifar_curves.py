@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from classification.tables import TABLES
 from evonorm_tf import plots
 from training import runs
-from training.report import measured, results
+from training.report import claims, measured, results
 
 # Accuracy in % by epoch; one for each seed, by layer.
 Curves = Mapping[str, list[dict[float, float]]]
@@ -59,15 +59,26 @@ def _curve(
 
 def of_gpus(runs: pathlib.Path) -> dict[str, Curves]:
     """Curves of `benchmarks.gpu`'s trainings."""
-    panels: dict[str, dict[str, list]] = {}
+    trained: dict[str, dict[str, list[dict]]] = {}
     for document in measured.gpu_documents(runs):
         for row in document["rows"]:
             title = _TITLES.get(row["network"], row["network"])
             name = f"{measured.study(row | {'network': title})}, GPU"
-            panel = panels.setdefault(name, {})
             curve = {epoch: value for epoch, value, _ in row["curve"]}
-            panel.setdefault(row["layer"], []).append(curve)
-    return panels
+            by_layer = trained.setdefault(name, {})
+            one = {"seed": row["seed"], **curve}
+            by_layer.setdefault(row["layer"], []).append(one)
+    return {
+        name: {layer: _seeds(rows) for layer, rows in by_layer.items()}
+        for name, by_layer in trained.items()
+    }
+
+
+def _seeds(rows: list[dict]) -> list[dict[float, float]]:
+    """Returns one curve for each seed, the mean over its repetitions."""
+    epochs = [key for key in rows[0] if key != "seed"]
+    values = zip(*(claims.seed_means(rows, epoch) for epoch in epochs))
+    return [dict(zip(epochs, curve)) for curve in values]
 
 
 def figure(panels: Mapping[str, Curves]) -> Figure:

@@ -91,6 +91,20 @@ def test_accuracies_are_those_of_rows_and_of_gpus():
     assert "evonorm_s0 90.5+-0.7 (2), gn_silu *not run*" in text
 
 
+def test_a_seed_that_was_trained_twice_counts_once(tmp_path):
+    document = _gpu({"bn_relu": [85.8, 85.0, 86.0]})
+    for row, seed in zip(document["rows"], (0, 1, 1)):
+        row["seed"] = seed
+    key = ("gpu/resnet20_cifar-e30-b128", "bn_relu")
+    found = claims.accuracies(Results({}), [document])[key]
+    assert found == pytest.approx([85.8, 85.5])
+    assert "| bn_relu | 85.7+-0.2 (2) | 0.500 |" in measured.gpu([document])
+    (tmp_path / "gpu").mkdir()
+    (tmp_path / "gpu/cifar.json").write_text(json.dumps(document))
+    [panel] = cifar_curves.of_gpus(tmp_path).values()
+    assert panel["bn_relu"] == [{3: 76.8, 30: 85.8}, {3: 76.5, 30: 85.5}]
+
+
 def test_what_benchmarks_left_is_shown_and_what_they_did_not_is_not_run(
     tmp_path,
 ):

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -86,11 +86,27 @@ def accuracies(
         ]
         if values:  # Not all heads measure accuracy.
             found[recipe, layer] = [100 * value for value in values]
+    trained: dict[tuple[str, str], list[dict]] = {}
     for document in documents:
         for row in document["rows"]:
             name = "gpu/{network}-e{epochs}-b{batch}".format(**row)
-            found.setdefault((name, row["layer"]), []).append(row["accuracy"])
+            trained.setdefault((name, row["layer"]), []).append(row)
+    for key, rows in trained.items():
+        found[key] = seed_means(rows, "accuracy")
     return found
+
+
+def seed_means(rows: Iterable[Mapping[str, Any]], key: str) -> list[float]:
+    """Returns one value for each seed, the mean over its repetitions.
+
+    Args:
+      rows: trainings of one layer, which differ in their `seed` or in nothing.
+      key: of the value.
+    """
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(row[key])
+    return [statistics.fmean(values) for values in by_seed.values()]
 
 
 def spread(values: list[float], decimals: int = 1) -> str:

@@ -5,6 +5,7 @@ A benchmark that was not run is marked *not run*.
 
 import json
 import pathlib
+import statistics
 from typing import Any
 
 from training.report import claims
@@ -127,9 +128,10 @@ def gpu(documents: list[dict[str, Any]]) -> str:
     for title, by_layer in studies.items():
         lines = []
         for layer, own in by_layer.items():
-            loss = sum(row["training_loss"] for row in own) / len(own)
-            values = [row["accuracy"] for row in own]
-            lines.append([layer, claims.spread(values), f"{loss:.3f}"])
+            losses = claims.seed_means(own, "training_loss")
+            values = claims.seed_means(own, "accuracy")
+            loss = f"{statistics.fmean(losses):.3f}"
+            lines.append([layer, claims.spread(values), loss])
         heads = ["layer", "test accuracy %", "training loss"]
         parts += [title, claims.markdown(heads, lines)]
     return "\n\n".join(parts)
