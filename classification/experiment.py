@@ -24,6 +24,7 @@ def _experiment(
             schedule=schedule,
         ),
         optimizer_config=optimization.OptimizationConfig({"optimizer": sgd}),
+        summary_interval=UNSET,
         validation_interval=UNSET,
         checkpoint_interval=UNSET,
         best_checkpoint_export_subdir="best",

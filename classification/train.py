@@ -78,7 +78,7 @@ class Classification(garden.TaskHead):
                 data.dataset, data.mean, data.std = "digits", [0.5], [0.25]
         train.global_batch_size *= params.runtime.accumulation_steps
         params.trainer.train_steps = 2
-        params.trainer.steps_per_loop = 1
+        params.trainer.steps_per_loop = params.trainer.summary_interval = 1
         params.trainer.validation_steps = 1
         return (
             f"DEBUG: two steps of a shrunken network on {train.dataset} "

@@ -18,7 +18,7 @@ from official.core import config_definitions, exp_factory
 from official.modeling import hyperparams
 from official.modeling.hyperparams import oneof
 
-from evonorm_tf import catalog
+from evonorm_tf import catalog, files
 from evonorm_tf.errors import did_you_mean
 from training import overrides
 from training.report.tables import LAYER_KEY, Row
@@ -27,6 +27,20 @@ from training.same_experiment import flat, nested
 Experiment = config_definitions.ExperimentConfig
 _NAMES: list[str] = []
 _INT = 2**63
+# Keys of a task's schedule that do nothing if this part of the optimizer's
+# config is set.
+_RATE_KEYS = {
+    "learning_rate": (
+        "base_learning_rate",
+        "base_batch_size",
+        "warmup_epochs",
+        "decay",
+        "boundaries",
+        "decay_rate",
+        "decay_epochs",
+    ),
+    "warmup": ("warmup_epochs",),
+}
 
 
 @dataclasses.dataclass
@@ -82,15 +96,15 @@ def parse(
 
     Raises:
       ValueError: if an experiment, key or layer is unknown, settings
-        contradict each other, a value has the wrong type, or a file is not a
-        mapping.
+        contradict each other, a value has the wrong type, an override of the
+        schedule has no effect, or a file is not a mapping.
     """
-    files = [overrides.read(path) for path in config_files]
+    mappings = [overrides.read(path) for path in config_files]
     last = overrides.parse(params_override)
     if norm_act is not None:
         _refuse_two_layers("norm_act", norm_act, [last])
     if row is not None:
-        experiment = _agreed(row, experiment, norm_act, [*files, last])
+        experiment = _agreed(row, experiment, norm_act, [*mappings, last])
     if experiment not in _NAMES:
         raise ValueError(
             f"Unknown experiment. {did_you_mean(experiment, _NAMES)}"
@@ -100,14 +114,18 @@ def parse(
     if row is not None:
         before = map(overrides.read, row.recipe.paths())
         layer = nested({LAYER_KEY: row.layer})
-        files = [*before, row.recipe.changes(), layer, *files]
-    for changes in files:
+        mappings = [*before, row.recipe.changes(), layer, *mappings]
+    for changes in mappings:
         override(params, changes)
     if norm_act is not None:
         override(params, nested({LAYER_KEY: norm_act}))
     if tpu is not None:
         override(params, {"runtime": {"tpu": tpu}})
     override(params, last)
+    if isinstance(params_override, dict) or not files.is_file(
+        params_override or ""
+    ):
+        _refuse_unused_rate(params, last)
     catalog.get(params.task.model.norm_act.name)
     return params
 
@@ -207,6 +225,27 @@ def _refuse_two_layers(what: str, layer: str, others: list[dict]) -> None:
             raise ValueError(
                 f"Two layers are requested; give one. Received: {what} "
                 f"with {layer!r}, and {LAYER_KEY}={found!r}"
+            )
+
+
+def _refuse_unused_rate(params: Experiment, last: dict) -> None:
+    """Rejects overrides of a schedule that an optimizer's setting replaces.
+
+    Config files are not checked: a run's record contains both, its schedule and
+    the learning rate that resulted from it.
+    """
+    given = last.get("task", {}).get("schedule", {})
+    optimizer = params.trainer.optimizer_config
+    for section, keys in _RATE_KEYS.items():
+        unused = [key for key in keys if key in given]
+        kind = getattr(optimizer, section).type
+        if unused and kind is not None:
+            raise ValueError(
+                f"trainer.optimizer_config.{section} is set, so the schedule's "
+                f"{' and '.join(unused)} would have no effect; omit one of "
+                "them. Received: "
+                f"task.schedule.{unused[0]}={given[unused[0]]!r}, "
+                f"trainer.optimizer_config.{section}.type={kind!r}"
             )
 
 
