@@ -36,9 +36,28 @@ class Checkpoints(tf.train.CheckpointManager):
         """
         super().__init__(checkpoint, files.make_folder(folder), **settings)
         self._models = models or {}
-        last = self.latest_checkpoint
-        if self.checkpoint_interval is not None and last is not None:
-            self._last_checkpoint_step = saved_step(last)
+        if self.checkpoint_interval is not None:
+            last = self.latest_checkpoint
+            self._last_checkpoint_step = 0 if last is None else saved_step(last)
+
+    def save(self, checkpoint_number=None, check_interval=True, options=None):
+        """Saves a checkpoint if a multiple of the interval was passed.
+
+        TensorFlow counts the interval from the last checkpoint, which need not
+        be at a multiple of it, where the evaluations are.
+
+        Args: see tf.train.CheckpointManager.
+
+        Returns:
+          The prefix of the checkpoint; None if none is due.
+        """
+        every = self.checkpoint_interval
+        if every and check_interval:
+            step = int(self._step_counter.numpy())
+            if step // every == self._last_checkpoint_step // every:
+                return None
+            check_interval = False
+        return super().save(checkpoint_number, check_interval, options)
 
     def restore_or_initialize(self) -> str | None:
         """Restores the latest checkpoint, with the checks of `restore`."""

@@ -48,3 +48,37 @@ def test_another_model_is_refused(units, message, tmp_path):
     path = _reader(saved).save(str(tmp_path / "ckpt"))
     with pytest.raises(ValueError, match=rf"different model.*{message}"):
         checkpoints.restore(_reader(read), path, {"model": read})
+
+
+@pytest.mark.parametrize(
+    ("interval", "loop", "expected"),
+    [(20, 5, [20, 40]), (20, 7, [21, 42]), (5, 10, [10, 20, 30, 40])],
+)
+@pytest.mark.parametrize("killed", [None, 25])
+def test_checkpoints_are_at_multiples_of_the_interval(
+    interval, loop, expected, killed, tmp_path
+):
+    step = tf.Variable(0, dtype=tf.int64)
+
+    def manager():
+        return checkpoints.Checkpoints(
+            tf.train.Checkpoint(global_step=step),
+            str(tmp_path),
+            max_to_keep=9,
+            step_counter=step,
+            checkpoint_interval=interval,
+        )
+
+    saver, steps = manager(), []
+    for at in range(loop, 45, loop):
+        step.assign(at)
+        if killed and at > killed:
+            saver, killed = manager(), None
+        if saver.save(checkpoint_number=at):
+            steps.append(at)
+    assert steps == expected
+    # The last step of a run is saved wherever it is, and once.
+    step.assign(44)
+    saver = manager()
+    assert saver.save(checkpoint_number=44, check_interval=False)
+    assert not saver.save(checkpoint_number=44, check_interval=False)
