@@ -245,6 +245,8 @@ def main() -> None:
             f"--{field.name}", type=field.type, default=field.default
         )
     args = parser.parse_args()
+    if not min(args.rates) > 0:
+        parser.error(f"Rates must be above 0. Received: rates={args.rates}")
     settings = Settings(
         **{f.name: getattr(args, f.name) for f in dataclasses.fields(Settings)}
     )

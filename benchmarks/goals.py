@@ -10,6 +10,8 @@ from benchmarks.tables import markdown, read
 
 EVONORMS = tuple(f"evonorm_{k}" for k in ("b0", "b1", "b2", "s0", "s1", "s2"))
 BN_RELU = "bn_relu"
+# As `jax_steps` writes it, which imports JAX.
+KERAS_BN_RELU = "keras BatchNormalization + ReLU"
 NOT_RUN = "*not run*"
 HISTORY = "goals-history.json"
 # Files of `benchmarks.networks`: small images, large ones, one core.
@@ -159,15 +161,19 @@ def _gpu(runs: pathlib.Path, part: str, key: str) -> dict[str, float]:
 
 
 def gpu_largest(runs: pathlib.Path) -> dict[str, float]:
-    """Returns largest batches on the GPU as ratios to Keras's baseline."""
+    """Returns largest batches on the GPU as ratios to Keras's baseline.
+
+    Returns:
+      The ratios by layer; {} if the baseline was not measured.
+    """
     document = gpu(runs, "networks")
     found = {
         row["layer"]: row["largest_batch"]
         for row in (document["rows"] if document else [])
         if "largest_batch" in row
     }
-    base = next(iter(found.values()), 1)
-    return {name: batch / base for name, batch in found.items()}
+    base = found.get(KERAS_BN_RELU)
+    return {name: batch / base for name, batch in found.items()} if base else {}
 
 
 def _networks(runs: pathlib.Path, name: str, network: str) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Images per second of the ImageNet training input, vs. the Model Garden.
 
-    python -m benchmarks.input [--data_dir DIR] [--json FILE]
+    python -m benchmarks.input --data_dir DIR [--json FILE]
 
 The images of DIR (TFDS's layout) are read from there, and from TFRecords
 written on the fly in the standard ImageNet layout; then cropped, resized to
@@ -35,7 +35,6 @@ from benchmarks import record
 from classification import datasets, garden, mixing, randaugment
 from classification.settings import Data
 
-_HERE = pathlib.Path(__file__).resolve().parents[2]
 SIZE, CLASSES, LAYERS, MAGNITUDE = 224, 1000, 2, 9.0
 BUFFER = 200
 
@@ -264,7 +263,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "--data_dir", default=str(_HERE / "shared" / "data" / "tfds")
+        "--data_dir",
+        required=True,
+        help="the directory that contains imagenet2012/<version>/, of TFDS",
     )
     parser.add_argument("--json", type=pathlib.Path, help="write rows to FILE")
     parser.add_argument("--cases", nargs="+", help="cases (default: all)")

@@ -91,10 +91,10 @@ def test_gpu_parts_are_tabled_or_not_run(tmp_path):
         tmp_path,
         "networks",
         [
-            step | {"layer": "keras", "ratio": 1.0},
+            step | {"layer": goals.KERAS_BN_RELU, "ratio": 1.0},
             step | {"layer": "evonorm_b0", "ratio": 1.25},
             step | {"layer": "evonorm_s1", "ratio": 0.97},
-            {"layer": "keras", "largest_batch": 200},
+            {"layer": goals.KERAS_BN_RELU, "largest_batch": 200},
             {"layer": "evonorm_b0", "largest_batch": 150},
         ],
     )
@@ -139,3 +139,14 @@ def test_a_response_is_that_of_the_formula():
     x, y = layer_plots.response("evonorm_s0")
     np.testing.assert_allclose(y, x / (1 + np.exp(-x)), atol=2e-3)
     assert (np.diff(x) > 0).all()
+
+
+def test_largest_batches_on_a_gpu_are_compared_with_their_baseline(tmp_path):
+    path = tmp_path / "gpu" / "networks.json"
+    path.parent.mkdir()
+    rows = [{"layer": "evonorm_s0", "largest_batch": 150}]
+    path.write_text(json.dumps({"rows": rows}))
+    assert goals.gpu_largest(tmp_path) == {}
+    rows.append({"layer": goals.KERAS_BN_RELU, "largest_batch": 100})
+    path.write_text(json.dumps({"rows": rows}))
+    assert goals.gpu_largest(tmp_path)["evonorm_s0"] == 1.5
