@@ -23,6 +23,14 @@ from training.images.sources import Files, Memory, Source
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
 AUGMENTERS = ("stateless", "official")
+# All other names are those of TFDS.
+_OURS = ("digits", "jpeg_digits", "tfrecords", "folder")
+# Settings that other datasets ignore.
+_READ_BY = {
+    "path": ("tfrecords", "folder"),
+    "label_offset": ("tfrecords",),
+    "examples": ("tfrecords",),
+}
 _MEMORY_LIMIT = 2**30  # bytes of decoded images
 _SIZE = 224
 
@@ -155,11 +163,20 @@ def validate(config: Data) -> None:
             "mean and std need one value or one per channel, and std values "
             f"above 0. Received: mean={config.mean}, std={config.std}"
         )
-    if config.path and config.dataset not in ("tfrecords", "folder"):
+    for name, datasets_ in _READ_BY.items():
+        value = getattr(config, name)
+        if value and config.dataset not in datasets_:
+            raise ValueError(
+                f"{name} is only for the datasets {' and '.join(datasets_)}. "
+                f"Set dataset to one of them, or omit {name}. Received: "
+                f"dataset={config.dataset!r}, {name}={value!r}"
+            )
+    if config.tfds_data_dir and not _is_tfds(config):
         raise ValueError(
-            "Only the datasets tfrecords and folder have a path. Set dataset "
-            "to one of them, or omit path. Received: "
-            f"dataset={config.dataset!r}, path={config.path!r}"
+            "tfds_data_dir is only for datasets of TFDS. Set dataset to one of "
+            "them, or omit tfds_data_dir. Received: "
+            f"dataset={config.dataset!r}, "
+            f"tfds_data_dir={config.tfds_data_dir!r}"
         )
     if config.path and "[" in config.split:
         raise ValueError(
@@ -170,6 +187,10 @@ def validate(config: Data) -> None:
         )
 
 
+def _is_tfds(config: Data) -> bool:
+    return config.dataset not in _OURS
+
+
 def located_as(validation: Data, training: Data) -> Data:
     """Returns validation settings, with the location of the training data.
 
@@ -177,7 +198,7 @@ def located_as(validation: Data, training: Data) -> Data:
       ValueError: if both would read the same files.
     """
     changes = {}
-    if not validation.tfds_data_dir:
+    if not validation.tfds_data_dir and _is_tfds(validation):
         changes["tfds_data_dir"] = training.tfds_data_dir
     if validation.dataset == training.dataset and not validation.path:
         if training.path and "{split}" not in training.path:

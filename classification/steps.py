@@ -34,6 +34,7 @@ def preflight_module(
     data, test = one.train_data, one.validation_data
     for part, split in ((data, "train"), (test, "test")):
         part.dataset, part.split, part.path = "jpeg_digits", split, ""
+        part.tfds_data_dir, part.label_offset, part.examples = "", 0, 0
         part.image_size = side
     step, _ = train_step(params, task.Task(one), _EXAMPLES)
     specs = [

@@ -68,7 +68,8 @@ class Classification(garden.TaskHead):
         train, test = params.task.train_data, params.task.validation_data
         asked = train.dataset
         for data, split in ((train, "train"), (test, "test")):
-            data.split, data.path = split, ""
+            data.split, data.path, data.tfds_data_dir = split, "", ""
+            data.label_offset = data.examples = 0
             data.global_batch_size = _DEBUG_BATCH * replicas
             data.shuffle_buffer_size = 16
             if data.image_size:

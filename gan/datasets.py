@@ -171,6 +171,12 @@ def open_set(data: Data, side: int, split: str = "") -> Source:
             "--config_file=configs/gan/cifar10.yaml, or "
             "task.train_data.dataset."
         )
+    if data.dataset in ("digits", "jpeg_digits") and data.tfds_data_dir:
+        raise ValueError(
+            "tfds_data_dir is only for datasets of TFDS. Set dataset to one of "
+            "them, or omit tfds_data_dir. Received: "
+            f"dataset={data.dataset!r}, tfds_data_dir={data.tfds_data_dir!r}"
+        )
     if data.dataset == "digits":
         return _digits(split, side)
     if data.dataset == "jpeg_digits":

@@ -123,6 +123,7 @@ class Synthesis(driver.Head):
         else:
             data.dataset = _DIGITS if small else "jpeg_digits"
             data.split, model.num_classes = "train", 10
+            data.tfds_data_dir = ""
             measured.extractor, measured.classifier_steps = "own", 20
             measured.path = measured.sha256 = measured.reference = ""
             measured.split, measured.samples = "", 80

@@ -255,7 +255,7 @@ def test_missing_directory_says_what_to_do(tmp_path):
         ({"augmenter": "garden"}, "augmenter='garden'"),
         ({"mixup_alpha": -1.0}, "mixup_alpha=-1"),
         ({"randaugment_layers": 1}, "colour"),
-        ({"path": "/x"}, "Only the datasets tfrecords and folder"),
+        ({"path": "/x"}, "path is only for the datasets tfrecords and folder"),
         ({"image_size": 32}, "not resized.*image_size=32"),
         ({"dataset": "folder"}, "needs a path"),
         ({"dataset": "tfrecords", "path": "/none/*"}, "No files match"),
@@ -268,15 +268,51 @@ def test_settings_that_cannot_be(changes, message):
 
 
 def test_validation_data_lie_beside_the_training_data():
-    train = Data(dataset="tfrecords", path="a/{split}-*", tfds_data_dir="t")
+    train = Data(dataset="tfrecords", path="a/{split}-*")
     test = Data(dataset="tfrecords", split="validation")
-    found = datasets.located_as(test, train)
-    assert (found.path, found.tfds_data_dir) == ("a/{split}-*", "t")
-    own = test.replace(path="b", tfds_data_dir="u")
+    assert datasets.located_as(test, train).path == "a/{split}-*"
+    own = test.replace(path="b")
     assert datasets.located_as(own, train).path == "b"
-    assert datasets.located_as(own, train).tfds_data_dir == "u"
+    tfds = Data(dataset="cifar10", tfds_data_dir="t")
+    other = Data(dataset="imagenet_v2")
+    assert datasets.located_as(other, tfds).tfds_data_dir == "t"
+    own = other.replace(tfds_data_dir="u")
+    assert datasets.located_as(own, tfds).tfds_data_dir == "u"
+    # A folder is not in the directory of TFDS.
+    assert not datasets.located_as(
+        own.replace(dataset="folder", tfds_data_dir=""), tfds
+    ).tfds_data_dir
     with pytest.raises(ValueError, match=r"\{split\}"):
         datasets.located_as(test, train.replace(path="a/*"))
+
+
+def test_labels_of_both_splits_begin_alike(tmp_path):
+    images.write_tfrecords(tmp_path, label_offset=1)
+    pairs = [
+        (config, datasets.open_source(config, 11))
+        for config in (_tfrecords(tmp_path, label_offset=k) for k in (1, 0))
+    ]
+    with pytest.raises(ValueError, match="the same label_offset"):
+        datasets.require_alike(*pairs)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "changes"),
+    [
+        ("digits", {"path": "a"}),
+        ("digits", {"label_offset": 1}),
+        ("jpeg_digits", {"examples": 7}),
+        ("folder", {"label_offset": 1}),
+        ("cifar10", {"examples": 50_000}),
+        ("digits", {"tfds_data_dir": "t"}),
+        ("tfrecords", {"tfds_data_dir": "t"}),
+    ],
+)
+def test_a_setting_that_the_dataset_does_not_read_is_refused(dataset, changes):
+    [(name, value)] = changes.items()
+    match = f"{name} is only.*dataset='{dataset}', {name}={value!r}"
+    with pytest.raises(ValueError, match=match):
+        datasets.open_source(Data(dataset=dataset, **changes), 10)
 
 
 @pytest.mark.parametrize("dataset", ["tfrecords", "folder"])

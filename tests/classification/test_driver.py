@@ -265,7 +265,7 @@ def test_a_finished_run_is_evaluated_once_and_not_relabelled(
     after = _record(folder)
     assert after["metrics.jsonl"].count('"eval"') == 1
     again = small.parameters(validation_steps=1, validation_interval=6)
-    again.task.train_data.tfds_data_dir = "moved"
+    again.task.schedule.validation_epochs = 1.0
     again.runtime.cpu_replicas = 2
     assert small.run(folder, again, "train_and_eval").step == result.step
     assert _record(folder) == after

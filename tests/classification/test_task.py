@@ -140,7 +140,6 @@ def test_smoothing_and_mixing_give_the_cross_entropy_of_those_labels():
         ({"dataset": "jpeg_digits"}, "the same dataset"),
         ({"mean": [0.25]}, r"the same mean: .*\[0.25\].*\[0.5\]"),
         ({"std": [0.5]}, "the same std"),
-        ({"label_offset": 1}, "the same label_offset"),
         ({"dataset": "jpeg_digits", "image_size": 16}, "the same image_size"),
     ],
 )

@@ -216,3 +216,10 @@ def test_way_between_latents_keeps_their_length():
     middle = tf.norm(way[:, 2], axis=-1)
     # Straight on, it would be 0.7 of that.
     assert float(tf.reduce_min(middle / tf.norm(one, axis=-1))) > 0.85
+
+
+@pytest.mark.parametrize("dataset", ["digits", "jpeg_digits"])
+def test_a_setting_that_the_dataset_does_not_read_is_refused(dataset):
+    data = experiment.Data(dataset=dataset, tfds_data_dir="t")
+    with pytest.raises(ValueError, match=r"omit tfds_data_dir.*'t'"):
+        datasets.open_set(data, 32)

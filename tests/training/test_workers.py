@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.classification import small
+from tests.classification import images, small
 from training import config, workers
 
 _WORKER = """
@@ -65,6 +65,23 @@ def test_workers_that_go_on_from_different_steps_are_refused():
         assert "storage that they share" in text
 
 
+def _compared(monkeypatch, folder, mode, changes):
+    """Returns what a run compares with the other workers."""
+    found = []
+
+    def stop(devices, values, folder):
+        del devices, folder
+        found.append(values())
+        raise InterruptedError
+
+    monkeypatch.setattr(workers, "require_agreement", stop)
+    params = small.parameters()
+    config.override(params, changes)
+    with pytest.raises(InterruptedError):
+        small.run(folder, params, mode)
+    return found[0] | {"code": "a1"}
+
+
 @pytest.mark.parametrize(
     "mode, changes",
     [
@@ -83,26 +100,25 @@ def test_workers_that_go_on_from_different_steps_are_refused():
 def test_what_makes_a_worker_wait_is_compared(
     mode, changes, tmp_path, monkeypatch
 ):
-    def seen(mode, changes):
-        found = []
-
-        def stop(devices, values, folder):
-            del devices, folder
-            found.append(values())
-            raise InterruptedError
-
-        monkeypatch.setattr(workers, "require_agreement", stop)
-        params = small.parameters()
-        config.override(params, changes)
-        with pytest.raises(InterruptedError):
-            small.run(tmp_path, params, mode)
-        return found[0] | {"code": "a1"}
-
-    usual = seen("train_and_eval", {})
-    moved = {"task": {"train_data": {"tfds_data_dir": "elsewhere"}}}
-    workers.refuse_differences([usual, seen("train_and_eval", moved)], "x")
+    usual = _compared(monkeypatch, tmp_path, "train_and_eval", {})
+    other = _compared(monkeypatch, tmp_path, mode, changes)
+    workers.refuse_differences([usual, usual], "x")
     with pytest.raises(ValueError, match="different settings"):
-        workers.refuse_differences([usual, seen(mode, changes)], "x")
+        workers.refuse_differences([usual, other], "x")
+
+
+def test_data_may_be_elsewhere_on_each_host(tmp_path, monkeypatch):
+    found = []
+    for place in ("one", "other"):
+        for split in ("train", "test"):
+            images.write_folder(tmp_path / place / split)
+        data = {"dataset": "folder", "image_size": 16}
+        path = {"path": str(tmp_path / place / "{split}")}
+        changes = {"train_data": data | path, "validation_data": data}
+        found.append(
+            _compared(monkeypatch, tmp_path / "run", "train", {"task": changes})
+        )
+    workers.refuse_differences(found, "x")
 
 
 @pytest.mark.parametrize(
