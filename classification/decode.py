@@ -1,7 +1,10 @@
 """Decodes and augments examples, from files or memory.
 
-All random numbers are functions of the seed and of the example's number in the
-run.
+The random numbers of an example that is decoded by itself are functions of the
+seed and of its number in the run, and so is RandAugment. Images in memory are
+cropped and flipped a replica's batch at a time: these numbers are functions of
+the seed, of the number of the batch's first example, and of the place in the
+batch, so they depend on the number of replicas, but not on that of the hosts.
 """
 
 import functools
@@ -87,7 +90,7 @@ def pad_crop_flip(images: tf.Tensor, kind: str, seed: tf.Tensor) -> tf.Tensor:
     Args:
       images: [N, H, W, C].
       kind: one of `datasets.AUGMENTATIONS`.
-      seed: [2], integers.
+      seed: [2], integers; one for all images.
     """
     seeds = tf.random.experimental.stateless_split(seed, 2)
     if kind != "none":

@@ -232,3 +232,19 @@ def test_counts_of_records_are_left_beside_the_files(tmp_path, capsys):
     assert [count for _, count in found.values()] == [20, 30]
     status, out = _run(capsys, *flags)
     assert status == 0 and "50 examples" in out
+
+
+def test_files_with_an_orientation_are_counted(tmp_path, capsys):
+    images.write_folder(tmp_path / "train")
+    folder = next(each for each in sorted((tmp_path / "train").iterdir()))
+    picture = Image.new("RGB", (30, 20))
+    for number in (1, 6, 8):
+        exif = Image.Exif()
+        exif[274] = number
+        picture.save(folder / f"turned{number}.jpg", exif=exif)
+    # A header of EXIF whose content is damaged is not an error.
+    picture.save(folder / "damaged.jpg", exif=b"Exif\0\0II*\0nonsense")
+    path = str(tmp_path / "{split}")
+    _, out = _run(capsys, "--dataset=folder", f"--path={path}")
+    assert "ADVICE: 2 image files have an EXIF orientation" in out
+    assert "turned6.jpg" in out

@@ -7,13 +7,16 @@ The content of a file decides, not its suffix:
   palette), and GIF, BMP, WebP and TIFF, with at most 8 bits per channel. Of
   several frames or pages the first one is used. Bytes after the end of a JPEG
   or PNG are ignored.
+- The EXIF orientation is not applied.
 - Transparent pixels are composited on white; `read` returns their number.
 - Rejected with the name and the reason are more than 8 bits per channel,
   floating-point pixels, truncated or damaged files, `MAX_PIXELS` pixels or
   more, and all other formats.
 
 TensorFlow decodes JPEG and PNG, with the DCT of Pillow and OpenCV, so that all
-three give the same pixels; for a crop, only a part of a JPEG is decoded. Pillow
+three give the same pixels of a whole image. For a crop, only a part of a JPEG
+is decoded. If its colour is subsampled, that is interpolated without what lies
+outside, so the outermost 4 pixels of the crop can differ from Pillow's. Pillow
 decodes the other formats. A JPEG has no checksum: if its compressed pixels are
 damaged, libjpeg still decodes something, and so does this module.
 """
@@ -21,6 +24,7 @@ damaged, libjpeg still decodes something, and so does this module.
 import functools
 import io
 import re
+import struct
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -49,6 +53,7 @@ _JPEG_END = 0xD9
 # end, which is followed by length and kind of the next chunk.
 _PNG_BEGIN, _PNG_DEPTH, _PNG_HEADER = b"\0\0\0\rIHDR", 24, 33
 _TIFF_BITS, _TIFF_SAMPLES = 258, 339  # Tags; samples are 1 for unsigned.
+_EXIF_ORIENTATION = 274  # A tag.
 _WHITE = 255
 _DEEP = (
     "its pixels have {} bits per channel, which 8 would not hold; convert it "
@@ -96,6 +101,23 @@ def read(encoded: bytes, name: str, advice: str = _ADVICE) -> Picture:
     except tf.errors.OpError as error:
         reason = f"TensorFlow cannot decode it ({cause(error)})"
         raise ValueError(_refusal(encoded, name, reason, advice)) from error
+
+
+def orientation(encoded: bytes) -> int:
+    """Returns the EXIF orientation of a file, 1 to 8; 1 if it has none.
+
+    It is not applied to the pixels.
+
+    Args:
+      encoded: the file's content.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            found = image.getexif().get(_EXIF_ORIENTATION)
+    # Pillow raises these for damaged metadata, which no decoder reads.
+    except (OSError, SyntaxError, ValueError, struct.error):
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def load(path: str, name: str = "") -> bytes:

@@ -61,6 +61,7 @@ class File:
       size: height and width; None if it is rejected.
       format: one of `decoding.FORMATS`.
       transparent: number of pixels that are not opaque.
+      turned: whether it is a JPEG whose EXIF orientation is not upright.
       problem: why it is rejected.
       seconds: CPU time for decoding it on one core.
     """
@@ -71,6 +72,7 @@ class File:
     size: tuple[int, int] | None = None
     format: str = ""
     transparent: int = 0
+    turned: bool = False
     problem: str = ""
     seconds: float = 0.0
 
@@ -91,6 +93,7 @@ def look(encoded: bytes, name: str) -> File:
         found.format,
         found.transparent,
         seconds=time.thread_time() - begun,
+        turned=found.format == "JPEG" and decoding.orientation(encoded) > 1,
     )
 
 
@@ -192,6 +195,13 @@ def describe(
             f"{len(transparent):,} image files have transparent pixels, which "
             f"are composited on white (the first: {first.name}, "
             f"{first.transparent:,} pixels)"
+        )
+    turned = [one for one in read if one.turned]
+    if turned:
+        report.advice.append(
+            f"{len(turned):,} image files have an EXIF orientation, which is "
+            "not applied; turn their pixels if they must be upright (the "
+            f"first: {turned[0].name})"
         )
     _describe_sizes(np.array([one.size for one in read]), wanted, report)
     speed = sum(one.seconds for one in read) / len(read) * 1e3
