@@ -8,6 +8,7 @@ experiment is rejected, and progress is reported to people and programs.
 
 import contextlib
 import dataclasses
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ from training import (
 )
 
 Logs = dict[str, float]
+_SEEDS = 2**32  # The random number generators' range.
 # Settings of the Model Garden's that neither we nor its code read here.
 _UNREAD = (
     "runtime.gpu_thread_mode",
@@ -332,6 +334,20 @@ def _check(params: config.Experiment) -> None:
         _UNREAD,
         "TF_CONFIG describes workers, and the devices are found, so",
     )
+    for key, value in runs.settings(params).items():
+        seed = key.startswith("task.") and key.endswith("seed")
+        if seed and value is not None and not 0 <= value < _SEEDS:
+            raise ValueError(
+                "A seed must be at least 0 and below 2**32. "
+                f"Received: {key}={value}"
+            )
+    place = params.trainer.best_checkpoint_export_subdir
+    if place and posixpath.normpath(place) in (".", ".."):
+        raise ValueError(
+            "The best checkpoint needs a folder of its own in model_dir, such "
+            "as best; it would remove the others. Received: "
+            f"trainer.best_checkpoint_export_subdir={place!r}"
+        )
     least = {"steps_per_loop": 1, "max_to_keep": 1}
     if params.trainer.validation_steps != -1:  # All images.
         least["validation_steps"] = 1

@@ -11,6 +11,8 @@ from official.common import distribute_utils
 from official.core import config_definitions
 from official.modeling import performance
 
+from training import config
+
 # Roles of TF_CONFIG.
 _TRAINING, _OTHERS = ("chief", "worker"), ("ps", "evaluator")
 _EXAMPLE = (
@@ -59,9 +61,11 @@ def build(runtime: Runtime) -> tf.distribute.Strategy:
       runtime: the resolved runtime config.
 
     Raises:
-      ValueError: if the strategy is unknown, devices are missing, or logical
-        CPUs are requested after TensorFlow has started.
+      ValueError: if the strategy is unknown, devices are missing, a number is
+        negative, or logical CPUs are requested after TensorFlow has started.
     """
+    least = {"num_gpus": 0, "cpu_replicas": 0}
+    config.require_at_least(runtime, least, "runtime.")
     kind = runtime.distribution_strategy
     if kind not in _KINDS:
         raise ValueError(

@@ -1,6 +1,7 @@
 """A run: resumed it equals the unbroken one, broken down it says so."""
 
 import json
+import operator
 import os
 import random
 import shutil
@@ -220,13 +221,19 @@ def test_what_follows_the_checkpoint_is_kept_until_it_is_read(
         ("trainer", "validation_interval", -3, "at least 0"),
         ("trainer", "checkpoint_interval", 0, "at least 1"),
         ("trainer", "checkpoint_interval", -7, "at least 1"),
+        ("trainer", "best_checkpoint_export_subdir", ".", "folder of its own"),
+        ("task", "seed", 2**32, "at least 0 and below"),
+        ("task", "seed", -1, "at least 0 and below"),
+        ("task.train_data", "seed", 2**50, "at least 0 and below"),
+        ("runtime", "num_gpus", -1, "at least 0"),
+        ("runtime", "cpu_replicas", -1, "at least 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(
     section, key, value, words, tmp_path
 ):
     params = small.parameters()
-    setattr(getattr(params, section), key, value)
+    setattr(operator.attrgetter(section)(params), key, value)
     with pytest.raises(ValueError, match=f"{words}.*{section}.{key}="):
         small.run(tmp_path / "run", params)
     assert not list(tmp_path.iterdir())
