@@ -110,6 +110,7 @@ def figure(panels: Mapping[str, Curves]) -> Figure:
         plots.plain(axes)
         axes.set_title(title, fontsize=10, color=plots.INK)
         axes.set_xlabel("epochs")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         for layer in plots.in_order(list(curves)):
             _line(axes, layer, curves[layer])
         # The order at the end is what there is to see.

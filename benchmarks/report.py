@@ -87,8 +87,12 @@ def networks(runs: pathlib.Path) -> str:
         for row in document["rows"]
     ]
     head = ["network", "batch", "layer", "ratio", "range of rounds", "cores"]
-    machines = dict.fromkeys(machine(document) for document in found)
-    return "\n\n".join([markdown(head, lines), *machines])
+    machines = [
+        f"- {row['shape']}: {machine(document)}"
+        for document in found
+        for row in document["rows"][:1]
+    ]
+    return "\n\n".join([markdown(head, lines), "\n".join(machines)])
 
 
 def pipeline(document: dict[str, Any]) -> str:
@@ -282,8 +286,9 @@ def machine(document: dict[str, Any]) -> str:
     found = document["machine"]
     backends = {"tensorflow": "TensorFlow", "jax": "JAX"}
     versions = [f"{backends[k]} {found[k]}" for k in backends if k in found]
+    cores = f"{found['cores']} core{'s' * (found['cores'] > 1)}"
     return (
-        f"{found['cores']} cores, {found['processor']}, {', '.join(versions)}, "
+        f"{cores}, {found['processor']}, {', '.join(versions)}, "
         f"load average {found['load_average']:.1f}."
     )
 
@@ -328,10 +333,15 @@ def latency(
 ) -> str:
     """Tables the latency of exported files, after the machines' names."""
     documents = export_tables.documents(runs, names)
-    machines = dict.fromkeys(machine(each) for each in documents)
+    machines = [
+        f"- {row['image_size']} px: {machine(each)}"
+        for each in documents
+        for row in each["rows"][:1]
+    ]
     if not machines:
         return NOT_RUN
-    return "\n\n".join([*machines, export_tables.latency(runs, names)])
+    table = export_tables.latency(runs, names)
+    return "\n\n".join(["\n".join(machines), table])
 
 
 def agreement(runs: pathlib.Path) -> str:

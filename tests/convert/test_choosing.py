@@ -120,6 +120,17 @@ def test_what_is_said_of_a_trained_network_is_our_measurement():
     assert "fine-tuning" not in _claims(batch_per_replica=8)
 
 
+def test_what_is_said_of_small_batches_is_our_measurement():
+    said = _claims(batch_per_replica=8)
+    runs = ROOT / "docs" / "runs" / "cifar10" / "resnet20-e3-b4"
+    for layer in ("bn_relu", "evonorm_b0", "evonorm_s0"):
+        lines = (runs / layer / "seed0" / "metrics.jsonl").read_text()
+        last = json.loads(lines.splitlines()[-1])
+        assert (last["kind"], last["step"]) == ("eval", 37500)
+        assert f"{layer} {100 * last['accuracy']:.1f} %" in said
+    assert "do not confirm" not in _claims(batch_per_replica=256)
+
+
 def test_what_the_page_says_of_families():
     table = CLASSIFICATION["architectures"]
     b0, b1, b2 = (_paper(table, f"evonorm_b{k}") for k in range(3))
