@@ -122,9 +122,11 @@ def parse(
     if tpu is not None:
         override(params, {"runtime": {"tpu": tpu}})
     override(params, last)
-    if isinstance(params_override, dict) or not files.is_file(
-        params_override or ""
-    ):
+    texts = params_override or ()
+    if isinstance(texts, str):
+        texts = [texts]
+    # A run's own params.yaml has both the schedule and what came of it.
+    if isinstance(texts, dict) or not any(map(files.is_file, texts)):
         _refuse_unused_rate(params, last)
     catalog.get(params.task.model.norm_act.name)
     return params
