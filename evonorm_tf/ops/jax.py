@@ -146,6 +146,19 @@ def _data_axis() -> tuple[Any, int, bool]:
     return name, sizes.get(name, 1), name in mesh.manual_axes
 
 
+def _check_known(plan: Plan) -> None:
+    """Rejects shards whose axis is unknown, which could not be pooled."""
+    mesh = jax.sharding.get_abstract_mesh()
+    name, _, _ = _data_axis()
+    if plan.synchronized and mesh.manual_axes and name is None:
+        raise ValueError(
+            "synchronized=True needs to know the mesh axis over which the "
+            f"batch is split: name it {' or '.join(map(repr, _DATA_AXES))}, or "
+            "use synchronized=False if each device has the whole batch. "
+            f"Received: axes={mesh.axis_names}"
+        )
+
+
 def inside_a_shard() -> bool:
     """Returns whether the batch is already that of one shard."""
     return _data_axis()[2]
@@ -172,8 +185,10 @@ def batch_average(
       covers.
 
     Raises:
-      ValueError: if the shards do not divide the batch.
+      ValueError: if the shards do not divide the batch, or are to be pooled
+        over an unknown axis.
     """
+    _check_known(plan)
     samples = terms[0].shape[0]
     name, size, inside = _data_axis()
     if plan.synchronized and inside:

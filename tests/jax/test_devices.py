@@ -182,6 +182,27 @@ def test_inside_a_shard(case, divide, synchronized):
             _close(part, np.broadcast_to(new, part.shape), variable.name)
 
 
+def test_shards_over_an_unknown_axis_are_not_pooled_silently():
+    devices = np.array(jax.devices()).reshape(2, 2)
+    mesh = jax.sharding.Mesh(devices, ("rows", "columns"))
+    part = PartitionSpec("rows")
+    for synchronized in (False, True):
+        layer = _make(cases.BY_NAME["bn_relu"], {}, synchronized)
+
+        @functools.partial(
+            jax.shard_map, mesh=mesh, in_specs=part, out_specs=part
+        )
+        def step(x, layer=layer):
+            return layer(x, training=True)
+
+        x = jnp.ones([4, 6, 5, 8])
+        if synchronized:
+            with pytest.raises(ValueError, match=r"'batch' or 'data'.*'rows'"):
+                step(x)
+        else:
+            assert step(x).shape == x.shape
+
+
 def test_an_empty_batch_moves_nothing():
     layer = layers.NormAct("bn_relu", synchronized=True)
     layer(np.zeros([0, 6, 5, 8], np.float32), training=True)
