@@ -15,16 +15,11 @@ from evonorm_tf.ops import tensorflow as backend
 from tests import cases
 
 
-@pytest.mark.parametrize("synchronized", [False, True])
-@cases.both_kerases
-@cases.every_moving
-def test_an_empty_replica_harms_nobody(mirrored, kit_name, case, synchronized):
-    """A last batch of one sample leaves the second replica without any."""
-    layers = cases.kit(kit_name).layers
+def _replicated_step(mirrored, layers, case, synchronized, x):
+    """A layer after a step on x; the second replica gets one sample less."""
     with mirrored.scope():
         layer = layers.NormAct(case.name, synchronized=synchronized, xla=False)
         layer.build((None, *cases.SHAPE[1:]))
-    x = cases.draw().astype(np.float32)[:1]
 
     def part(context):
         return tf.constant(x[context.replica_id_in_sync_group :])
@@ -44,6 +39,17 @@ def test_an_empty_replica_harms_nobody(mirrored, kit_name, case, synchronized):
     y, gradient = step(parts)
     for value in (*y.values, *gradient.values):
         assert np.isfinite(value.numpy()).all()
+    return layer
+
+
+@pytest.mark.parametrize("synchronized", [False, True])
+@cases.both_kerases
+@cases.every_moving
+def test_an_empty_replica_harms_nobody(mirrored, kit_name, case, synchronized):
+    """A last batch of one sample leaves the second replica without any."""
+    layers = cases.kit(kit_name).layers
+    x = cases.draw().astype(np.float32)[:1]
+    layer = _replicated_step(mirrored, layers, case, synchronized, x)
     whole = layers.NormAct(case.name, xla=False)
     whole(x, training=True)
     for name, initial in layer.row.kernel.statistics:
@@ -61,22 +67,10 @@ def test_an_empty_replica_harms_nobody(mirrored, kit_name, case, synchronized):
 def test_an_empty_batch_moves_nothing(mirrored, kit_name, case, synchronized):
     """No replica has a sample: the moving statistics stay, also if pooled."""
     layers = cases.kit(kit_name).layers
-    with mirrored.scope():
-        layer = layers.NormAct(case.name, synchronized=synchronized, xla=False)
-        layer.build((None, *cases.SHAPE[1:]))
-    alone = layers.NormAct(case.name, synchronized=synchronized)
     x = cases.draw().astype(np.float32)[:0]
+    layer = _replicated_step(mirrored, layers, case, synchronized, x)
+    alone = layers.NormAct(case.name, synchronized=synchronized)
     assert alone(x, training=True).shape == x.shape
-
-    parts = mirrored.experimental_distribute_values_from_function(
-        lambda context: tf.constant(x)
-    )
-
-    @tf.function
-    def step(x):
-        return mirrored.run(lambda x: layer(x, training=True), args=(x,))
-
-    step(parts)
     for name, initial in layer.row.kernel.statistics:
         for value in cases.variable(layer, name).values:
             np.testing.assert_array_equal(value, np.full(8, initial))
