@@ -1,8 +1,18 @@
-"""Helpers for error messages."""
+"""Helpers for checks of arguments and their error messages."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Any
+
+
+def is_number(kind: type, value: Any) -> bool:
+    """Returns whether a value is a number, also one of NumPy's, and no bool.
+
+    Args:
+      kind: `numbers.Real` or `numbers.Integral`.
+      value: anything.
+    """
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from evonorm_tf import nets, validation
+from evonorm_tf.errors import is_number
 from evonorm_tf.layer import NormActMixin
-from evonorm_tf.nets.parts import is_number
 
 
 def list_models() -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evonorm_tf.catalog import Row
-from evonorm_tf.errors import did_you_mean
+from evonorm_tf.errors import did_you_mean, is_number
 
 PAPER_GROUPS = 32
 
@@ -60,8 +60,7 @@ def count(name: str, value: Any, optional: bool = True) -> int | None:
     """Returns a positive integer as an int; None if it is optional."""
     if value is None and optional:
         return None
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < 1:
+    if not is_number(numbers.Integral, value) or value < 1:
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}"
         )
@@ -70,8 +69,7 @@ def count(name: str, value: Any, optional: bool = True) -> int | None:
 
 def open_interval(name: str, value: Any) -> float:
     """Returns a number between 0 and 1 as a float."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not 0.0 < value < 1.0:
+    if not is_number(numbers.Real, value) or not 0.0 < value < 1.0:
         raise ValueError(
             f"`{name}` must be a number between 0 and 1, both exclusive. "
             f"Received: {name}={value!r}"
@@ -111,8 +109,7 @@ def check_initializer(name: str, value: Any) -> None:
 
 def channel_axis(axis: Any) -> int:
     """Returns the channel axis as an int."""
-    whole = isinstance(axis, numbers.Integral) and not isinstance(axis, bool)
-    if not whole or axis not in (-1, 1):
+    if not is_number(numbers.Integral, axis) or axis not in (-1, 1):
         raise ValueError(
             "`axis` must be the channel axis, -1 (channels last) or 1 "
             f"(channels first). Received: axis={axis!r}"

@@ -13,6 +13,7 @@ import numpy as np
 
 from evonorm_tf import catalog
 from evonorm_tf.conversion import graph, structures
+from evonorm_tf.errors import is_number
 
 
 def recalibrate(
@@ -328,8 +329,7 @@ def _check_data(dataset: Any, steps: int | None) -> None:
             f"Received: {dataset!r}"
         )
     if steps is not None:
-        whole = isinstance(steps, numbers.Integral)
-        if isinstance(steps, bool) or not whole or steps < 1:
+        if not is_number(numbers.Integral, steps) or steps < 1:
             raise ValueError(
                 "`steps` must be a positive number of batches, or None for "
                 f"all. Received: steps={steps!r}"

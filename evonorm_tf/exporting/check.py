@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from evonorm_tf.errors import is_number
 from evonorm_tf.exporting import formats
 
 # In 16 bits, folded operations are rounded differently: by 2^-9 in bfloat16,
@@ -49,9 +50,8 @@ def check_tolerance(tolerance: Any) -> None:
     """
     if tolerance is None:
         return
-    number = isinstance(tolerance, numbers.Real)
     # Not `tolerance < 0`, which is False for NaN.
-    if isinstance(tolerance, bool) or not number or not tolerance >= 0:
+    if not is_number(numbers.Real, tolerance) or not tolerance >= 0:
         raise ValueError(
             "`tolerance` must be a number of at least 0, the largest relative "
             f"difference, or None. Received: tolerance={tolerance!r}"

@@ -20,7 +20,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from evonorm_tf.errors import did_you_mean
+from evonorm_tf.errors import did_you_mean, is_number
 from evonorm_tf.graphs.primitives import PRIMITIVES
 
 INITIAL = ("x", "zero", "v0", "v1")
@@ -148,8 +148,7 @@ def _node(number: int, node: Any) -> Node:
             f"Received: inputs={shown(inputs)}"
         )
     for i in inputs:
-        whole = isinstance(i, numbers.Integral) and not isinstance(i, bool)
-        if not whole or not 0 <= i < number:
+        if not is_number(numbers.Integral, i) or not 0 <= i < number:
             raise ValueError(
                 f"Node n{number}: an input must be an earlier node, a number "
                 f"from 0 to {number - 1} (a later one would close a cycle). "

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from evonorm_tf.errors import is_number
+
 NormAct = Callable[..., Any]
 
 # Of every layer that has a data_format: networks are [N, H, W, C], whatever
@@ -149,8 +151,3 @@ def valid_rate(name: str, value: Any) -> float:
             f"Received: {name}={value!r}"
         )
     return float(value)
-
-
-def is_number(kind: type, value: Any) -> bool:
-    """Returns whether a value is a number of a kind, also one of NumPy's."""
-    return isinstance(value, kind) and not isinstance(value, bool)

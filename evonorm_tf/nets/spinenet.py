@@ -28,13 +28,13 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from evonorm_tf.errors import is_number
 from evonorm_tf.nets import resnet
 from evonorm_tf.nets.parts import (
     NormAct,
     channels,
     check_scale,
     conv,
-    is_number,
     max_pool,
     upsample,
 )
