@@ -27,12 +27,41 @@ def normalize(weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
       weight / sigma, the next u, and sigma.
     """
-    matrix = tf.reshape(weight, [-1, weight.shape[-1]])
-    fixed = tf.stop_gradient(matrix)
-    v = tf.math.l2_normalize(tf.linalg.matvec(fixed, u))
-    u = tf.math.l2_normalize(tf.linalg.matvec(fixed, v, transpose_a=True))
+    matrix = _matrix(weight)
+    v, u = _iterate(tf.stop_gradient(matrix), u)
     sigma = tf.reduce_sum(v * tf.linalg.matvec(matrix, u))
     return weight / sigma, u, sigma
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    return tf.reshape(weight, [-1, weight.shape[-1]])
+
+
+def _iterate(matrix: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns both singular vectors after a power iteration."""
+    v = tf.math.l2_normalize(tf.linalg.matvec(matrix, u))
+    return v, tf.math.l2_normalize(
+        tf.linalg.matvec(matrix, v, transpose_a=True)
+    )
+
+
+# Traced once for kernels of all sizes, because eager iterations take most of
+# the time of an evaluation of a small network.
+@tf.function(
+    autograph=False,
+    input_signature=[
+        tf.TensorSpec([None, None], tf.float32),
+        tf.TensorSpec([], tf.int32),
+    ],
+)
+def _settled(matrix: Tensor, iterations: Tensor) -> Tensor:
+    """Returns `u` after power iterations from a fixed start."""
+    start = tf.random.stateless_normal(tf.shape(matrix)[1:], seed=[0, 0])
+    return tf.while_loop(
+        lambda step, u: step < iterations,
+        lambda step, u: (step + 1, _iterate(matrix, u)[1]),
+        [0, start],
+    )[1]
 
 
 class Spectral(tf_keras.layers.Layer):
@@ -108,11 +137,7 @@ class Spectral(tf_keras.layers.Layer):
           iterations: of the power method; 50 bring the sigma of a random
             kernel within about 1 %.
         """
-        kernel = self._oriented()
-        u = tf.random.stateless_normal(self.u.shape, seed=[0, 0])
-        for _ in range(iterations):
-            _, u, _ = normalize(kernel, u)
-        self.u.assign(u)
+        self.u.assign(_settled(_matrix(self._oriented()), iterations))
 
 
 class Conv(Spectral):

@@ -21,8 +21,12 @@ subprocess.run([sys.executable, '-c', {_CHILD!r}], check=True)
 """
 
 
-def test_child_processes_are_counted(monkeypatch):
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
     monkeypatch.setattr(targets, "INTERVAL", 0.1)
+
+
+def test_child_processes_are_counted():
     row = targets.measure("child", [sys.executable, "-c", _PARENT])
     assert 0.2 < row["gigabytes"] < 0.4
     assert 0.5 / 60 < row["processor_minutes"] < row["minutes"]

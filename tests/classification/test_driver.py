@@ -176,6 +176,7 @@ def test_a_run_without_a_checkpoint_begins_again_if_nothing_is_wrong(tmp_path):
     assert [x["kind"] for x in runs.Run(tmp_path).metrics()] == ["train"]
 
 
+@pytest.mark.slow  # The record itself is in tests/training/test_runs.py.
 def test_a_run_records_all_devices_it_had(unbroken, tmp_path):
     folder = _copied(unbroken, tmp_path / "copy", step=10)
     params = small.parameters()

@@ -92,6 +92,7 @@ def test_an_epoch_has_every_example_once(prepared):
     assert set(images[:4]) == set(images[4:]) and images[:4] != images[4:]
 
 
+@pytest.mark.slow  # The evaluation's, below, share decoding and parser.
 def test_without_augmentation_examples_are_the_model_gardens(prepared):
     data = prepared.task_config.train_data
     plain = data.parser.replace(

@@ -178,9 +178,28 @@ def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
     assert written["facts"]["real"]["count"] == "1352"
     for kind in ("truncation", "interpolation"):
         assert (folder / "samples" / f"{kind}-0000002.png").exists()
+    task.evaluation.samples = 64
+    few = evaluation.Evaluator(
+        found.params, average, found.strategy, runs.Run(folder), lambda: 2
+    )
+    with pytest.raises(ValueError, match=r"samples above 64.*samples=64"):
+        few.evaluate(-1)
+
+
+@pytest.mark.slow  # What tells them apart is tested below and in test_run.py.
+def test_evaluations_with_other_settings_have_files_of_their_own(
+    unbroken, tmp_path
+):
+    folder = tmp_path / "copy"
+    shutil.copytree(unbroken[0], folder)
+    result = small.make(folder, small.parameters(), "eval")
+    with open(folder / evaluation.RESULT_FILE, encoding="utf-8") as file:
+        written = json.load(file)
+    found = restore.restore(str(folder))
+    task = found.params.task
     apart = evaluation.Evaluator(
         found.params,
-        average,
+        result.trainer.average,
         found.strategy,
         runs.Run(folder),
         lambda: 2,
@@ -216,12 +235,6 @@ def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
     for path, content in pictures.items():
         assert path.read_bytes() == content
     assert len(list(folder.glob("evaluation-*.json"))) == 4
-    task.evaluation.samples = 64
-    few = evaluation.Evaluator(
-        found.params, average, found.strategy, runs.Run(folder), lambda: 2
-    )
-    with pytest.raises(ValueError, match=r"samples above 64.*samples=64"):
-        few.evaluate(-1)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +257,17 @@ def test_evaluations_with_other_settings_are_told_apart(
     assert train._measures_otherwise(session) == otherwise
 
 
-def test_samples_with_other_settings_have_other_names(unbroken, tmp_path):
+def _blank(sampler, rows=10, truncation=0.0):
+    return np.zeros([8 * rows, 8, 3], np.uint8)
+
+
+def test_samples_with_other_settings_have_other_names(
+    unbroken, tmp_path, monkeypatch
+):
+    """The names alone: a generator would be traced for each picture."""
+    monkeypatch.setattr(sampling.Sampler, "settle", lambda sampler: None)
+    monkeypatch.setattr(sampling.Sampler, "grid", _blank)
+    monkeypatch.setattr(sampling.Sampler, "interpolation", _blank)
     folder = tmp_path / "copy"
     shutil.copytree(unbroken[0], folder)
     found = restore.restore(str(folder))

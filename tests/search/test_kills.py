@@ -14,6 +14,7 @@ from evonorm_tf.search import worker
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal
 from evonorm_tf.search.worker import LocalPool
+from tests.search import players
 from tests.search.fakes import outcome, small
 from tests.search.test_worker import _alive
 
@@ -21,24 +22,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 TRIALS = 40
 
 
-def quick(connection, settings):
-    """A worker whose stages take a twentieth of a second."""
-    worker.end_with_parent()
-    connection.send(worker.READY)
-    while True:
-        try:
-            task = connection.recv()
-            time.sleep(0.05)
-            connection.send(outcome(task))
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            return
-
-
 def search(folder, trials=TRIALS):
     """A search on two such workers; says who they are."""
     settings = small(trials=trials, workers=2)
     journal = Journal(str(folder), settings.identity())
-    pool = LocalPool(settings, quick)
+    pool = LocalPool(settings, players.quick)
     print(*(w.process.pid for w in pool._workers), flush=True)
     try:
         Driver(settings, journal).run(pool)
@@ -89,7 +77,7 @@ class Killer:
 def test_workers_that_are_killed_cost_no_finished_stage(tmp_path):
     settings = small(trials=TRIALS, workers=2)
     journal = Journal(str(tmp_path), settings.identity())
-    pool = LocalPool(settings, quick)
+    pool = LocalPool(settings, players.quick)
     killer = Killer(pool, kills=6)
     Driver(settings, journal).run(killer)
     pids = [w.process.pid for w in pool._workers]

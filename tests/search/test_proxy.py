@@ -60,10 +60,8 @@ def test_known_layers_pass_quality_and_stability(name):
     assert not objection("stability", PROXY.stability(row))
 
 
-@pytest.mark.parametrize(
-    "anchor",
-    ["mobilenet", pytest.param("efficientnet", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("anchor", ["mobilenet", "efficientnet"])
 def test_known_layers_pass_on_the_other_anchors(anchor):
     row = graphs.row(graphs.NAMED["evonorm_s0"], "evonorm_s0")
     assert PROXY.train(row, anchor, 100).accuracy > 0.8

@@ -1,44 +1,22 @@
 """Worker processes that die, hang, raise or outlive their driver."""
 
 import contextlib
-import gc
 import os
-import signal
 import subprocess
 import sys
 import time
-import weakref
 
-import numpy
 import pytest
 import tensorflow as tf
 
 from evonorm_tf import graphs
 from evonorm_tf.search import proxy, worker
-from evonorm_tf.search.stages import Outcome, Task
+from evonorm_tf.search.stages import Task
 from evonorm_tf.search.worker import LocalPool
+from tests.search import players
 from tests.search.fakes import small
 
 S0 = graphs.NAMED["evonorm_s0"].text()
-
-
-def play(connection, settings):
-    """A worker that does what the stage's name says."""
-    connection.send(worker.READY)
-    while True:
-        task = connection.recv()
-        if task.stage == "hang":
-            time.sleep(600)
-        if task.stage == "die":
-            os._exit(9)
-        if task.stage == "die once" and not os.path.exists(task.graph):
-            open(task.graph, "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
-        if task.stage == "grow":
-            worker.limit_memory(0.2)
-            numpy.ones(10**9)
-        result = {"pid": os.getpid()}
-        connection.send(Outcome(task, result, "", 0.0))
 
 
 @pytest.fixture
@@ -47,7 +25,7 @@ def opened():
     with contextlib.ExitStack() as stack:
 
         def open_(settings):
-            pool = LocalPool(settings, play)
+            pool = LocalPool(settings, players.play)
             stack.callback(pool.close)
             return pool
 
@@ -104,27 +82,27 @@ def test_a_candidate_that_takes_all_memory_is_a_verdict(opened):
     assert finished(pool, 1)[0].error == ""
 
 
-def test_images_that_are_not_there_end_the_run_and_blame_no_candidate(
-    tmp_path,
+def test_images_that_are_not_there_are_no_candidates_fault(
+    tmp_path, monkeypatch
 ):
+    # This process has its threads already.
+    monkeypatch.setattr(proxy, "configure_process", lambda: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     missing = {"dataset": "cifar10", "data_dir": str(tmp_path)}
-    pool = LocalPool(small(workers=1, **missing), worker.work)
-    try:
+    with pytest.raises(worker.NoProxyError, match="tfds build cifar10"):
+        worker.prepare(small(**missing))
+
+
+def test_workers_without_images_end_the_run():
+    pool = LocalPool(small(workers=1), players.blind)
+    with contextlib.closing(pool):
         pool.submit(Task(0, "quality/resnet", S0))
-        with pytest.raises(worker.NoProxyError, match="tfds build cifar10"):
+        with pytest.raises(worker.NoProxyError, match="no images"):
             finished(pool, 1)
-    finally:
-        pool.close()
-
-
-def slow(connection, settings):
-    """A worker that starts for longer than a stage may take."""
-    time.sleep(2 * settings.timeout)
-    play(connection, settings)
 
 
 def test_a_slow_start_is_no_candidates_fault():
-    pool = LocalPool(small(workers=1, timeout=1.0), slow)
+    pool = LocalPool(small(workers=1, timeout=1.0), players.slow)
     try:
         pool.submit(Task(0, "ok", ""))
         assert [o.error for o in finished(pool, 1)] == [""]
@@ -132,13 +110,8 @@ def test_a_slow_start_is_no_candidates_fault():
         pool.close()
 
 
-def never(connection, settings):
-    """A worker that ends while it starts."""
-    os._exit(3)
-
-
 def test_workers_that_cannot_start_end_the_run_and_blame_no_candidate():
-    pool = LocalPool(small(workers=1), never)
+    pool = LocalPool(small(workers=1), players.never)
     try:
         pool.submit(Task(0, "ok", ""))
         with pytest.raises(worker.NoProxyError, match=r"before.*exit 3.*mem"):
@@ -181,32 +154,8 @@ def test_what_a_graph_raises_is_its_cause_without_the_stack():
     )
 
 
-class _Cycle:
-    def __init__(self):
-        self.itself = self
-
-
-class _Leaving:
-    """A proxy whose norms are how many earlier cycles are still alive."""
-
-    def __init__(self):
-        gc.disable()  # Only what the worker does itself counts.
-        self._left = weakref.WeakSet()
-
-    def stability(self, row):
-        alive = len(self._left)
-        self._left.add(_Cycle())
-        return proxy.Stability(alive, 1)
-
-
-def leave(connection, settings):
-    """A worker with such a proxy."""
-    worker.prepare = lambda settings: _Leaving()
-    worker.work(connection, settings)
-
-
 def test_what_a_candidate_leaves_is_gone_before_the_next_one():
-    with contextlib.closing(LocalPool(small(workers=1), leave)) as pool:
+    with contextlib.closing(LocalPool(small(workers=1), players.leave)) as pool:
         for number in range(3):
             pool.submit(Task(number, "stability", S0))
             (outcome,) = finished(pool, 1)
@@ -215,24 +164,16 @@ def test_what_a_candidate_leaves_is_gone_before_the_next_one():
 
 _DRIVER = """
 import sys, time
-from evonorm_tf.search import worker
+from evonorm_tf.search import proxy, worker
 from evonorm_tf.search.stages import Task
 from tests.search.fakes import small
-from tests.search.test_worker import idle
+from tests.search.players import idle
 if __name__ == "__main__":
     pool = worker.LocalPool(small(workers=2), idle)
     pool.submit(Task(0, "hang", ""))
     print(*(w.process.pid for w in pool._workers), flush=True)
     time.sleep(600)
 """
-
-
-def idle(connection, settings):
-    """What every worker does first, and then nothing."""
-    worker.end_with_parent()
-    print("ready", flush=True)
-    connection.recv()
-    time.sleep(600)
 
 
 def test_workers_end_with_a_driver_that_was_killed(tmp_path):

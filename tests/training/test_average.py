@@ -160,6 +160,7 @@ def _checkpoint(folder, step):
     }
 
 
+@pytest.mark.slow  # A killed run in test_driver.py has all of it too.
 def test_a_resumed_run_has_the_unbroken_ones_weights_averages_and_dropout(
     tmp_path,
 ):
