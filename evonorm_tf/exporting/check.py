@@ -127,7 +127,7 @@ def write(
             f"The {name} export differs from the model: by {error:.1e} of "
             f"the largest output, expected at most {tolerance:.0e}. It was "
             "discarded; an earlier export is unchanged. To accept the "
-            "difference, set `tolerance`. "
+            f"difference, set `tolerance`. {_if_sensitive(run, images, error)}"
             f"Received: format={name!r}"
         )
     one = tf.nest.map_structure(lambda value: value[:1], images)
@@ -198,6 +198,37 @@ def _difference(wanted: formats.Outputs, got: formats.Outputs) -> float:
         largest = np.abs(value).max(initial=0.0) or 1.0
         errors.append(np.abs(got[name] - value).max(initial=0.0) / largest)
     return float(np.max(errors))
+
+
+def _if_sensitive(
+    run: Callable[[Any], formats.Outputs], images: Any, error: float
+) -> str:
+    """Returns what to do if the model itself is the reason, or "".
+
+    Args:
+      run: the export.
+      images: its inputs.
+      error: its difference from the model.
+    """
+    rng = np.random.default_rng(0)
+
+    def nudged(array: np.ndarray) -> np.ndarray:
+        if not np.issubdtype(array.dtype, np.floating):
+            return array
+        signs = rng.choice([-1.0, 1.0], array.shape)
+        return (array * (1.0 + 2.0**-23 * signs)).astype(array.dtype)
+
+    moved = tf.nest.map_structure(nudged, images)
+    change = _difference(run(images), run(moved))
+    if not change >= 0.1 * error:  # Also if it is NaN.
+        return ""
+    return (
+        "The model is the reason: its outputs change by "
+        f"{change:.1e} if the inputs change by 2^-23, the precision of "
+        "float32. Layers with moving statistics are like this before they "
+        "are trained: train the model, or set the statistics with "
+        "`evonorm_tf.recalibrate`. "
+    )
 
 
 def milliseconds(run: Callable[[Any], Any], image: Any) -> float:

@@ -189,6 +189,28 @@ def test_maps_of_one_pixel_in_int8(tmp_path):
         assert done.difference <= formats.FORMATS[name].tolerance
 
 
+def test_a_model_that_rounding_changes_is_named_as_the_reason(
+    tmp_path, monkeypatch
+):
+    """Each of 30 layers doubles a difference, as in an untrained network."""
+    keras = pytest.importorskip("tf_keras")
+    images = keras.Input((4, 4, 3))
+    x = images
+    for _ in range(30):
+        x = keras.layers.Lambda(lambda x: 2.0 * tf.math.floormod(x, 0.9))(x)
+    right = formats.FORMATS["saved_model"]
+
+    def rounded(path):
+        run = right.read(path)
+        return lambda x: run({k: np.nextafter(v, v + 9) for k, v in x.items()})
+
+    rounds = dataclasses.replace(right, read=rounded)
+    monkeypatch.setitem(formats.FORMATS, "saved_model", rounds)
+    given = np.random.default_rng(0).normal(size=(4, 4, 4, 3))
+    with pytest.raises(ValueError, match=r"The model is the reason.*2\^-23"):
+        export(keras.Model(images, x), tmp_path / "chaos", images=given)
+
+
 def test_what_is_not_the_model_is_not_kept(tmp_path, monkeypatch):
     model, path = _model(), tmp_path / "saved"
     export(model, path)
