@@ -140,7 +140,8 @@ class RayPool:
         self._running: dict[Any, tuple[Task, float]] = {}
         self._waiting: list[Task] = []
         self._attempts: collections.Counter[Task] = collections.Counter()
-        self._heard = time.monotonic()
+        self._clock = worker.Clock()
+        self._heard = self._clock()
 
     @property
     def free(self) -> int:
@@ -150,7 +151,7 @@ class RayPool:
     def submit(self, task: Task) -> None:
         """Submits a task, or queues it for the next free slot."""
         if not self._running:
-            self._heard = time.monotonic()
+            self._heard = self._clock()
         self._waiting.append(task)
         self._hand_out()
 
@@ -164,8 +165,8 @@ class RayPool:
         for reference in done:
             outcomes += self._collect(reference)
         if done:
-            self._heard = time.monotonic()
-        silence = time.monotonic() - self._heard
+            self._heard = self._clock()
+        silence = self._clock() - self._heard
         limit = worker.ATTEMPTS * (worker.STARTUP + self._settings.timeout)
         if silence > limit:
             raise worker.NoProxyError(
@@ -195,7 +196,7 @@ class RayPool:
                 self._waiting.insert(0, task)
                 return []
             reason = f"worker died ({type(error).__name__})"
-            took = time.monotonic() - since
+            took = self._clock() - since
             outcome = Outcome(task, {}, reason, took)
         except errors.RayError as error:
             # A candidate's own errors are outcomes; this is the machine's.
@@ -208,4 +209,4 @@ class RayPool:
         while self._waiting and len(self._running) < self._slots:
             task = self._waiting.pop(0)
             reference = self._remote.remote(task, self._settings, self._main)
-            self._running[reference] = task, time.monotonic()
+            self._running[reference] = task, self._clock()

@@ -29,6 +29,9 @@ STAGES_A_PROCESS = 2000
 # Seconds for importing TensorFlow and reading the images: 14 on an idle core,
 # many times that on a busy machine.
 STARTUP = 900.0
+# Of the seconds between two looks at the workers at most this many count. A
+# driver looks about every second; if it was stopped (Ctrl-Z), so were they.
+LONGEST_LOOK = 5.0
 # What a worker sends before its first outcome.
 READY = "ready"
 # Lines of an error in a graph that do not say what is wrong.
@@ -140,8 +143,25 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+class Clock:
+    """Counts the seconds for which this process was not stopped.
+
+    Call it about every second: of a longer pause `LONGEST_LOOK` counts.
+    """
+
+    def __init__(self):
+        self._last, self._seconds = time.monotonic(), 0.0
+
+    def __call__(self) -> float:
+        """Returns the seconds since its creation."""
+        now = time.monotonic()
+        self._seconds += min(now - self._last, LONGEST_LOOK)
+        self._last = now
+        return self._seconds
+
+
 class _Worker:
-    def __init__(self, context, main, settings: Settings):
+    def __init__(self, context, main, settings: Settings, since: float):
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
             target=main, args=(theirs, settings), daemon=True
@@ -150,7 +170,7 @@ class _Worker:
         theirs.close()
         self.ready = False
         # When it began its current activity: starting, or a task.
-        self.since = time.monotonic()
+        self.since = since
         self.task: Task | None = None
         self.stages = 0
 
@@ -175,6 +195,7 @@ class LocalPool:
     ):
         self._settings, self._main = settings, main
         self._context = multiprocessing.get_context("spawn")
+        self._clock = Clock()
         count = settings.workers or os.cpu_count() or 1
         self._workers = [self._start() for _ in range(count)]
         self._attempts: collections.Counter[Task] = collections.Counter()
@@ -203,7 +224,7 @@ class LocalPool:
         for worker in {id(watched[r]): watched[r] for r in ready}.values():
             outcomes += self._collect(worker)
         for worker in list(self._workers):
-            took = time.monotonic() - worker.since
+            took = self._clock() - worker.since
             if not worker.ready and took > STARTUP:
                 raise NoProxyError(
                     f"A worker was not ready after {STARTUP:g} s: the machine "
@@ -223,7 +244,8 @@ class LocalPool:
         self._workers = []
 
     def _start(self) -> _Worker:
-        return _Worker(self._context, self._main, self._settings)
+        since = self._clock()
+        return _Worker(self._context, self._main, self._settings, since)
 
     def _replace(self, worker: _Worker) -> None:
         worker.end()
@@ -243,7 +265,7 @@ class LocalPool:
         if isinstance(outcome, NoProxyError):
             raise outcome
         if outcome == READY:
-            worker.ready, worker.since = True, time.monotonic()
+            worker.ready, worker.since = True, self._clock()
             self._failures = 0
             return []
         worker.task = None
@@ -257,7 +279,7 @@ class LocalPool:
         self, worker: _Worker, reason: str, attempts: int
     ) -> list[Outcome]:
         """Handles a lost worker: retries its task or gives it up."""
-        task, took = worker.task, time.monotonic() - worker.since
+        task, took = worker.task, self._clock() - worker.since
         if not worker.ready:
             self._failures += 1
             if self._failures > ATTEMPTS * len(self._workers):
@@ -284,7 +306,7 @@ class LocalPool:
                 task = self._waiting.pop(0)
                 worker.task = task
                 if worker.ready:
-                    worker.since = time.monotonic()
+                    worker.since = self._clock()
                 # If it died, `wait` notices and retries its task.
                 dead = BrokenPipeError, ConnectionResetError
                 with contextlib.suppress(*dead):

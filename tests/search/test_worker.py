@@ -53,9 +53,16 @@ def test_a_dead_worker_is_replaced_and_its_stage_tried_again(opened, tmp_path):
     assert pool.free == 2
 
 
-def test_a_stage_that_hangs_is_given_up(opened):
+def test_a_stage_that_hangs_is_given_up(opened, monkeypatch):
     pool = opened(small(workers=1, timeout=1.5))
     pool.submit(Task(0, "hang", ""))
+    while not pool._workers[0].ready:
+        pool.wait(0.2)
+    # All are stopped for an hour and continued, which is no stage's fault.
+    monkeypatch.setattr(worker, "LONGEST_LOOK", 0.3)
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: 3600.0 + now())
+    assert not pool.wait(0.0)
     (outcome,) = finished(pool, 1)
     assert outcome.error == "took longer than 1.5 s"
     assert 1.5 <= outcome.cpu < 60  # A hang is not for free.
