@@ -19,8 +19,8 @@ def run(chosen: argparse.Namespace) -> None:
     search(command_line.settings_of(chosen), chosen.output, chosen.ray)
 
 
-def search(settings: Settings, folder: str, ray: str | None) -> None:
-    """Runs or resumes a search.
+def search(settings: Settings, folder: str, ray: str | None) -> str:
+    """Runs or resumes a search; returns by what it ended, see `journal.End`.
 
     Args:
       settings: of the search.
@@ -45,6 +45,9 @@ def search(settings: Settings, folder: str, ray: str | None) -> None:
         finally:
             pool.close()
         _print_status(journal, settings)
+        if driver.exhausted:
+            print(driver.exhausted)
+        return journal.ended().reason
     finally:
         journal.close()
 
@@ -54,7 +57,10 @@ def _print_status(journal: Journal, settings: Settings) -> None:
     out.print(console.show_funnel(journal, settings))
     out.print(console.show_best(journal, settings))
     spent = sum(stage.cpu for stage in journal.stages())
-    out.print(f"{spent:,.0f} CPU seconds of finished stages", highlight=False)
+    line = f"{spent:,.0f} CPU seconds of finished stages"
+    reason = journal.ended().reason
+    line += f"; ended by {reason}" if reason else ""
+    out.print(line, highlight=False)
 
 
 def opened(folder: str) -> tuple[Journal, Settings]:

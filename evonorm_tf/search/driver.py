@@ -1,13 +1,12 @@
 """The driver: proposes trials, distributes stages and records the results."""
 
-import math
 import time
 from collections.abc import Callable
 
 from evonorm_tf.graphs.graph import Graph, parse
 from evonorm_tf.search import stages
-from evonorm_tf.search.evolution import Evolution
-from evonorm_tf.search.journal import Journal, Trial
+from evonorm_tf.search.evolution import Evolution, ExhaustedError
+from evonorm_tf.search.journal import EXHAUSTED, End, Journal, Trial
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome, Task
 
@@ -33,6 +32,8 @@ class Driver:
         self.trials = 0
         self._cpu = 0.0
         self._best = 0.0
+        # Why there is no further proposal.
+        self.exhausted: ExhaustedError | None = None
         self._replay()
 
     def _replay(self) -> None:
@@ -55,31 +56,50 @@ class Driver:
     def run(self, pool, watch: Callable[[], None] = lambda: None) -> None:
         """Runs until `trials` are done or `seconds` or `cpu` have passed.
 
+        It also ends if there is no new graph. The journal says which it was.
+
         Args:
           pool: the workers: `free`, `submit(task)`, `wait(seconds)`.
           watch: called after every change, and about every second.
         """
-        end = time.monotonic() + (self._settings.seconds or math.inf)
-        most = self._settings.cpu or math.inf
+        began = time.monotonic()
+        self._journal.end(None)
         for trial in self._graphs:
             pool.submit(self._next(trial))
         while True:
-            late = time.monotonic() > end or self._cpu > most
+            late = self._late(time.monotonic() - began)
             while pool.free > 0 and not late and self._begin(pool):
                 pass
             if not self._graphs or late:
                 # Unfinished stages are repeated when the search is resumed.
+                self._journal.end(self._end(late))
                 return
             for outcome in pool.wait(1.0):
                 self._take(outcome, pool)
             watch()
 
+    def _late(self, seconds: float) -> str:
+        """Returns the limit that was passed; "" if none was."""
+        spent = {"seconds": seconds, "cpu": self._cpu}
+        for name, value in spent.items():
+            limit = getattr(self._settings, name)
+            if limit and value > limit:
+                return f"{name}={limit:g}"
+        return ""
+
+    def _end(self, late: str) -> End:
+        if self.exhausted is None:
+            return End(late or f"trials={self._settings.trials}", {})
+        return End(late or EXHAUSTED, self.exhausted.rejected)
+
     def _begin(self, pool) -> bool:
-        if self.trials >= self._settings.trials:
+        if self.exhausted or self.trials >= self._settings.trials:
             return False
         number = self.trials
-        proposal = self.evolution.ask(number)
-        if proposal is None:  # The space is exhausted.
+        try:
+            proposal = self.evolution.ask(number)
+        except ExhaustedError as error:
+            self.exhausted = error
             return False
         self._journal.propose(number, proposal)
         self.trials += 1

@@ -43,6 +43,18 @@ class Proposal(NamedTuple):
     rejected: dict[str, int]
 
 
+class ExhaustedError(RuntimeError):
+    """There is no graph left to propose.
+
+    Attributes:
+      rejected: number of graphs that were drawn and rejected, by reason.
+    """
+
+    def __init__(self, message: str, rejected: dict[str, int]):
+        super().__init__(message)
+        self.rejected = rejected
+
+
 class Member(NamedTuple):
     """An accepted layer, with its accuracy on every anchor."""
 
@@ -84,11 +96,12 @@ class Evolution:
             maxlen=settings.population
         )
 
-    def ask(self, trial: int) -> Proposal | None:
-        """Proposes and claims a graph for a trial; None if none are left.
+    def ask(self, trial: int) -> Proposal:
+        """Proposes and claims a graph for a trial.
 
         Raises:
-          RuntimeError: if 200,000 draws find nothing new.
+          ExhaustedError: if no graph is left, or 200,000 draws find nothing
+            new.
         """
         rng = space.generator(self._settings.seed, trial)
         rejected: collections.Counter[str] = collections.Counter()
@@ -98,14 +111,15 @@ class Evolution:
                 self._remember(trial, graph)
                 return Proposal(graph, parent and parent.trial, dict(rejected))
             rejected[reason] += 1
-        if self._every is not None:
-            return None
-        raise RuntimeError(
-            f"No new graph in {_MOST_DRAWS} draws: the space around the "
-            "population is exhausted. Start a run with another seed, a larger "
-            f"population or a higher `fresh`. Received: trial={trial}, "
-            f"rejected={dict(rejected)}"
-        )
+        message = f"All graphs of the space were tried. Received: trial={trial}"
+        if self._every is None:
+            message = (
+                f"No new graph in {_MOST_DRAWS} draws: the space around the "
+                "population is exhausted. Start a run with another seed, a "
+                "larger population or a higher `fresh`. "
+                f"Received: trial={trial}, rejected={dict(rejected)}"
+            )
+        raise ExhaustedError(message, dict(rejected))
 
     def claim(self, trial: int, graph: Graph) -> None:
         """Records that `graph` was proposed in an earlier run."""

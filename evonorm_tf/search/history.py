@@ -68,7 +68,7 @@ def funnel(
     journal: Journal, trials: list[Trial], settings: Settings
 ) -> list[tuple[str, int, int]]:
     """Returns (stage, number rejected, number remaining), in order."""
-    drawn = collections.Counter()
+    drawn = collections.Counter(journal.ended().rejected)
     for trial in trials:
         drawn.update(trial.rejected)
     left = sum(drawn.values()) + len(trials)

@@ -27,6 +27,8 @@ from evonorm_tf.search.stages import Outcome
 # different versions are not comparable.
 VERSION = 4
 FILE = "journal.sqlite"
+# Why a search without a further graph to propose ends.
+EXHAUSTED = "no new graph"
 # Seconds to wait while another process reads or writes the file; both take
 # milliseconds.
 _PATIENCE = 60.0
@@ -89,6 +91,20 @@ class Stage(NamedTuple):
     name: str
     reason: str
     cpu: float
+
+
+class End(NamedTuple):
+    """The end of a search.
+
+    Attributes:
+      reason: the limit that was reached, such as "trials=60", or EXHAUSTED;
+        "" if the search runs, or was killed.
+      rejected: number of graphs that were rejected after the last proposal,
+        by reason.
+    """
+
+    reason: str
+    rejected: dict[str, int]
 
 
 class Uncharged(NamedTuple):
@@ -204,8 +220,22 @@ class Journal:
 
     def identity(self) -> dict[str, Any]:
         """Returns the journal's settings and its version."""
-        rows = self._rows("SELECT name, value FROM run")
+        rows = self._rows("SELECT name, value FROM run WHERE name != 'end'")
         return {n: _decoded(value, f"setting {n}") for n, value in rows}
+
+    def end(self, end: End | None) -> None:
+        """Records why the search ends; None when it begins or resumes."""
+        with self._db:
+            self._db.execute("DELETE FROM run WHERE name = 'end'")
+            if end is not None:
+                self._db.execute(
+                    "INSERT INTO run VALUES ('end', ?)", (json.dumps(end),)
+                )
+
+    def ended(self) -> End:
+        """Returns why the search ended, if it did."""
+        rows = self._rows("SELECT value FROM run WHERE name = 'end'")
+        return End(*_decoded(rows[0][0], "the end")) if rows else End("", {})
 
     def propose(self, trial: int, proposal: Proposal) -> None:
         """Records that a trial begins."""

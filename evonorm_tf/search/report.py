@@ -40,6 +40,7 @@ class Run:
     points: list[Point]
     funnel: list[tuple[str, int, int]]
     references: list[Reference]
+    ended: str
 
     @property
     def accepted(self) -> int:
@@ -60,6 +61,7 @@ def read(folder: str, name: str) -> Run:
             history.progress(journal, trials, settings),
             history.funnel(journal, trials, settings),
             references.read(journal, settings),
+            journal.ended().reason,
         )
     finally:
         journal.close()
@@ -165,12 +167,14 @@ def _summary(runs: list[Run]) -> str:
         row = [run.name, f"{len(run.trials):,}", f"{len(run.points):,}"]
         row.append(f"{run.accepted:,}")
         row.append(f"{run.points[-1].cpu:,.0f}" if run.points else "0")
+        row.append(run.ended)
         if run.ranked:
             best = run.ranked[0]
             row += [f"{best.mean:.3f}", best.trial.number]
             row.append(graphs.formula(graphs.parse(best.trial.graph)))
         rows.append(row)
-    heads = ["run", "trials", "ended", "accepted", "CPU s", "best", "id"]
+    heads = ["run", "trials", "ended", "accepted", "CPU s", "ended by"]
+    heads += ["best", "id", "layer"]
     note = (
         "<p>Without rejection, every layer that was the best at some time was "
         "tested for quality and stability afterwards, uncharged; layers that "
@@ -178,7 +182,12 @@ def _summary(runs: list[Run]) -> str:
         if not all(run.settings.rejection for run in runs)
         else ""
     )
-    return _table([*heads, "layer"], rows) + note
+    if len({run.ended for run in runs}) > 1:
+        note += (
+            "<p>Not all ended by the same limit: compare them at equal CPU "
+            "seconds.</p>"
+        )
+    return _table(heads, rows) + note
 
 
 def _references(known: list[Reference], run: Run) -> list[str]:

@@ -1,12 +1,14 @@
 """Known layers and judgements stand beside a search and change nothing."""
 
+import contextlib
 import itertools
 import re
 
 import pytest
 
 from evonorm_tf import graphs
-from evonorm_tf.search import commands, references, report, stages
+from evonorm_tf.search import __main__ as command
+from evonorm_tf.search import commands, evolution, references, report, stages
 from evonorm_tf.search.ablation import __main__ as ablation
 from evonorm_tf.search.ablation import arms
 from evonorm_tf.search.driver import Driver
@@ -120,6 +122,21 @@ def test_a_search_without_rejection_is_judged_like_the_others(tmp_path):
     assert run.points[-1].cpu == pytest.approx(60 * 3 * 0.5)
 
 
+def test_a_search_without_a_new_graph_is_judged_like_the_others(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(commands, "LocalPool", lambda settings: FakePool())
+    monkeypatch.setattr(evolution, "_MOST_DRAWS", 500)
+    given = ["--debug", "--set=nodes=1", "--set=rejection=false"]
+    given += ["--set=algorithm=random", f"--output={tmp_path}"]
+    assert command.main(given) == 0
+    shown = capsys.readouterr().out
+    assert "ended by no new graph" in shown
+    assert "No new graph in 500 draws" in shown
+    with contextlib.closing(Journal(str(tmp_path), None)) as journal:
+        assert journal.uncharged()
+
+
 def test_arms_by_command_killed_and_resumed(tmp_path, monkeypatch, capsys):
     lives = [90]  # The first command ends within its second arm.
 
@@ -156,5 +173,14 @@ def test_arms_by_command_killed_and_resumed(tmp_path, monkeypatch, capsys):
         assert 25 < spent <= 26
     assert [len(run.references) for run in runs] == [1, 0, 0, 0]
     page = (tmp_path / "report.html").read_text()
-    for text in (*(run.name for run in runs), "bn_relu", "Funnel"):
+    shown = capsys.readouterr().out
+    assert "ended by cpu=25" in shown and "ended early" not in shown
+    for text in (*(run.name for run in runs), "bn_relu", "Funnel", "cpu=25"):
         assert re.search(rf">{text}<", page)
+    given += ["--set=cpu=50", "--set=trials=1"]
+    assert ablation.main(given) == 0
+    shown = capsys.readouterr().out
+    for arm in arms.ARMS:
+        early = f"{arm} ended early, by trials=1, and not by cpu=50"
+        assert early in shown
+    assert "<td>trials=1</td>" in (tmp_path / "report.html").read_text()

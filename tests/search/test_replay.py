@@ -7,8 +7,8 @@ import re
 import pytest
 
 from evonorm_tf import graphs
+from evonorm_tf.search import evolution, history, space, stages
 from evonorm_tf.search import settings as settings_lib
-from evonorm_tf.search import stages
 from evonorm_tf.search.ablation import __main__ as command
 from evonorm_tf.search.ablation import arms, replay
 from evonorm_tf.search.driver import Driver
@@ -20,7 +20,7 @@ ONE_NODE = {"nodes": 1, "algorithm": "exhaustive"}
 
 
 def exhausted(folder, lives=None, **changes):
-    settings = small(trials=10_000, **{**ONE_NODE, **changes})
+    settings = small(**{"trials": 10_000, **ONE_NODE, **changes})
     journal = Journal(str(folder), settings.identity())
     try:
         Driver(settings, journal).run(FakePool(lives))
@@ -48,6 +48,17 @@ def test_every_layer_goes_through_every_stage_once(folder):
     assert {"max(x, 0)", "sigmoid(x)", "x*x", "signed_sqrt(x)"} <= found
     keys = {graphs.key(graphs.parse(t.graph)) for t in trials}
     assert len(keys) == len(trials)
+
+
+def test_the_funnel_has_every_graph_also_after_the_last_layer(folder):
+    journal = Journal(str(folder), None)
+    trials, settings = journal.trials(), journal.settings()
+    drawn, *rows = history.funnel(journal, trials, settings)
+    assert journal.ended().reason == "no new graph"
+    journal.close()
+    everything = space.every_graph(space.get(settings.space, settings.nodes))
+    assert drawn == ("drawn", 0, sum(1 for _ in everything))
+    assert ("same training", len(trials)) in [(r[0], r[2]) for r in rows]
 
 
 def test_a_table_that_was_killed_goes_on_as_itself(folder, tmp_path):
@@ -82,7 +93,7 @@ def test_fitness_is_the_mean_of_what_passes(folder):
         assert fitness == pytest.approx(sum(found) / 3 if passes else 0.0)
 
 
-def test_arms_find_the_optimum_when_they_try_everything(folder):
+def test_arms_find_the_optimum_when_they_try_everything(folder, monkeypatch):
     table = replay.read(str(folder / replay.FILE))
     count = len(table.rows)
     found = replay.run(table, seeds=2, trials=count)
@@ -97,6 +108,9 @@ def test_arms_find_the_optimum_when_they_try_everything(folder):
         assert 0 <= row["low"] <= row["regret"] <= row["high"]
         if row["after"] == count:
             assert (row["regret"], row["top"]) == (0.0, 1.0)
+    monkeypatch.setattr(evolution, "_MOST_DRAWS", 500)
+    with pytest.raises(ValueError, match=r"at most --trials=\d.*arm='random'"):
+        replay.run(table, seeds=1, trials=count + 1)
 
 
 def test_equal_seconds_show_what_rejection_saves(folder):
@@ -191,6 +205,11 @@ def test_tables_of_what_is_no_table_are_refused(tmp_path, folder, capsys):
     assert "run the search to its end first" in capsys.readouterr().err
     assert command.main(["replay", f"--output={tmp_path}"]) == 2
     assert "There is no table" in capsys.readouterr().err
+    exhausted(tmp_path, trials=5)
+    assert command.main(["table", f"--output={tmp_path}"]) == 2
+    assert "5 trials, 0 of them unfinished, ended by trials=5" in (
+        capsys.readouterr().err
+    )
     table = tmp_path / "other.json"
     for text in ("", "[1]", "{}", '{"settings": {}, "rows": [1]}'):
         table.write_text(text)

@@ -44,13 +44,21 @@ def run_arms(chosen: argparse.Namespace) -> None:
             "Arms are compared at equal CPU seconds: pass --set=cpu=SECONDS, "
             "the CPU time of each. Received: cpu=0"
         )
+    ends = {}
     for arm in arms.ARMS:
         folder = files.join(chosen.output, arms.folder(arm))
         Console().print(f"\n{arm}: {folder}", highlight=False)
-        commands.search(arms.settings_of(arm, settings), folder, chosen.ray)
+        own = arms.settings_of(arm, settings)
+        ends[arm] = commands.search(own, folder, chosen.ray)
         # The first arm's journal has them for all arms.
         settings = dataclasses.replace(settings, references=())
     commands.write_report(chosen)
+    for arm, end in ends.items():
+        if not end.startswith("cpu="):
+            print(
+                f"{arm} ended early, by {end}, and not by "
+                f"cpu={settings.cpu:g}: the arms do not compare."
+            )
 
 
 def make_table(chosen: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from evonorm_tf.graphs.graph import Graph
 from evonorm_tf.search import stages
-from evonorm_tf.search.evolution import Evolution, Proposal
+from evonorm_tf.search.evolution import Evolution, ExhaustedError, Proposal
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome, Task
 
@@ -66,7 +66,8 @@ def folder(arm: str) -> str:
 def simulate(settings: Settings, measure: Measure, trials: int) -> list[Ended]:
     """Simulates a search whose stages are looked up instead of computed.
 
-    Proposals, stages and verdicts are those of a real run with one worker.
+    Proposals, stages and verdicts are those of a real run with one worker. It
+    ends early if there is no new graph.
 
     Args:
       settings: of the search.
@@ -76,8 +77,9 @@ def simulate(settings: Settings, measure: Measure, trials: int) -> list[Ended]:
     evolution, names = Evolution(settings), stages.names(settings)
     found, cpu = [], 0.0
     for trial in range(trials):
-        proposal = evolution.ask(trial)
-        if proposal is None:
+        try:
+            proposal = evolution.ask(trial)
+        except ExhaustedError:
             break
         results, reason = {}, ""
         for name in names:

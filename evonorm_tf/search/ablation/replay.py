@@ -26,7 +26,7 @@ from evonorm_tf.search import fingerprint, stages
 from evonorm_tf.search import settings as settings_lib
 from evonorm_tf.search.ablation import arms
 from evonorm_tf.search.evolution import Proposal
-from evonorm_tf.search.journal import Journal
+from evonorm_tf.search.journal import EXHAUSTED, Journal
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Outcome
 
@@ -155,14 +155,18 @@ def collect(folder: str) -> Table:
     try:
         settings = journal.settings()
         trials, measured = journal.trials(), journal.stages()
+        end = journal.ended().reason
     finally:
         journal.close()
     open_ = sum(trial.verdict is None for trial in trials)
-    if settings.algorithm != "exhaustive" or open_ or not trials:
+    # Earlier journals do not say by what the search ended.
+    whole = end in ("", EXHAUSTED) and trials and not open_
+    if settings.algorithm != "exhaustive" or not whole:
         raise ValueError(
             "A table needs a finished exhaustive search; run the search to "
             f"its end first. Received: algorithm={settings.algorithm!r}, "
-            f"{len(trials)} trials, {open_} of them unfinished"
+            f"{len(trials)} trials, {open_} of them unfinished, ended by "
+            f"{end or 'nothing'}"
         )
     spent: dict[int, dict[str, float]] = {}
     for stage in measured:
@@ -228,6 +232,9 @@ def run(table: Table, seeds: int, trials: int) -> Curves:
       table: of all layers.
       seeds: number of searches per arm.
       trials: of every search.
+
+    Raises:
+      ValueError: if a search finds no new graph before.
     """
     found: Curves = {}
     for arm in arms.ARMS:
@@ -236,6 +243,12 @@ def run(table: Table, seeds: int, trials: int) -> Curves:
                 arms.settings_of(arm, table.settings), seed=seed
             )
             ended = arms.simulate(settings, table.measure, trials)
+            if len(ended) < trials:
+                raise ValueError(
+                    "A search found no new graph before its last trial: give "
+                    f"at most --trials={len(ended)}. "
+                    f"Received: trials={trials}, arm={arm!r}, seed={seed}"
+                )
             best, curve = 0.0, []
             for trial in ended:
                 best = max(best, table.fitness[table.find(trial.graph)])
