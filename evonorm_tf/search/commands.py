@@ -61,6 +61,8 @@ def _print_status(journal: Journal, settings: Settings) -> None:
     reason = journal.ended().reason
     line += f"; ended by {reason}" if reason else ""
     out.print(line, highlight=False)
+    for stage in references.lost(journal):
+        print(f"{stage}; the same command measures it again")
 
 
 def opened(folder: str) -> tuple[Journal, Settings]:

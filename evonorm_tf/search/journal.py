@@ -275,11 +275,14 @@ class Journal:
                 )
 
     def record_uncharged(self, outcome: Outcome, reason: str) -> None:
-        """Records a measurement outside the search; see `references`."""
+        """Records a measurement outside the search; see `references`.
+
+        It replaces an earlier one of the same stage.
+        """
         _, stage, graph = outcome.task
         with self._db:
             self._db.execute(
-                "INSERT INTO uncharged VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO uncharged VALUES (?, ?, ?, ?)",
                 (graph, stage, json.dumps(outcome.result), reason),
             )
 

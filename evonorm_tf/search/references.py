@@ -8,7 +8,8 @@ Judgement   for a search without rejection: after its end, all layers that
 
 Neither counts as a trial, is charged CPU seconds or enters the population.
 Both are measured once and recorded in the journal, with one transaction per
-stage.
+stage. A stage without a result, such as one whose worker died, is measured
+again when the search is resumed.
 """
 
 import dataclasses
@@ -73,6 +74,17 @@ def read(journal: Journal, settings: Settings) -> list[Reference]:
     return found
 
 
+def lost(journal: Journal) -> list[str]:
+    """Returns the stages of known layers without a result, and why."""
+    measured = journal.uncharged()
+    return [
+        f"{name}, {stage}: {one.reason}"
+        for name, graph in NAMED.items()
+        for stage, one in measured.get(graph.text(), {}).items()
+        if not one.result
+    ]
+
+
 def judge(journal: Journal, settings: Settings, pool) -> None:
     """Tests each layer that a search without rejection ranked first."""
     names, best = _tests(settings), 0.0
@@ -122,13 +134,14 @@ def _measure(
     layers: Iterable[str],
     names: Iterable[str],
 ) -> None:
-    """Runs the stages missing in the journal, whatever their results."""
+    """Runs the stages without a result in the journal."""
     known, strict = journal.uncharged(), _strict(settings)
+    nothing = Uncharged({}, "")
     todo = [
         Task(_NO_TRIAL, name, layer)
         for layer in layers
         for name in names
-        if name not in known.get(layer, {})
+        if not known.get(layer, {}).get(name, nothing).result
     ]
     for task in todo:
         pool.submit(task)

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import re
+import sqlite3
 
 import pytest
 
@@ -13,7 +14,14 @@ from evonorm_tf.search.ablation import __main__ as ablation
 from evonorm_tf.search.ablation import arms
 from evonorm_tf.search.driver import Driver
 from evonorm_tf.search.journal import Journal
-from tests.search.fakes import FakePool, KilledError, dump, outcome, small
+from tests.search.fakes import (
+    SMALL,
+    FakePool,
+    KilledError,
+    dump,
+    outcome,
+    small,
+)
 
 NAMES = ["evonorm_b0", "bn_relu"]
 
@@ -48,6 +56,30 @@ def test_references_change_no_trial_and_are_measured_once(tmp_path):
         tmp_path / "without"
     )
     assert searched(tmp_path / "with", NAMES) == 0
+
+
+def test_a_reference_whose_worker_died_is_measured_again(
+    tmp_path, capsys, monkeypatch
+):
+    """Not a search's trial, of which it is the verdict."""
+    monkeypatch.setattr(commands, "LocalPool", lambda settings: Counted())
+    given = [f"--set={k}={v}" for k, v in SMALL.items()]
+    given += ["--set=trials=1", "--set=references=[bn_relu]"]
+    given += [f"--output={tmp_path}"]
+    assert command.main(given) == 0
+    whole = dump(tmp_path)
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+        db.execute(
+            "UPDATE uncharged SET result = '{}', reason = 'worker died' "
+            "WHERE name = 'stability'"
+        )
+    assert command.main(["status", f"--output={tmp_path}"]) == 0
+    assert "bn_relu, stability: worker died" in capsys.readouterr().out
+    assert not report.read(str(tmp_path), "one").references
+    assert command.main(given) == 0
+    assert "worker died" not in capsys.readouterr().out
+    assert sorted(dump(tmp_path)) == sorted(whole)
+    assert len(report.read(str(tmp_path), "one").references) == 1
 
 
 def test_a_reference_says_what_the_stages_found(tmp_path):
