@@ -87,7 +87,7 @@ def _trial(chosen: argparse.Namespace) -> tuple[Trial, Settings]:
     trial = next((t for t in journal.trials() if t.number == chosen.id), None)
     if trial is None:
         raise ValueError(f"The search has no such trial. Received: {chosen.id}")
-    return trial, settings
+    return references.judged(trial, settings, journal.uncharged()), settings
 
 
 def show(chosen: argparse.Namespace) -> None:
@@ -121,6 +121,7 @@ def export_layer(trial: Trial, settings: Settings, folder: str) -> str:
         "search": settings.identity(),
         "trial": trial.number,
         "verdict": trial.verdict,
+        "reason": trial.reason,
         "results": trial.results,
     }
     graph = graphs.parse(trial.graph)

@@ -46,10 +46,10 @@ def accepted(
     journal: Journal, trials: list[Trial], settings: Settings
 ) -> list[Ranked]:
     """Returns the accepted trials, best first, without those that failed."""
-    rows, judged = [], journal.uncharged()
+    rows, measured = [], journal.uncharged()
     for trial in trials:
-        accepted_ = trial.verdict == "accepted"
-        if accepted_ and references.passes(trial, settings, judged):
+        judged = references.judged(trial, settings, measured)
+        if judged.verdict == "accepted":
             found = stages.scores(trial.results, settings)
             rows.append(Ranked(stages.mean(found), found, trial))
     return sorted(rows, key=lambda row: (-row.mean, row.trial.number))

@@ -22,6 +22,8 @@ from evonorm_tf.search.journal import Journal, Trial, Uncharged
 from evonorm_tf.search.settings import Settings
 from evonorm_tf.search.stages import Task
 
+# The verdict of an accepted layer that its judgement rejects.
+FAILED = "failed the judgement"
 # The trial number of measurements outside the search.
 _NO_TRIAL = -1
 
@@ -94,28 +96,35 @@ def judge(journal: Journal, settings: Settings, pool) -> None:
         mean = stages.mean(stages.scores(trial.results, settings))
         if mean > best:
             _measure(journal, settings, pool, [trial.graph], names)
-            if passes(trial, settings, journal.uncharged()):
+            if judged(trial, settings, journal.uncharged()) == trial:
                 best = mean
 
 
-def passes(
+def judged(
     trial: Trial,
     settings: Settings,
     measured: Mapping[str, Mapping[str, Uncharged]],
-) -> bool:
-    """Returns whether a trial's layer passes the tests of rejection.
+) -> Trial:
+    """Returns a trial, with the verdict FAILED if its judgement rejects it.
 
     A layer without a judgement passes; `judge` tests all that were the best.
 
     Args:
-      trial: an accepted one.
+      trial: from the journal.
       settings: of the search.
       measured: the journal's `uncharged`.
     """
+    if settings.rejection or trial.verdict != "accepted":
+        return trial
     done = measured.get(trial.graph, {})
-    return settings.rejection or not any(
-        done[name].reason for name in _tests(settings) if name in done
-    )
+    reasons = [
+        f"{name}: {done[name].reason}"
+        for name in _tests(settings)
+        if name in done and done[name].reason
+    ]
+    if not reasons:
+        return trial
+    return trial._replace(verdict=FAILED, reason="; ".join(reasons))
 
 
 def _strict(settings: Settings) -> Settings:

@@ -31,7 +31,7 @@ _STYLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A search from its journal."""
+    """A search from its journal; its trials have the verdict of `judged`."""
 
     name: str
     settings: Settings
@@ -45,7 +45,8 @@ class Run:
     @property
     def accepted(self) -> int:
         """Returns how many were accepted, including those that failed later."""
-        return sum(trial.verdict == "accepted" for trial in self.trials)
+        both = "accepted", references.FAILED
+        return sum(trial.verdict in both for trial in self.trials)
 
 
 def read(folder: str, name: str) -> Run:
@@ -53,10 +54,11 @@ def read(folder: str, name: str) -> Run:
     journal = Journal(folder, None)
     try:
         settings, trials = journal.settings(), journal.trials()
+        known = journal.uncharged()
         return Run(
             name,
             settings,
-            trials,
+            [references.judged(trial, settings, known) for trial in trials],
             history.accepted(journal, trials, settings),
             history.progress(journal, trials, settings),
             history.funnel(journal, trials, settings),

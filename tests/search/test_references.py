@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import pathlib
 import re
 import sqlite3
 
@@ -127,7 +128,7 @@ def holds(graph, settings):
     )
 
 
-def test_a_search_without_rejection_is_judged_like_the_others(tmp_path):
+def test_a_search_without_rejection_is_judged_like_the_others(tmp_path, capsys):
     settings = {"rejection": False, "algorithm": "random"}
     searched(tmp_path, trials=60, fitness_steps=500, **settings)
     run = report.read(str(tmp_path), "random")
@@ -150,6 +151,20 @@ def test_a_search_without_rejection_is_judged_like_the_others(tmp_path):
     for point, trial in zip(run.points, run.trials, strict=True):
         best = max(best, passing.get(trial.number, 0.0))
         assert point.best == best
+    # And all that names the first one's verdict says that it failed.
+    failed = next(t for t in run.trials if t.verdict == references.FAILED)
+    assert failed.number not in passing
+    told = f"{references.FAILED}.*(quality/|stability: )"
+    (path,) = report.write(str(tmp_path))[1:]
+    with open(path) as file:
+        assert re.search(f"^{failed.number},.*{told}", file.read(), re.M)
+    for command_ in ("show", "export"):
+        given = [command_, str(failed.number), f"--output={tmp_path}"]
+        assert command.main(given) == 0
+    shown = capsys.readouterr().out
+    assert re.search(f"^verdict   {told}", shown, re.M)
+    exported = pathlib.Path(re.search(r"norm_act=(.*)", shown)[1]).read_text()
+    assert re.search(told, exported, re.S)
     # Judging is not charged: three stages of half a second a trial.
     assert run.points[-1].cpu == pytest.approx(60 * 3 * 0.5)
 
