@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
-from evonorm_tf import files
+from evonorm_tf import files, yaml_text
 
 
 def read(path: str) -> dict[str, Any]:
@@ -19,85 +19,7 @@ def read(path: str) -> dict[str, Any]:
         raise ValueError(
             f"There is no such config file. Received: config_file={path!r}"
         )
-    content = _yaml(files.read_text(path), f"config_file={path!r}")
-    if not isinstance(content, dict):
-        raise ValueError(
-            "A config file must contain a YAML mapping. "
-            f"Received: config_file={path!r}"
-        )
-    return content
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML with unique keys, and scalars as in YAML 1.2.
-
-    YAML 1.1 reads 010 as 8, 1:30 as 90, and off, on, yes and no as booleans,
-    and requires a point in exponents.
-    """
-
-    yaml_implicit_resolvers: ClassVar[dict] = {}
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False):
-        """Rejects keys that are duplicated or are not strings."""
-        keys = [key.value for key, _ in node.value]
-        for key, _ in node.value:
-            text = isinstance(key, yaml.ScalarNode)
-            if not text or keys.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(
-                    "a mapping",
-                    node.start_mark,
-                    f"the key {key.value!r} is duplicated"
-                    if text
-                    else "a key must be a string",
-                    key.start_mark,
-                )
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes text that YAML 1.1 or `_Loader` would read as another type."""
-
-    yaml_implicit_resolvers: ClassVar[dict] = {
-        first: list(resolvers)
-        for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
-    }
-
-
-_NUMBER = r"(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
-_NUMBER += r"|[0-9][0-9_]*[eE][-+]?[0-9]+"
-for _tag, _pattern in {
-    "null": r"~|null|Null|NULL|",
-    "bool": r"(?i:true|false)",
-    "int": r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)",
-    "float": rf"[-+]?(?:{_NUMBER})|(?i:[-+]?\.inf|\.nan)",
-    "merge": "<<",
-}.items():
-    for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None
-        )
-
-
-def as_yaml(value: Any, **options: Any) -> str:
-    """Returns a value as YAML text, which is read back as the same value.
-
-    Args:
-      value: of mappings, lists, text, numbers, booleans and None.
-      **options: of `yaml.dump`.
-    """
-    return yaml.dump(value, Dumper=_Dumper, **options)
-
-
-def _yaml(text: str, received: str) -> Any:
-    """Parses YAML text, or raises ValueError."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except RecursionError:
-        reason = "it is nested too deeply"
-    # ValueError: invalid numbers.
-    except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
-    raise ValueError(f"This is not YAML: {reason}. Received: {received}")
+    return yaml_text.mapping(files.read(path), f"config_file={path!r}")
 
 
 def parse(changes: str | dict | Sequence[str] | None) -> dict:
@@ -124,7 +46,7 @@ def parse(changes: str | dict | Sequence[str] | None) -> dict:
         return read(changes)
     if _KEY.match(changes):
         return _assignments(changes)
-    content = _yaml(changes, f"params_override={changes!r}")
+    content = yaml_text.parse(changes, f"params_override={changes!r}")
     if not isinstance(content, dict):
         raise ValueError(
             "params_override must be `a.b=c,...`, a YAML mapping or the path "
@@ -202,7 +124,7 @@ def _length(text: str, received: str) -> int:
         return len(text.partition(",")[0])
     depth = 0
     try:
-        for event in yaml.parse(text, Loader=_Loader):
+        for event in yaml.parse(text, Loader=yaml_text.Loader):
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if not depth and isinstance(event, _ENDS):
@@ -218,8 +140,8 @@ def _length(text: str, received: str) -> int:
 def _value(text: str, received: str) -> Any:
     """Parses the value of an override."""
     if text[:1] in ("'", '"', "[", "{"):
-        return _yaml(text, received)
+        return yaml_text.parse(text, received)
     # Not all of YAML, in which " #" would begin a comment.
-    loader, text = _Loader(""), text.strip()
+    loader, text = yaml_text.Loader(""), text.strip()
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
     return loader.construct_object(yaml.ScalarNode(tag, text))

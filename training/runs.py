@@ -24,8 +24,7 @@ import tf_keras
 import yaml
 from official.modeling import hyperparams
 
-from evonorm_tf import files
-from training import overrides
+from evonorm_tf import files, yaml_text
 from training.checkpoints import remove_checkpoint, saved_step
 from training.same_experiment import THEN, differences, flat
 
@@ -447,4 +446,4 @@ def versions() -> dict[str, str]:
 
 def as_yaml(params: hyperparams.Config) -> str:
     """Formats a config as in params.yaml."""
-    return overrides.as_yaml(params.as_dict(), sort_keys=False)
+    return yaml_text.dump(params.as_dict(), sort_keys=False)

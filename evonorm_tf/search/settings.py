@@ -9,12 +9,9 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-import re
 from typing import Any
 
-import yaml
-
-from evonorm_tf import files
+from evonorm_tf import files, yaml_text
 from evonorm_tf.errors import did_you_mean
 from evonorm_tf.graphs.library import NAMED
 from evonorm_tf.search import space as space_lib
@@ -290,7 +287,7 @@ _TYPES = {
 
 
 def _float(value: Any) -> Any:
-    """Returns a number as a float; YAML 1.1 reads 1e8 as text."""
+    """Returns a number as a float; 010 is read as text."""
     with contextlib.suppress(ValueError):
         if type(value) is int or isinstance(value, str):
             # Through text, because a large int raises and its text is inf.
@@ -299,7 +296,7 @@ def _float(value: Any) -> Any:
 
 
 def _int(value: Any) -> Any:
-    """Returns an integer as an int; 1e3 is read as text, 1.0e3 as a float."""
+    """Returns an integer as an int; 010 is read as text, 1e3 as a float."""
     number = _float(value) if isinstance(value, str) else value
     if type(number) is float and number.is_integer():
         return int(number)
@@ -327,13 +324,7 @@ def read(config: str) -> dict[str, Any]:
             f"There is no such config. {did_you_mean(config, configs())}"
             f"Received: config={config!r}"
         )
-    content = _parsed(files.read(path), f"config={config!r}")
-    if not isinstance(content, dict):
-        raise ValueError(
-            "A config file must contain a YAML mapping. "
-            f"Received: config={config!r}"
-        )
-    return content
+    return yaml_text.mapping(files.read(path), f"config={config!r}")
 
 
 def assignment(text: str) -> dict[str, Any]:
@@ -345,31 +336,4 @@ def assignment(text: str) -> dict[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"Expected NAME=VALUE. Received: {text!r}")
-    return {name: _parsed(value, repr(text))}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without its numbers of base 8 and 60, such as 010 and 1:30."""
-
-
-def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
-    if re.fullmatch(r"[-+]?(0[0-7_]+|.*:.*)", node.value):
-        return loader.construct_scalar(node)
-    if node.tag.endswith("int"):
-        return loader.construct_yaml_int(node)
-    return loader.construct_yaml_float(node)
-
-
-for _tag in ("int", "float"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
-
-
-def _parsed(text: str | bytes, received: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except RecursionError:
-        reason = "nested too deeply"
-    # The last two: invalid UTF-8, and invalid dates.
-    except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
-    raise ValueError(f"This is not YAML: {reason}. Received: {received}")
+    return {name: yaml_text.parse(value, repr(text))}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from classification import experiment as _classification  # noqa: F401
 from detection import experiment as _detection  # noqa: F401
+from evonorm_tf import yaml_text
 from gan import experiment as _gan  # noqa: F401
 from training import config, overrides
 from training.same_experiment import flat
@@ -127,6 +128,13 @@ def test_what_is_no_override_is_refused(text, message):
         overrides.parse(text)
 
 
+def test_a_file_that_is_no_config_is_named(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_bytes(b"a: \xff")
+    with pytest.raises(ValueError, match=r"not YAML: .*config_file=.*small"):
+        overrides.read(str(path))
+
+
 def _parsed(experiment, **given):
     """The experiment; None where it is refused by name."""
     try:
@@ -229,7 +237,7 @@ def test_any_value_of_any_key_is_kept_or_refused_often(given):
 
 def _read_back(value, path):
     """A value through an override in quotes, and a path as it stands."""
-    text = overrides.as_yaml(value, default_flow_style=True, width=10**9)
+    text = yaml_text.dump(value, default_flow_style=True, width=10**9)
     quoted = f"a.b={text.removesuffix('...' + chr(10)).strip()}"
     if value and not isinstance(value, str):
         hypothesis.assume("{" in text or "[" in text)
@@ -240,7 +248,7 @@ def _read_back(value, path):
 @pytest.mark.parametrize("text", ["0E0", "1e5", "tRue", "010", "1:30", "~"])
 def test_text_that_looks_like_more_is_written_in_quotes(text):
     """As params.yaml, which a resumed run is compared with, is written."""
-    written = overrides.as_yaml({"a": {"b": text}}, default_flow_style=True)
+    written = yaml_text.dump({"a": {"b": text}}, default_flow_style=True)
     quoted = written.strip().removeprefix("{a: {b: ").removesuffix("}}")
     assert overrides.parse(f"a.b={quoted}") == {"a": {"b": text}}
 
