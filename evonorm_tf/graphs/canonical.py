@@ -20,6 +20,7 @@ from evonorm_tf.graphs.graph import (
     ZERO,
     Graph,
     Node,
+    check,
     padded,
 )
 from evonorm_tf.graphs.primitives import PRIMITIVES
@@ -27,6 +28,7 @@ from evonorm_tf.graphs.primitives import PRIMITIVES
 
 def canonical(graph: Graph) -> Graph:
     """Returns the canonical form, padded in front; it is idempotent."""
+    check(graph)
     # An expression is identified by its text; equal ones merge in the dict.
     text = dict(enumerate(INITIAL))
     depth = dict.fromkeys(range(FIRST), 0)
@@ -56,8 +58,13 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-@functools.lru_cache(maxsize=65536)
 def key(graph: Graph) -> str:
     """Returns 32 hex digits, equal for equivalent expressions."""
+    check(graph)  # Before it is hashed.
+    return _key(graph)
+
+
+@functools.lru_cache(maxsize=65536)
+def _key(graph: Graph) -> str:
     text = canonical(graph).text().encode()
     return hashlib.blake2b(text, digest_size=16).hexdigest()

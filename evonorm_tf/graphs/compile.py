@@ -15,7 +15,7 @@ from evonorm_tf.graphs import stored
 from evonorm_tf.graphs.canonical import key
 from evonorm_tf.graphs.evaluate import evaluate
 from evonorm_tf.graphs.formula import formula
-from evonorm_tf.graphs.graph import V0, V1, Graph, from_json, shown
+from evonorm_tf.graphs.graph import V0, V1, Graph, check, from_json, shown
 from evonorm_tf.graphs.primitives import PRIMITIVES, Primitive
 from evonorm_tf.ops import general
 from evonorm_tf.ops.kernel import BatchStatistics, General, Plan, Statistic
@@ -43,12 +43,7 @@ def row(graph: Graph, name: str | None = None) -> catalog.Row:
       TypeError: if it is not a `Graph`.
       ValueError: if the name is not a string.
     """
-    if not isinstance(graph, Graph):
-        raise TypeError(
-            "Expected a Graph: use graphs.parse for the text form, and "
-            "graphs.from_json for the JSON form. "
-            f"Received: graph={shown(graph)}"
-        )
+    check(graph)
     if name is not None and not isinstance(name, str):
         raise ValueError(
             f"A graph's name must be a string. Received: name={shown(name)}"

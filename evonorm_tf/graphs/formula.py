@@ -11,7 +11,7 @@ paper's v1. The guards of division, log and sqrt are omitted.
 import collections
 from typing import NamedTuple
 
-from evonorm_tf.graphs.graph import FIRST, OUTPUT, Graph
+from evonorm_tf.graphs.graph import FIRST, OUTPUT, Graph, check
 from evonorm_tf.graphs.primitives import PRIMITIVES
 
 # Precedence of a piece of a formula.
@@ -104,6 +104,7 @@ def latex(graph: Graph) -> str:
 
 
 def _write(graph: Graph, style: _Style) -> str:
+    check(graph)
     live = graph.live()
     uses = collections.Counter(i for n in live for i in graph[n].inputs)
     pieces: dict[int, _Piece] = {

@@ -120,6 +120,20 @@ def shown(value: Any) -> str:
     return short.repr(value)
 
 
+def check(graph: Any) -> None:
+    """Checks that an argument is a graph and not one of its other forms.
+
+    Raises:
+      TypeError: if it is not a `Graph`.
+    """
+    if not isinstance(graph, Graph):
+        raise TypeError(
+            "Expected a Graph: use graphs.parse for the text form, and "
+            "graphs.from_json for the JSON form. "
+            f"Received: graph={shown(graph)}"
+        )
+
+
 def _check_count(count: int) -> None:
     if count != SIZE - FIRST:
         raise ValueError(

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 from evonorm_tf.graphs.formula import formula
-from evonorm_tf.graphs.graph import FIRST, INITIAL, OUTPUT, Graph
+from evonorm_tf.graphs.graph import FIRST, INITIAL, OUTPUT, Graph, check
 from evonorm_tf.graphs.primitives import PRIMITIVES
 
 _AGGREGATION = "#cfe3f2"
@@ -17,6 +17,7 @@ def dot(graph: Graph) -> str:
     Aggregations are blue and the output is orange. Where the order of the
     inputs matters, in divisions, edges are numbered.
     """
+    check(graph)
     live = graph.live()
     used = graph.uses()
     lines = [
@@ -51,6 +52,7 @@ def png(graph: Graph, path: str) -> None:
     Raises:
       RuntimeError: if Graphviz's `dot` is not installed or fails.
     """
+    check(graph)
     if shutil.which("dot") is None:
         raise RuntimeError(
             "A PNG picture needs Graphviz's `dot`, which is not installed. "

@@ -188,11 +188,16 @@ def test_bad_files_and_mappings_say_what_is_wrong(tmp_path):
         catalog.get({**graphs.NAMED["evonorm_b0"].to_json(), "name": 3})
 
 
-def test_rows_are_those_of_graphs():
+def test_functions_of_graphs_refuse_their_other_forms():
     graph = graphs.NAMED["evonorm_s0"]
-    for wrong in (graph.text(), graph.to_json()):
-        with pytest.raises(TypeError, match=r"graphs\.parse.*Received: graph="):
-            graphs.row(wrong)
+    calls = (
+        *(graphs.row, graphs.key, graphs.canonical, graphs.formula),
+        *(graphs.latex, graphs.dot, lambda wrong: graphs.png(wrong, "a.png")),
+    )
+    for call in calls:
+        for wrong in (graph.text(), graph.to_json()):
+            with pytest.raises(TypeError, match=r"parse.*Received: graph="):
+                call(wrong)
     with pytest.raises(ValueError, match="Received: name=3"):
         graphs.row(graph, 3)
 
