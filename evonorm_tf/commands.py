@@ -5,11 +5,13 @@ when it is: `python -m PACKAGE.MODULE` imports the package first.
 """
 
 import ast
+import atexit
 import os
 import pathlib
 import sys
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
@@ -20,8 +22,9 @@ def start(
     """Prepares a process that was started as `python -m MODULE`.
 
     TensorFlow's own log lines are left out, unless TF_CPP_MIN_LOG_LEVEL or
-    --verbosity asks for them. A library that is imported, rather than run,
-    changes nothing.
+    --verbosity asks for them. When the reader of the output, such as `head`,
+    ends, so does the command, without a traceback. A library that is imported,
+    rather than run, changes nothing.
 
     Args:
       renamed: the present names of modules that were commands, by the old.
@@ -35,6 +38,9 @@ def start(
         if sys.argv[:1] != ["-m"]:
             return
         line = sys.orig_argv
+        if sys.excepthook is not _report:  # A command starts two packages.
+            sys.excepthook = _report
+            atexit.register(_flush)
     if "-m" not in line[:-1]:
         return
     module, *arguments = line[line.index("-m") + 1 :]
@@ -45,6 +51,25 @@ def start(
         )
     if not any(one.startswith(("--verbosity", "-v=")) for one in arguments):
         os.environ.setdefault(LOG_LEVEL, "3")
+
+
+def _report(kind: type, error: BaseException, trace: Any) -> None:
+    """Reports an error, unless it is that nobody reads the output."""
+    # Another pipe's error is reported, after an empty line.
+    if not issubclass(kind, BrokenPipeError) or _flush("\n"):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _flush(text: str = "") -> bool:
+    """Prints a text and all that is buffered; returns whether it is read."""
+    try:
+        print(end=text, flush=True)
+    except BrokenPipeError:
+        # As Python's documentation advises: so that the interpreter's own
+        # flush, after this, succeeds.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def overview(package: ModuleType) -> str:

@@ -89,6 +89,32 @@ def test_python_m_package_lists_them():
     assert not found.stderr
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("module", ["evonorm_tf", "evonorm_tf.search"])
+def test_a_reader_that_stops_ends_a_command_without_a_traceback(
+    module, unbuffered
+):
+    read, write = os.pipe()
+    os.close(read)  # As `head` does when it has its lines.
+    try:
+        found = subprocess.run(
+            [sys.executable, "-m", module, "--help"],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    finally:
+        os.close(write)
+    assert not found.stderr
+
+
+def test_another_broken_pipe_is_reported(capsys):
+    error = BrokenPipeError("of a worker")
+    commands._report(BrokenPipeError, error, None)
+    assert "BrokenPipeError: of a worker" in capsys.readouterr().err
+
+
 def test_unknown_subcommands_are_listed(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["data", "chek"])
     with pytest.raises(SystemExit, match=r"check .*\n.*\n?.*Received: chek"):

@@ -42,6 +42,8 @@ def messages() -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:
+        raise  # It is no file's; see `evonorm_tf.commands`.
     except (OSError, ValueError, FloatingPointError) as error:
         verbose = flags.FLAGS.is_parsed() and flags.FLAGS.verbosity > 0
         if verbose:

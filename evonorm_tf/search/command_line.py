@@ -1,7 +1,6 @@
 """Flags and error handling of the search's and the ablation's commands."""
 
 import argparse
-import os
 import sqlite3
 import sys
 import traceback
@@ -93,9 +92,8 @@ def main(parser: argparse.ArgumentParser, given: list[str] | None) -> int:
 
     try:
         chosen.run(chosen)
-        sys.stdout.flush()
-    except BrokenPipeError:  # The reader, such as `head`, has stopped.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        raise  # It is no file's; see `evonorm_tf.commands`.
     except KeyboardInterrupt:
         print("\nStopped; the same command resumes it.", file=sys.stderr)
         return 130
