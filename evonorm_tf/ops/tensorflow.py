@@ -142,20 +142,13 @@ def reshaped_like(y: Tensor, x: Tensor) -> Tensor:
     return y
 
 
-@functools.cache
-def _local_accelerator() -> bool:
-    return bool(
-        tf.config.list_physical_devices("GPU")
-        or tf.config.list_physical_devices("TPU")
-    )
-
-
 def accelerated() -> bool:
     """Returns whether the computation is for a GPU or TPU."""
-    # A TPU on the network is not a physical device, and appears when the
-    # program connects to it, so this part is not cached.
+    # Not `list_physical_devices`, which has those that are hidden from this
+    # process. A TPU on the network appears only when a program connects to it.
+    visible = map(tf.config.get_visible_devices, ("GPU", "TPU"))
     strategy = type(tf.distribute.get_strategy()).__name__
-    return _local_accelerator() or strategy.startswith("TPU")
+    return any(visible) or strategy.startswith("TPU")
 
 
 # With fewer elements, plain kernels are faster than starting compiled ones.

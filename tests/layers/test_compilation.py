@@ -34,6 +34,19 @@ def test_inputs_of_that_many_elements_are_compiled(least, compiled):
         assert _compiles() == compiled
 
 
+def test_a_gpu_counts_that_is_not_hidden(monkeypatch):
+    """As by `tf.config.set_visible_devices([], "GPU")`."""
+
+    def devices(kind):
+        return [f"{kind}:0"] if kind == "GPU" else []
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", devices)
+    with settings.using(xla_elements="auto"):
+        assert not _compiles()
+        monkeypatch.setattr(tf.config, "get_visible_devices", devices)
+        assert _compiles()
+
+
 def test_a_batch_of_unknown_size_is_compiled():
     with settings.using(xla_elements="auto"):
         assert _compiles((None, *cases.SHAPE[1:]))
