@@ -155,7 +155,7 @@ def _fold_b0(xp, c):
     gain, bound, inverse = c.gamma / v, c.batch_std / v, 1.0 / np.square(v)
 
     def call(x):
-        variance = folding.moments(xp, x).variance
+        variance = folding.spatial_moments(xp, x).variance
         if divided:
             variance = variance * folding.constant(xp, inverse, x)
         q = xp.sqrt(variance + folding.constant(xp, c.epsilon * inverse, x))

@@ -82,7 +82,7 @@ def one_pixel(x: Array) -> bool:
     return tuple(x.shape[1:3]) == (1, 1)
 
 
-def moments(xp: Any, x: Array) -> Moments:
+def spatial_moments(xp: Any, x: Array) -> Moments:
     """Returns mean and variance of every (sample, channel), [N, 1, 1, C]."""
     if one_pixel(x):
         return Moments(x, constant(xp, np.zeros([1, 1, 1, x.shape[-1]]), x))
@@ -131,7 +131,7 @@ def group_moments(
       scale: [C] that x was multiplied by, none of it 0: the moments are those
         of x / scale. None for 1.
     """
-    mean, variance = moments(xp, x)
+    mean, variance = spatial_moments(xp, x)
     if scale is not None:
         mean = mean * constant(xp, 1.0 / scale, x)
         variance = variance * constant(xp, 1.0 / np.square(scale), x)
