@@ -235,6 +235,8 @@ def _in_call(keras: str) -> bool:
     Eager tensors of both look alike; only the caller distinguishes them. This
     inspects imported modules and imports none.
     """
+    # Neither Keras has a public name for the call under way. Where a release
+    # renames these, `check_home` only finds tensors of the other Keras.
     if keras == "tf_keras":
         utils = sys.modules.get("tf_keras.src.engine.base_layer_utils")
         return utils is not None and bool(utils.call_context().in_call)

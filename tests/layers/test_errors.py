@@ -121,6 +121,20 @@ def test_tf_keras_layer_on_a_keras3_tensor(case):
 
 
 @cases.both_kerases
+def test_a_layer_in_a_model_of_the_other_keras(kit_name):
+    """Called on values, of which only the model is of a Keras."""
+    layer = cases.kit(kit_name).layers.NormAct("evonorm_s0")
+    other = "tf_keras" if kit_name == "keras3" else "keras3"
+
+    class Model(cases.kit(other).keras.Model):
+        def call(self, x):
+            return layer(x)
+
+    said = _message(lambda: Model()(tf.ones(cases.SHAPE)))
+    assert f"inside a {'keras' if other == 'keras3' else other} model" in said
+
+
+@cases.both_kerases
 @pytest.mark.parametrize("symbolic", [False, True])
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
 @cases.every_case
