@@ -61,16 +61,8 @@ def test_snippets_run(code, tmp_path, monkeypatch):
     exec(compile(code, "snippet", "exec"), {"keras": keras, "x": image})
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "layer",
-        *(
-            pytest.param(n, marks=pytest.mark.slow)
-            for n in ("convert", "search")
-        ),
-    ],
-)
+@pytest.mark.slow  # The pages' snippets, below, call the same functions.
+@pytest.mark.parametrize("name", ["layer", "convert", "search"])
 def test_notebooks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # Of the processes they start.
