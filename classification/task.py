@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras
-from official.core import base_task, task_factory
+from official.core import base_task, config_definitions, task_factory
 
 from classification import datasets, experiment, settings
 from evonorm_tf import files, legacy, nets
@@ -186,6 +186,13 @@ class Task(dropout_seed.Seeded, average.Averaging, base_task.Task):
                 )
             )
         return metrics
+
+    def metric_names(
+        self, trainer: config_definitions.TrainerConfig
+    ) -> list[str]:
+        """Returns the names of an evaluation's metrics."""
+        del trainer
+        return [one.name for one in self.build_metrics(training=False)]
 
     def process_metrics(
         self, metrics: Any, labels: Any, model_outputs: Any, **_: Any

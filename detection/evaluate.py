@@ -89,6 +89,23 @@ def score(
     return _score(found, truth, images, per_category, backend, masks)
 
 
+def names(categories: Iterable[str], masks: bool, partial: bool) -> list[str]:
+    """Returns the names of the metrics that `score` computes.
+
+    Args:
+      categories: names of those whose AP is included.
+      masks: whether masks are scored.
+      partial: whether only some of the images are.
+    """
+    label = PARTIAL if partial else ""
+    kinds = [prefix for prefix, _ in _KINDS.values()]
+    return [
+        f"{label}{prefix}{name}"
+        for prefix in (kinds if masks else kinds[:1])
+        for name in [*FIGURES, *(f"AP/{one}" for one in categories)]
+    ]
+
+
 def _score(
     results: Results,
     truth: GroundTruth,

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras
-from official.core import task_factory
+from official.core import config_definitions, task_factory
 from official.vision.losses import maskrcnn_losses
 from official.vision.tasks import maskrcnn
 
@@ -20,6 +20,7 @@ from detection import (
     check_config,
     coco_format,
     datasets,
+    evaluate,
     ground_truth,
     model,
     results,
@@ -126,6 +127,20 @@ class Task(dropout_seed.Seeded, average.Averaging, maskrcnn.MaskRCNNTask):
             path,
             self.task_config.per_category_metrics,
             self.task_config.model.include_mask,
+        )
+
+    def metric_names(
+        self, trainer: config_definitions.TrainerConfig
+    ) -> list[str]:
+        """Returns the names of an evaluation's metrics."""
+        one, steps = self.task_config, trainer.validation_steps
+        if not one.use_coco_metrics:
+            return []
+        data = one.validation_data
+        return evaluate.names(
+            self.categories.values() if one.per_category_metrics else (),
+            masks=one.model.include_mask,
+            partial=0 <= steps * data.global_batch_size < data.num_examples,
         )
 
     def validation_step(

@@ -87,6 +87,7 @@ class Detection(garden.TaskHead):
             trainer.validation_steps = _DEBUG_STEPS
             # Metrics of a part of the images have other names.
             trainer.best_checkpoint_eval_metric = ""
+            trainer.best_checkpoint_export_subdir = ""
             images = _DEBUG_STEPS * one.validation_data.global_batch_size
             evaluated = f", evaluated on at most {images} images"
         return (

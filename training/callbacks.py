@@ -1,13 +1,14 @@
 """Checks, shows and records loops and evaluations; saves the best one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 from official.core import config_definitions
 
+from evonorm_tf.errors import did_you_mean
 from training import checkpoints, progress, runs
 
 
@@ -161,17 +162,8 @@ class Best:
           checkpoint: the trainer's.
           logs: the evaluation's metrics.
           step: the global step.
-
-        Raises:
-          ValueError: if the metric is not among them.
         """
         logs = progress.scalars(logs)
-        if self._metric not in logs:
-            raise ValueError(
-                "trainer.best_checkpoint_eval_metric must be a metric of the "
-                f"evaluation: {', '.join(sorted(logs))}. Received: "
-                f"best_checkpoint_eval_metric={self._metric!r}"
-            )
         if not self._better(logs):
             # The Model Garden's trainer then reads and logs the best value.
             if self._metric not in (self.best_ckpt_logs or {}):
@@ -202,6 +194,7 @@ class Best:
 def best_from_config(
     trainer: config_definitions.TrainerConfig,
     run: runs.Run,
+    names: Collection[str],
     aside: str | None = None,
     start: int = 0,
 ) -> Best | None:
@@ -210,12 +203,15 @@ def best_from_config(
     Args:
       trainer: its `best_checkpoint_*` define the metric and the folder.
       run: the run.
+      names: the metrics of an evaluation.
       aside: see `Best`.
       start: the step from which the run resumes. A later best checkpoint, of
         an earlier start, does not count; `Run.forget` removes it.
 
     Raises:
-      ValueError: if the settings are incomplete or the direction is invalid.
+      ValueError: if the settings are incomplete, or metric or direction are
+        unknown: before training, because the first evaluation can be hours
+        later.
     """
     folder = trainer.best_checkpoint_export_subdir
     metric = trainer.best_checkpoint_eval_metric
@@ -231,10 +227,16 @@ def best_from_config(
     if direction not in ("higher", "lower"):
         raise ValueError(
             "trainer.best_checkpoint_metric_comp must be higher or lower. "
-            f"Received: best_checkpoint_metric_comp={direction!r}"
+            f"Received: trainer.best_checkpoint_metric_comp={direction!r}"
         )
     if not folder:
         return None
+    if metric not in names:
+        raise ValueError(
+            "trainer.best_checkpoint_eval_metric must be a metric of the "
+            f"evaluation. {did_you_mean(metric, names)}"
+            f"Received: trainer.best_checkpoint_eval_metric={metric!r}"
+        )
     best = Best(run, folder, metric, direction == "higher", aside)
     before = best.best_ckpt_logs
     if before is not None and before[runs.BEST_STEP] > start:

@@ -13,8 +13,9 @@ from training import accumulation, callbacks, config, driver, preflights
 class TaskHead(driver.Head):
     """Builds the Model Garden's trainer for a prepared task.
 
-    The task has `seed`, and `start_step`, which is set to the step from which
-    the run resumes before inputs are built.
+    The task has `seed`; `start_step`, which is set to the step from which the
+    run resumes before inputs are built; and `metric_names(trainer)`, the names
+    of an evaluation's metrics with these settings of the trainer.
     """
 
     def build(self, session: driver.Session) -> driver.Built:
@@ -35,7 +36,11 @@ class TaskHead(driver.Head):
             if not session.chief:
                 aside = files.join(session.folder, "best")
             keeper = callbacks.best_from_config(
-                params.trainer, session.run, aside, session.start
+                params.trainer,
+                session.run,
+                task.metric_names(params.trainer),
+                aside,
+                session.start,
             )
         with session.devices.scope():
             trainer = train_utils.create_trainer(

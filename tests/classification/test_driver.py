@@ -240,6 +240,21 @@ def test_settings_that_cannot_work_are_refused_by_name(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "key, words",
+    [
+        ("eval_metric", "Did you mean accuracy"),
+        ("metric_comp", "higher or lower"),
+    ],
+)
+def test_an_unknown_best_is_refused_before_training(key, words, tmp_path):
+    params = small.parameters()
+    setattr(params.trainer, f"best_checkpoint_{key}", "acuracy")
+    with pytest.raises(ValueError, match=f"{words}.*trainer.*{key}='acuracy'"):
+        small.run(tmp_path, params)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_detector_needs_a_step(tmp_path):
     params = detection.parameters(trainer={"train_steps": 0})
     with pytest.raises(ValueError, match=r"trainer.train_steps=0"):

@@ -12,6 +12,7 @@ import tf_keras
 import evonorm_tf
 from detection import convert, evaluate, model, task
 from tests.detection import coco_files, small
+from training import driver
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,45 @@ def test_a_model_without_masks_is_scored_without_them(directory):
     }
     prepared.coco_metric.update_state(None, nothing)
     assert set(prepared.coco_metric.result()) == set(evaluate.FIGURES)
+
+
+def _evaluated(prepared, images):
+    """The names of an evaluation with a detection in each of some images."""
+    prepared.build_metrics(training=False)
+    metric = prepared.coco_metric
+    for image in sorted(metric.truth.images)[:images]:
+        entry = {
+            "source_id": np.array([image]),
+            "image_info": np.ones([1, 4, 2], np.float32) * 64,
+            "num_detections": np.array([1]),
+            "detection_boxes": np.array([[[0, 0, 64, 64]]], np.float32),
+            "detection_classes": np.array([[1]]),
+            "detection_scores": np.array([[0.5]], np.float32),
+        }
+        if prepared.task_config.model.include_mask:
+            entry["detection_masks"] = np.ones([1, 1, 28, 28], np.float32)
+        metric.update_state(None, entry)
+    return list(metric.result())
+
+
+@pytest.mark.parametrize(
+    "model, categories, steps, images",
+    [
+        ({}, False, -1, 5),
+        ({}, True, 3, 5),  # Three batches of two.
+        ({"include_mask": False}, True, 2, 4),
+    ],
+)
+def test_the_names_of_an_evaluation_are_known_before_training(
+    model, categories, steps, images, directory
+):
+    prepared = small.prepared(
+        directory, model=model, task={"per_category_metrics": categories}
+    )
+    trainer = driver.trainer_config(validation_steps=steps)
+    names = prepared.metric_names(trainer)
+    assert names == _evaluated(prepared, images)
+    assert names[0] == ("partial_AP" if images == 4 else "AP")
 
 
 def test_the_objects_of_an_evaluation_are_counted_where_a_recipe_says_so(

@@ -130,11 +130,16 @@ def test_debug_evaluates_a_few_batches_of_data_of_ones_own():
     params = config.parse(
         "coco_maskrcnn",
         params_override="task.train_data.input_path=train,"
-        "task.validation_data.input_path=val,task.annotation_file=val.json",
+        "task.validation_data.input_path=val,task.annotation_file=val.json,"
+        "trainer.best_checkpoint_export_subdir=best,"
+        "trainer.best_checkpoint_eval_metric=AP",
     )
     said = train.HEAD.shrink(params)
     assert "on train, evaluated on at most 8 images" in said
     assert params.trainer.validation_steps == 4
+    # The metrics have other names, and a folder alone would be refused.
+    assert not params.trainer.best_checkpoint_eval_metric
+    assert not params.trainer.best_checkpoint_export_subdir
     assert params.task.validation_data.global_batch_size == 2
 
 

@@ -104,7 +104,9 @@ def test_the_best_of_an_earlier_start_is_forgotten(tmp_path):
         best_checkpoint_eval_metric="accuracy",
     )
     for start, figure in ((1, 0.5), (0, None)):
-        best = callbacks.best_from_config(settings, run, start=start)
+        best = callbacks.best_from_config(
+            settings, run, ["accuracy"], start=start
+        )
         logs = best.best_ckpt_logs
         assert (logs and logs["accuracy"]) == figure
     (tmp_path / "best" / "notes").touch()
@@ -125,7 +127,9 @@ def test_the_best_of_discarded_steps_is_forgotten(tmp_path):
         best_checkpoint_eval_metric="accuracy",
     )
     for start, kept in ((40, True), (35, True), (20, False)):
-        best = callbacks.best_from_config(settings, run, start=start)
+        best = callbacks.best_from_config(
+            settings, run, ["accuracy"], start=start
+        )
         run.forget(start)
         assert (best.best_ckpt_logs is not None) == kept
         assert (run.checkpoint("best") is not None) == kept
@@ -165,16 +169,23 @@ def test_another_worker_decides_alike_and_saves_aside(tmp_path):
     assert list(aside.glob("*.index"))
 
 
-def test_refused(tmp_path):
-    with pytest.raises(ValueError, match="evaluation: accuracy"):
-        _Run(tmp_path, metric="top_1").evaluate(1, 0.5)
-    half = driver.trainer_config(best_checkpoint_eval_metric="accuracy")
-    with pytest.raises(ValueError, match="both or"):
-        callbacks.best_from_config(half, runs.Run(tmp_path))
-    wrong = driver.trainer_config(best_checkpoint_metric_comp="more")
-    with pytest.raises(ValueError, match="higher or lower"):
-        callbacks.best_from_config(wrong, runs.Run(tmp_path))
-    assert (
-        callbacks.best_from_config(driver.trainer_config(), runs.Run(tmp_path))
-        is None
-    )
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"best_checkpoint_eval_metric": "accuracy"}, "both or"),
+        ({"best_checkpoint_metric_comp": "more"}, "higher or lower"),
+        (
+            {
+                "best_checkpoint_export_subdir": "best",
+                "best_checkpoint_eval_metric": "acuracy",
+            },
+            "Did you mean accuracy",
+        ),
+    ],
+)
+def test_refused(changes, words, tmp_path):
+    run, names = runs.Run(tmp_path), ["accuracy", "cross_entropy"]
+    with pytest.raises(ValueError, match=words):
+        callbacks.best_from_config(driver.trainer_config(**changes), run, names)
+    usual = driver.trainer_config()
+    assert callbacks.best_from_config(usual, run, names) is None
