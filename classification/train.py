@@ -3,15 +3,15 @@ r"""Trains a classifier.
     python -m classification.train --experiment=cifar10_resnet \
         --norm_act=evonorm_s0 --model_dir=runs/cifar10-s0 \
         --params_override=task.train_data.tfds_data_dir=DIR
-    python -m classification.train --row=imagenet/r50-aug/evonorm_b0 \
-        --model_dir=runs/imagenet/r50-aug/evonorm_b0 --debug
-
+    python -m classification.train --row=imagenet/r50-aug/evonorm_b0 --debug
     python -m classification.train --row=imagenet/r50/evonorm_s0 \
         --preflight=v5e:2x2
 
 A row of the paper's tables (`python -m configs.tables` lists them) defines
-experiment, recipe and layer. Run the same command again to resume training from
-the last checkpoint. --preflight compiles the step for a TPU without having one.
+experiment, recipe and layer; without --model_dir it is written to runs/ROW, and
+with --debug to runs/debug/ROW. Run the same command again to resume training
+from the last checkpoint. --preflight compiles the step for a TPU without having
+one.
 """
 
 import dataclasses

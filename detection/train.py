@@ -8,10 +8,12 @@ r"""Trains Mask R-CNN, evaluates it and draws its detections.
 
 The first command trains on scenes of scikit-learn's digits, in minutes. A row
 of the tables (`python -m configs.tables coco` lists them) defines experiment,
-recipe and layer. Run the same command again to resume training from the last
-checkpoint. In addition to checkpoints, `model_dir` gets `results.json` (COCO
-results of the last evaluation; `results_masks.json` for masks alone),
-`predictions.png` and pictures for TensorBoard.
+recipe and layer. Without --model_dir, it is written to runs/ROW, and with
+--debug to runs/debug/ROW; the first command writes to runs/debug/scenes. Run
+the same command again to resume training from the last checkpoint. In addition
+to checkpoints, the folder gets `results.json` (COCO results of the last
+evaluation; `results_masks.json` for masks alone), `predictions.png` and
+pictures for TensorBoard.
 """
 
 from detection import (

@@ -1,7 +1,7 @@
 r"""Evaluates a trained generator.
 
-    python -m gan.evaluate --checkpoint=runs/gan-digits
-    python -m gan.evaluate --checkpoint=runs/gan-digits/ckpt-300 \
+    python -m gan.evaluate --checkpoint=runs/debug/gan-digits
+    python -m gan.evaluate --checkpoint=runs/debug/gan-digits/ckpt-300 \
         --params_override=task.evaluation.samples=5000
 
 Prints the metrics with their provenance, and writes both to a separate file in

@@ -40,7 +40,7 @@ def restore(
 
     Args:
       checkpoint: a run's folder, for its last checkpoint, or the prefix of
-        one, such as runs/gan-digits/ckpt-300.
+        one, such as runs/debug/gan-digits/ckpt-300.
       params_override: overrides of the run's config, except of its model.
 
     Raises:

@@ -1,9 +1,9 @@
 """Draws samples of a trained generator.
 
-    python -m gan.sample --checkpoint=runs/gan-digits --output=digits.png
-    python -m gan.sample --checkpoint=runs/gan-digits --truncation=0.5
-    python -m gan.sample --checkpoint=runs/gan-digits --kind=truncation
-    python -m gan.sample --checkpoint=runs/gan-digits --kind=interpolation
+    python -m gan.sample --checkpoint=runs/debug/gan-digits --output=digits.png
+    python -m gan.sample --checkpoint=runs/debug/gan-digits --truncation=0.5
+    python -m gan.sample --checkpoint=runs/debug/gan-digits --kind=truncation
+    python -m gan.sample --checkpoint=runs/debug/gan-digits --kind=interpolation
 
 A grid has one class per column, a truncation sweep one truncation per row, and
 an interpolation one class per row, from one latent to another.

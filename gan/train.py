@@ -7,9 +7,10 @@ r"""Trains a BigGAN.
 
 The first command generates digits, in a few minutes on two CPU cores. A row of
 a table of results (`python -m configs.tables` lists them) defines experiment,
-recipe and layer; without --model_dir it is written to runs/ROW. Run the same
-command again to resume training from the last checkpoint. --preflight=v5e:2x2
-compiles the steps for a TPU without having one.
+recipe and layer. Without --model_dir, it is written to runs/ROW, and with
+--debug to runs/debug/ROW; the first command writes to runs/debug/gan-digits.
+Run the same command again to resume training from the last checkpoint.
+--preflight=v5e:2x2 compiles the steps for a TPU without having one.
 """
 
 import tensorflow as tf

@@ -11,6 +11,7 @@ from evonorm_tf import files
 from evonorm_tf.preflight import tpu
 from training import commands, config, driver, report, strategy
 
+RUNS = "runs"  # The folder of runs for which no folder is given.
 MODES = ("train_and_eval", "train", "eval", "eval_best")
 
 
@@ -21,7 +22,8 @@ def define_flags(
 
     Args:
       experiment: the default experiment; if empty, one is required.
-      model_dir: its folder, likewise; a row's is runs/ROW.
+      model_dir: its folder, likewise, in runs/; a row's is runs/ROW. See
+        `folder`.
     """
     flags.DEFINE_string(
         "experiment", experiment, "Name of a registered experiment."
@@ -57,7 +59,7 @@ def define_flags(
         "model_dir",
         model_dir,
         "Folder for checkpoints, metrics and config; for a row, runs/ROW if "
-        "left out.",
+        "left out. With --debug, runs/debug/... if left out.",
     )
     flags.DEFINE_string("tpu", None, "Name of a TPU, or 'local'.")
     flags.DEFINE_bool("debug", False, "Shrink the experiment to a few seconds.")
@@ -127,10 +129,22 @@ def run(head: driver.Head, tables: report.HeadTables) -> None:
     if given.preflight:
         head.preflight(params, given.preflight, given.preflight_json)
         return
-    folder = given.model_dir
-    if given.row and not given["model_dir"].present:
-        folder = files.join("runs", given.row)
-    driver.run(params, head, given.mode, folder)
+    driver.run(params, head, given.mode, folder())
+
+
+def folder() -> str:
+    """Returns the run's folder: --model_dir, or the experiment's or row's.
+
+    With --debug, the latter are in runs/debug: in its real folder, a debug run
+    and the full one would reject each other.
+    """
+    given = flags.FLAGS
+    if given["model_dir"].present:
+        return given.model_dir
+    usual = files.join(RUNS, given.row) if given.row else given.model_dir
+    if not given.debug:
+        return usual
+    return files.join(RUNS, "debug", usual.removeprefix(f"{RUNS}/"))
 
 
 def parse(tables: report.HeadTables) -> config.Experiment:

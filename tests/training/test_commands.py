@@ -60,3 +60,19 @@ def test_the_default_folder_is_of_the_default_experiment(parse):
     with pytest.raises(flags.IllegalFlagValueError, match="give one of"):
         parse("--experiment=other")
     parse("--experiment=other", "--model_dir=runs/usual")
+
+
+@pytest.mark.parametrize(
+    "line, folder",
+    [
+        ([], "runs/usual"),
+        (["--debug"], "runs/debug/usual"),
+        (["--row=coco/r50_fpn/bn_relu"], "runs/coco/r50_fpn/bn_relu"),
+        (["--row=a/b", "--debug"], "runs/debug/a/b"),
+        (["--row=a/b", "--debug", "--model_dir=runs/c"], "runs/c"),
+        (["--experiment=other", "--model_dir=runs/c"], "runs/c"),
+    ],
+)
+def test_a_debug_run_is_not_in_the_folder_of_the_full_one(parse, line, folder):
+    parse(*line)
+    assert training_flags.folder() == folder

@@ -141,9 +141,12 @@ class Row:
         return self.recipe.settings() | {LAYER_KEY: self.layer}
 
     def command(self) -> str:
-        """Returns the command, run from the root of the checkout."""
+        """Returns the command, run from the root of the checkout.
+
+        It writes to runs/ROW, and to runs/debug/ROW with --debug.
+        """
         command = ["python", "-m", f"{self.recipe.head}.train"]
-        command += [f"--row={self.id}", f"--model_dir=runs/{self.id}"]
+        command.append(f"--row={self.id}")
         if self.recipe.data:
             command.append(f"--params_override={self.recipe.data}")
         return shlex.join(command)
