@@ -63,3 +63,50 @@ def encoded(image, kind, **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def tfds(folder):
+    """Writes a TFDS dataset of 4x4 images, five per split, without building it.
+
+    Returns the path of the test split's only file.
+    """
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(4, 4, 3)),
+            "label": tfds.features.ClassLabel(num_classes=2),
+        }
+    )
+    home = folder / "own" / "1.0.0"
+    home.mkdir(parents=True)
+    paths, splits = {}, []
+    for split in ("train", "test"):
+        path = paths[split] = home / f"own-{split}.tfrecord-00000-of-00001"
+        size = 0
+        with tf.io.TFRecordWriter(str(path)) as file:
+            for index in range(5):
+                pixels = np.full([4, 4, 3], index, np.uint8)
+                row = {"image": pixels, "label": index % 2}
+                content = features.serialize_example(
+                    features.encode_example(row)
+                )
+                file.write(content)
+                size += len(content)
+        splits.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[5],
+                num_bytes=size,
+                filename_template=tfds.core.ShardedFileTemplate(
+                    data_dir=home,
+                    dataset_name="own",
+                    split=split,
+                    filetype_suffix="tfrecord",
+                ),
+            )
+        )
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(home), features=features, split_infos=splits
+    )
+    return paths["test"]

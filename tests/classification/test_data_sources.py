@@ -242,6 +242,41 @@ def test_cifar_is_held_in_memory_or_resized(data_dir):
     assert batch.shape == (5, 48, 48, 3)
 
 
+@pytest.mark.parametrize(
+    "damage, split, words",
+    [
+        ("none", "train", None),
+        ("none", "test", None),
+        ("cut", "test", "00001 is not a complete TFRecord file"),
+        ("cut", "train[:3]+test[:3]", "00001 is not a complete TFRecord file"),
+        ("shorter", "test", "too few records.*00001.*4 records, not 5"),
+        ("missing", "test", "is missing.*00001.*0 records, not 5"),
+        ("changed", "test", "is damaged: corrupted record.*00001"),
+    ],
+)
+def test_a_damaged_file_of_tfds_is_named(damage, split, words, tmp_path):
+    path = images.tfds(tmp_path)
+    content = path.read_bytes()
+    with tf.io.TFRecordWriter(str(tmp_path / "four")) as file:
+        for record in tf.data.TFRecordDataset(str(path)).take(4):
+            file.write(record.numpy())
+    changed = {
+        "none": content,
+        "cut": content[:-7],
+        "shorter": (tmp_path / "four").read_bytes(),
+        "changed": content[:-20] + b"\0\0" + content[-18:],
+    }
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(changed[damage])
+    config = Data(dataset="own", split=split, tfds_data_dir=str(tmp_path))
+    if words is None:
+        assert datasets.open_source(config, 2).examples == 5
+        return
+    with pytest.raises(ValueError, match=words):
+        datasets.open_source(config, 2)
+
+
 def test_missing_directory_says_what_to_do(tmp_path):
     config = Data(dataset="cifar10", tfds_data_dir=str(tmp_path))
     with pytest.raises(ValueError, match="tfds build cifar10"):

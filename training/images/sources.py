@@ -11,8 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 from evonorm_tf import files
-from training.images import decoding, readers
+from training.images import decoding, readers, records
 
+_FRAMING = 16  # Bytes that a TFRecord file has around a record.
 # File systems of TFDS, which does not use TensorFlow's.
 _TFDS_READS = ("gs://", "s3://")
 
@@ -213,8 +214,8 @@ def tfds_builder(dataset: str, split: str, data_dir: str) -> tuple[Any, int]:
       in the split.
 
     Raises:
-      ValueError: if the dataset or split does not exist, or has no images and
-        labels.
+      ValueError: if the dataset or split does not exist, has no images and
+        labels, or has a truncated file.
     """
     import tensorflow_datasets as tfds  # Needed only for these datasets.
 
@@ -241,7 +242,36 @@ def tfds_builder(dataset: str, split: str, data_dir: str) -> tuple[Any, int]:
             f"channel. Received: shape={list(image.shape)}, "
             f"dtype={np.dtype(image.np_dtype).name}"
         )
+    _require_complete(info, split)
     return builder, examples
+
+
+def _require_complete(info: Any, split: str) -> None:
+    """Rejects truncated TFRecord files, which TFDS does not notice or name.
+
+    Records are counted only if sizes differ from the dataset's own account,
+    because counting takes long where seeking is slow.
+    """
+    if info.file_format.name != "TFRECORD":
+        return
+    read = {str(one.filename) for one in info.splits[split].file_instructions}
+    for whole in info.splits.values():
+        paths = [str(path) for path in whole.filepaths]
+        there = [path for path in paths if files.is_file(path)]
+        size = sum(map(files.size, there))
+        if size == whole.num_bytes + _FRAMING * whole.num_examples:
+            continue
+        for path, length in zip(paths, whole.shard_lengths):
+            if path not in read:
+                continue
+            found = records.count(path) if path in there else 0
+            if found != length:
+                raise ValueError(
+                    f"A file of {info.full_name} is missing or has too few "
+                    "records. Copy it again, or prepare the dataset again. "
+                    f"Received: path={path!r}, {found:,} records, not "
+                    f"{length:,}"
+                )
 
 
 def encoded(builder: Any, split: str) -> tf.data.Dataset:
@@ -261,7 +291,7 @@ def in_memory(
     """Returns all decoded images, [n, H, W, C] uint8, and labels [n] int32.
 
     Raises:
-      ValueError: if an image cannot be read.
+      ValueError: if an image or a file cannot be read.
     """
     stored = encoded(builder, split)
     stored = stored.map(lambda row: (row["image"], row["label"]))
@@ -273,6 +303,13 @@ def in_memory(
         )
         images, labels = next(iter(decoded.batch(examples)))
         images = images.numpy()
+    except tf.errors.DataLossError as error:
+        paths = [str(path) for path in builder.info.splits[split].filepaths]
+        raise ValueError(
+            f"A file of {builder.info.full_name} is damaged: "
+            f"{decoding.cause(error)}. Copy it again, or prepare the dataset "
+            f"again. Received: split={split!r} of {', '.join(paths)}"
+        ) from error
     except tf.errors.OpError:
         # One by one, to name the image or use Pillow.
         images, labels = _one_by_one(stored, f"{builder.info.name}/{split}")
