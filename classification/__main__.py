@@ -4,4 +4,4 @@ import classification
 from evonorm_tf import commands
 
 if __name__ == "__main__":
-    print(commands.overview(classification))
+    commands.list_commands(classification)

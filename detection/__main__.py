@@ -4,4 +4,4 @@ import detection
 from evonorm_tf import commands
 
 if __name__ == "__main__":
-    print(commands.overview(detection))
+    commands.list_commands(detection)

@@ -4,4 +4,4 @@ import evonorm_tf
 from evonorm_tf import commands
 
 if __name__ == "__main__":
-    print(commands.overview(evonorm_tf))
+    commands.list_commands(evonorm_tf)

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from evonorm_tf.errors import did_you_mean
+
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
@@ -72,12 +74,39 @@ def _flush(text: str = "") -> bool:
     return True
 
 
+def list_commands(package: ModuleType) -> None:
+    """Runs `python -m PACKAGE`, which prints the package's commands.
+
+    Raises:
+      SystemExit: if there is anything else on the command line.
+    """
+    given = sys.argv[1:]
+    if given and given not in (["-h"], ["--help"]):
+        known = _commands(package)
+        wanted = f"{package.__name__}.{given[0]}"
+        sys.exit(
+            f"Commands are modules of {package.__name__}: write python -m "
+            f"{package.__name__}.COMMAND. {did_you_mean(wanted, known)}"
+            f"Received: python -m {package.__name__} {' '.join(given)}"
+        )
+    print(overview(package))
+
+
 def overview(package: ModuleType) -> str:
     """The commands of a package, one line each.
 
     Args:
       package: imported; its modules are read as text.
     """
+    found = _commands(package)
+    width = max(map(len, found))
+    lines = [f"{package.__doc__.splitlines()[0]}\n"]
+    lines += [f"  python -m {k:{width}}  {v}" for k, v in sorted(found.items())]
+    return "\n".join([*lines, "\nEach has a --help."])
+
+
+def _commands(package: ModuleType) -> dict[str, str]:
+    """The first line of each command's docstring, by its module's name."""
     root = pathlib.Path(package.__file__).parent
     found = {}
     for path in [*root.glob("[!_]*.py"), *root.glob("*/__main__.py")]:
@@ -87,10 +116,7 @@ def overview(package: ModuleType) -> str:
         if inside or any(map(_runs, module.body)):
             about = ast.get_docstring(module).splitlines()[0]
             found[f"{package.__name__}.{name}"] = about
-    width = max(map(len, found))
-    lines = [f"{package.__doc__.splitlines()[0]}\n"]
-    lines += [f"  python -m {k:{width}}  {v}" for k, v in sorted(found.items())]
-    return "\n".join([*lines, "\nEach has a --help."])
+    return found
 
 
 def _runs(statement: ast.stmt) -> bool:

@@ -4,4 +4,4 @@ import gan
 from evonorm_tf import commands
 
 if __name__ == "__main__":
-    print(commands.overview(gan))
+    commands.list_commands(gan)

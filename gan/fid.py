@@ -139,4 +139,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer(
         "kernel_blocks", 10, "Maximum number of blocks.", lower_bound=1
     )
-    commands.run(main)
+    commands.run(main, words=True)

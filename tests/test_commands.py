@@ -115,7 +115,22 @@ def test_another_broken_pipe_is_reported(capsys):
     assert "BrokenPipeError: of a worker" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("package", [evonorm_tf, classification, gan])
+def test_a_word_after_a_package_is_no_command(package, monkeypatch, capsys):
+    name = package.__name__
+    known = "search" if package is evonorm_tf else "export"
+    monkeypatch.setattr(sys, "argv", ["python", known[:-1]])
+    said = rf"mean {name}\.{known}.*Received: python -m {name} {known[:-1]}$"
+    with pytest.raises(SystemExit, match=said):
+        commands.list_commands(package)
+    assert not capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["python", "--help"])
+    commands.list_commands(package)
+    assert f"{name}.{known}" in capsys.readouterr().out
+
+
 def test_unknown_subcommands_are_listed(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["data", "chek"])
-    with pytest.raises(SystemExit, match=r"check .*\n.*\n?.*Received: chek"):
+    said = r"(?s)check .*Did you mean check\? Received: chek"
+    with pytest.raises(SystemExit, match=said):
         dispatch("gan.data", {"check": commands})

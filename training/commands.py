@@ -7,15 +7,28 @@ from types import ModuleType
 
 from absl import app, flags, logging
 
+from evonorm_tf.errors import did_you_mean
+
 _PACKAGES = ("training", "classification", "detection", "gan")
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a command as `absl.app.run` does, with few logs; see `messages`."""
+def run(main: Callable[[list[str]], None], words: bool = False) -> None:
+    """Runs a command as `absl.app.run` does, with few logs; see `messages`.
+
+    Args:
+      main: gets the command's name and the words that are not flags.
+      words: whether there may be any.
+    """
 
     def guarded(arguments: list[str]) -> None:
         quiet_logs()
         with messages():
+            if arguments[1:] and not words:
+                # Such as `--debug false`, which would set debug.
+                raise ValueError(
+                    "This command takes only flags, each as --NAME=VALUE. "
+                    f"Received: {' '.join(arguments[1:])!r}"
+                )
             main(arguments)
 
     # --help lists the key flags of the main module alone, and most are defined
@@ -74,5 +87,6 @@ def dispatch(program: str, verbs: Mapping[str, ModuleType]) -> None:
         print("\n".join(lines))
         sys.exit(0)
     if name:
-        lines.append(f"\nUnknown command. Received: {name}")
+        near = did_you_mean(name, verbs)
+        lines.append(f"\nUnknown command. {near}Received: {name}")
     sys.exit("\n".join(lines))

@@ -35,6 +35,15 @@ def test_where_it_was_raised_is_shown_if_asked_for():
         raise ValueError("bad input")
 
 
+def test_words_that_no_flag_takes_are_refused(monkeypatch, capsys):
+    given = ["train", "false"]
+    monkeypatch.setattr(commands.app, "run", lambda main: main(given))
+    with pytest.raises(SystemExit, match=r"only flags.*'false'"):
+        commands.run(print)
+    commands.run(print, words=True)
+    assert capsys.readouterr().out == f"{given}\n"
+
+
 @pytest.fixture
 def parse():
     """Parses a command line of a head with a default experiment and folder."""
