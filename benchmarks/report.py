@@ -69,6 +69,69 @@ def layers(document: dict[str, Any], shown: list[str] | None = None) -> str:
     return markdown(head, lines)
 
 
+def summary(runs: pathlib.Path) -> tuple[str, str]:
+    """Tables the times of layers and of ResNet-50 steps.
+
+    Returns:
+      The table, and what its columns are and where they were measured.
+    """
+    columns: dict[str, dict[str, float]] = {}
+    notes = []
+    for file, name, base in (
+        (LAYERS, "CPU, layer", "tf_keras's fused layers"),
+        (JAX_LAYERS, "CPU on JAX, layer", "Keras's layers"),
+    ):
+        single = read(runs, file)
+        if not single:
+            continue
+        for row in single["rows"]:
+            column = columns.setdefault(f"{name}, {row['shape']}", {})
+            column[row["layer"]] = row["ratio_to_bn_relu"]
+        notes.append(
+            f"{name}: one layer in float32, relative to {base}; "
+            + machine(single)
+        )
+    whole = read(runs, "networks-224-cpu.json")
+    if whole:
+        columns["CPU, ResNet-50"] = {
+            row["layer"]: row["ratio"] for row in whole["rows"]
+        }
+        notes.append(
+            f"CPU, ResNet-50: a training step, {whole['rows'][0]['shape']}, "
+            f"relative to tf_keras's fused layers; {machine(whole)}"
+        )
+    for part, name, what in (
+        ("layers", "GPU, layer", "one layer in bf16, {shape}"),
+        (
+            "networks",
+            "GPU, ResNet-50",
+            "a training step in bf16, {batch} images of {size} pixels, with "
+            "the layers of an earlier commit ([GPU](#gpu))",
+        ),
+    ):
+        document = goals.gpu(runs, part)
+        if document:
+            columns[name] = {
+                row["layer"]: row["ratio"]
+                for row in document["rows"]
+                if "ratio" in row
+            }
+            what = what.format(**document["facts"]["sizes"])
+            notes.append(
+                f"{name}: {what}, relative to Keras's layers; "
+                f"{gpu_machine(document)}."
+            )
+    lines = [
+        [
+            name,
+            *(f"{c[name]:.2f}" if name in c else "" for c in columns.values()),
+        ]
+        for name in _SHOWN[1:]
+    ]
+    table = markdown(["layer", *columns], lines)
+    return table, "\n".join(f"- {note}" for note in notes)
+
+
 def networks(runs: pathlib.Path) -> str:
     """Tables training steps of whole networks on CPU."""
     found = [d for name in goals.NETWORKS if (d := read(runs, name))]
@@ -300,7 +363,10 @@ def page(runs: pathlib.Path) -> str:
     steps = goals.preflights(runs)
     on_jax = read(runs, JAX_LAYERS)
     text = (ROOT / "benchmarks" / "performance.md.in").read_text()
+    shown, where = summary(runs)
     parts = {
+        "summary": shown,
+        "summary_machines": where,
         "goals": goals.table(runs),
         "history": goals.history(runs),
         "layers": layers(single),
