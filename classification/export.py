@@ -185,7 +185,7 @@ def main(_: list[str]) -> None:
         print(
             f"{name}: logits differ from the model's by {one.difference:.1e} "
             f"of the largest (at most {one.tolerance:.0e}), "
-            f"{check.readable(one.size)}, {one.milliseconds:.2f} ms per image"
+            f"{check.readable(one.size)}, {check.latency(one.milliseconds)}"
         )
     print(f"Exported to {FLAGS.output_dir}")
 

@@ -62,8 +62,8 @@ class Exported:
             f"{self.path}: {self.format}, outputs differ by "
             f"{self.difference:.1e} of the largest output (at most "
             f"{self.tolerance:.0e}), {check.readable(self.size)}, "
-            f"{self.milliseconds:.2f} ms per image (the model "
-            f"{self.model_milliseconds:.2f}){left}"
+            f"{check.latency(self.milliseconds)}; the compiled model "
+            f"{self.model_milliseconds:.2f} ms{left}"
         )
 
 

@@ -33,7 +33,7 @@ class Checked(NamedTuple):
         relative to the largest output.
       tolerance: the largest difference that would have been accepted.
       size: in bytes.
-      milliseconds: latency of one image, the median of several runs.
+      milliseconds: latency of one image; see `latency`.
     """
 
     difference: float
@@ -232,7 +232,7 @@ def _if_sensitive(
 
 
 def milliseconds(run: Callable[[Any], Any], image: Any) -> float:
-    """Returns the median time of one image."""
+    """Returns the median time of one image, after a first run."""
     run(image)  # The first run also plans or traces.
     took, start = [], time.perf_counter()
     while len(took) < _RUNS and time.perf_counter() - start < _SECONDS:
@@ -240,6 +240,14 @@ def milliseconds(run: Callable[[Any], Any], image: Any) -> float:
         run(image)
         took.append(time.perf_counter() - before)
     return statistics.median(took) * 1e3
+
+
+def latency(milliseconds: float) -> str:
+    """Says what a latency is, for people."""
+    return (
+        f"one image in {milliseconds:.2f} ms (on this machine, with the "
+        f"runtime's default threads; median of up to {_RUNS} runs)"
+    )
 
 
 def readable(size: int) -> str:

@@ -69,6 +69,8 @@ def test_formats_agree_with_the_model(home, name, tmp_path):
         np.testing.assert_allclose(got, want, atol=atol * abs(want).max())
     assert done.size == check.size(path) > 1000
     assert done.milliseconds > 0 and done.left == ()
+    said = f"one image in {done.milliseconds:.2f} ms (on this machine, with"
+    assert said in str(done) and "median of up to 20 runs" in str(done)
     assert f"{done.difference:.1e}" in str(done)
     assert check.readable(done.size) in str(done)
     assert list(tmp_path.iterdir()) == [path]
