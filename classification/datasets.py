@@ -68,10 +68,15 @@ def open_source(config: Data, num_classes: int) -> Source:
                 f"label={source.labels.min()}"
             )
     if largest >= num_classes:
+        count = max(source.classes, largest + 1)
+        names = source.class_names
+        shown = ", ".join(names[:5] + ("...",) * (len(names) > 5))
         raise ValueError(
-            f"{config.dataset} has labels outside the model's classes, 0 to "
-            f"{num_classes - 1}. Set task.model.num_classes="
-            f"{max(source.classes, largest + 1)}. Received: label={largest}"
+            f"{config.dataset} {config.split} has more classes than the model, "
+            "so labels are outside the model's classes, 0 to "
+            f"{num_classes - 1}. Set task.model.num_classes={count}, or for "
+            f"`check` --num_classes={count}. Received: label={largest}, "
+            f"classes: {shown or count}"
         )
     if config.randaugment_layers and source.shape[-1] != 3:
         raise ValueError(

@@ -28,8 +28,8 @@ from training.images.sources import Files, Memory, Source
 
 SHOWN = inspection.SHOWN
 _ADVICE = (
-    "Copy truncated files again; records must have image/encoded and "
-    "image/class/label"
+    "Copy truncated files again; each record must have the features "
+    "image/encoded and image/class/label"
 )
 _OF_EXPERIMENT = ("config_file", "params_override")
 _OF_DATASET = (
@@ -77,7 +77,11 @@ def examine(settings: Data, num_classes: int, limit: int) -> Report:
         report.problems.append(str(error))
         return report
     report.source = source
-    kind = "in memory" if isinstance(source, Memory) else "read in training"
+    kind = (
+        "in memory"
+        if isinstance(source, Memory)
+        else "read from files in training"
+    )
     report.lines.append(f"{source.examples:,} examples, {kind}")
     report.advice += source.notes
     if source.class_names:

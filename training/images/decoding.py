@@ -244,7 +244,11 @@ def _refusal(encoded: bytes, name: str, reason: str, advice: str) -> str:
 
 def cause(error: tf.errors.OpError) -> str:
     """Returns TensorFlow's message without the names of operations."""
-    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", error.message)
+    operations = (
+        r"Error in user-defined function .*? iterator: \S+: |"
+        r"\s*\[\[\{\{.*?\}\}\]\]|\{\{.*?\}\}\s*|\s*\[Op:.*"
+    )
+    return re.sub(operations, "", error.message)
 
 
 @_as_written

@@ -28,6 +28,7 @@ SUFFIXES = (
 )
 _HIDDEN = (".", "__MACOSX")
 _SHOWN = 5  # suffixes in a report
+_WITHIN = "folders within that of a class"
 
 
 class Counts(collections.Counter):
@@ -122,9 +123,16 @@ def classes(root: str) -> Classes:
         folder = files.join(root, name)
         for _, path, is_folder in _entries(folder, inside):
             if is_folder:
-                inside.note("folders within that of a class", path)
+                inside.note(_WITHIN, path)
             else:
                 found.append(path)
+        if not found and inside[_WITHIN]:
+            raise ValueError(
+                "The folder of a class must have images, and this one has "
+                "folders. If it is a split, with one folder per class, add it "
+                "to the path: DIR/{split}, in quotes. "
+                f"Received: path={folder!r}" + _said(inside)
+            )
         if not found:
             raise ValueError(
                 "A class without images cannot be learned. Fill or "

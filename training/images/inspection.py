@@ -192,16 +192,16 @@ def describe(
     if transparent:
         first = transparent[0]
         report.advice.append(
-            f"{len(transparent):,} image files have transparent pixels, which "
-            f"are composited on white (the first: {first.name}, "
+            f"In {len(transparent):,} of {len(read):,} image files transparent "
+            f"pixels are composited on white (the first: {first.name}, "
             f"{first.transparent:,} pixels)"
         )
     turned = [one for one in read if one.turned]
     if turned:
         report.advice.append(
-            f"{len(turned):,} image files have an EXIF orientation, which is "
-            "not applied; turn their pixels if they must be upright (the "
-            f"first: {turned[0].name})"
+            f"In {len(turned):,} of {len(read):,} image files the EXIF "
+            "orientation is not applied; turn the pixels if they must be "
+            f"upright (the first: {turned[0].name})"
         )
     _describe_sizes(np.array([one.size for one in read]), wanted, report)
     speed = sum(one.seconds for one in read) / len(read) * 1e3
@@ -310,5 +310,6 @@ def show(reports: Iterable[tuple[str, Report]]) -> int:
 
 def conclude(problems: int) -> int:
     """Prints the number of problems; returns the exit status."""
-    print(f"\n{problems} problem(s)" if problems else "\nno problem found")
+    ending = "s" * (problems > 1)
+    print(f"\n{problems or 'no'} problem{ending}{' found' * (not problems)}")
     return 1 if problems else 0

@@ -91,3 +91,7 @@ def test_a_folder_that_is_no_set_is_refused(tmp_path):
     _touch(tmp_path / "a" / "1.png", tmp_path / "b" / "1.svg")
     with pytest.raises(ValueError, match=r"/b'; left out: 1 files with .*svg"):
         folders.classes(str(tmp_path))
+    # The folder above the splits.
+    with pytest.raises(ValueError, match=r"If it is a split.*\{split\}.*/set'"):
+        _touch(tmp_path / "sets" / "set" / "a" / "1.png")
+        folders.classes(str(tmp_path / "sets"))
