@@ -14,8 +14,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 # A part, a module or a folder of them, imports parts of the lines above.
 LINES = (
-    ("commands", "errors", "files", "torch_pickle", "versions", "yaml_text"),
-    ("doctor", "nets", "ops", "state_dict"),
+    ("errors", "files", "torch_pickle", "versions", "yaml_text"),
+    ("commands", "doctor", "nets", "ops", "state_dict"),
     ("catalog",),
     ("graphs", "plots", "preflight", "validation"),
     ("choosing", "layer"),
