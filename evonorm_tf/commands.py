@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from evonorm_tf.errors import did_you_mean
-
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
@@ -82,6 +80,9 @@ def list_commands(package: ModuleType) -> None:
     """
     given = sys.argv[1:]
     if given and given not in (["-h"], ["--help"]):
+        # Not for everyone who imports the library, and with it this module.
+        from evonorm_tf.errors import did_you_mean
+
         known = _commands(package)
         wanted = f"{package.__name__}.{given[0]}"
         sys.exit(
