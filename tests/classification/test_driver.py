@@ -249,8 +249,8 @@ def test_settings_that_cannot_work_are_refused_by_name(
 )
 def test_an_unknown_best_is_refused_before_training(key, words, tmp_path):
     params = small.parameters()
-    setattr(params.trainer, f"best_checkpoint_{key}", "acuracy")
-    with pytest.raises(ValueError, match=f"{words}.*trainer.*{key}='acuracy'"):
+    setattr(params.trainer, f"best_checkpoint_{key}", "accurac")
+    with pytest.raises(ValueError, match=f"{words}.*trainer.*{key}='accurac'"):
         small.run(tmp_path, params)
     assert not list(tmp_path.iterdir())
 

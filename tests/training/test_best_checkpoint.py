@@ -177,7 +177,7 @@ def test_another_worker_decides_alike_and_saves_aside(tmp_path):
         (
             {
                 "best_checkpoint_export_subdir": "best",
-                "best_checkpoint_eval_metric": "acuracy",
+                "best_checkpoint_eval_metric": "accurac",
             },
             "Did you mean accuracy",
         ),
