@@ -136,9 +136,10 @@ def test_debug_batch_divides_among_replicas_and_micro_batches(
     params.runtime.accumulation_steps = 2
     asked = types.SimpleNamespace(
         **{"debug": True, "preflight": preflight, "preflight_json": None},
-        **{"mode": "train", "model_dir": "there", "row": None},
+        **{"mode": "train", "row": None},
     )
     monkeypatch.setattr(flags.flags, "FLAGS", asked)
+    monkeypatch.setattr(flags, "folder", lambda: "there")
     monkeypatch.setattr(flags, "parse", lambda tables: params)
     replicas = types.SimpleNamespace(num_replicas_in_sync=3)
     monkeypatch.setattr(flags.strategy, "build", lambda runtime: replicas)

@@ -250,7 +250,7 @@ def _require_complete(info: Any, split: str) -> None:
     """Rejects truncated TFRecord files, which TFDS does not notice or name.
 
     Records are counted only if sizes differ from the dataset's own account,
-    because counting takes long where seeking is slow.
+    and only on local disks: elsewhere, seeking takes long.
     """
     if info.file_format.name != "TFRECORD":
         return
@@ -262,7 +262,8 @@ def _require_complete(info: Any, split: str) -> None:
         if size == whole.num_bytes + _FRAMING * whole.num_examples:
             continue
         for path, length in zip(paths, whole.shard_lengths):
-            if path not in read:
+            elsewhere = path in there and not files.is_local(path)
+            if path not in read or elsewhere:
                 continue
             found = records.count(path) if path in there else 0
             if found != length:
