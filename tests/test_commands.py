@@ -52,6 +52,7 @@ def test_verbosity_leaves_the_log_level_alone(line, level, monkeypatch):
     assert os.environ[commands.LOG_LEVEL] == "0", "the requested level"
 
 
+@pytest.mark.slow
 def test_help_lists_the_flags_that_heads_share():
     found = _run("-m", "classification.train", "--help")
     for flag in ("--row", "--experiment", "--model_dir", "--params_override"):

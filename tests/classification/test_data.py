@@ -76,7 +76,7 @@ def test_digits_split_is_fixed_whole_and_stratified():
     [
         pytest.param("digits", {}, marks=pytest.mark.slow),
         pytest.param("jpeg_digits", MIXED, marks=pytest.mark.slow),
-        ("tfrecords", RANDAUGMENT | MIXED),
+        pytest.param("tfrecords", RANDAUGMENT | MIXED, marks=pytest.mark.slow),
         ("folder", MIXED),
     ],
 )

@@ -379,6 +379,7 @@ def test_nan_loss_stops_and_names_the_last_good_checkpoint(
     assert runs.Run(folder).step() == 6, "saved a broken model"
 
 
+@pytest.mark.slow  # As above, but for the message.
 def test_nan_before_any_checkpoint(tmp_path):
     params = small.parameters(steps_per_loop=1)
     for data in (params.task.train_data, params.task.validation_data):

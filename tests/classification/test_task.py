@@ -35,6 +35,7 @@ def test_every_site_is_a_norm_act_and_no_batch_norm_is_left(name):
     assert not others
 
 
+@pytest.mark.slow  # tests/nets/test_counts.py counts them with the layers.
 def test_networks_have_the_sizes_of_the_literature():
     counts = {}
     for name in ("resnet18", "resnet50", "resnet20_cifar"):

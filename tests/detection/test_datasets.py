@@ -36,6 +36,7 @@ def _assert_equal(one, other):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow  # tests/training/images/test_batches.py has it for all heads.
 def test_batch_k_does_not_depend_on_where_the_run_started(prepared):
     # Two batches of two an epoch of four scenes.
     whole = _batches(prepared, 0, 5)

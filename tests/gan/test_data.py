@@ -116,6 +116,7 @@ def test_files_are_cut_to_the_centre_and_averaged():
         datasets.centre(tf.constant(b"GIF89a"), tf.constant("record 7 of x"), 8)
 
 
+@pytest.mark.slow  # tests/training/images/test_batches.py has it for all heads.
 def test_stream_of_files_resumes_and_shares_out():
     settings = experiment.Data(dataset="jpeg_digits")
     images = datasets.open_images(settings, _model())
@@ -143,6 +144,7 @@ def test_stream_of_files_resumes_and_shares_out():
     assert in_order.shape == (1352, 32, 32, 3)
 
 
+@pytest.mark.slow
 def test_imagenet_in_the_layout_of_tfds(data_dir):
     root = str(data_dir / "tfds")
     if not os.path.isdir(os.path.join(root, "imagenet2012")):

@@ -44,7 +44,13 @@ def test_biggan128_has_the_published_counts():
     assert _count(discriminator.trainable_variables) == 87_982_370
 
 
-@pytest.mark.parametrize("name, moving", [("evonorm_b0", 1), ("evonorm_s0", 0)])
+@pytest.mark.parametrize(
+    "name, moving",
+    [
+        ("evonorm_b0", 1),
+        pytest.param("evonorm_s0", 0, marks=pytest.mark.slow),
+    ],
+)
 def test_evonorm_adds_v_alone(name, moving):
     generator = _build(_model(name), networks.build_generator)
     # 7,488 channels are normalized; `u` has 48,627 entries.
@@ -324,7 +330,10 @@ def test_models_that_cannot_be(changes, message):
 @pytest.mark.parametrize(
     "name, widths, channels",
     [
-        ("biggan128", {"discriminator_width": 4}, 4),
+        pytest.param(
+            *("biggan128", {"discriminator_width": 4}, 4),
+            marks=pytest.mark.slow,
+        ),
         ("biggan_deep128", {"generator_width": 2}, 4),
     ],
 )
