@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from benchmarks import export_tables
@@ -20,6 +21,9 @@ NETWORKS = (
     "networks-224-cpu.json",
     "networks-cifar-cpu.json",
 )
+
+# Folders of the same files of CPU benchmarks, from other processors.
+OTHERS = {"intel": "Intel Xeon at 2.5 GHz"}
 
 
 def preflights(runs: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -136,13 +140,26 @@ def _tpu_jax(runs: pathlib.Path, network: str, key: str) -> dict[str, float]:
     }
 
 
+def _largest_of(found: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Returns the largest ratio of each layer."""
+    result: dict[str, float] = {}
+    for layer, ratio in found:
+        result[layer] = max(result.get(layer, 0.0), ratio)
+    return result
+
+
+def _processors(runs: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders of all processors' figures."""
+    return [runs, *(runs / name for name in OTHERS)]
+
+
 def _cpu(runs: pathlib.Path, name: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for row in _rows(runs, name):
-        if row["layer"] in EVONORMS:
-            ratio = max(found.get(row["layer"], 0.0), row["ratio_to_bn_relu"])
-            found[row["layer"]] = ratio
-    return found
+    return _largest_of(
+        (row["layer"], row["ratio_to_bn_relu"])
+        for folder in _processors(runs)
+        for row in _rows(folder, name)
+        if row["layer"] in EVONORMS
+    )
 
 
 def gpu(runs: pathlib.Path, part: str) -> dict[str, Any] | None:
@@ -176,12 +193,24 @@ def gpu_largest(runs: pathlib.Path) -> dict[str, float]:
     return {name: batch / base for name, batch in found.items()} if base else {}
 
 
-def _networks(runs: pathlib.Path, name: str, network: str) -> dict[str, float]:
-    return {
-        row["layer"]: row["ratio"]
-        for row in _rows(runs, name)
-        if row["network"] == network and row["layer"] in (BN_RELU, *EVONORMS)
-    }
+def _networks(
+    runs: pathlib.Path,
+    name: str,
+    network: str,
+    to_bn_relu: bool = False,
+) -> dict[str, float]:
+    found = [
+        {
+            row["layer"]: row["ratio"]
+            for row in _rows(folder, name)
+            if row["network"] == network
+            and row["layer"] in (BN_RELU, *EVONORMS)
+        }
+        for folder in _processors(runs)
+    ]
+    if to_bn_relu:
+        found = map(_to_bn_relu, found)
+    return _largest_of(pair for one in found for pair in one.items())
 
 
 def _command(runs: pathlib.Path, name: str, key: str) -> dict[str, float]:
@@ -231,7 +260,7 @@ def every(runs: pathlib.Path) -> list[Goal]:
             "CPU, step of mobilenet_v2_cifar, width 0.5, batch 128, one core: "
             f"time {bn_relu}",
             1.2,
-            _to_bn_relu(_networks(runs, NETWORKS[2], "mobilenet_v2_cifar")),
+            _networks(runs, NETWORKS[2], "mobilenet_v2_cifar", to_bn_relu=True),
         ),
         Goal(
             "TPU compiler, ResNet-50 step, batch 128, bf16: bytes accessed "

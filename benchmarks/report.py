@@ -132,6 +132,21 @@ def summary(runs: pathlib.Path) -> tuple[str, str]:
     return table, "\n".join(f"- {note}" for note in notes)
 
 
+def others(runs: pathlib.Path) -> str:
+    """Tables the same layers and networks on the other processors."""
+    found = []
+    for name, processor in goals.OTHERS.items():
+        single = read(runs / name, LAYERS)
+        if single:
+            found += [
+                f"### {processor}",
+                f"Layers: {machine(single)}",
+                layers(single, _SHOWN),
+                f"Networks:\n\n{networks(runs / name)}",
+            ]
+    return "\n\n".join(found) or NOT_RUN
+
+
 def networks(runs: pathlib.Path) -> str:
     """Tables training steps of whole networks on CPU."""
     found = [d for name in goals.NETWORKS if (d := read(runs, name))]
@@ -372,6 +387,7 @@ def page(runs: pathlib.Path) -> str:
         "layers": layers(single),
         "layers_machine": machine(single),
         "networks": networks(runs),
+        "others": others(runs),
         "inference": latency(runs),
         "agreement": agreement(runs),
         "input": pipeline(read(runs, INPUT)),
