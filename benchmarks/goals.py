@@ -23,7 +23,7 @@ NETWORKS = (
 )
 
 # Folders of the same files of CPU benchmarks, from other processors.
-OTHERS = {"intel": "Intel Xeon at 2.5 GHz"}
+OTHERS = ("intel",)
 
 
 def preflights(runs: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -140,7 +140,7 @@ def _tpu_jax(runs: pathlib.Path, network: str, key: str) -> dict[str, float]:
     }
 
 
-def _largest_of(found: Iterable[tuple[str, float]]) -> dict[str, float]:
+def _worst(found: Iterable[tuple[str, float]]) -> dict[str, float]:
     """Returns the largest ratio of each layer."""
     result: dict[str, float] = {}
     for layer, ratio in found:
@@ -154,7 +154,7 @@ def _processors(runs: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _cpu(runs: pathlib.Path, name: str) -> dict[str, float]:
-    return _largest_of(
+    return _worst(
         (row["layer"], row["ratio_to_bn_relu"])
         for folder in _processors(runs)
         for row in _rows(folder, name)
@@ -210,7 +210,7 @@ def _networks(
     ]
     if to_bn_relu:
         found = map(_to_bn_relu, found)
-    return _largest_of(pair for one in found for pair in one.items())
+    return _worst(pair for one in found for pair in one.items())
 
 
 def _command(runs: pathlib.Path, name: str, key: str) -> dict[str, float]:

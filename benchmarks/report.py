@@ -135,11 +135,11 @@ def summary(runs: pathlib.Path) -> tuple[str, str]:
 def others(runs: pathlib.Path) -> str:
     """Tables the same layers and networks on the other processors."""
     found = []
-    for name, processor in goals.OTHERS.items():
+    for name in goals.OTHERS:
         single = read(runs / name, LAYERS)
         if single:
             found += [
-                f"### {processor}",
+                f"### {single['machine']['processor']}",
                 f"Layers: {machine(single)}",
                 layers(single, _SHOWN),
                 f"Networks:\n\n{networks(runs / name)}",
