@@ -26,8 +26,13 @@ EVERY["searched"] = SEARCHED
 
 # Each with one of the Kerases in turn; these with both.
 BOTH = ("evonorm_b0", "evonorm_s0", "bn_relu", "searched")
+# Other activations of the same kernel, and baselines of the search.
+SLOW = {case.name for case in cases.CASES if case not in cases.KERNELS}
+SLOW -= {*BOTH}
 PAIRS = [
-    (kit_name, name)
+    pytest.param(
+        *(kit_name, name), marks=[pytest.mark.slow] if name in SLOW else []
+    )
     for k, name in enumerate(EVERY)
     for kit_name in cases.KITS
     if name in BOTH or kit_name == cases.KITS[k % 2]

@@ -65,10 +65,9 @@ def _check(kit_name, model, norm_act, sites, path, mode="normalize"):
         small.assert_saves(kit_name, new, x, path / "new.keras")
 
 
-# Each network is converted every time, and one is trained and saved, as small
-# ones of both Kerases are in test_models.py; the rest runs in `make test-all`.
+# One is trained and saved here, as small ones of both Kerases are in
+# test_models.py; the rest runs in `make test-all`.
 _TRAINED = [("keras3", "MobileNetV2")]
-_CONVERTED = [("keras3", "ResNet50V2")]
 _SLOW = [
     pytest.param(kit_name, name, True, marks=pytest.mark.slow)
     for kit_name in cases.KITS
@@ -81,7 +80,6 @@ _SLOW = [
     ("kit_name", "name", "trained"),
     [
         *[(*network, True) for network in _TRAINED],
-        *[(*network, False) for network in _CONVERTED],
         *_SLOW,
     ],
 )

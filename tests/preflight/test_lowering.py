@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from evonorm_tf import catalog, legacy, preflight
+from evonorm_tf import legacy, preflight
 from evonorm_tf.preflight import lowering
+from tests import cases
 from tests.preflight import small
 
 IMAGES = tf.TensorSpec([small.BATCH, 8, 8, 3], tf.uint8)
@@ -62,7 +63,16 @@ def test_clean_removes_nested_and_quoted_locations():
     assert lowering.clean(line) == "%0 = a %x : t\n"
 
 
-@pytest.mark.parametrize("name", catalog.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            case.name,
+            marks=[] if case in cases.KERNELS else [pytest.mark.slow],
+        )
+        for case in cases.CASES
+    ],
+)
 def test_no_layer_contains_a_matrix_product(name):
     """A product with ones would run in reduced precision on a TPU."""
     layer = legacy.norm_act(name, groups=4)
