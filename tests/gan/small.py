@@ -17,7 +17,6 @@ TINY = architectures.Architecture(
     discriminator=(2, 4),
     pooled=1,
     generator_attention=8,
-    discriminator_attention=4,
 )
 
 
@@ -45,7 +44,7 @@ class Silent:
 
 
 def parameters(norm_act="evonorm_b0", task=None, **trainer):
-    """Digits at 8 px, two steps of 8 images, each with two of D."""
+    """Digits at 8 px, two steps of 8 images."""
     architectures.ARCHITECTURES.setdefault("tiny", TINY)
     model = {
         "architecture": "tiny",
@@ -57,15 +56,16 @@ def parameters(norm_act="evonorm_b0", task=None, **trainer):
     settings = {
         "model": model,
         "train_data": {"global_batch_size": 8},
-        "discriminator_steps": 2,
+        "discriminator_steps": 1,
         "average_start": 1,
         "average_decay": 0.5,
         "evaluation": {
             "kernel_block": 20,
-            "classifier_steps": 40,
+            "classifier_steps": 10,
             "samples": 100,
             "batch_size": 20,
             "standing_batches": 2,
+            "settle_iterations": 5,
         },
     }
     loop = {

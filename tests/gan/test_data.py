@@ -85,12 +85,15 @@ def test_digits_are_resized_and_split():
 
 def test_cifar10_in_the_layout_of_tfds(data_dir):
     settings = experiment.Data(
-        dataset="cifar10", split="test", tfds_data_dir=str(data_dir / "tfds")
+        dataset="cifar10",
+        split="test[:500]",
+        tfds_data_dir=str(data_dir / "tfds"),
     )
     images = datasets.open_images(settings, _model())
-    assert images.images.shape == (10_000, 32, 32, 3)
-    assert np.bincount(images.labels).tolist() == [1000] * 10
-    assert images.name == "cifar10/3.0.2/test, JPEG (accurate DCT)"
+    assert images.images.shape == (500, 32, 32, 3)
+    counts = np.bincount(images.labels)
+    assert len(counts) == 10 and counts.min() > 25  # 50 expected.
+    assert images.name == "cifar10/3.0.2/test[:500], JPEG (accurate DCT)"
     with pytest.raises(ValueError, match="Choose the matching"):
         datasets.open_images(settings, experiment.Model())
     settings.split = "dev"

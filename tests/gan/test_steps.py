@@ -19,7 +19,8 @@ def uncompiled():
 @pytest.fixture(scope="module")
 def built():
     """A trainer with two steps of D, each of two parts."""
-    params = small.parameters("evonorm_s0", {"accumulation": 2})
+    task = {"discriminator_steps": 2, "accumulation": 2}
+    params = small.parameters("evonorm_s0", task)
     return trainer.Trainer(params, tf.distribute.get_strategy(), [])
 
 

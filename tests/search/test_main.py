@@ -250,7 +250,7 @@ def start(folder):
     # One stage each: 10 steps are enough to have something to lose.
     given += ["--set=quality_steps=10", "--set=fitness_steps=10"]
     given += ["--set=quality=0.0", "--set=anchors=[mobilenet]"]
-    given += ["--set=stability_steps=2"]
+    given += ["--set=stability_steps=2", "--set=nodes=2"]
     return subprocess.Popen(
         [
             sys.executable,

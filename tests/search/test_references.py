@@ -128,7 +128,9 @@ def holds(graph, settings):
     )
 
 
-def test_a_search_without_rejection_is_judged_like_the_others(tmp_path, capsys):
+def test_a_search_without_rejection_is_judged_like_the_others(
+    tmp_path, undrawn, capsys
+):
     settings = {"rejection": False, "algorithm": "random"}
     searched(tmp_path, trials=60, fitness_steps=500, **settings)
     run = report.read(str(tmp_path), "random")
@@ -184,7 +186,9 @@ def test_a_search_without_a_new_graph_is_judged_like_the_others(
         assert journal.uncharged()
 
 
-def test_arms_by_command_killed_and_resumed(tmp_path, monkeypatch, capsys):
+def test_arms_by_command_killed_and_resumed(
+    tmp_path, undrawn, monkeypatch, capsys
+):
     lives = [90]  # The first command ends within its second arm.
 
     class Pool(FakePool):

@@ -52,7 +52,7 @@ def test_the_page_has_every_arm_and_needs_no_file(folder, capsys):
         assert graphs.parse(best.graph).text() in page
 
 
-def test_what_a_judgement_takes_out_was_accepted_all_the_same(folder):
+def test_what_a_judgement_takes_out_was_accepted_all_the_same(folder, undrawn):
     """The head of a run's section and the table of runs count alike."""
     run = report.read(str(folder / "random"), "random")
     without = dataclasses.replace(run, ranked=run.ranked[1:])
@@ -62,7 +62,7 @@ def test_what_a_judgement_takes_out_was_accepted_all_the_same(folder):
     assert f"{len(run.ranked)} accepted, " in page
 
 
-def test_the_table_has_every_trial(folder):
+def test_the_table_has_every_trial(folder, undrawn):
     report.write(str(folder))
     run = report.read(str(folder / "evolution"), "evolution")
     with open(folder / "evolution.csv", newline="") as file:
@@ -76,7 +76,7 @@ def test_the_table_has_every_trial(folder):
         assert row["quality/resnet accuracy"] == str(found)
 
 
-def test_searches_that_do_not_compare_are_refused(tmp_path, capsys):
+def test_searches_that_do_not_compare_are_refused(tmp_path, undrawn, capsys):
     for name, changes in (
         ("a", {}),
         ("b", {"algorithm": "random", "rejection": False, "seed": 1}),
@@ -92,7 +92,7 @@ def test_searches_that_do_not_compare_are_refused(tmp_path, capsys):
     )
 
 
-def test_references_of_another_seed_keep_their_own_line(folder):
+def test_references_of_another_seed_keep_their_own_line(folder, undrawn):
     run = report.read(str(folder / "random"), "random")
     scores = dict.fromkeys(run.settings.anchors, 0.25)
     one = Reference("bn_relu", scores, (0.25,), 1.0, "")

@@ -171,7 +171,7 @@ def test_what_a_candidate_leaves_is_gone_before_the_next_one():
 
 _DRIVER = """
 import sys, time
-from evonorm_tf.search import proxy, worker
+from evonorm_tf.search import worker
 from evonorm_tf.search.stages import Task
 from tests.search.fakes import small
 from tests.search.players import idle
