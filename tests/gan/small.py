@@ -5,7 +5,10 @@
 trains it, for a test of several processes.
 """
 
+import contextlib
 import sys
+
+import tensorflow as tf
 
 import evonorm_tf
 from gan import architectures, train
@@ -83,6 +86,16 @@ def parameters(norm_act="evonorm_b0", task=None, **trainer):
             "trainer": loop | trainer,
         },
     )
+
+
+@contextlib.contextmanager
+def eagerly():
+    """For functions that run once or twice, which tracing takes longer."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def make(model_dir, params, mode="train", display=None):

@@ -19,11 +19,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     params = small.parameters("evonorm_b0", train_steps=1)
     with evonorm_tf.using(xla=False):
-        tf.config.run_functions_eagerly(True)  # For one step, no graph.
-        try:
+        with small.eagerly():
             small.make(folder, params)
-        finally:
-            tf.config.run_functions_eagerly(False)
         yield restore.restore(str(folder))
 
 
@@ -95,6 +92,9 @@ def test_what_differs_or_is_unknown_is_refused(run, tmp_path):
         ValueError, match=r"saved_model, tflite\. Received: \['h5'\]"
     ):
         export.export(run, str(tmp_path), ["h5"])
-    with pytest.raises(ValueError, match="export differs from the model"):
+    with (
+        small.eagerly(),
+        pytest.raises(ValueError, match="export differs from the model"),
+    ):
         export.export(run, str(tmp_path), ["tflite"], tolerance=0.0)
     assert not (tmp_path / "export.json").exists()

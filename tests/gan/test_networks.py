@@ -40,25 +40,21 @@ def _model(norm_act="bn_relu", **changes):
     return model
 
 
-def test_biggan128_has_the_published_counts():
-    generator, discriminator = _build(_model())
-    assert _count(generator.trainable_variables) == 70_433_988
-    assert _count(discriminator.trainable_variables) == 87_982_370
-
-
 @pytest.mark.parametrize(
-    "name, moving",
+    "name, v, moving",
     [
-        ("evonorm_b0", 1),
-        pytest.param("evonorm_s0", 0, marks=pytest.mark.slow),
+        ("evonorm_b0", 1, 1),
+        pytest.param("evonorm_s0", 1, 0, marks=pytest.mark.slow),
+        pytest.param("bn_relu", 0, 2, marks=pytest.mark.slow),
     ],
 )
-def test_evonorm_adds_v_alone(name, moving):
-    generator = _build(_model(name), networks.build_generator)
+def test_biggan128_has_the_published_counts_and_v_alone(name, v, moving):
+    generator, discriminator = _build(_model(name))
     # 7,488 channels are normalized; `u` has 48,627 entries.
-    assert _count(generator.trainable_variables) == 70_433_988 + 7_488
+    assert _count(generator.trainable_variables) == 70_433_988 + 7_488 * v
     states = _count(generator.non_trainable_variables)
     assert states == 48_627 + 7_488 * moving
+    assert _count(discriminator.trainable_variables) == 87_982_370
 
 
 @pytest.mark.slow
@@ -211,12 +207,16 @@ def test_other_sizes_make_images_of_theirs(name, side, latent):
         discriminator_width=8,
         num_classes=10,
     )
-    with tf.Graph().as_default():
+
+    @tf.autograph.experimental.do_not_convert
+    def check():
         z, labels = tf.zeros([1, latent]), tf.zeros([1], tf.int32)
-        generator, discriminator = networks.build(model)
-        image = generator(z, labels)
+        image = networks.Generator(model)(z, labels)
         assert image.shape == [1, side, side, 3]
-        assert discriminator(image, labels).shape == [1]
+        assert networks.Discriminator(model)(image, labels).shape == [1]
+
+    with tf.Graph().as_default():
+        check()
 
 
 def test_cifar10_recipe_has_the_published_counts():
@@ -307,8 +307,7 @@ def test_only_generator_sites_are_norm_acts():
 def test_standing_statistics_are_those_of_one_replica(mirrored):
     task = small.parameters("bn_relu").task
     start, settled = None, []
-    tf.config.run_functions_eagerly(True)  # Twice each: no graph is worth it.
-    try:
+    with small.eagerly():
         for devices in (tf.distribute.get_strategy(), mirrored):
             with devices.scope():
                 generator = networks.build_generator(task.model)
@@ -316,8 +315,6 @@ def test_standing_statistics_are_those_of_one_replica(mirrored):
                 generator.set_weights(start)
                 sampling.Sampler(generator, task, devices).settle()
             settled.append(generator.get_weights())
-    finally:
-        tf.config.run_functions_eagerly(False)
     assert any((a != b).any() for a, b in zip(start, settled[0]))
     for one, two in zip(*settled, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)

@@ -125,3 +125,32 @@ def test_parts_of_a_batch_give_the_mean_of_their_gradients(built, monkeypatch):
         np.testing.assert_array_equal(gradient, np.full(gradient.shape, 2.5))
     table = applied[-1][0].numpy()
     assert (table[1] == 3.0).all() and (np.delete(table, 1, 0) == 2.0).all()
+
+
+def test_a_step_is_two_of_the_discriminator_and_one_of_the_generator(built):
+    networks = (built.generator, built.discriminator)
+    before = [
+        [v.numpy() for v in network.trainable_variables] for network in networks
+    ]
+    built.train_loop_begin()
+    images = tf.random.stateless_uniform([16, 8, 8, 3], [0, 1], -1.0, 1.0)
+    built.replica_step(images, tf.range(16) % 10)
+    generator, discriminator = built._optimizers
+    assert (int(generator.iterations), int(discriminator.iterations)) == (1, 2)
+    assert all(np.isfinite(mean) for mean in built.train_loop_end().values())
+    # Attention starts with a weight of 0, before its four kernels. A bias of
+    # all scores is as much too high for real images as for made ones.
+    for network, old, still in zip(networks, before, (4, 1), strict=True):
+        moved = [
+            np.abs(a - b.numpy()).max()
+            for a, b in zip(old, network.trainable_variables, strict=True)
+        ]
+        assert all(np.isfinite(moved))
+        assert sum(change > 0 for change in moved) >= len(moved) - still
+    # Before `average_start` it is a copy.
+    for one, other in zip(
+        built.average.trainable_variables,
+        built.generator.trainable_variables,
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)

@@ -32,16 +32,6 @@ def uncompiled():
         yield
 
 
-@contextlib.contextmanager
-def _eagerly():
-    """Where a function runs once or twice, tracing takes longer."""
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
-
-
 def _state(trainer):
     """Everything a run carries on, by name of its part."""
     generator, discriminator = trainer._optimizers
@@ -65,12 +55,13 @@ def test_two_steps_of_evonorm_b0_are_finite(unbroken):
     _check_finite(*unbroken)
 
 
+@pytest.mark.slow  # test_steps.py has a step of this kind.
 @pytest.mark.parametrize(
     "name, accumulation, eagerly",
     [
-        ("evonorm_s0", 2, True),  # The unbroken run's steps are graphs.
-        pytest.param("evonorm_s0", 2, False, marks=pytest.mark.slow),
-        pytest.param("bn_relu", 1, False, marks=pytest.mark.slow),
+        ("evonorm_s0", 2, True),
+        ("evonorm_s0", 2, False),
+        ("bn_relu", 1, False),
     ],
 )
 def test_two_steps_are_finite_each_with_two_of_the_discriminator(
@@ -78,7 +69,7 @@ def test_two_steps_are_finite_each_with_two_of_the_discriminator(
 ):
     task = {"discriminator_steps": 2, "accumulation": accumulation}
     params = small.parameters(name, task)
-    with _eagerly() if eagerly else contextlib.nullcontext():
+    with small.eagerly() if eagerly else contextlib.nullcontext():
         trainer = small.make(tmp_path, params).trainer
         _check_finite(tmp_path, trainer)
     generator, discriminator = trainer._optimizers
@@ -161,7 +152,8 @@ def test_resumed_run_equals_the_unbroken_one(unbroken, tmp_path):
 def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(unbroken[0], folder)
-    result = small.make(folder, small.parameters(), "eval")
+    with small.eagerly():
+        result = small.make(folder, small.parameters(), "eval")
     assert result.metrics["classifier_distance"] > 0
     assert 1 <= result.metrics["classifier_score"] <= 10
     assert not any("fid" in name for name in result.metrics)
@@ -171,12 +163,12 @@ def test_evaluation_is_a_function_of_the_weights(unbroken, tmp_path):
     found = restore.restore(str(folder))
     task, average = found.params.task, result.trainer.average
     grids = []
-    with _eagerly():
-        for generator in (found.generator, average, average):
-            sampler = sampling.Sampler(generator, task, found.strategy)
+    for generator in (found.generator, average, average):
+        sampler = sampling.Sampler(generator, task, found.strategy)
+        with small.eagerly():
             sampler.settle()
-            grids.append(sampler.grid(2))
-            assert sum(len(b) for b in sampler.images(30)) == 30
+        grids.append(sampler.grid(2))
+    assert sum(len(b) for b in sampler.images(30)) == 30
     np.testing.assert_array_equal(grids[0], grids[1])
     np.testing.assert_array_equal(grids[0], grids[2])
     # Every sample is counted, whatever the classifier; and how, beside it.
