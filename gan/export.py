@@ -60,6 +60,9 @@ class Exported:
         ]
         self.images = tf.function(self._images, input_signature=specs)
 
+    # There is no control flow on tensors: converting every layer's source took
+    # half of the time of an export.
+    @tf.autograph.experimental.do_not_convert
     def _images(
         self, latents: tf.Tensor, labels: tf.Tensor, truncation: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -78,6 +81,7 @@ class Exported:
             tf.TensorSpec([2], tf.int64, name="seed"),
         ]
     )
+    @tf.autograph.experimental.do_not_convert
     def sample(
         self, labels: tf.Tensor, truncation: tf.Tensor, seed: tf.Tensor
     ) -> dict[str, tf.Tensor]:
