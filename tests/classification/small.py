@@ -4,10 +4,26 @@
 process of its own, which a test may kill.
 """
 
+import dataclasses
 import sys
 
+import evonorm_tf
 from classification import train
+from evonorm_tf import nets
+from evonorm_tf.nets import resnet
 from training import config, driver
+
+# Most of a short run is the tracing of its layers: a stage of two blocks, of
+# which one is built unless their number matters, as to stochastic depth.
+_NETWORK = "one_stage_cifar"
+_SIZE = resnet.Size(
+    depths=(2,),
+    filters=(32,),
+    strides=(2,),
+    bottleneck=False,
+    stem="cifar",
+    stem_filters=16,
+)
 
 
 class Silent:
@@ -40,6 +56,27 @@ class Silent:
         self.shares.append(share)
 
 
+def network():
+    """The name of the smallest network, which the first call registers."""
+    nets.NETWORKS.setdefault(_NETWORK, nets.Network(_SIZE, 32))
+    return _NETWORK
+
+
+def shorten(monkeypatch, name):
+    """Leaves a registered network its first stage, for a test.
+
+    Of a mobile network two: the first one's block does not expand.
+    """
+    whole = nets.get(name)
+    fields, stages = ("stages",), 2
+    if isinstance(whole.size, resnet.Size):
+        fields, stages = ("depths", "filters", "strides"), 1
+    cut = {field: getattr(whole.size, field)[:stages] for field in fields}
+    size = dataclasses.replace(whole.size, **cut)
+    short = dataclasses.replace(whole, size=size)
+    monkeypatch.setitem(nets.NETWORKS, name, short)
+
+
 def parameters(norm_act="evonorm_s0", **trainer):
     """Digits, 12 steps of 8 images, a checkpoint every other step."""
     steps = {
@@ -53,7 +90,7 @@ def parameters(norm_act="evonorm_s0", **trainer):
         "task": {
             "train_data": {"global_batch_size": 8},
             "validation_data": {"global_batch_size": 256},
-            "model": {"width": 0.5},
+            "model": {"network": network(), "width": 0.5, "max_depth": 1},
         },
         "trainer": steps | trainer,
     }
@@ -71,7 +108,7 @@ def everything():
         best_checkpoint_eval_metric="accuracy",
         optimizer_config={"ema": {"average_decay": 0.9}},
     )
-    model = {"dropout": 0.2, "stochastic_depth": 0.2}
+    model = {"dropout": 0.2, "stochastic_depth": 0.2, "max_depth": 2}
     params.task.model.override(model)
     params.task.train_data.augmentation = "crop_flip"
     return params
@@ -88,4 +125,5 @@ def run(model_dir, params, mode="train", display=None):
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], VARIANTS[sys.argv[2]](), sys.argv[3])
+    with evonorm_tf.using(xla=False):  # As in the process of the tests.
+        run(sys.argv[1], VARIANTS[sys.argv[2]](), sys.argv[3])

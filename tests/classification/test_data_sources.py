@@ -48,14 +48,14 @@ def test_a_wrong_number_of_examples_is_an_error(tmp_path, examples):
 
 def test_a_label_outside_the_classes_names_its_record(tmp_path):
     images.write_tfrecords(tmp_path, label_offset=1)
-    config = _tfrecords(tmp_path)
+    config = _tfrecords(tmp_path, augmentation="none")
     source = datasets.open_source(config, 10)  # Labels are 1 to 10: offset 0.
     with pytest.raises(
         tf.errors.InvalidArgumentError,
         match=r"0 to 9: of record \d+ of .*train-0000.*label=10",
     ):
         list(datasets.inputs(source, config).take(6))
-    config = _tfrecords(tmp_path, label_offset=2)
+    config = config.replace(label_offset=2)
     source = datasets.open_source(config, 10)
     with pytest.raises(tf.errors.InvalidArgumentError, match="label=-1"):
         list(datasets.inputs(source, config).take(6))
@@ -82,7 +82,14 @@ def test_digits_stand_in_for_a_model_of_fewer_classes(name):
     np.testing.assert_array_equal(found, expected[expected < 3])
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "empty"])
+# What is refused is in tests/training/images/test_decoding.py.
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "cut",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("text", "empty")),
+    ],
+)
 def test_a_broken_image_names_its_record(tmp_path, damage):
     files, _ = sources.jpeg_digits("train")
     broken = {"cut": files[1][:-300], "text": b"no image", "empty": b""}
@@ -144,6 +151,13 @@ def _pixels(kind, mode="RGB", **options):
     return encoded, np.asarray(image.convert("RGB")).astype(int)
 
 
+@pytest.fixture(scope="module")
+def full_image():
+    """`decoding.full_image` as a pipeline calls it."""
+    text = tf.TensorSpec([], tf.string)
+    return tf.function(decoding.full_image, input_signature=[text, text])
+
+
 @pytest.mark.parametrize(
     "kind, mode, tolerance",
     [
@@ -157,15 +171,14 @@ def _pixels(kind, mode="RGB", **options):
         ("JPEG", "CMYK", 3),
     ],
 )
-def test_formats(kind, mode, tolerance):
+def test_formats(kind, mode, tolerance, full_image):
     options = {"quality": 95} if kind == "JPEG" else {}
     encoded, expected = _pixels(kind, mode, **options)
-    found = decoding.full_image(tf.constant(encoded), tf.constant("x")).numpy()
+    found = full_image(encoded, "x").numpy()
     assert found.shape == (48, 64, 3)
     assert np.abs(found - expected).mean() <= tolerance
     # Bytes after the end are harmless, and do happen.
-    trailing = tf.constant(encoded + b"\0\0")
-    again = decoding.full_image(trailing, tf.constant("x")).numpy().astype(int)
+    again = full_image(encoded + b"\0\0", "x").numpy().astype(int)
     assert np.abs(again - expected).mean() <= tolerance
 
 

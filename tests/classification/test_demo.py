@@ -97,7 +97,8 @@ def test_a_folder_of_another_run_is_refused_and_kept(tmp_path, counted):
     assert len(counted) == 1
 
 
-def test_a_real_run_resumes_from_its_own_checkpoint(tmp_path):
+def test_a_real_run_resumes_from_its_own_checkpoint(tmp_path, monkeypatch):
+    small.shorten(monkeypatch, "resnet8_cifar")
     run = Run("bn_relu", 64, 0)
     accuracy = _accuracy(tmp_path, run)
     folder = tmp_path / run.directory

@@ -1,6 +1,7 @@
 """Exports compute what the model does, from its directory alone."""
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 
@@ -29,11 +30,21 @@ def run(tmp_path_factory):
     return folder, small.run(folder, params, "train_and_eval")
 
 
-def test_all_formats_agree_with_the_model(run, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """The folder of all formats that can be written here, and what is said."""
+    names = list(export.FORMATS)
+    if importlib.util.find_spec("tf2onnx") is None:
+        names.remove("onnx")
+    root = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        return root / "out", export.export(str(run[0]), "out", names)
+
+
+def test_all_formats_agree_with_the_model(run, exported):
     pytest.importorskip("tf2onnx")
-    folder, result = run
-    monkeypatch.chdir(tmp_path)
-    done = export.export(str(folder), "out", list(export.FORMATS))
+    (_, result), (folder, done) = run, exported
     assert set(done) == set(export.FORMATS)
     differences = {name: one.difference for name, one in done.items()}
     for name, one in done.items():
@@ -42,7 +53,7 @@ def test_all_formats_agree_with_the_model(run, tmp_path, monkeypatch):
     # Not equal to the last bit: something else than the model computed it.
     assert differences["tflite_float16"] > differences["tflite"]
     assert differences["tflite_int8"] > differences["tflite_float16"] > 0
-    about = json.loads((tmp_path / "out" / "export.json").read_text())
+    about = json.loads((folder / "export.json").read_text())
     assert about["step"] == 8
     assert about["weights"] == "averaged"
     assert about["run"]["resized"] is False  # In memory, 8x8.
@@ -50,11 +61,11 @@ def test_all_formats_agree_with_the_model(run, tmp_path, monkeypatch):
     assert about["relative_differences"] == differences
     assert about["files"]["onnx"]["size"] == done["onnx"].size
     assert about["not_folded"] == []
-    labels = (tmp_path / "out" / "labels.txt").read_text().split()
+    labels = (folder / "labels.txt").read_text().split()
     assert labels == list("0123456789")
     # What stands there takes any number of images.
     for name in done:
-        path = tmp_path / "out" / formats.FORMATS[name].file
+        path = folder / formats.FORMATS[name].file
         serve = formats.FORMATS[name].read(path)
         for count in (1, 3):
             found = serve(np.zeros([count, 8, 8, 1], np.uint8))
@@ -70,11 +81,9 @@ def test_all_formats_agree_with_the_model(run, tmp_path, monkeypatch):
     assert size["tflite_int8"] < size["tflite_float16"]
 
 
-def test_the_layers_are_folded(run, tmp_path):
-    folder, _ = run
-    export.export(str(folder), str(tmp_path), ["saved_model"])
-    served = tf.saved_model.load(str(tmp_path / "saved_model"))
-    model = task.restore(str(folder)).model
+def test_the_layers_are_folded(run, exported):
+    served = tf.saved_model.load(str(exported[0] / "saved_model"))
+    model = task.restore(str(run[0])).model
     graphs.assert_folded(served.signatures["serving_default"], model)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from absl import flags as absl_flags
 from official.modeling import optimization
 
 import evonorm_tf
@@ -22,7 +23,8 @@ from training import config, flags, preflights, runs, schedule
 
 # A row for each network and recipe (a sweep changes the batch alone), with
 # layers such that each layer of the tables comes at least once. Every time: SGD
-# with RandAugment, and RMSProp with dropout and an average.
+# with RandAugment, and RMSProp with dropout and an average, on the first stages
+# of their networks.
 ROWS = (
     "imagenet/r50-aug-2x-cosine/evonorm_b2",
     "imagenet/mobilenet_v2-b4/evonorm_s2",
@@ -73,9 +75,11 @@ def test_the_rows_below_have_every_recipe_and_every_layer():
 
 
 @pytest.mark.parametrize("row", [*ROWS, *_SLOW])
-def test_debug_steps_on_the_rows_own_path(row, tmp_path):
+def test_debug_steps_on_the_rows_own_path(row, tmp_path, monkeypatch):
     tf_keras.backend.clear_session()
     params = _debug(row)
+    if row in ROWS:
+        small.shorten(monkeypatch, params.task.model.network)
     # The warm-up's first rate is 0 and moves nothing.
     params.task.schedule.warmup_epochs = 0.0
     # Compiling is tested elsewhere, and most of the time here.
@@ -101,18 +105,53 @@ def test_debug_steps_on_the_rows_own_path(row, tmp_path):
     assert all(np.isfinite(weight).all() for weight in result.model.weights)
 
 
-def test_a_row_runs_and_evaluates_from_the_command_line(tmp_path):
+def _by_the_command(*line):
     done = subprocess.run(
-        [sys.executable, "-m", "classification.train", "--debug"]
-        + ["--row=cifar10/resnet20-b4/evonorm_b0", f"--model_dir={tmp_path}"]
-        + ["--params_override=runtime.mixed_precision_dtype=bfloat16"],
+        [sys.executable, "-m", "classification.train", *line],
         capture_output=True,
         text=True,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "not cifar10; its accuracy means nothing" in done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def by_its_flags(monkeypatch, capsys):
+    """What the command does, in this process; returns what it prints."""
+    small.shorten(monkeypatch, "resnet20_cifar")
+    given = absl_flags.FLAGS
+    before = set(given)
+    flags.define_flags()
+
+    def run(*line):
+        given(["train", *line])
+        flags.run(train.HEAD, TABLES)
+        return capsys.readouterr().out
+
+    yield run
+    for name in set(given) - before:
+        delattr(given, name)
+    given.unparse_flags()
+    tf_keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["flags", pytest.param("process", marks=pytest.mark.slow)],
+)
+def test_a_row_runs_and_evaluates_from_the_command_line(
+    how, by_its_flags, tmp_path
+):
+    run = by_its_flags if how == "flags" else _by_the_command
+    said = run(
+        "--debug",
+        "--row=cifar10/resnet20-b4/evonorm_b0",
+        f"--model_dir={tmp_path}",
+        "--params_override=runtime.mixed_precision_dtype=bfloat16",
+    )
+    assert "not cifar10; its accuracy means nothing" in said
     kinds = [line["kind"] for line in runs.Run(tmp_path).metrics()]
     assert kinds == ["train", "train", "eval"]
     about = (tmp_path / "params.yaml").read_text()

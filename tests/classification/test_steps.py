@@ -10,6 +10,7 @@ import pytest
 from classification import steps, train
 from configs import tables
 from evonorm_tf.preflight import tpu
+from tests.classification import small
 from training import config, preflights
 
 ROW = "imagenet/effnet_b0/evonorm_b0"
@@ -20,6 +21,16 @@ def _debug(row=ROW, **override):
     params = config.parse(row=tables.find(row), params_override=override)
     train.HEAD.shrink(params)
     return params
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short():
+    """The first stages of each network, which have all that is asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("efficientnet_b0", "resnet50"):
+            small.shorten(patch, name)
+        yield
+        _module.cache_clear()
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from classification import datasets, task
-from evonorm_tf import legacy, names
+from evonorm_tf import legacy, names, nets
 from evonorm_tf.nets import resnet
 from tests.classification import images, small
 from training import runs
@@ -24,9 +24,10 @@ def _norm_acts(model):
 
 @pytest.mark.parametrize("name", ["bn_relu", "evonorm_b0", "evonorm_s0"])
 def test_every_site_is_a_norm_act_and_no_batch_norm_is_left(name):
-    _, model = _model(name)
-    size = resnet.SIZES["resnet8_cifar"]
-    assert len(_norm_acts(model)) == resnet.sites(size) == 7
+    prepared, model = _model(name)
+    network = prepared.task_config.model
+    size = nets.scaled(network.network, network.width, network.max_depth)
+    assert len(_norm_acts(model)) == nets.sites(size) == 3
     others = [
         layer
         for layer in model._flatten_layers()
@@ -65,7 +66,7 @@ def test_decay_skips_what_norm_act_owns_whatever_it_is_called():
     decayed = task.decayed_weights(model)
     owned = [w for layer in _norm_acts(model) for w in layer.weights]
     trained = [w for w in owned if w.trainable]
-    assert len(trained) == 7 * 3  # gamma, beta and v
+    assert len(trained) == 3 * 3  # gamma, beta and v
     assert not {id(w) for w in decayed} & {id(w) for w in owned}
     assert len(decayed) + len(trained) == len(model.trainable_weights)
     expected = 1e-4 * sum(float(tf.nn.l2_loss(w)) for w in decayed)
@@ -94,7 +95,8 @@ def test_padding_counts_in_neither_loss_nor_metrics():
     np.testing.assert_allclose(found["cross_entropy"], loss, rtol=1e-6)
 
 
-def test_biases_and_squeeze_and_excitation_are_decayed():
+def test_biases_and_squeeze_and_excitation_are_decayed(monkeypatch):
+    small.shorten(monkeypatch, "efficientnet_b0_cifar")
     params = small.parameters("evonorm_s0")
     params.task.model.network = "efficientnet_b0_cifar"
     params.task.model.max_depth = 1
@@ -102,8 +104,8 @@ def test_biases_and_squeeze_and_excitation_are_decayed():
     owned = [w for layer in _norm_acts(model) for w in layer.trainable_weights]
     decayed = task.decayed_weights(model)
     biases = [weight for weight in decayed if "bias" in weight.name]
-    # The classifier's, and two convolutions' of each of the seven blocks.
-    assert len(biases) == 1 + 2 * 7
+    # The classifier's, and two convolutions' of each of the two blocks.
+    assert len(biases) == 1 + 2 * 2
     assert len(decayed) == len(model.trainable_weights) - len(owned)
 
 

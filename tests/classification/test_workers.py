@@ -40,8 +40,11 @@ def _arguments(folder, changes="", steps=4):
     )
 
 
-def _run(folder, changes="", steps=4, mode="train_and_eval"):
+def _run(folder, changes="", steps=4, mode="train_and_eval", whole=False):
     changes = f",trainer.train_steps={steps},runtime.compile='off'{changes}"
+    if not whole:
+        changes += f",task.model.network={small.network()}"
+        changes += ",task.model.max_depth=1"
     params = config.parse(
         "digits_resnet",
         norm_act="evonorm_b0",
@@ -72,7 +75,7 @@ def one_device(tmp_path_factory):
 
 
 def _assert_equal_runs(folder, one_device):
-    # Pooled moments are sums in another order: float32, through 8 layers.
+    # Pooled moments are sums in another order: float32, through the layers.
     np.testing.assert_allclose(_losses(folder), _losses(one_device), rtol=1e-4)
     weights = _weights(one_device)
     for name, value in _weights(folder).items():
@@ -94,10 +97,11 @@ def test_two_logical_cpus(one_device, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_workers_by_the_command(one_device, tmp_path):
-    said = running.two_workers(*_arguments(tmp_path))
+def test_two_workers_by_the_command(tmp_path):
+    said = running.two_workers(*_arguments(tmp_path / "two"))
     assert all("2 CPU replica(s), batch 8 (4 a replica)" in x for x in said)
-    _assert_equal_runs(tmp_path, one_device)
+    _run(tmp_path / "one", whole=True)
+    _assert_equal_runs(tmp_path / "two", tmp_path / "one")
 
 
 def test_two_workers(one_device, tmp_path):

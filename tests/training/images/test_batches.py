@@ -1,6 +1,7 @@
 """The order of examples: once an epoch, resumed anywhere, shared by hosts."""
 
 import collections
+import itertools
 import json
 import os
 
@@ -105,27 +106,28 @@ def test_a_later_start_is_the_rest_of_the_run(reader, start):
     )
 
 
+_QUICK = {("memory", 4, 2), ("unequal", 4, 2)}
+
+
 @pytest.mark.parametrize(
-    "reader, pipelines",
+    "reader, pipelines, start",
     [
-        pytest.param(name, count, marks=() if quick else pytest.mark.slow)
-        for name in READERS
-        for count in (2, 4, 8)
-        for quick in [(name, count) in (("memory", 4), ("unequal", 4))]
+        pytest.param(*case, marks=() if case in _QUICK else pytest.mark.slow)
+        for case in itertools.product(READERS, (2, 4, 8), (0, 2, 6))
     ],
     indirect=["reader"],
 )
-def test_batches_do_not_depend_on_the_number_of_hosts(reader, pipelines):
+def test_batches_do_not_depend_on_the_number_of_hosts(reader, pipelines, start):
     whole = _steps(reader, ORDER, 9)
-    shared = _steps(reader, ORDER, 9, pipelines=pipelines)
-    # The same at the same place, so that a replica's are the same too.
-    np.testing.assert_array_equal(shared, whole)
-    # As many hosts, and others, resume.
-    later = _steps(reader, ORDER, 3, start=6, pipelines=pipelines)
-    np.testing.assert_array_equal(later, whole[6:])
+    # The same at the same place, so that a replica's are the same too; and as
+    # many hosts, and others, resume. The start is in test_data.py as well.
+    shared = _steps(reader, ORDER, 9 - start, start, pipelines)
+    np.testing.assert_array_equal(shared, whole[start:])
 
 
-@pytest.mark.parametrize("pipelines", [2, 8])
+@pytest.mark.parametrize(
+    "pipelines", [2, pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_each_host_opens_its_own_shards(tmp_path, pipelines):
     reader = _write(tmp_path, SHARDS["equal"])  # 48 records, 6 batches.
     seen = collections.Counter()
@@ -143,7 +145,9 @@ def _bytes_read():
         return int(file.readline().split()[1])
 
 
-@pytest.mark.parametrize("pipelines", [1, 4])
+@pytest.mark.parametrize(
+    "pipelines", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))]
+)
 def test_each_host_reads_its_part_of_the_bytes(tmp_path, pipelines):
     size, epochs = 20_000, 8
     reader = _write(tmp_path, [12] * 8, size)
@@ -173,7 +177,7 @@ def test_fewer_shards_than_hosts_are_read_by_all_and_said_once(
     order = Order(0, 4)
     shared = _steps(reader, order, 3, pipelines=4)
     np.testing.assert_array_equal(shared, _steps(reader, order, 3))
-    _steps(reader, order, 1, pipelines=4)
+    reader.training(order, 0, Share(4, 1))
     said = capsys.readouterr().out
     assert said.count("Each of 4 hosts reads all of the training data") == 1
     assert "2 shards and a batch of 4" in said
