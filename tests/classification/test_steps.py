@@ -25,7 +25,7 @@ def _debug(row=ROW, **override):
 
 @pytest.fixture(scope="module", autouse=True)
 def _short():
-    """The first stages of each network, which have all that is asked for."""
+    """The first stages of each network, which have all that is looked at."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("efficientnet_b0", "resnet50"):
             small.shorten(patch, name)
