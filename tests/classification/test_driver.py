@@ -57,7 +57,9 @@ def test_run_killed_without_warning_ends_as_the_unbroken_one(
     first = small.run(whole, params(), mode)
     command = [sys.executable, "-m", "tests.classification.small"]
     moment = random.SystemRandom().choice([2, 4, 6, 8])
-    with subprocess.Popen([*command, str(killed), variant, mode]) as process:
+    command += [str(killed), variant, mode]
+    environment = os.environ | running.ENVIRONMENT
+    with subprocess.Popen(command, env=environment) as process:
         running.wait_for_step(process, killed, moment, seconds=240)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
@@ -359,6 +361,11 @@ def test_what_a_run_cannot_start_from_is_refused(
     folder = tmp_path if name == "empty" else unbroken[0]
     params = small.parameters("evonorm_b0" if not name else "evonorm_s0")
     params.task.init_checkpoint = os.path.join(folder, name)
+    if name:
+        with pytest.raises(ValueError, match=words):
+            task.Task(params.task).initialize(tf_keras.Sequential())
+        return
+    # A run ends there and records nothing.
     with pytest.raises(ValueError, match=words):
         small.run(tmp_path / "run", params)
     assert not runs.Run(tmp_path / "run").has(runs.CONFIG_FILE)

@@ -39,7 +39,7 @@ def test_ctrl_c_at_a_run(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+        env=os.environ | running.ENVIRONMENT,
         # A shell's background job is started deaf to it, and its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

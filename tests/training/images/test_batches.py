@@ -80,9 +80,14 @@ def reader(request, tmp_path_factory):
     return _write(tmp_path_factory.mktemp("shards"), SHARDS[request.param])
 
 
-def test_every_example_comes_once_an_epoch_in_another_order(reader):
-    examples = reader.examples
-    steps = _steps(reader, ORDER, -(-4 * examples // 8))
+@pytest.fixture(scope="module")
+def whole(reader):
+    """The steps of four epochs, read by one host."""
+    return _steps(reader, ORDER, -(-4 * reader.examples // 8))
+
+
+def test_every_example_comes_once_an_epoch_in_another_order(reader, whole):
+    examples, steps = reader.examples, whole
     numbers, values = np.concatenate(steps, axis=1)
     np.testing.assert_array_equal(numbers, range(numbers.size))
     epochs = [
@@ -98,11 +103,12 @@ def test_every_example_comes_once_an_epoch_in_another_order(reader):
 @pytest.mark.parametrize(
     "start", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 17))]
 )
-def test_a_later_start_is_the_rest_of_the_run(reader, start):
-    whole = _steps(reader, ORDER, start + 4)
+def test_a_later_start_is_the_rest_of_the_run(reader, whole, start):
+    if start + 4 > len(whole):
+        whole = _steps(reader, ORDER, start + 4)
     tf.random.set_seed(5)  # Of no consequence.
     np.testing.assert_array_equal(
-        _steps(reader, ORDER, 4, start), whole[start:]
+        _steps(reader, ORDER, 4, start), whole[start : start + 4]
     )
 
 
@@ -117,12 +123,13 @@ _QUICK = {("memory", 4, 2), ("unequal", 4, 2)}
     ],
     indirect=["reader"],
 )
-def test_batches_do_not_depend_on_the_number_of_hosts(reader, pipelines, start):
-    whole = _steps(reader, ORDER, 9)
+def test_batches_do_not_depend_on_the_number_of_hosts(
+    reader, whole, pipelines, start
+):
     # The same at the same place, so that a replica's are the same too; and as
     # many hosts, and others, resume. The start is in test_data.py as well.
     shared = _steps(reader, ORDER, 9 - start, start, pipelines)
-    np.testing.assert_array_equal(shared, whole[start:])
+    np.testing.assert_array_equal(shared, whole[start:9])
 
 
 @pytest.mark.parametrize(
@@ -210,13 +217,12 @@ def test_an_evaluation_has_every_example_once(reader, pipelines):
     assert set(found.values()) == {1}
 
 
-def test_replicas_of_one_host_share_a_batch_in_order(reader):
-    whole = _steps(reader, ORDER, 2)
+def test_replicas_of_one_host_share_a_batch_in_order(reader, whole):
     context = tf.distribute.InputContext(1, 0, 4)
     stream = batches.training(reader, _decode, ORDER, 0, context)
     parts = [np.stack(x) for x in stream.take(8).as_numpy_iterator()]
     np.testing.assert_array_equal(
-        np.concatenate(parts, 1), np.concatenate(whole, 1)
+        np.concatenate(parts, 1), np.concatenate(whole[:2], 1)
     )
 
 
