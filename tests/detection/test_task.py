@@ -21,8 +21,21 @@ def directory(tmp_path_factory):
     return tmp_path_factory.mktemp("run")
 
 
-def _first_batch(prepared):
+@pytest.fixture(scope="module")
+def batch(directory):
+    """A training batch, which is the same with every layer."""
+    prepared = small.prepared(directory)
     return next(iter(prepared.build_inputs(prepared.task_config.train_data)))
+
+
+_DECAY = 0.25
+
+
+@pytest.fixture(scope="module")
+def decaying(directory):
+    """A model of EvoNorm-S0 whose only losses are those of its weights."""
+    losses = {"l2_weight_decay": _DECAY}
+    return small.prepared(directory, task={"losses": losses}).build_model()
 
 
 @pytest.mark.parametrize(
@@ -34,7 +47,9 @@ def _first_batch(prepared):
         pytest.param("bn_relu", marks=pytest.mark.slow),
     ],
 )
-def test_a_step_is_finite_and_moves_every_weight_and_statistic(name, directory):
+def test_a_step_is_finite_and_moves_every_weight_and_statistic(
+    name, directory, batch
+):
     # Without decay, which moves kernels that no loss reaches.
     losses = {"l2_weight_decay": 0.0}
     prepared = small.prepared(directory, name, task={"losses": losses})
@@ -44,9 +59,7 @@ def test_a_step_is_finite_and_moves_every_weight_and_statistic(name, directory):
     # the gradients behind the RPN's outputs, which start at 1e-5, are too
     # small beside a gain of 1 for plain SGD.
     with evonorm_tf.using(xla=False):
-        logs = prepared.train_step(
-            _first_batch(prepared), built, tf_keras.optimizers.Adam(1e-2)
-        )
+        logs = prepared.train_step(batch, built, tf_keras.optimizers.Adam(1e-2))
     assert np.isfinite(logs[prepared.loss].numpy())
     still = [
         weight.name
@@ -57,12 +70,9 @@ def test_a_step_is_finite_and_moves_every_weight_and_statistic(name, directory):
     assert all(np.all(np.isfinite(w.numpy())) for w in built.weights)
 
 
-def test_detections_have_the_shapes_of_masks_and_boxes(directory):
-    prepared = small.prepared(directory)
-    images, labels = _first_batch(prepared)
-    outputs = prepared.build_model()(
-        images, labels["image_info"][:, 1, :], training=False
-    )
+def test_detections_have_the_shapes_of_masks_and_boxes(batch, decaying):
+    images, labels = batch
+    outputs = decaying(images, labels["image_info"][:, 1, :], training=False)
     assert outputs["detection_boxes"].shape == (2, 20, 4)
     assert outputs["detection_masks"].shape == (2, 20, 28, 28)
     assert set(outputs["decoder_features"]) == {"2", "3", "4"}
@@ -95,17 +105,21 @@ def test_the_rpn_score_loss_is_a_mean_over_the_sampled_anchors(directory):
     assert theirs == pytest.approx(12 * math.log(2) / 8)
 
 
-def test_weight_decay_is_in_the_loss(directory):
-    losses = {"l2_weight_decay": 0.25}
-    prepared = small.prepared(directory, task={"losses": losses})
-    built = prepared.build_model()
-    kernels = model.decayed_weights(built)
-    expected = 0.125 * sum(np.sum(np.square(w.numpy())) for w in kernels)
+def test_weight_decay_is_in_the_loss(decaying):
+    kernels = model.decayed_weights(decaying)
+    expected = _DECAY / 2 * sum(np.sum(np.square(w.numpy())) for w in kernels)
     # float32 sums of about 1e5 squares.
-    assert float(tf.add_n(built.losses)) == pytest.approx(expected, rel=1e-4)
+    assert float(tf.add_n(decaying.losses)) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("split", ["train_data", "validation_data"])
+@pytest.mark.parametrize(
+    "split",
+    [
+        # test_datasets.py has it, with the record's name.
+        pytest.param("train_data", marks=pytest.mark.slow),
+        "validation_data",
+    ],
+)
 def test_a_class_id_outside_the_classes_is_an_error(split, directory):
     prepared = small.prepared(directory)
     prepared.task_config.model.num_classes = 2

@@ -22,9 +22,16 @@ _RECIPE = "cifar10/resnet20-b4"
 _SIZE = {"network": "resnet18", "width": 0.25, "max_depth": 1}
 
 
-def _classifier(folder, layer="evonorm_b0", ema=None, pixels=None):
-    """A classifier's run as `classification.train` leaves it, its weights."""
-    norm_act = config.NormAct(name=layer, groups=8)
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A classifier's run and the model of its features."""
+    folder = tmp_path_factory.mktemp("classifier")
+    return folder, _classifier(folder)
+
+
+def _classifier(folder):
+    """A run as `classification.train` leaves it; returns its features."""
+    norm_act = config.NormAct(name="evonorm_b0", groups=8)
     images = tf_keras.layers.Input([32, 32, 3])
     features = nets.backbone(
         _SIZE["network"],
@@ -43,8 +50,14 @@ def _classifier(folder, layer="evonorm_b0", ema=None, pixels=None):
     tf.train.Checkpoint(
         model=built, global_step=tf.Variable(3, dtype=tf.int64)
     ).save(str(folder / "ckpt"))
+    _configure(folder)
+    return tf_keras.Model(images, features)
+
+
+def _configure(folder, ema=None, pixels=None):
+    """Its config."""
     about = _SIZE | {"num_classes": 7, "dropout": 0.1}
-    about["norm_act"] = norm_act.as_dict()
+    about["norm_act"] = config.NormAct(name="evonorm_b0", groups=8).as_dict()
     trainer = {"optimizer_config": {"ema": ema}}
     data = pixels or {
         "mean": [0.485, 0.456, 0.406],
@@ -54,7 +67,6 @@ def _classifier(folder, layer="evonorm_b0", ema=None, pixels=None):
         {"task": {"model": about, "train_data": data}, "trainer": trainer}
     )
     (folder / "params.yaml").write_text(text)
-    return tf_keras.Model(images, features)
 
 
 def _params(**changes):
@@ -76,12 +88,16 @@ def _params(**changes):
     return params
 
 
-def test_the_backbone_computes_what_the_classifier_did(tmp_path):
-    features = _classifier(tmp_path)
-    params = _params()
-    built = model.build(params)
+@pytest.fixture(scope="module")
+def built():
+    """A detector with the classifier's backbone."""
+    return model.build(_params())
+
+
+def test_the_backbone_computes_what_the_classifier_did(classifier, built):
+    run, features = classifier
     before = {id(w): w.numpy() for w in built.weights}
-    done = transfer.backbone(built, params, str(tmp_path))
+    done = transfer.backbone(built, _params(), str(run))
     images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 1])
     # Both with moving statistics, which must have come along.
     ours = built.backbone(images, training=False)["5"]
@@ -109,16 +125,16 @@ def test_the_backbone_computes_what_the_classifier_did(tmp_path):
     assert f"initialized: {len(done.left)} weights" in said
 
 
-def test_an_average_starts_at_the_loaded_backbone(tmp_path):
-    _classifier(tmp_path)
+def test_an_average_starts_at_the_loaded_backbone(classifier, built):
     params = small.parameters()
     params.task.model = _params()
-    params.task.init_checkpoint = str(tmp_path)
+    params.task.init_checkpoint = str(classifier[0])
     params.task.init_checkpoint_modules = "backbone"
     ema = {"average_decay": 0.9, "trainable_weights_only": False}
     config.override(params, {"trainer": {"optimizer_config": {"ema": ema}}})
     detector = task.Task(params.task)
-    built = detector.build_model()
+    for weight in built.backbone.weights:
+        weight.assign(tf.zeros_like(weight))
     before = [weight.numpy() for weight in built.backbone.weights]
     optimizer = detector.create_optimizer(params.trainer.optimizer_config)
     options = {"train": False, "evaluate": False}
@@ -148,23 +164,26 @@ def test_an_average_starts_at_the_loaded_backbone(tmp_path):
     ],
 )
 def test_another_network_or_layer_is_refused_by_name(
-    changes, message, tmp_path
+    changes, message, classifier
 ):
-    _classifier(tmp_path)
     with pytest.raises(ValueError, match=message):
-        transfer.backbone(None, _params(**changes), str(tmp_path))
+        transfer.backbone(None, _params(**changes), str(classifier[0]))
 
 
-def test_what_is_no_classifier_is_refused(tmp_path):
+def test_what_is_no_classifier_is_refused(classifier, tmp_path):
     with pytest.raises(ValueError, match="no run of classification"):
         transfer.backbone(None, _params(), str(tmp_path))
-    _classifier(tmp_path, ema={"average_decay": 0.9})
+    shutil.copytree(classifier[0], tmp_path, dirs_exist_ok=True)
+    _configure(tmp_path, ema={"average_decay": 0.9})
     with pytest.raises(ValueError, match=r"name '.*best' instead"):
         transfer.backbone(None, _params(), str(tmp_path))
 
 
-def test_a_classifier_of_images_normalized_another_way_is_refused(tmp_path):
-    _classifier(tmp_path, pixels={"mean": [0.5], "std": [0.25]})
+def test_a_classifier_of_images_normalized_another_way_is_refused(
+    classifier, tmp_path
+):
+    shutil.copytree(classifier[0], tmp_path, dirs_exist_ok=True)
+    _configure(tmp_path, pixels={"mean": [0.5], "std": [0.25]})
     with pytest.raises(ValueError, match=r"another way.*'mean': \[0\.5\]"):
         transfer.backbone(None, _params(), str(tmp_path))
 
