@@ -35,3 +35,9 @@ def saved_run(tmp_path_factory):
         **{"folder": str(folder), "model": model, "task": prepared},
         **{"images": images, "path": path},
     )
+
+
+@pytest.fixture(scope="session")
+def restored(saved_run):
+    """It, as everyone who uses it reads it."""
+    return task.restore(saved_run.folder)

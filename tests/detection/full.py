@@ -5,15 +5,17 @@ import functools
 import tensorflow as tf
 
 from detection import experiment, model, model_cost
+from tests.nets.small import untraced
 
 # SpineNets at the image sizes that the Model Garden prints numbers for.
 SIDES = {"spinenet96": 1024, "spinenet143": 1280, "spinenet190": 1280}
 
 
-def settings(network, norm_act):
+def settings(network, norm_act, max_depth=0):
     """A model of the recipe, or of SpineNet's."""
     params = experiment.coco_maskrcnn().task.model
     params.network, params.norm_act.name = network, norm_act
+    params.max_depth = max_depth
     if network.startswith("spinenet"):
         side = SIDES.get(network, 640)
         params.input_size = [side, side, 3]
@@ -21,21 +23,19 @@ def settings(network, norm_act):
     return params
 
 
-def built(network, norm_act):
-    """The model; its variables have shapes and no values."""
-    return _made(network, norm_act)[0]
+@functools.cache
+def built(network, norm_act, max_depth=0):
+    """The model; its variables have shapes and no values.
 
-
-def counted(network, norm_act):
-    """What it costs."""
-    return _made(network, norm_act)[1]
+    It cannot be called: in a graph, tf_keras changes the base of its classes
+    until the next eager layer is made.
+    """
+    with tf.Graph().as_default(), untraced():
+        return model.build(settings(network, norm_act, max_depth))
 
 
 @functools.cache
-def _made(network, norm_act):
-    # Counted at once: in a graph, tf_keras changes the base of its classes
-    # until the next eager layer is made, and its layers cannot be called then.
-    params = settings(network, norm_act)
-    with tf.Graph().as_default():
-        model_ = model.build(params)
-        return model_, model_cost.of(model_, params)
+def counted(network, norm_act):
+    """What it costs; that the layers cost nothing is tested by itself."""
+    with untraced():
+        return model_cost.count(settings(network, norm_act))

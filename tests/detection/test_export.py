@@ -16,11 +16,6 @@ from tests.exporting import graphs
 
 
 @pytest.fixture(scope="module")
-def restored(saved_run):
-    return task.restore(saved_run.folder)
-
-
-@pytest.fixture(scope="module")
 def exported(saved_run, restored, tmp_path_factory):
     """Directory of an export, and what was compared."""
     folder = str(tmp_path_factory.mktemp("export"))

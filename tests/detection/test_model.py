@@ -11,11 +11,14 @@ from evonorm_tf import legacy
 from tests.detection import full, small
 
 NETWORKS = ("resnet50_postact", "resnet50", "spinenet49")
+# And one of two blocks a stage.
+SHORT = "resnet50_postact, short"
 # (with activation, without) in the backbone.
 BACKBONE = {
     # The stem's, two of each of 16 bottlenecks; their last and, at the four
     # stages' first, that of the projection.
     "resnet50_postact": (1 + 2 * 16, 16 + 4),
+    SHORT: (1 + 2 * 8, 8 + 4),
     # Three of each, and one at each of the levels 2 to 5.
     "resnet50": (3 * 16 + 4, 0),
     # Counted in tests/nets/test_spinenet.py, here with one block a node.
@@ -23,7 +26,12 @@ BACKBONE = {
 }
 # ReLUs that belong to no norm: after sums (a SpineNet's nodes have one before
 # their blocks too), and the dense layer's of the box head.
-RELUS = {"resnet50_postact": 16 + 1, "resnet50": 1, "spinenet49": 2 + 30 + 1}
+RELUS = {
+    "resnet50_postact": 16 + 1,
+    SHORT: 8 + 1,
+    "resnet50": 1,
+    "spinenet49": 2 + 30 + 1,
+}
 LAYERS = tf_keras.layers
 
 
@@ -34,21 +42,22 @@ def _sites(part):
     return active, len(found) - active
 
 
-# The other ResNet has the same sites in another order.
+# The others repeat its blocks, or have the same sites in another order.
 _NETWORKS = pytest.mark.parametrize(
     "network",
-    [
-        pytest.param(
-            n, marks=() if n == "resnet50_postact" else pytest.mark.slow
-        )
-        for n in NETWORKS
-    ],
+    [SHORT, *(pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS)],
 )
+
+
+def _built(network):
+    if network == SHORT:
+        return full.built(NETWORKS[0], "evonorm_b0", 2)
+    return full.built(network, "evonorm_b0")
 
 
 @_NETWORKS
 def test_every_site_is_a_norm_act(network):
-    built = full.built(network, "evonorm_b0")
+    built = _built(network)
     assert isinstance(built, maskrcnn_model.MaskRCNNModel)
     assert _sites(built.backbone) == BACKBONE[network]
     if network == "spinenet49":
@@ -69,7 +78,8 @@ def test_every_site_is_a_norm_act(network):
 
 @_NETWORKS
 def test_no_other_normalization_is_left(network):
-    every = list(full.built(network, "evonorm_b0")._flatten_layers())
+    built = _built(network)
+    every = list(built._flatten_layers())
     normalizations = (
         LAYERS.BatchNormalization,
         LAYERS.LayerNormalization,
@@ -81,7 +91,6 @@ def test_no_other_normalization_is_left(network):
     assert len(relus) == RELUS[network]
     assert not [x for x in every if isinstance(x, LAYERS.Activation)]
     # What the Model Garden's heads put behind a layer of norm_act.
-    built = full.built(network, "evonorm_b0")
     heads = (built.rpn_head, *built.detection_head, built.mask_head)
     x = tf.constant([-1.0, 2.0])
     for head in heads:
@@ -92,7 +101,12 @@ def test_the_settings_reach_every_site():
     params = small.parameters().task.model
     params.norm_act.synchronized = True
     params.norm_act.epsilon = 1e-3
-    sites = model.norm_sites(model.build(params))
+    built = model.build(params)
+    sites = model.norm_sites(built)
+    # The Model Garden leaves its mask head's BatchNorm out.
+    assert {id(site) for site in sites} >= {
+        id(site) for site in model.norm_sites(built.mask_head)
+    }
     assert {site.synchronized for site in sites} == {True}
     assert {site.epsilon for site in sites} == {1e-3}
 
@@ -129,7 +143,7 @@ def test_spinenets_heads_see_the_channels_of_its_levels():
 
 
 def test_weight_decay_is_of_kernels_alone():
-    built = full.built("resnet50_postact", "evonorm_b0")
+    built = _built(SHORT)
     decayed = {id(weight) for weight in model.decayed_weights(built)}
     kernels = {
         id(layer.kernel)

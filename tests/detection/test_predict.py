@@ -10,8 +10,10 @@ from training import saved
 
 
 @pytest.fixture(scope="module")
-def restored(saved_run):
-    return task.restore(saved_run.folder)
+def found(saved_run, restored):
+    """What is predicted in the run's images, a list for each."""
+    pixels = {path: predict.read(path) for path in saved_run.images}
+    return list(predict.predict(restored, pixels).values())
 
 
 def test_a_run_is_restored_from_its_directory(saved_run, restored):
@@ -24,7 +26,9 @@ def test_a_run_is_restored_from_its_directory(saved_run, restored):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
-def test_a_checkpoint_finds_its_run(saved_run):
+def test_a_checkpoint_finds_its_run(saved_run, restored, monkeypatch):
+    model = restored.model  # Its weights are read anew.
+    monkeypatch.setattr(task.Task, "build_model", lambda self: model)
     checkpoint = f"{saved_run.path}.index"
     found = task.restore(None, checkpoint)
     assert (found.path, found.step) == (saved_run.path, 7)
@@ -51,7 +55,7 @@ def test_what_is_no_run_is_refused(model_dir, checkpoint, message, saved_run):
         )
 
 
-def test_predictions_are_the_evaluations(saved_run, restored, monkeypatch):
+def test_predictions_are_the_evaluations(saved_run, found, monkeypatch):
     # The scenes' labels, which a model of 4 classes may not be trained on.
     model = saved_run.task.task_config.model
     monkeypatch.setattr(model, "num_classes", 11)
@@ -64,8 +68,6 @@ def test_predictions_are_the_evaluations(saved_run, restored, monkeypatch):
         for name in outputs
         if name.startswith(("detection_", "num_"))
     } | {"image_info": info.numpy()}
-    pixels = {path: predict.read(path) for path in saved_run.images}
-    found = list(predict.predict(restored, pixels).values())
     ids = labels["groundtruths"]["source_id"].numpy().tolist()
     assert ids == [1, 2]
     for index, mine in enumerate(found):
@@ -94,12 +96,13 @@ def test_boxes_are_in_the_images_own_pixels(saved_run, restored):
     assert 100 < boxes[:, [1, 3]].max() <= 144.5
 
 
-def test_pictures_are_drawn_and_said(saved_run, restored, tmp_path, capsys):
+def test_pictures_are_drawn_and_said(
+    saved_run, restored, found, tmp_path, capsys
+):
     places = predict.outputs(saved_run.images, str(tmp_path / "found"))
     # The scores of an almost untrained model depend on its weights' seeds.
-    found = predict.draw_all(restored, places, {}, 1.0)
-    threshold = float(np.quantile([entry["score"] for entry in found], 0.7))
-    capsys.readouterr()
+    scores = [entry["score"] for one in found for entry in one]
+    threshold = float(np.quantile(scores, 0.7))
     found = predict.draw_all(restored, places, {1: "one"}, threshold)
     said = capsys.readouterr().out
     assert f"Checkpoint: {saved_run.path}" in said

@@ -98,6 +98,7 @@ def test_a_fine_tuning_names_its_classifier(directory):
         check_config.options(params)
 
 
+@pytest.mark.slow  # Of every layer, in test_model.py.
 def test_the_mask_heads_statistics_are_synchronised_with_the_others():
     """The Model Garden leaves its mask head's BatchNorm out."""
     params = config.parse(row=tables.find("coco/r50_fpn/bn_relu"))

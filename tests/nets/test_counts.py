@@ -15,7 +15,7 @@ import tf_keras
 
 import evonorm_tf
 from evonorm_tf import nets
-from tests.nets.small import norm_acts
+from tests.nets.small import norm_acts, untraced
 
 CLASSES = 1000
 # Kernel and expansion of MobileNetV2, MnasNet-B1 and EfficientNet stages.
@@ -141,7 +141,7 @@ def _built(name, norm_act, legacy=True):
     """(trained, not trained, sites) of the model."""
     # In a graph of tf_keras weights have shapes and no values.
     graph = tf.Graph().as_default() if legacy else contextlib.nullcontext()
-    with graph:
+    with graph, untraced():
         model = evonorm_tf.create_model(
             name, norm_act, CLASSES, image_size=64, legacy=legacy
         )
