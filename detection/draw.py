@@ -30,7 +30,8 @@ def read_images(records: str, count: int) -> dict[int, np.ndarray]:
     """
     decoder = datasets.Decoder()
     found = tf.data.TFRecordDataset(datasets.find(records)).take(count)
-    decoded = found.map(lambda record: decoder.decode(record))
+    # Eagerly: these are a few, and AutoGraph would convert the decoder first.
+    decoded = map(decoder.decode, found)
     return {
         int(example["source_id"].numpy()): example["image"].numpy()
         for example in decoded
