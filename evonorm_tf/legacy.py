@@ -45,6 +45,16 @@ class NormAct(NormActMixin, tf_keras.layers.Layer):
     # source for every layer of a model.
     _unconverted = tf.autograph.experimental.do_not_convert(NormActMixin.call)
 
+    def _infer_output_signature(self, *args, **kwargs):
+        # tf_keras calls each layer of a functional model for the shape and
+        # dtype of its output, in a graph that it drops. Tracing the formula
+        # for that would be half of the time of building a network.
+        self._described = True
+        try:
+            return super()._infer_output_signature(*args, **kwargs)
+        finally:
+            self._described = False
+
     # Its signature, which a decorator would hide, tells tf_keras what to pass.
     def call(self, inputs, gamma=None, beta=None, training=None):
         return self._unconverted(inputs, gamma, beta, training)
