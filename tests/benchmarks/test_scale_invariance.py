@@ -62,7 +62,17 @@ def _network(layer, epsilon=1e-12, stages=1):
     return model, scale_invariance.evaluation(model, batch, labels)
 
 
-@pytest.mark.parametrize("layer", INVARIANT)
+# The others' formulas are checked in tests/layers; these are of both kinds.
+_FAST = ("bn_relu", "evonorm_b0", "evonorm_b1", "evonorm_s0")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        pytest.param(n, marks=() if n in _FAST else pytest.mark.slow)
+        for n in INVARIANT
+    ],
+)
 def test_known_layers(layer):
     model, evaluate = _network(layer)
     convolution = scale_invariance.inner_convolutions(model)[0]

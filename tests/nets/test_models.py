@@ -31,7 +31,12 @@ def test_the_model_is_of_the_keras_asked_for(legacy):
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet50_postact", "efficientnet_b0", "mobilenet_v2_cifar"]
+    "name",
+    [
+        *("resnet50_postact", "efficientnet_b0"),
+        # An efficientnet_b0 without excitation, of another activation.
+        pytest.param("mobilenet_v2_cifar", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize(
     "norm_act",
