@@ -11,7 +11,7 @@ from evonorm_tf import legacy
 from tests.detection import full, small
 
 NETWORKS = ("resnet50_postact", "resnet50", "spinenet49")
-# And one of two blocks a stage.
+# And one of two blocks per stage.
 SHORT = "resnet50_postact, short"
 # (with activation, without) in the backbone.
 BACKBONE = {
