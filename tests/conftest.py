@@ -19,6 +19,10 @@ _HERE = pathlib.Path(__file__).parent
 # Where compilation is what is tested. Elsewhere it takes longer than what runs,
 # and processes that tests start compile what their users' do.
 _COMPILED = ("graphs", "jax", "layers", "test_memory.py")
+# Where graphs run so seldom that optimising them takes longer, but for files
+# in which a run equals that of another process to the bit.
+_UNOPTIMISED = ("classification", "detection", "gan", "search", "training")
+_OF_PROCESSES = ("test_driver.py", "test_interrupt.py", "test_workers.py")
 
 
 def pytest_configure(config):
@@ -54,13 +58,35 @@ def _uncompiled(request):
         yield
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    import numpy as np
+@pytest.fixture(autouse=True, scope="module")
+def _unoptimised(request):
+    folder = request.path.relative_to(_HERE).parts[0]
+    if folder not in _UNOPTIMISED or request.path.name in _OF_PROCESSES:
+        yield
+        return
     import tensorflow as tf
 
-    np.random.seed(0)
+    options = tf.config.optimizer
+    before = {"disable_meta_optimizer": False}
+    before |= options.get_experimental_options()
+    options.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    options.set_experimental_options(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _seeded():
+    """Once a file: TensorFlow drops its cached kernels when it is seeded."""
+    import tensorflow as tf
+
     tf.random.set_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _seeded_numpy():
+    import numpy as np
+
+    np.random.seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -36,17 +36,6 @@ def often(name):
 
 
 @pytest.fixture(autouse=True)
-def _small_graphs():
-    # As in a worker: the graph optimiser costs more than it saves here.
-    before = tf.config.optimizer.get_experimental_options()
-    off = {"disable_meta_optimizer": True}
-    tf.config.optimizer.set_experimental_options(off)
-    yield
-    on = {"disable_meta_optimizer": False, **before}
-    tf.config.optimizer.set_experimental_options(on)
-
-
-@pytest.fixture(autouse=True)
 def _one_block(monkeypatch):
     """The anchor "small", for what does not depend on the number of layers."""
     size = resnet.Size((1,), (8,), (2,), stem="cifar", stem_filters=8)

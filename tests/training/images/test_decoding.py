@@ -14,11 +14,6 @@ REFUSED = pictures.refused()
 ENDED = pictures.jpegs() | pictures.pngs()
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    """Nothing here is drawn, and with each seed TensorFlow drops its graphs."""
-
-
 @pytest.fixture(scope="module")
 def graph():
     """`decoding.full_image` as a pipeline calls it."""
