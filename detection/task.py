@@ -143,6 +143,8 @@ class Task(dropout_seed.Seeded, average.Averaging, maskrcnn.MaskRCNNTask):
             partial=0 <= steps * data.global_batch_size < data.num_examples,
         )
 
+    # As in a training step there is no control flow on tensors to convert.
+    @tf.autograph.experimental.do_not_convert
     def validation_step(
         self, inputs: Any, model: tf_keras.Model, metrics: Any = None
     ) -> dict[str, Any]:

@@ -21,7 +21,10 @@ _HERE = pathlib.Path(__file__).parent
 _COMPILED = ("graphs", "jax", "layers", "test_memory.py")
 # Where graphs run so seldom that optimising them takes longer, but for files
 # in which a run equals that of another process to the bit.
-_UNOPTIMISED = ("classification", "detection", "gan", "search", "training")
+_UNOPTIMISED = (
+    *("benchmarks", "classification", "convert", "detection", "gan", "nets"),
+    *("search", "training"),
+)
 _OF_PROCESSES = ("test_driver.py", "test_interrupt.py", "test_workers.py")
 
 
@@ -38,9 +41,14 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish():
-    """What was imported stays: no collection of garbage need walk it."""
+    """What was imported stays: no collection of garbage need walk it.
+
+    The rest is mostly graphs, which live as long as a test: looking through
+    them as often as Python does takes a fifth of the time.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(autouse=True, scope="module")

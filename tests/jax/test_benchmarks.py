@@ -70,6 +70,7 @@ def test_another_device_is_not_continued(tmp_path):
         gpu._known(path, {"device": "cpu: cpu"})
 
 
+@pytest.mark.slow  # What is left to train, and a failure, are above.
 def test_cifar_is_trained_in_processes_and_continued(tmp_path, monkeypatch):
     """One seed of one layer on drawn images; the row that was there stays."""
     study = gpu.SMALL["studies"][0] | {"layers": {"evonorm_s0": [0]}}

@@ -29,10 +29,9 @@ def test_snippets_run(index, restored):
     assert settings.get() == before
 
 
-@pytest.mark.parametrize(
-    "name", ["convert", pytest.param("layer", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # The pages' snippets call the same functions.
+@pytest.mark.parametrize("name", ["convert", "layer"])
 def test_notebooks_run(name, tmp_path, monkeypatch):
-    """The third trains with TensorFlow, on which `layer` runs every time."""
+    """The third trains with TensorFlow."""
     monkeypatch.chdir(tmp_path)
     notebooks.run(name)
