@@ -39,7 +39,7 @@ $(STAMP): setup.py constraints.txt evonorm_tf/versions.py
 
 # TensorFlow reports a missing GPU as an error, which does not matter here.
 demo: export TF_CPP_MIN_LOG_LEVEL := 3
-demo: $(STAMP)  ## train EvoNorms and BatchNorm on digits, 2 to 3 minutes
+demo: $(STAMP)  ## train EvoNorms and BatchNorm on digits, 2 to 4 minutes
 	@$(BIN)/python -m classification.demo
 
 test: $(STAMP)  ## run the tests, as CI does

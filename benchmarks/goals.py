@@ -15,6 +15,8 @@ BN_RELU = "bn_relu"
 KERAS_BN_RELU = "keras BatchNormalization + ReLU"
 NOT_RUN = "*not run*"
 HISTORY = "goals-history.json"
+# What `benchmarks.targets` writes.
+TARGETS = "targets-cpu.json"
 # Files of `benchmarks.networks`: small images, large ones, one core.
 NETWORKS = (
     "networks-cpu.json",
@@ -141,14 +143,14 @@ def _tpu_jax(runs: pathlib.Path, network: str, key: str) -> dict[str, float]:
 
 
 def _worst(found: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Returns the largest ratio of each layer."""
+    """Returns the largest figure of each layer or command."""
     result: dict[str, float] = {}
-    for layer, ratio in found:
-        result[layer] = max(result.get(layer, 0.0), ratio)
+    for name, figure in found:
+        result[name] = max(result.get(name, 0.0), figure)
     return result
 
 
-def _processors(runs: pathlib.Path) -> list[pathlib.Path]:
+def processors(runs: pathlib.Path) -> list[pathlib.Path]:
     """Returns the folders of all processors' figures."""
     return [runs, *(runs / name for name in OTHERS)]
 
@@ -156,7 +158,7 @@ def _processors(runs: pathlib.Path) -> list[pathlib.Path]:
 def _cpu(runs: pathlib.Path, name: str) -> dict[str, float]:
     return _worst(
         (row["layer"], row["ratio_to_bn_relu"])
-        for folder in _processors(runs)
+        for folder in processors(runs)
         for row in _rows(folder, name)
         if row["layer"] in EVONORMS
     )
@@ -206,7 +208,7 @@ def _networks(
             if row["network"] == network
             and row["layer"] in (BN_RELU, *EVONORMS)
         }
-        for folder in _processors(runs)
+        for folder in processors(runs)
     ]
     if to_bn_relu:
         found = map(_to_bn_relu, found)
@@ -214,8 +216,12 @@ def _networks(
 
 
 def _command(runs: pathlib.Path, name: str, key: str) -> dict[str, float]:
-    rows = _rows(runs, "targets-cpu.json")
-    return {r["command"]: r[key] for r in rows if r["command"] == name}
+    return _worst(
+        (row["command"], row[key])
+        for folder in processors(runs)
+        for row in _rows(folder, TARGETS)
+        if row["command"] == name
+    )
 
 
 def _search(runs: pathlib.Path, speed: str) -> dict[str, float]:

@@ -147,6 +147,24 @@ def others(runs: pathlib.Path) -> str:
     return "\n\n".join(found) or NOT_RUN
 
 
+def whole_commands(runs: pathlib.Path) -> str:
+    """Tables what the tests and the demo take, on every processor tried."""
+    found = [d for f in goals.processors(runs) if (d := read(f, goals.TARGETS))]
+    lines = [
+        [
+            document["machine"]["processor"],
+            {"test": "`make test`", "demo": "the demo"}[row["command"]],
+            f"{row['minutes']:.1f}",
+            f"{row['processor_minutes']:.1f}",
+            f"{row['gigabytes']:.1f}",
+        ]
+        for document in found
+        for row in document["rows"]
+    ]
+    head = ["processor, 2 cores", "command", "minutes", "of processors", "GB"]
+    return markdown(head, lines) if lines else NOT_RUN
+
+
 def networks(runs: pathlib.Path) -> str:
     """Tables training steps of whole networks on CPU."""
     found = [d for name in goals.NETWORKS if (d := read(runs, name))]
@@ -388,6 +406,7 @@ def page(runs: pathlib.Path) -> str:
         "layers_machine": machine(single),
         "networks": networks(runs),
         "others": others(runs),
+        "commands": whole_commands(runs),
         "inference": latency(runs),
         "agreement": agreement(runs),
         "input": pipeline(read(runs, INPUT)),
