@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import evonorm_tf
-from evonorm_tf import catalog, legacy, plots, preflight
+from evonorm_tf import catalog, legacy, preflight
 from evonorm_tf.exporting import inference_form
 from evonorm_tf.ops import folding, moments
 from evonorm_tf.ops.kernel import Analytic, Pointwise, affine
@@ -152,5 +152,8 @@ def test_preflight_lowers_its_step(name):
 
 
 def test_plots(name):
+    pytest.importorskip("matplotlib")
+    from evonorm_tf import plots
+
     assert plots.style(name).colour.startswith("#")
     assert set(plots.in_order([name, "evonorm_b0"])) == {name, "evonorm_b0"}
