@@ -27,14 +27,15 @@ def wait_for_step(
     moment when one is found and the moment when it is read.
     """
     deadline = time.monotonic() + seconds
-    while (saved := _saved(folder)) < step:
+    while (found := saved(folder)) < step:
         assert process.poll() is None, "the run ended too early"
         assert time.monotonic() < deadline, "the run saved too little"
         # Until it has saved anything, most of the time is that of imports.
-        time.sleep(0.01 if saved else 0.05)
+        time.sleep(0.01 if found else 0.05)
 
 
-def _saved(folder: pathlib.Path) -> int:
+def saved(folder: pathlib.Path) -> int:
+    """The step of the newest checkpoint, 0 without one."""
     try:
         return runs.Run(folder).step()
     except tf.errors.NotFoundError:

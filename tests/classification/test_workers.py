@@ -7,6 +7,7 @@ behave as the whole. Without augmentation, which is drawn a replica at a time.
 """
 
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -152,4 +153,6 @@ def test_compiled_steps_equal_those_that_are_not(spread, tmp_path):
 
 if __name__ == "__main__":
     print(_run(sys.argv[1], steps=2, mode="train"))
+    while running.saved(sys.argv[1]) < 2:  # The chief saves, and ends later.
+        time.sleep(0.01)
     print(_run(sys.argv[1]))
