@@ -42,10 +42,11 @@ demo: export TF_CPP_MIN_LOG_LEVEL := 3
 demo: $(STAMP)  ## train EvoNorms and BatchNorm on digits, 2 to 4 minutes
 	@$(BIN)/python -m classification.demo
 
+# JAX compiles what runs once, without optimising it; test-all does optimise.
 test: $(STAMP)  ## run the tests, as CI does
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --durations=15
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m 'not slow' -n 2 \
-	  --dist loadfile tests/jax
+	KERAS_BACKEND=jax XLA_FLAGS=--xla_backend_optimization_level=0 \
+	  $(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile tests/jax
 
 test-fast: $(STAMP)  ## run tests of layers, graphs, metrics: 5 minutes
 	$(BIN)/python -m pytest -m 'not slow' tests/layers $(wildcard \

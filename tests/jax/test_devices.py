@@ -189,6 +189,7 @@ def test_shards_over_an_unknown_axis_are_not_pooled_silently():
     for synchronized in (False, True):
         layer = _make(cases.BY_NAME["bn_relu"], {}, synchronized)
 
+        @jax.jit
         @functools.partial(
             jax.shard_map, mesh=mesh, in_specs=part, out_specs=part
         )
