@@ -25,7 +25,7 @@ _COMPILED = ("graphs", "jax", "layers", "test_memory.py")
 # in which a run equals that of another process to the bit.
 _UNOPTIMISED = (
     *("benchmarks", "classification", "convert", "detection", "gan", "nets"),
-    *("search", "training"),
+    *("exporting", "search", "training"),
 )
 _OF_PROCESSES = ("test_driver.py", "test_interrupt.py", "test_workers.py")
 
