@@ -43,7 +43,9 @@ def parse_function(params: settings.Task) -> Any:
         "seed": tf.TensorSpec([2], tf.int64),
     }
     parse = parser.build(params.model, params.train_data).parse_fn(True)
-    return tf.function(parse).get_concrete_function(decoded)
+    # Nor does AutoGraph convert it in the pipeline: see `images.batches`.
+    traced = tf.function(parse, autograph=False)
+    return traced.get_concrete_function(decoded)
 
 
 def specs(params: settings.Task, batch: int) -> tuple[tf.TensorSpec, dict]:
