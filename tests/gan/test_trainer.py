@@ -48,20 +48,43 @@ def _state(trainer):
 def unbroken(tmp_path_factory):
     """A run of two steps with evonorm_b0: its directory and its trainer."""
     folder = tmp_path_factory.mktemp("unbroken")
-    return folder, small.make(folder, small.parameters()).trainer
+    with small.eagerly():
+        return folder, small.make(folder, small.parameters()).trainer
 
 
 def test_two_steps_of_evonorm_b0_are_finite(unbroken):
     _check_finite(*unbroken)
 
 
-@pytest.mark.slow  # test_steps.py has a step of this kind.
+def test_a_traced_loop_takes_each_part_of_each_step(unbroken, monkeypatch):
+    """Parts are counted: their graphs are those of test_run.py."""
+    _, trainer = unbroken
+    parts = ("discriminator_step", "generator_step", "average_step")
+    counts = tf.Variable(tf.zeros([len(parts)], tf.int32))
+    for index, part in enumerate(parts):
+        one = tf.one_hot(index, len(parts), dtype=tf.int32)
+
+        def count(*_, one=one):
+            counts.assign_add(one)
+
+        monkeypatch.setattr(trainer, part, count)
+    before = trainer.global_step.numpy()
+    assert not tf.config.functions_run_eagerly()
+    trainer.train(tf.constant(3))
+    assert counts.numpy().tolist() == [3, 3, 3]
+    assert trainer.global_step.numpy() == before + 3
+    trainer.global_step.assign(before)
+
+
+# test_steps.py has a step of this kind, and traced loops are tested above.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, accumulation, eagerly",
     [
         ("evonorm_s0", 2, True),
         ("evonorm_s0", 2, False),
         ("bn_relu", 1, False),
+        ("evonorm_b0", 1, False),
     ],
 )
 def test_two_steps_are_finite_each_with_two_of_the_discriminator(
@@ -135,7 +158,8 @@ def test_resumed_run_equals_the_unbroken_one(unbroken, tmp_path):
     for _ in range(6):
         tf_keras.layers.Dense(1)
     display = small.Silent()
-    resumed = small.make(tmp_path, small.parameters(), display=display)
+    with small.eagerly():
+        resumed = small.make(tmp_path, small.parameters(), display=display)
     assert "Resuming from step 1 of 2" in display.lines[0]
     expected, found = _state(trainer), _state(resumed.trainer)
     for part, weights in expected.items():
