@@ -29,6 +29,11 @@ BOTH = ("evonorm_b0", "evonorm_s0", "bn_relu", "searched")
 # Other activations of the same kernel, and baselines of the search.
 SLOW = {case.name for case in cases.CASES if case not in cases.KERNELS}
 SLOW -= {*BOTH}
+# Without statistics of their own, as S0, "derf" and one graph are, or with
+# those of another; their folded forms are tested with the formats.
+SLOW |= {"evonorm_s2", "bn_swish", "gn_silu", "ln_relu", "frn"}
+SLOW |= {f"graph_{name}" for name in graphs.NAMED}
+SLOW -= {"graph_bn_relu", "graph_evonorm_b2", "graph_evonorm_s0"}
 PAIRS = [
     pytest.param(
         *(kit_name, name), marks=[pytest.mark.slow] if name in SLOW else []

@@ -65,23 +65,18 @@ def _check(kit_name, model, norm_act, sites, path, mode="normalize"):
         small.assert_saves(kit_name, new, x, path / "new.keras")
 
 
-# One is trained and saved here, as small ones of both Kerases are in
-# test_models.py; the rest runs in `make test-all`.
-_TRAINED = [("keras3", "MobileNetV2")]
+# One is converted here, and small ones of both Kerases are trained and saved
+# in test_models.py; the rest runs in `make test-all`.
 _SLOW = [
     pytest.param(kit_name, name, True, marks=pytest.mark.slow)
     for kit_name in cases.KITS
     for name in NETWORKS
-    if (kit_name, name) not in _TRAINED
 ]
 
 
 @pytest.mark.parametrize(
     ("kit_name", "name", "trained"),
-    [
-        *[(*network, True) for network in _TRAINED],
-        *_SLOW,
-    ],
+    [("keras3", "MobileNetV2", False), *_SLOW],
 )
 def test_keras_applications(kit_name, name, trained, tmp_path):
     model = _model(kit_name, name)

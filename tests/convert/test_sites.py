@@ -43,12 +43,24 @@ def _gated(kit_name):
     return lambda x: cases.kit(kit_name).keras.ops.sigmoid(x) * x
 
 
-@pytest.mark.parametrize("kind", ["Batch", "Group", "Layer", "Sync"])
+_KINDS = ("Batch", "Group", "Layer", "Sync")
+_ACTIVATIONS = ("ReLU", "relu6", "silu", "LeakyReLU", "gelu", "function")
+_ACTIVATIONS += ("maximum", "gated")
+
+
+# Normalizations and activations are known each by themselves: each is here
+# once with the first of the others.
 @pytest.mark.parametrize(
-    "activation",
+    ("kind", "activation"),
     [
-        *("ReLU", "relu6", "silu", "LeakyReLU", "gelu", "function"),
-        *("maximum", "gated"),
+        pytest.param(
+            *(kind, activation),
+            marks=()
+            if kind == _KINDS[0] or activation == _ACTIVATIONS[0]
+            else pytest.mark.slow,
+        )
+        for activation in _ACTIVATIONS
+        for kind in _KINDS
     ],
 )
 @cases.both_kerases

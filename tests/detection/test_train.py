@@ -39,7 +39,9 @@ def eagerly(request):
     indirect=True,
 )
 def test_a_run_trains_evaluates_and_draws(eagerly, tmp_path):
-    params, display = small.parameters(), small.Silent()
+    # An evaluation of two batches, the last of them filled up.
+    params = small.parameters(task={"scenes": {"validation": 3}})
+    display = small.Silent()
     result = small.run(tmp_path, params, "train_and_eval", display)
     assert result.step == 2
     trained, evaluated = _metrics(tmp_path)

@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
-from evonorm_tf import legacy
+from evonorm_tf import layers, legacy
 
 # The size that every recipe is tried at: one block a stage.
 DEBUG = {"width": 0.25, "max_depth": 1}
@@ -14,7 +14,7 @@ DEBUG = {"width": 0.25, "max_depth": 1}
 
 @contextlib.contextmanager
 def untraced():
-    """Builds graphs of tf_keras in which NormAct layers do nothing.
+    """Builds graphs of either Keras in which NormAct layers do nothing.
 
     They have all their weights. What they compute would be most of the graph,
     and of the time that it takes.
@@ -23,7 +23,10 @@ def untraced():
     def call(self, inputs, gamma=None, beta=None, training=None):
         return inputs
 
-    with mock.patch.object(legacy.NormAct, "call", call):
+    with (
+        mock.patch.object(legacy.NormAct, "call", call),
+        mock.patch.object(layers.NormAct, "call", call),
+    ):
         yield
 
 

@@ -34,13 +34,11 @@ def choices(number, where):
     }
 
 
-FEW = space.Space(
-    "few", tuple(PRIMITIVES[n] for n in ("add", "div", "tanh", "mean_bwh"))
-)
+FEW = space.Space("few", tuple(PRIMITIVES[n] for n in ("div", "tanh")))
 
 
 @pytest.mark.parametrize(
-    ("where", "draws"), [(FEW, 120_000), (B, 10_000), (S, 10_000)]
+    ("where", "draws"), [(FEW, 60_000), (B, 10_000), (S, 10_000)]
 )
 def test_a_mutation_makes_every_allowed_change_and_no_other(where, draws):
     parent = graphs.NAMED["evonorm_s0"]
@@ -61,8 +59,8 @@ def test_a_mutation_makes_every_allowed_change_and_no_other(where, draws):
     same = {(i, *parent[i]) for i in range(FIRST, SIZE)}
     assert seen <= allowed - same
     if where is FEW:
-        # The rarest change has a chance of 1 / (10 * 4 * 12^2) a draw: that
-        # 120,000 draws miss it, 1e-9.
+        # The rarest change has a chance of 1 / (10 * 2 * 12^2) a draw: that
+        # 60,000 draws miss it, 1e-9.
         assert seen == allowed - same
     for number in range(FIRST, SIZE):
         # One in ten, less those that draw what was there: 1 in 4 * 4 at the
