@@ -51,10 +51,16 @@ def _overlap(**augmentation):
 @pytest.mark.parametrize(
     "augmentation",
     [
-        {"aug_rand_hflip": True},
         {"aug_rand_vflip": True},
-        {"aug_scale_min": 0.6, "aug_scale_max": 1.6},
         {"aug_rand_hflip": True, "aug_scale_min": 0.8, "aug_scale_max": 1.25},
+        # Each is a part of the last.
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in (
+                {"aug_rand_hflip": True},
+                {"aug_scale_min": 0.6, "aug_scale_max": 1.6},
+            )
+        ),
     ],
 )
 def test_boxes_and_masks_move_with_the_pixels(augmentation):

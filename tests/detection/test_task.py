@@ -43,7 +43,7 @@ def decaying(directory):
     [
         "evonorm_b0",
         pytest.param("evonorm_s0", marks=pytest.mark.slow),
-        # test_train.py takes a step with it on two replicas.
+        # test_train.py takes steps with the one, and the other on replicas.
         pytest.param("bn_relu", marks=pytest.mark.slow),
     ],
 )

@@ -159,6 +159,9 @@ def test_a_validation_batch_that_replicas_cannot_share_is_named(batch):
         train.HEAD.build(session)
 
 
+# The trainer's replicas are tested in tests/training, the layers' in
+# tests/layers, and that a model's layers have the setting in test_model.py.
+@pytest.mark.slow
 def test_two_replicas_stay_in_step_with_each_other(tmp_path):
     params = small.parameters("bn_relu")
     params.runtime.cpu_replicas = 2
