@@ -27,7 +27,7 @@ _UNOPTIMISED = (
     *("benchmarks", "classification", "convert", "detection", "gan", "nets"),
     *("exporting", "search", "training"),
 )
-_OF_PROCESSES = ("test_driver.py", "test_interrupt.py", "test_workers.py")
+_OF_PROCESSES = ("test_driver.py",)
 
 
 def pytest_configure(config):

@@ -80,24 +80,27 @@ def require_same_end(said: list[str], step: int) -> None:
     assert ends[0] and all(end == ends[0] for end in ends)
 
 
-def two_workers(
-    module: str, *arguments: str, seconds: float = 240
-) -> list[str]:
-    """The output of two processes that train together."""
+def clusters() -> list[dict]:
+    """What the first and the second of two workers are told of both."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
         for each in sockets:  # Free ports, as far as one can know beforehand.
             each.bind(("localhost", 0))
         hosts = [f"localhost:{each.getsockname()[1]}" for each in sockets]
-    processes = [
-        start(
-            module,
-            *arguments,
-            cluster={
-                "cluster": {"worker": hosts},
-                "task": {"type": "worker", "index": index},
-            },
-        )
+    return [
+        {
+            "cluster": {"worker": hosts},
+            "task": {"type": "worker", "index": index},
+        }
         for index in range(2)
+    ]
+
+
+def two_workers(
+    module: str, *arguments: str, seconds: float = 240
+) -> list[str]:
+    """The output of two processes that train together."""
+    processes = [
+        start(module, *arguments, cluster=cluster) for cluster in clusters()
     ]
     return finish(*processes, seconds=seconds)

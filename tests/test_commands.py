@@ -25,6 +25,8 @@ def _run(*arguments):
     )
 
 
+# A run is watched in tests/classification/test_driver.py.
+@pytest.mark.slow
 def test_a_command_says_nothing_of_tensorflow_before_its_first_line():
     # It looks for devices, of which TensorFlow has most to say.
     found = _run("-m", "classification.export", "--model_dir=x",

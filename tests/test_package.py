@@ -71,21 +71,6 @@ print(len(evonorm_tf.names()))
     assert int(_python(code)) >= 18
 
 
-def test_a_saved_model_loads_in_a_new_process(tmp_path):
-    """The layers are known to each Keras that was imported before."""
-    for kit, ours in ((keras, layers), (tf_keras, legacy)):
-        inputs = kit.Input((4, 4, 8))
-        model = kit.Model(inputs, ours.NormAct("evonorm_s0")(inputs))
-        model.save(tmp_path / f"{kit.__name__}.keras")
-    code = f"""
-import keras, tf_keras, evonorm_tf
-for one in keras, tf_keras:
-    path = {str(tmp_path)!r} + "/" + one.__name__ + ".keras"
-    print(one.models.load_model(path).layers[-1].count_params())
-"""
-    assert _python(code).split() == ["24", "24"]
-
-
 def test_what_is_missing_or_too_old_is_named():
     code = """
 import importlib, sys, types
@@ -134,14 +119,23 @@ def test_wheel_ships_the_library_alone(wheel):
 def test_wheel_needs_nothing_of_the_checkout(wheel, tmp_path):
     """Every module of it imported, where only the packages of pip are.
 
-    -S keeps the editable installation of the checkout from being found.
+    Before, saved models are loaded: the layers are known to each Keras that was
+    imported. -S keeps the editable installation of the checkout from being
+    found.
     """
+    for kit, ours in ((keras, layers), (tf_keras, legacy)):
+        inputs = kit.Input((4, 4, 8))
+        model = kit.Model(inputs, ours.NormAct("evonorm_s0")(inputs))
+        model.save(tmp_path / f"{kit.__name__}.keras")
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = f"""
 import pkgutil, sys
 for name in {CHECKOUT!r}:
     sys.modules[name] = None
-import evonorm_tf
+import keras, tf_keras, evonorm_tf
+for one in keras, tf_keras:
+    path = {str(tmp_path)!r} + "/" + one.__name__ + ".keras"
+    print(one.models.load_model(path).layers[-1].count_params())
 for found in pkgutil.walk_packages(evonorm_tf.__path__, "evonorm_tf."):
     __import__(found.name)
 from evonorm_tf.search import settings
@@ -151,7 +145,8 @@ print(evonorm_tf.__file__, len(settings.configs()))
 """
     packages = pathlib.Path(pytest.__file__).parents[1]
     path = os.pathsep.join(map(str, (tmp_path, packages)))
-    file, count = _python(code, "-S", path=path).split()
+    *parameters, file, count = _python(code, "-S", path=path).split()
+    assert parameters == ["24", "24"]
     assert file == str(tmp_path / "evonorm_tf" / "__init__.py")
     configs = ROOT / "evonorm_tf" / "search" / "configs"
     assert int(count) == len(list(configs.glob("*.yaml"))) > 0

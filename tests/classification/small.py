@@ -114,6 +114,22 @@ def everything():
     return params
 
 
+def everything_by_name():
+    """The overrides of the same for a command: three blocks, 16 steps."""
+    return (
+        "task.train_data.global_batch_size=8,"
+        "task.train_data.augmentation=crop_flip,"
+        "task.validation_data.global_batch_size=256,"
+        "task.model.width=0.25,task.model.max_depth=1,"
+        "task.model.dropout=0.2,task.model.stochastic_depth=0.2,"
+        "trainer.train_steps=16,trainer.steps_per_loop=2,"
+        "trainer.checkpoint_interval=2,trainer.validation_interval=4,"
+        "trainer.max_to_keep=20,trainer.best_checkpoint_export_subdir=best,"
+        "trainer.best_checkpoint_eval_metric=accuracy,"
+        "trainer.optimizer_config.ema.average_decay=0.9,runtime.compile='off'"
+    )
+
+
 VARIANTS = {"plain": parameters, "everything": everything}
 
 

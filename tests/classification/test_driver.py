@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from classification import task, train
+from evonorm_tf import commands
 from tests import running
 from tests.classification import small
 from tests.detection import small as detection
@@ -42,10 +43,69 @@ def _saved(folder):
     return {name: reader.get_tensor(name) for name in names}
 
 
+def _assert_equal_runs(whole, killed, moment):
+    one, other = _saved(whole), _saved(killed)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        # Bit for bit: the same operations on the same numbers.
+        np.testing.assert_array_equal(value, other[name], f"{name} {moment}")
+    lines = [runs.Run(folder).metrics() for folder in (whole, killed)]
+    steps = [[(x["kind"], x["step"]) for x in found] for found in lines]
+    assert steps[0] == steps[1]
+    kept = [runs.Run(folder).best() for folder in (whole, killed)]
+    assert kept[0] == kept[1]
+    return kept[0]
+
+
+def test_a_command_stopped_by_ctrl_c_ends_as_the_unbroken_one(tmp_path):
+    """Says so, and nothing of TensorFlow before its first line or after.
+
+    It looks for devices, of which TensorFlow has most to say.
+    """
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped, [0.1] *?ü"
+    changes = small.everything_by_name()
+    params = config.parse("digits_resnet", params_override=changes)
+    first = small.run(whole, params, "train_and_eval")
+    moment = random.SystemRandom().choice([2, 4, 6])
+    environment = os.environ | running.ENVIRONMENT
+    del environment[commands.LOG_LEVEL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "classification.train"]
+        + ["--experiment=digits_resnet", f"--model_dir={stopped}"]
+        + [f"--params_override={changes}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # A shell's background job is started deaf to it, and its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        running.wait_for_step(process, stopped, moment, seconds=120)
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, (said, errors)
+    assert not errors, errors
+    start = runs.Run(stopped).step()
+    assert moment <= start < 16
+    assert f"saved up to step {start}" in said.splitlines()[-1]
+    assert runs.Run(stopped).metrics()[-1]["step"] >= start
+    display = small.Silent()
+    params = config.parse("digits_resnet", params_override=changes)
+    resumed = small.run(stopped, params, "train_and_eval", display)
+    assert f"Resuming from step {start} of 16" in display.lines[0]
+    assert first.metrics == resumed.metrics
+    assert _assert_equal_runs(whole, stopped, moment) is not None
+
+
+@pytest.mark.slow  # Stopped by Ctrl-C above; what it may leave half is below.
 @pytest.mark.parametrize(
     "variant, mode",
     [
-        pytest.param("plain", "train", marks=pytest.mark.slow),
+        ("plain", "train"),
         ("everything", "train_and_eval"),
     ],
 )
@@ -68,18 +128,9 @@ def test_run_killed_without_warning_ends_as_the_unbroken_one(
     display = small.Silent()
     resumed = small.run(killed, params(), mode, display)
     assert f"Resuming from step {start} of 12" in display.lines[0]
-    one, other = _saved(whole), _saved(killed)
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        # Bit for bit: the same operations on the same numbers.
-        np.testing.assert_array_equal(value, other[name], f"{name} {moment}")
     assert first.metrics == resumed.metrics
-    lines = [runs.Run(folder).metrics() for folder in (whole, killed)]
-    steps = [[(x["kind"], x["step"]) for x in found] for found in lines]
-    assert steps[0] == steps[1]
-    kept = [runs.Run(folder).best() for folder in (whole, killed)]
-    assert kept[0] == kept[1]
-    assert (kept[0] is not None) == (variant == "everything")
+    kept = _assert_equal_runs(whole, killed, moment)
+    assert (kept is not None) == (variant == "everything")
 
 
 @pytest.mark.slow

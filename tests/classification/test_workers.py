@@ -1,11 +1,16 @@
 """Replicas and workers equal one device.
 
-`python -m tests.classification.test_workers MODEL_DIR` is one of the workers.
+`python -m tests.classification.test_workers MODEL_DIR CLUSTER CLUSTER` is two
+of the workers, of which one is forked when all is imported: it takes as long as
+the run.
 
 The layer is EvoNorm-B0 with pooled batch statistics: halves of a batch must
 behave as the whole. Without augmentation, which is drawn a replica at a time.
 """
 
+import json
+import os
+import pathlib
 import sys
 import time
 
@@ -16,6 +21,7 @@ import tensorflow as tf
 from tests import running
 from tests.classification import small
 from training import config, runs
+from training.images import sources
 
 _CHANGES = (
     "task.train_data.augmentation=none,task.train_data.global_batch_size=8,"
@@ -107,9 +113,15 @@ def test_two_workers_by_the_command(tmp_path):
 
 def test_two_workers(one_device, tmp_path):
     # In two parts: the second resumes from the chief's checkpoint, on both.
-    said = running.two_workers(
-        "tests.classification.test_workers", str(tmp_path)
+    folder = tmp_path / "run"
+    running.finish(
+        running.start(
+            "tests.classification.test_workers",
+            str(folder),
+            *map(json.dumps, running.clusters()),
+        )
     )
+    said = [_said(folder, index).read_text() for index in range(2)]
     assert all("2 CPU replica(s), batch 8 (4 a replica)" in x for x in said)
     assert all("Resuming from step 2 of 4" in x for x in said)
     ends = [
@@ -117,10 +129,10 @@ def test_two_workers(one_device, tmp_path):
         for text in said
     ]
     assert ends[0] == ends[1] != [], "workers measure different things"
-    lines = runs.Run(tmp_path).metrics()
+    lines = runs.Run(folder).metrics()
     trained = [x["step"] for x in lines if x["kind"] == "train"]
     assert trained == [1, 2, 3, 4], "written by the chief alone"
-    _assert_equal_runs(tmp_path, one_device)
+    _assert_equal_runs(folder, one_device)
 
 
 @pytest.mark.slow  # Fewer replicas are in tests/training/test_accumulation.py.
@@ -151,8 +163,29 @@ def test_compiled_steps_equal_those_that_are_not(spread, tmp_path):
         )
 
 
-if __name__ == "__main__":
-    print(_run(sys.argv[1], steps=2, mode="train"))
-    while running.saved(sys.argv[1]) < 2:  # The chief saves, and ends later.
+def _said(folder, index):
+    """The file of what that worker says."""
+    return pathlib.Path(folder).with_name(f"said-by-{index}.txt")
+
+
+def _work(folder, *clusters):
+    """One worker, whose child is the other: before TensorFlow has threads."""
+    # As in the process of the tests.
+    tf.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": True}
+    )
+    sources.digits("train")  # Imports scikit-learn.
+    child = os.fork()
+    index = 0 if child else 1
+    os.environ["TF_CONFIG"] = clusters[index]
+    said = [_run(folder, steps=2, mode="train")]
+    while running.saved(folder) < 2:  # The chief saves, and ends later.
         time.sleep(0.01)
-    print(_run(sys.argv[1]))
+    _said(folder, index).write_text("\n".join([*said, _run(folder)]))
+    if child:
+        _, status = os.waitpid(child, 0)
+        sys.exit(os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    _work(*sys.argv[1:])

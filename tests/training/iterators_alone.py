@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 
-import tensorflow as tf
+import pytest
 
 from training import iterators
 
@@ -73,7 +73,10 @@ def test_the_next_run_ends_what_the_last_one_left():
         assert dataset.ended[0].wait(30)
 
 
+@pytest.mark.slow  # It imports TensorFlow; the others' iterators are as it.
 def test_a_strategy_s_iterator_ends():
+    import tensorflow as tf
+
     device = tf.distribute.OneDeviceStrategy("CPU:0")
     numbers = tf.data.Dataset.range(4)
     distributed = device.distribute_datasets_from_function(lambda _: numbers)

@@ -28,6 +28,8 @@ def test_other_errors_pass(tmp_path):
         raise ZeroDivisionError
 
 
+# As fast, and resumed: tests/classification/test_driver.py.
+@pytest.mark.slow
 def test_ctrl_c_at_a_run(tmp_path):
     changes = "trainer.train_steps=100000,trainer.steps_per_loop=2,"
     changes += "trainer.checkpoint_interval=2,task.model.width=0.5,"

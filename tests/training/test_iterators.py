@@ -4,11 +4,20 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
 
-def test_iterators_in_a_process_of_their_own():
+
+@pytest.mark.parametrize(
+    "which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)]
+)
+def test_iterators_in_a_process_of_their_own(which):
     file = pathlib.Path(__file__).with_name("iterators_alone.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     found = subprocess.run(
-        [*command, str(file)], capture_output=True, text=True, timeout=300
+        # Without the settings of other tests: they import TensorFlow.
+        [*command, "--noconftest", "-m", which, str(file)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert found.returncode == 0, found.stdout
