@@ -45,12 +45,18 @@ def test_links_within_the_project_lead_somewhere(page):
     assert not missing
 
 
+# The same calls, of another model, as in a snippet of README.md or networks.md.
+_AGAIN = ("index.md-1", "index.md-2", "index.md-3", "convert.md-0")
+
+
 def _snippets():
     for page in PAGES:
         if page.name == "jax.md":  # Run by tests/jax/test_docs.py.
             continue
         for index, code in enumerate(_SNIPPET.findall(page.read_text())):
-            yield pytest.param(code, id=f"{page.name}-{index}")
+            name = f"{page.name}-{index}"
+            marks = pytest.mark.slow if name in _AGAIN else ()
+            yield pytest.param(code, id=name, marks=marks)
 
 
 @pytest.mark.parametrize("code", list(_snippets()))

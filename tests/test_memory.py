@@ -82,7 +82,7 @@ def _check(make, count):
     assert grown < SLACK
 
 
-COUNTS = [3, pytest.param(200, marks=pytest.mark.slow)]
+COUNTS = [1, pytest.param(200, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -115,7 +115,7 @@ def test_the_gradient_of_a_gradient_goes_with_its_graph(kit_name):
         (found,) = second(tf.constant(cases.draw(), tf.float32))
         assert np.isfinite(found).all()
 
-    _check(make, 2)
+    _check(make, 1)
 
 
 def test_the_missing_gradient_of_a_copied_graph_is_named():

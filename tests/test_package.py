@@ -49,13 +49,10 @@ print(*sorted(set(sys.modules) - before))
     assert len(imported) < 60
 
 
-def test_layers_work_without_the_extras():
-    """With TensorFlow alone: the extras are made impossible to import."""
-    code = f"""
+_WITHOUT_EXTRAS = f"""
 import sys
 for name in {EXTRAS!r}:
     sys.modules[name] = None
-import keras, tensorflow as tf
 before = len(sys.modules)
 import evonorm_tf
 evonorm_tf.NormAct
@@ -68,7 +65,6 @@ for name in evonorm_tf.names():
     assert y.shape == x.shape
 print(len(evonorm_tf.names()))
 """
-    assert int(_python(code)) >= 18
 
 
 def test_what_is_missing_or_too_old_is_named():
@@ -116,10 +112,11 @@ def test_wheel_ships_the_library_alone(wheel):
     assert about["Project-URL"] is None and about["Home-Page"] is None
 
 
-def test_wheel_needs_nothing_of_the_checkout(wheel, tmp_path):
+def test_wheel_needs_nothing_of_the_checkout_nor_the_extras(wheel, tmp_path):
     """Every module of it imported, where only the packages of pip are.
 
-    Before, saved models are loaded: the layers are known to each Keras that was
+    A process that is forked where TensorFlow is imported makes the extras
+    impossible to import, and uses all layers. The other one first loads saved models: the layers are known to each Keras that was
     imported. -S keeps the editable installation of the checkout from being
     found.
     """
@@ -129,10 +126,15 @@ def test_wheel_needs_nothing_of_the_checkout(wheel, tmp_path):
         model.save(tmp_path / f"{kit.__name__}.keras")
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = f"""
-import pkgutil, sys
+import os, pkgutil, sys
+import keras, tensorflow as tf
+if not os.fork():
+    exec({_WITHOUT_EXTRAS!r})
+    sys.exit()
+assert not os.wait()[1], "without the extras"
 for name in {CHECKOUT!r}:
     sys.modules[name] = None
-import keras, tf_keras, evonorm_tf
+import tf_keras, evonorm_tf
 for one in keras, tf_keras:
     path = {str(tmp_path)!r} + "/" + one.__name__ + ".keras"
     print(one.models.load_model(path).layers[-1].count_params())
@@ -145,7 +147,8 @@ print(evonorm_tf.__file__, len(settings.configs()))
 """
     packages = pathlib.Path(pytest.__file__).parents[1]
     path = os.pathsep.join(map(str, (tmp_path, packages)))
-    *parameters, file, count = _python(code, "-S", path=path).split()
+    names, *parameters, file, count = _python(code, "-S", path=path).split()
+    assert int(names) >= 18
     assert parameters == ["24", "24"]
     assert file == str(tmp_path / "evonorm_tf" / "__init__.py")
     configs = ROOT / "evonorm_tf" / "search" / "configs"

@@ -18,7 +18,7 @@ DIGITS = Data(
     std=[0.25],
 )
 JPEG = Data(dataset="jpeg_digits", global_batch_size=10, image_size=32)
-RANDAUGMENT = {"randaugment_layers": 2}
+RANDAUGMENT = {"randaugment_layers": 1}
 MIXED = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0}
 
 

@@ -21,13 +21,18 @@ from training import saved
 from training.images import sources
 
 
+def _parameters():
+    params = small.everything()
+    params.trainer.train_steps = 8
+    params.task.model.max_depth = 1
+    return params
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run with averaged weights and a best checkpoint, and its result."""
     folder = tmp_path_factory.mktemp("run")
-    params = small.everything()
-    params.trainer.train_steps = 8
-    return folder, small.run(folder, params, "train_and_eval")
+    return folder, small.run(folder, _parameters(), "train_and_eval")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +147,7 @@ def test_best_and_latest(run):
         for a, b in zip(best.model.get_weights(), latest.model.get_weights())
     )
     assert same == (best.step == latest.step)
-    evaluated = small.run(folder, small.everything(), "eval_best")
+    evaluated = small.run(folder, _parameters(), "eval_best")
     assert evaluated.step == best.step
     assert evaluated.metrics["accuracy"] == pytest.approx(
         best.metrics["accuracy"], abs=1e-6

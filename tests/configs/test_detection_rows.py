@@ -42,7 +42,15 @@ def test_a_row_has_what_the_paper_prints_for_it(row, printed):
     assert [m.key for m in paper][:4] == ["AP", "AP50", "AP75", "mask_AP"]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def _all_rows():
+    """Fast are one of each recipe, and of one all: a layer is what rows add."""
+    for row in ROWS:
+        few = row.layer == "bn_relu" or row.recipe.id == "coco/r50_fpn"
+        marks = () if few else pytest.mark.slow
+        yield pytest.param(row, id=row.id, marks=marks)
+
+
+@pytest.mark.parametrize("row", list(_all_rows()))
 def test_every_row_is_a_valid_config_and_says_what_its_run_will_be(row):
     params = config.parse(row=row)
     if "finetune" in row.id:

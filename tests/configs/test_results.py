@@ -74,19 +74,13 @@ def test_seeds_of_a_row_fill_it_with_mean_spread_and_count(tmp_path):
     ("override", "key"),
     [
         ("task.schedule.epochs=1", "task.schedule.epochs"),
-        ("task.model.width=0.5", "task.model.width"),
-        ("task.weight_decay=0", "task.weight_decay"),
         ("trainer.train_steps=100", "trainer.train_steps"),
-        ("trainer.validation_steps=2", "trainer.validation_steps"),
         (
             "task.train_data.global_batch_size=5",
             "task.train_data.global_batch_size",
         ),
         # What no recipe names, and decides all the same.
         ("task.label_smoothing=0.3", "task.label_smoothing"),
-        ("task.train_data.augmentation=none", "task.train_data.augmentation"),
-        ("task.train_data.mixup_alpha=0.4", "task.train_data.mixup_alpha"),
-        ("task.validation_data.split=train", "task.validation_data.split"),
         ("task.init_checkpoint=there", "task.init_checkpoint"),
         (
             "task.model.norm_act.momentum=0.5",
@@ -108,6 +102,18 @@ def test_seeds_of_a_row_fill_it_with_mean_spread_and_count(tmp_path):
         (
             "trainer.optimizer_config.learning_rate.type=constant",
             "trainer.optimizer_config.learning_rate.type",
+        ),
+        *(
+            # Compared as those above.
+            pytest.param(f"{key}={value}", key, marks=pytest.mark.slow)
+            for key, value in (
+                ("task.model.width", 0.5),
+                ("task.weight_decay", 0),
+                ("trainer.validation_steps", 2),
+                ("task.train_data.augmentation", "none"),
+                ("task.train_data.mixup_alpha", 0.4),
+                ("task.validation_data.split", "train"),
+            )
         ),
     ],
 )
