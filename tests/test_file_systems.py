@@ -84,7 +84,7 @@ class _Detection:
         params.trainer.override(
             {
                 **{"train_steps": steps, "steps_per_loop": 2},
-                **{"checkpoint_interval": 2, "validation_interval": steps},
+                **{"checkpoint_interval": 2, "validation_interval": 2},
                 **{
                     "max_to_keep": 1,
                     "optimizer_config": {"learning_rate": rate},
@@ -125,7 +125,7 @@ class _Gan:
         params = gan.parameters(
             *("evonorm_s0", task),
             **{"train_steps": steps, "steps_per_loop": 2, "max_to_keep": 1},
-            **{"checkpoint_interval": 2, "validation_interval": 100},
+            **{"checkpoint_interval": 2, "validation_interval": 2},
         )
         return gan.make(folder, params, mode, display)
 

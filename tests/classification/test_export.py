@@ -24,6 +24,8 @@ from training.images import sources
 def _parameters():
     params = small.everything()
     params.trainer.train_steps = 8
+    # One block, so wide that its weights are most of a file.
+    params.task.model.override({"max_depth": 1, "width": 1.0})
     params.task.model.max_depth = 1
     return params
 

@@ -104,9 +104,8 @@ def whole_batch():
     return _steps("evonorm_s0", 1)
 
 
-@pytest.mark.parametrize(
-    "count", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 8))]
-)
+@pytest.mark.slow  # Two parts, of two replicas: test_under_replicas.
+@pytest.mark.parametrize("count", [2, 4, 8])
 def test_equals_the_whole_batch_without_batch_statistics(count, whole_batch):
     losses, accuracy, weights = whole_batch
     parts = _steps("evonorm_s0", count)
@@ -159,9 +158,10 @@ def test_a_compiled_step_scales_its_loss(mirrored):
 
 
 def test_under_replicas(mirrored, whole_batch):
-    losses, _, weights = whole_batch
+    losses, accuracy, weights = whole_batch
     parts = _steps("evonorm_s0", 2, mirrored)
     np.testing.assert_allclose(parts[0], losses, rtol=1e-6)
+    assert parts[1] == accuracy
     for value, got in zip(weights.values(), parts[2].values()):
         close = {"rtol": 1e-6, "atol": 1e-6 * np.abs(value).max()}
         np.testing.assert_allclose(got, value, **close)

@@ -47,7 +47,7 @@ VALUES = SCALARS | st.recursive(
     ),
     max_leaves=4,
 )
-few = hypothesis.settings(max_examples=60, deadline=None)
+few = hypothesis.settings(max_examples=30, deadline=None)
 many = hypothesis.settings(max_examples=20_000, deadline=None)
 
 

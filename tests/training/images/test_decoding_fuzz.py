@@ -125,7 +125,7 @@ def test_adobe_is_looked_for_in_a_segment_of_its_own():
     assert not _says_adobe(content[:at] + b"\0" + content[at:])
 
 
-@hypothesis.settings(max_examples=300, derandomize=True, **_SETTINGS)
+@hypothesis.settings(max_examples=150, derandomize=True, **_SETTINGS)
 @hypothesis.given(damaged())
 def test_a_damaged_file_is_read_right_or_refused(graph, file):
     _check(graph, *file)
