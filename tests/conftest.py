@@ -10,6 +10,7 @@ import importlib.util
 import os
 import pathlib
 import random
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -63,6 +64,33 @@ def _collected():
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _classes_of_version_2():
+    """A tf_keras model that a file builds in a graph changes those of others.
+
+    The base of their classes is that of version 1 from then on.
+    """
+    yield
+    if "tf_keras" not in sys.modules:
+        return
+    from tf_keras.src.engine import (
+        base_layer,
+        base_layer_v1,
+        training,
+        training_v1,
+    )
+
+    for old, new in (
+        (base_layer_v1.Layer, base_layer.Layer),
+        (training_v1.Model, training.Model),
+    ):
+        for found in old.__subclasses__():
+            if found.__module__ != training_v1.__name__:
+                found.__bases__ = tuple(
+                    new if base is old else base for base in found.__bases__
+                )
 
 
 @pytest.fixture(autouse=True, scope="module")

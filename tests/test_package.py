@@ -116,9 +116,9 @@ def test_wheel_needs_nothing_of_the_checkout_nor_the_extras(wheel, tmp_path):
     """Every module of it imported, where only the packages of pip are.
 
     A process that is forked where TensorFlow is imported makes the extras
-    impossible to import, and uses all layers. The other one first loads saved models: the layers are known to each Keras that was
-    imported. -S keeps the editable installation of the checkout from being
-    found.
+    impossible to import, and uses all layers. The other one first loads saved
+    models: the layers are known to each Keras that was imported. -S keeps the
+    editable installation of the checkout from being found.
     """
     for kit, ours in ((keras, layers), (tf_keras, legacy)):
         inputs = kit.Input((4, 4, 8))

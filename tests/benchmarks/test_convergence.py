@@ -1,5 +1,7 @@
 """The comparison of B0 and BatchNorm: what a trial changes and measures."""
 
+import random
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,6 +45,7 @@ def test_fixed_v_stays(result):
 
 
 def test_an_evaluation_leaves_the_model_as_it_was():
+    random.seed(3)  # With other weights, two accuracies may be equal.
     params, task = convergence.prepare(Trial("bn_relu", width=0.5), "", 2)
     model = task.build_model()
     before = [np.array(w) for w in model.weights]

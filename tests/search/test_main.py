@@ -274,9 +274,6 @@ def rows(folder):
             return []
 
 
-# Runs killed anywhere are in test_evolution.py and test_kills.py, a journal
-# killed in test_journal.py, and what a worker trains in test_proxy.py.
-@pytest.mark.slow
 def test_a_real_run_killed_goes_on_and_ends(tmp_path):
     process = start(tmp_path)
     end = time.monotonic() + 120
