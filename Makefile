@@ -11,6 +11,9 @@ STAMP := $(VENV)/.installed
 EXTRAS := vision,gan,search,tpu,export,docs,dev
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export NO_MKDOCS_2_WARNING := 1
+# Where it is set, each of the processes that tests start would compile all
+# sources anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-all test-versions lint format bench \
@@ -44,9 +47,10 @@ demo: $(STAMP)  ## train EvoNorms and BatchNorm on digits, 2 to 4 minutes
 
 # JAX compiles what runs once, without optimising it; test-all does optimise.
 test: $(STAMP)  ## run the tests, as CI does
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --durations=15
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile \
+	  --no-loadscope-reorder --durations=15
 	KERAS_BACKEND=jax XLA_FLAGS=--xla_backend_optimization_level=0 \
-	  $(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile tests/jax
+	  $(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal tests/jax
 
 test-fast: $(STAMP)  ## run tests of layers, graphs, metrics: 5 minutes
 	$(BIN)/python -m pytest -m 'not slow' tests/layers $(wildcard \

@@ -21,20 +21,20 @@ _FOLDER = pathlib.Path(__file__).parent
 _OF_EACH_KERNEL = ("test_images", "test_float64")
 # These test what kernels share, so that one row per kernel is enough.
 _OF_KERNELS_ALONE = (
-    "test_a_step_under_a_strategy_for_every_row",
     "test_bfloat16_at_7e4",
     "test_constant_input",
     "test_float16_far_beyond_its_range_squared",
     "test_float32_input_beyond_float16_under_a_narrow_policy",
     "test_second_order",
-    "test_synchronised_halves_equal_the_whole",
-    "test_unsynchronised_replicas_share_the_mean",
 )
-# These test sizes, in which a formula has no part.
+# These test sizes and replicas, in which a formula has no part.
 _OF_KINDS_ALONE = (
+    "test_a_step_under_a_strategy_for_every_row",
     "test_an_empty_batch_moves_nothing",
     "test_an_empty_replica_harms_nobody",
     "test_dynamic_sizes_in_a_function",
+    "test_synchronised_halves_equal_the_whole",
+    "test_unsynchronised_replicas_share_the_mean",
 )
 
 
