@@ -1,6 +1,7 @@
 """Saves and reads checkpoints in folders of any name, and checks them."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 import tf_keras
@@ -9,6 +10,9 @@ from evonorm_tf import files
 
 _STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
 _SLOT = ".OPTIMIZER_SLOT"
+# What TensorFlow's PreemptionCheckpointHandler, which only several workers
+# have, adds to the checkpoint: how often it was called.
+_CALLS = "checkpointed_runs"
 
 
 class Checkpoints(tf.train.CheckpointManager):
@@ -89,13 +93,14 @@ def restore(
       ValueError: if weights have other shapes, are missing or are superfluous.
     """
     reason, plain = "", readable(path)
-    try:
-        status = reader.restore(plain).expect_partial()
-        status.assert_existing_objects_matched()
-    # TensorFlow raises these for other shapes and for missing weights.
-    except (AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
     saved = [name for name, _ in tf.train.list_variables(plain)]
+    with _without_missing_calls(reader, saved):
+        try:
+            status = reader.restore(plain).expect_partial()
+            status.assert_existing_objects_matched()
+        # TensorFlow raises these for other shapes and for missing weights.
+        except (AssertionError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
     for name, model in models.items():
         # A layer with fewer weights would find all of its own. Names can be
         # those of the model's parts, which a head saves separately.
@@ -112,6 +117,22 @@ def restore(
             " Restore the params.yaml it was trained with. "
             f"Received: checkpoint={path!r}"
         )
+
+
+@contextlib.contextmanager
+def _without_missing_calls(
+    reader: tf.train.Checkpoint, saved: list[str]
+) -> Iterator[None]:
+    """Lets several workers read the checkpoint of a single one."""
+    calls = getattr(reader, _CALLS, None)
+    if calls is None or any(key.startswith(f"{_CALLS}/") for key in saved):
+        yield
+        return
+    delattr(reader, _CALLS)
+    try:
+        yield
+    finally:
+        setattr(reader, _CALLS, calls)
 
 
 def readable(checkpoint: str) -> str:

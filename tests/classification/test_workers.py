@@ -111,9 +111,14 @@ def test_two_workers_by_the_command(tmp_path):
     _assert_equal_runs(tmp_path / "two", tmp_path / "one")
 
 
-def test_two_workers(one_device, tmp_path):
+@pytest.mark.parametrize(
+    "begun_by_one", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_two_workers(begun_by_one, one_device, tmp_path):
     # In two parts: the second resumes from the chief's checkpoint, on both.
     folder = tmp_path / "run"
+    if begun_by_one:
+        _run(folder, steps=2, mode="train")
     running.finish(
         running.start(
             "tests.classification.test_workers",

@@ -50,6 +50,25 @@ def test_another_model_is_refused(units, message, tmp_path):
         checkpoints.restore(_reader(read), path, {"model": read})
 
 
+@pytest.mark.parametrize("saved_by_several", [False, True])
+def test_several_workers_read_what_one_or_several_saved(
+    saved_by_several, tmp_path
+):
+    def calls(number):  # As PreemptionCheckpointHandler names them.
+        return {"checkpointed_runs": tf.Variable(number, dtype=tf.int64)}
+
+    saved, read = _Detector(3), _Detector(3)
+    parts = calls(7) if saved_by_several else {}
+    path = _reader(saved, **parts).save(str(tmp_path / "ckpt"))
+    reader = _reader(read, **calls(0))
+    checkpoints.restore(reader, path, {"model": read})
+    np.testing.assert_array_equal(saved.weights[0], read.weights[0])
+    assert reader.checkpointed_runs.numpy() == (7 if saved_by_several else 0)
+    # The number is saved from then on.
+    again = [n for n, _ in tf.train.list_variables(reader.save(path))]
+    assert any(n.startswith("checkpointed_runs/") for n in again)
+
+
 @pytest.mark.parametrize(
     ("interval", "loop", "expected"),
     [(20, 5, [20, 40]), (20, 7, [21, 42]), (5, 10, [10, 20, 30, 40])],
