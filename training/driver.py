@@ -31,6 +31,7 @@ from training import (
     strategy,
     workers,
 )
+from training.images import decoding
 
 Logs = dict[str, float]
 _SEEDS = 2**32  # The random number generators' range.
@@ -228,9 +229,9 @@ def run(
       display: shows progress; None for a new one.
 
     Raises:
-      ValueError: if settings or data are invalid, `model_dir` belongs to
-        another run, workers see different ones, or there is nothing to
-        evaluate.
+      ValueError: if settings or data are invalid, the latter also when they
+        are read, `model_dir` belongs to another run, workers see different
+        ones, or there is nothing to evaluate.
       FloatingPointError: if the loss or a weight is no longer finite.
       SystemExit: on Ctrl-C, with the shell's exit code for it, 130.
     """
@@ -280,6 +281,7 @@ def run(
         display,
         progress.quiet_orbit(),
         stoppable(folder, display),
+        readable(params, folder),
         workers.saving(devices, folder) as place,
         compilation.using(params.runtime),
     ):
@@ -523,3 +525,25 @@ def stoppable(folder: runs.Run, display: progress.Display) -> Iterator[None]:
             "from there."
         )
         raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
+def readable(params: config.Experiment, folder: runs.Run) -> Iterator[None]:
+    """Turns TensorFlow's errors in an input pipeline into plain ones.
+
+    Raises:
+      ValueError: if a record or an image cannot be read, or is invalid.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if "IteratorGetNext" not in error.message:
+            raise
+        head = type(params.task).__module__.partition(".")[0]
+        raise ValueError(
+            f"The data cannot be read: {decoding.cause(error).strip()}. "
+            f"`python -m {head}.data check --all` reads all of them and names "
+            "damaged files (--help shows its flags). When they are repaired, "
+            "the same command resumes the run. Received: "
+            f"model_dir={folder.folder!r}, saved step={folder.step()}"
+        ) from error

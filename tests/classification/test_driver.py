@@ -17,7 +17,7 @@ import tf_keras
 from classification import task, train
 from evonorm_tf import commands
 from tests import running
-from tests.classification import small
+from tests.classification import images, small
 from tests.detection import small as detection
 from training import checkpoints, config, runs
 
@@ -444,6 +444,25 @@ def test_nan_before_any_checkpoint(tmp_path):
         data.std = [1e-38]  # Images of 1e38: inf inside.
     with pytest.raises(FloatingPointError, match="none was saved yet"):
         small.run(tmp_path, params)
+
+
+def test_data_that_cannot_be_read_name_the_command_that_looks(tmp_path):
+    images.write_tfrecords(tmp_path, counts=(40,))
+    (path,) = tmp_path.glob("train-*")
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    params = small.parameters()
+    data = {"dataset": "tfrecords", "image_size": 16, "shuffle_buffer_size": 1}
+    data["path"] = f"{tmp_path}/train-*"
+    for part in (params.task.train_data, params.task.validation_data):
+        part.override(data)
+    with pytest.raises(
+        ValueError,
+        match=r"cannot be read: corrupted record at \d+\. `python -m "
+        r"classification.data check --all`.*saved step=4",
+    ):
+        small.run(tmp_path / "run", params)
 
 
 def test_metrics_beyond_the_checkpoint_are_dropped(tmp_path):

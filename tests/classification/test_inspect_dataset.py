@@ -62,6 +62,24 @@ def test_records_of_another_layout(tmp_path, capsys):
     assert status == 1 and "image/class/label" in out
 
 
+@pytest.mark.parametrize("part", ["length", "content"])
+def test_the_damaged_file_of_several_is_named(part, tmp_path, capsys):
+    # All have a record at the byte that TensorFlow names.
+    images.write_tfrecords(tmp_path, counts=(6, 6, 6))
+    paths = sorted(tmp_path.glob("train-*"))
+    content = bytearray(paths[0].read_bytes())
+    first = 16 + int.from_bytes(content[:8], "little")  # With its framing.
+    for path in paths:
+        path.write_bytes(content)
+    content[first + (9 if part == "length" else 100)] ^= 1
+    paths[1].write_bytes(content)
+    status, out = _run(
+        capsys, "--dataset=tfrecords", f"--path={tmp_path}/train-*", "--all"
+    )
+    assert status == 1 and f"PROBLEM: {paths[1]} is damaged" in out
+    assert out.count("is damaged") == 1 and "corrupted record at" in out
+
+
 def test_splits_that_share_images_or_differ_in_classes(tmp_path, capsys):
     images.write_folder(tmp_path / "train")
     images.write_folder(tmp_path / "test")

@@ -245,8 +245,10 @@ def _refusal(encoded: bytes, name: str, reason: str, advice: str) -> str:
 def cause(error: tf.errors.OpError) -> str:
     """Returns TensorFlow's message without the names of operations."""
     operations = (
+        r"Graph execution error:\s*|Detected at node .*? defined at \(most "
+        r"recent call last\):\s*<stack traces unavailable>\s*|"
         r"Error in user-defined function .*? iterator: \S+: |"
-        r"\s*\[\[\{\{.*?\}\}\]\]|\{\{.*?\}\}\s*|\s*\[Op:.*"
+        r"\s*\[\[(?:\{\{.*?\}\}|[\w/]+)\]\]|\{\{.*?\}\}\s*|\s*\[Op:.*"
     )
     return re.sub(operations, "", error.message)
 

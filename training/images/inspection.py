@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from training import config
-from training.images import decoding, readers
+from training.images import decoding, readers, records
 from training.report import HeadTables
 
 SHOWN = 5  # of each kind of problem
@@ -135,6 +135,10 @@ def stream(
         for encoded, label, name in found.take(limit or -1):
             yield encoded.numpy(), int(label), name.numpy().decode()
     except tf.errors.OpError as error:
+        if isinstance(reader, readers.Shards):
+            paths = [shard.path for shard in reader.shards]
+            for path in records.damaged(paths, error):
+                report.problems.append(f"{path} is damaged. Copy it again")
         report.problems.append(
             f"Reading stops at an error. {advice}. TensorFlow's message: "
             f"{decoding.cause(error)[:300]}"

@@ -1,13 +1,18 @@
-"""Counts the records of TFRecord files, which do not store their number.
+"""The records of TFRecord files: how many there are, and which are damaged.
 
-Counting reads the length of every record, so it takes as long as reading the
-dataset if seeking is slow. `write_counts` stores the numbers next to the files;
-they are valid as long as the sizes of the files do not change.
+The files do not store the number. Counting reads the length of every record, so
+it takes as long as reading the dataset if seeking is slow. `write_counts`
+stores the numbers next to the files; they are valid as long as the sizes of the
+files do not change.
 """
 
 import concurrent.futures
 import json
+import re
 import struct
+from collections.abc import Iterable, Iterator
+
+import tensorflow as tf
 
 from evonorm_tf import files
 
@@ -24,10 +29,16 @@ def count(path: str) -> int:
     Raises:
       ValueError: if the file ends within a record or is compressed.
     """
+    return sum(1 for _ in _places(path))
+
+
+def _places(path: str) -> Iterator[int]:
+    """Yields the first byte of every record; see `count`."""
     size = files.size(path)
     place = records = 0
     with files.open_binary(path) as file:
         while place < size:
+            yield place
             file.seek(place)
             head = file.read(_HEAD)
             if len(head) == _HEAD:
@@ -44,7 +55,43 @@ def count(path: str) -> int:
                     f"Received: record={records}, bytes={size}"
                 )
             records += 1
-    return records
+
+
+def damaged(paths: Iterable[str], error: tf.errors.OpError) -> list[str]:
+    """Returns the files in which TensorFlow has found a damaged record.
+
+    Its message says at which byte, but not in which file.
+
+    Args:
+      paths: the files that were read, which may be several times the same.
+      error: what reading them raised.
+    """
+    place = re.search(r"record at (\d+)", error.message)
+    if place is None or not isinstance(error, tf.errors.DataLossError):
+        return []
+    with concurrent.futures.ThreadPoolExecutor(_WORKERS) as pool:
+        ordered = list(dict.fromkeys(paths))
+        there = pool.map(lambda path: _begins(path, int(place[1])), ordered)
+        # Whole files have a record at that byte, too.
+        return [p for p, begins in zip(ordered, there) if begins and _lost(p)]
+
+
+def _begins(path: str, place: int) -> bool:
+    """Returns whether a record, or what its length precedes, begins there."""
+    for found in _places(path):
+        if found + _HEAD >= place:
+            return place in (found, found + _HEAD)
+    return False
+
+
+def _lost(path: str) -> bool:
+    """Returns whether a record of the file does not fit its checksums."""
+    try:
+        for _ in tf.data.TFRecordDataset(path):
+            pass
+    except tf.errors.DataLossError:
+        return True
+    return False
 
 
 def counts(paths: list[str]) -> list[int]:

@@ -305,10 +305,11 @@ def in_memory(
         images = images.numpy()
     except tf.errors.DataLossError as error:
         paths = [str(path) for path in builder.info.splits[split].filepaths]
+        found = ", ".join(records.damaged(paths, error) or paths)
         raise ValueError(
             f"A file of {builder.info.full_name} is damaged: "
             f"{decoding.cause(error)}. Copy it again, or prepare the dataset "
-            f"again. Received: split={split!r} of {', '.join(paths)}"
+            f"again. Received: split={split!r} of {found}"
         ) from error
     except tf.errors.OpError:
         # One by one, to name the image or use Pillow.
