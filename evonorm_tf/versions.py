@@ -36,6 +36,8 @@ TESTED = {
     "keras": Range("3.7", "3.16"),
     "tf_keras": Range("2.16", "2.22"),
 }
+# The first TensorFlow that lowers a function to StableHLO.
+STABLEHLO = "2.19"
 # The heads (classification, detection, gan) need the Model Garden, which
 # requires one version of TensorFlow and limits those of other packages.
 GARDEN_PYTHON = Range("3.11", "3.14")
@@ -83,20 +85,24 @@ def missing(
     )
 
 
-def check_minimum(name: str, version: str) -> None:
-    """Rejects a version that is older than all tested ones.
+def check_minimum(
+    name: str, version: str, least: str = "", user: str = "evonorm_tf"
+) -> None:
+    """Rejects a version that is too old.
 
     Args:
-      name: a package in `TESTED`.
+      name: a package.
       version: the installed version.
+      least: the first version that works; "" for that of `TESTED`.
+      user: what needs it.
 
     Raises:
       ImportError: if it is too old.
     """
-    least = TESTED[name].first
+    least = least or TESTED[name].first
     if release(version) < release(least):
         raise ImportError(
-            f"evonorm_tf needs {name} {least} or newer. "
+            f"{user} needs {name} {least} or newer. "
             f"Received: {name} {version}. How to fix it: "
             f"pip install --upgrade '{name}>={least}'"
         )

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from evonorm_tf import versions
 from evonorm_tf.ops import settings
 from evonorm_tf.preflight.module import Module, Value
 
@@ -62,7 +63,11 @@ def lower(
     Raises:
       ValueError: if a shape is not static, or if XLA lacks an operation; the
         message names it.
+      ImportError: if TensorFlow is too old.
     """
+    versions.check_minimum(
+        "tensorflow", tf.__version__, versions.STABLEHLO, "Preflight"
+    )
     specs = [_spec(value) for value in inputs]
     # A tf.function that was traced before keeps its settings.
     function = getattr(function, "python_function", function)
