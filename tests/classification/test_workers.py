@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import sys
+import threading
 import time
 
 import numpy as np
@@ -173,6 +174,13 @@ def _said(folder, index):
     return pathlib.Path(folder).with_name(f"said-by-{index}.txt")
 
 
+def _end_after(parent):
+    """Ends this process when its parent has ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def _work(folder, *clusters):
     """One worker, whose child is the other: before TensorFlow has threads."""
     # As in the process of the tests.
@@ -180,8 +188,12 @@ def _work(folder, *clusters):
         {"disable_meta_optimizer": True}
     )
     sources.digits("train")  # Imports scikit-learn.
+    parent = os.getpid()
     child = os.fork()
     index = 0 if child else 1
+    if not child:
+        # A test whose time is up kills the first alone.
+        threading.Thread(target=_end_after, args=[parent], daemon=True).start()
     os.environ["TF_CONFIG"] = clusters[index]
     said = [_run(folder, steps=2, mode="train")]
     while running.saved(folder) < 2:  # The chief saves, and ends later.
