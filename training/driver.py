@@ -35,6 +35,15 @@ from training.images import decoding
 
 Logs = dict[str, float]
 _SEEDS = 2**32  # The random number generators' range.
+# Of an input pipeline; others are of memory, or of another worker's end.
+_DATA_ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnknownError,
+)
 # Settings of the Model Garden's that neither we nor its code read here.
 _UNREAD = (
     "runtime.gpu_thread_mode",
@@ -536,12 +545,12 @@ def readable(params: config.Experiment, folder: runs.Run) -> Iterator[None]:
     """
     try:
         yield
-    except tf.errors.OpError as error:
+    except _DATA_ERRORS as error:
         if "IteratorGetNext" not in error.message:
             raise
         head = type(params.task).__module__.partition(".")[0]
         raise ValueError(
-            f"The data cannot be read: {decoding.cause(error).strip()}. "
+            f"The data cannot be read: {decoding.cause(error).strip(' .')}. "
             f"`python -m {head}.data check --all` reads all of them and names "
             "damaged files (--help shows its flags). When they are repaired, "
             "the same command resumes the run. Received: "
