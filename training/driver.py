@@ -548,11 +548,15 @@ def readable(params: config.Experiment, folder: runs.Run) -> Iterator[None]:
     except _DATA_ERRORS as error:
         if "IteratorGetNext" not in error.message:
             raise
-        head = type(params.task).__module__.partition(".")[0]
+        cause = decoding.cause(error).strip(" .")
+        command = f"{type(params.task).__module__.partition('.')[0]}.data check"
+        advice = (
+            f"`python -m {command} --all` reads all of them and names damaged "
+            "files (--help shows its flags). "
+        )
         raise ValueError(
-            f"The data cannot be read: {decoding.cause(error).strip(' .')}. "
-            f"`python -m {head}.data check --all` reads all of them and names "
-            "damaged files (--help shows its flags). When they are repaired, "
-            "the same command resumes the run. Received: "
+            f"The data cannot be read: {cause}. "
+            f"{advice * (command not in cause)}When they are repaired, the "
+            "same command resumes the run. Received: "
             f"model_dir={folder.folder!r}, saved step={folder.step()}"
         ) from error
