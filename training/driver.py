@@ -35,15 +35,6 @@ from training.images import decoding
 
 Logs = dict[str, float]
 _SEEDS = 2**32  # The random number generators' range.
-# Of an input pipeline; others are of memory, or of another worker's end.
-_DATA_ERRORS = (
-    tf.errors.DataLossError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-    tf.errors.PermissionDeniedError,
-    tf.errors.UnknownError,
-)
 # Settings of the Model Garden's that neither we nor its code read here.
 _UNREAD = (
     "runtime.gpu_thread_mode",
@@ -545,7 +536,7 @@ def readable(params: config.Experiment, folder: runs.Run) -> Iterator[None]:
     """
     try:
         yield
-    except _DATA_ERRORS as error:
+    except decoding.ERRORS as error:
         if "IteratorGetNext" not in error.message:
             raise
         cause = decoding.cause(error).strip(" .")

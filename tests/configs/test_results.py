@@ -277,7 +277,11 @@ def test_command_writes_the_report(tmp_path, capsys):
     target = tmp_path / "results.md"
     runs = ["--results", str(tmp_path / "runs")]
     tables.main([*runs, "--write", str(target)])
-    assert "| 70.0 (1) |" in target.read_text()
+    text = target.read_text()
+    assert "| 70.0 (1) |" in text
+    # Benchmarks are shown wherever the page is written.
+    assert "Keras on JAX, GPU | evonorm_b0" in text
+    assert "Keras on JAX, GPU | evonorm_b0 *not run*" not in text
     tables.main([ROW, *runs])
     assert "ours 70.0 (1)" in capsys.readouterr().out
 

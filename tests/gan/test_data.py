@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 
 from gan import datasets, experiment, latent
-from training.images.sources import Memory
+from tests.classification import images as written
+from training.images import readers
+from training.images.sources import Files, Memory
 
 
 def _numbered(count):
@@ -145,6 +147,42 @@ def test_stream_of_files_resumes_and_shares_out():
     assert -1 <= whole[0][0].min() < -0.9 < 0.5 < whole[0][0].max() <= 1
     in_order = np.concatenate(list(datasets.in_order(images, 500)))
     assert in_order.shape == (1352, 32, 32, 3)
+
+
+def test_a_record_that_cannot_be_read_is_named_with_its_file(tmp_path):
+    written.write_tfrecords(tmp_path, counts=(3, 3))
+
+    def parse(record):
+        features = {
+            "image/encoded": tf.io.FixedLenFeature([], tf.string),
+            "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+        }
+        row = tf.io.parse_single_example(record, features)
+        return row["image/encoded"], row["image/class/label"]
+
+    paths = sorted(map(str, tmp_path.glob("train-*")))
+    shards = tuple(readers.Shard(path, 3) for path in paths)
+    found = Files(readers.Shards(shards, parse), 10, 16, name="these digits")
+    assert [len(x) for x in datasets.in_order(found, 4)] == [4, 2]
+
+    def damage(change):
+        with open(paths[1], "rb") as file:
+            content = change(file.read())
+        with open(paths[1], "wb") as file:
+            file.write(content)
+        with pytest.raises(ValueError, match="images cannot be read") as caught:
+            list(datasets.in_order(found, 4))
+        message = str(caught.value)
+        assert message.count("data check") == 1
+        assert message.count(paths[1]) == 1 and paths[0] not in message
+        return message
+
+    text = damage(lambda all_bytes: all_bytes[:-9] + b"damaged??")
+    assert "corrupted record at" in text and "these digits" in text
+    with tf.io.TFRecordWriter(paths[1]) as file:
+        for _ in range(3):
+            file.write(written.example(b"no image", 1))
+    assert "record 0 of" in damage(bytes)
 
 
 @pytest.mark.slow

@@ -62,6 +62,16 @@ _DEEP = (
 _LARGE = f"it has {MAX_PIXELS:,} pixels or more; scale it down"
 _CUT = "it is cut off; copy it again"
 
+# What TensorFlow raises for files and records that cannot be read; others are
+# of memory, or of another worker's end.
+ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnknownError,
+)
 Choose = Callable[[tf.Tensor], tf.Tensor]
 _as_written = tf.autograph.experimental.do_not_convert
 

@@ -1,6 +1,5 @@
 """Formats rows for the screen and tables with results as Markdown."""
 
-import pathlib
 from collections.abc import Iterable
 
 from evonorm_tf import files
@@ -10,7 +9,8 @@ from training.report.tables import ROOT, Column, Metric, Row, Table, Value
 
 _PAGE = ROOT / "configs/results.md.in"
 _CURVES = "images/cifar10_curves.png"
-_E12 = ROOT / "docs/runs/cifar10/resnet20-e12-b128"
+_RUNS = ROOT / "docs/runs"
+_E12 = _RUNS / "cifar10/resnet20-e12-b128"
 
 
 def listing(rows: Iterable[Row], results: Results | None) -> str:
@@ -53,13 +53,13 @@ def markdown(tables: Iterable[Table], results: Results, folder: str) -> str:
     Args:
       tables: in this order.
       results: the runs, sorted.
-      folder: the folder of the report; figures and `runs` are relative to it.
+      folder: the folder of the report, to which figures are relative.
+        Benchmarks are those of docs/runs, wherever it is.
     """
-    tables, runs = list(tables), pathlib.Path(folder, "runs")
-    gpu = measured.gpu_documents(runs)
+    tables, gpu = list(tables), measured.gpu_documents(_RUNS)
     known = claims.accuracies(results, gpu)
-    convergence = measured.read(runs, "convergence.json")
-    finetune = measured.read(runs, "finetune-lite0.json")
+    convergence = measured.read(_RUNS, "convergence.json")
+    finetune = measured.read(_RUNS, "finetune-lite0.json")
     sections = [_section(table, results, folder) for table in tables]
     sections += _outside(tables, results) + _others(results)
     parts = {
