@@ -32,7 +32,7 @@ from evonorm_tf.exporting import check, inference_form
 from evonorm_tf.exporting.formats import FORMATS as ALL_FORMATS
 from evonorm_tf.exporting.formats import Source
 from training import commands, saved
-from training.images import decoding
+from training.images import decoding, errors
 
 FLAGS = flags.FLAGS
 # All but Keras's own format, which would be mistaken for a run.
@@ -168,7 +168,9 @@ def _real(run: saved.Restored) -> np.ndarray:
         **{"mean": [0.0], "std": [1 / 255]},  # Pixels, 0 to 255.
     )
     source = datasets.open_source(settings, run.params.task.model.num_classes)
-    images, _ = next(iter(datasets.inputs(source, settings)))
+    batches = datasets.inputs(source, settings)
+    with errors.readable("classification", lambda: f"Received: {source.name}"):
+        images, _ = next(iter(batches))
     return np.rint(images).astype(np.uint8)
 
 

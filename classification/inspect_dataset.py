@@ -23,7 +23,7 @@ import tensorflow as tf
 from classification import datasets, experiment
 from classification.settings import Data
 from classification.tables import TABLES
-from training.images import decoding, inspection, readers, records
+from training.images import errors, inspection, readers, records
 from training.images.sources import Files, Memory, Source
 
 SHOWN = inspection.SHOWN
@@ -128,7 +128,7 @@ def _records(
             encoded, label, name = source.reader.read(tf.constant(place))
         except tf.errors.OpError as error:
             report.problems.append(
-                f"An image cannot be read: {decoding.cause(error)}. Fix "
+                f"An image cannot be read: {errors.cause(error)}. Fix "
                 "or remove it."
             )
             continue

@@ -22,7 +22,7 @@ from detection import coco_format, datasets, draw, instances, masks, records
 from detection.convert import TRANSPARENT
 from detection.ground_truth import Reader
 from evonorm_tf import files
-from training.images import decoding, inspection
+from training.images import errors, inspection
 from training.images import records as counting
 from training.images.folders import Counts
 from training.images.inspection import SHOWN, Report
@@ -244,7 +244,7 @@ def _records(
         except tf.errors.OpError as error:
             report.problems.append(
                 f"Reading {path} stops at an error; copy it again, or convert "
-                f"anew. TensorFlow says: {decoding.cause(error)[:200]}"
+                f"anew. TensorFlow says: {errors.cause(error)[:200]}"
             )
 
 
@@ -264,7 +264,7 @@ def _decoded(
         return source, {key: part.numpy() for key, part in decoded.items()}
     except (tf.errors.OpError, ValueError) as error:
         is_ours = isinstance(error, ValueError)
-        text = str(error) if is_ours else decoding.cause(error)
+        text = str(error) if is_ours else errors.cause(error)
         named = text if name in text else f"{name} is broken: {text[:300]}"
         return source, named
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from gan import architectures
 from gan.experiment import Data, Model
-from training.images import batches, decoding, readers, records, sources
+from training.images import batches, decoding, errors, readers, sources
 from training.images.order import ALONE, Order, Share
 from training.images.sources import Files, Memory, Source
 
@@ -125,24 +125,8 @@ def in_order(
     stream = elements.map(
         _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
     ).batch(each)
-    try:
+    with errors.readable("gan", lambda: f"Received: {images.name}"):
         yield from stream.prefetch(2).as_numpy_iterator()
-    except decoding.ERRORS as error:
-        raise ValueError(_unreadable(images, error)) from error
-
-
-def _unreadable(images: Files, error: tf.errors.OpError) -> str:
-    cause = decoding.cause(error).strip(" .")
-    found = ""
-    if isinstance(images.reader, readers.Shards):
-        paths = [shard.path for shard in images.reader.shards]
-        found = "".join(f", {path!r}" for path in records.damaged(paths, error))
-    # What an image is rejected for has the advice already.
-    advice = "" if _ADVICE in cause else f" {_ADVICE}"
-    return (
-        f"The images cannot be read: {cause}.{advice} "
-        f"Received: {images.name}{found}"
-    )
 
 
 def open_images(data: Data, model: Model, split: str = "") -> Source:

@@ -31,7 +31,7 @@ from training import (
     strategy,
     workers,
 )
-from training.images import decoding
+from training.images import errors
 
 Logs = dict[str, float]
 _SEEDS = 2**32  # The random number generators' range.
@@ -281,7 +281,14 @@ def run(
         display,
         progress.quiet_orbit(),
         stoppable(folder, display),
-        readable(params, folder),
+        errors.readable(
+            type(params.task).__module__.partition(".")[0],
+            lambda: (
+                "When they are repaired, the same command resumes the run. "
+                f"Received: model_dir={folder.folder!r}, "
+                f"saved step={folder.step()}"
+            ),
+        ),
         workers.saving(devices, folder) as place,
         compilation.using(params.runtime),
     ):
@@ -525,29 +532,3 @@ def stoppable(folder: runs.Run, display: progress.Display) -> Iterator[None]:
             "from there."
         )
         raise SystemExit(130) from None
-
-
-@contextlib.contextmanager
-def readable(params: config.Experiment, folder: runs.Run) -> Iterator[None]:
-    """Turns TensorFlow's errors in an input pipeline into plain ones.
-
-    Raises:
-      ValueError: if a record or an image cannot be read, or is invalid.
-    """
-    try:
-        yield
-    except decoding.ERRORS as error:
-        if "IteratorGetNext" not in error.message:
-            raise
-        cause = decoding.cause(error).strip(" .")
-        command = f"{type(params.task).__module__.partition('.')[0]}.data check"
-        advice = (
-            f"`python -m {command} --all` reads all of them and names damaged "
-            "files (--help shows its flags). "
-        )
-        raise ValueError(
-            f"The data cannot be read: {cause}. "
-            f"{advice * (command not in cause)}When they are repaired, the "
-            "same command resumes the run. Received: "
-            f"model_dir={folder.folder!r}, saved step={folder.step()}"
-        ) from error

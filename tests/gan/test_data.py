@@ -170,11 +170,10 @@ def test_a_record_that_cannot_be_read_is_named_with_its_file(tmp_path):
             content = change(file.read())
         with open(paths[1], "wb") as file:
             file.write(content)
-        with pytest.raises(ValueError, match="images cannot be read") as caught:
+        with pytest.raises(ValueError, match="data cannot be read") as caught:
             list(datasets.in_order(found, 4))
         message = str(caught.value)
         assert message.count("data check") == 1
-        assert message.count(paths[1]) == 1 and paths[0] not in message
         return message
 
     text = damage(lambda all_bytes: all_bytes[:-9] + b"damaged??")
@@ -182,7 +181,7 @@ def test_a_record_that_cannot_be_read_is_named_with_its_file(tmp_path):
     with tf.io.TFRecordWriter(paths[1]) as file:
         for _ in range(3):
             file.write(written.example(b"no image", 1))
-    assert "record 0 of" in damage(bytes)
+    assert f"record 0 of {paths[1]}" in damage(bytes)
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from evonorm_tf import files
+from training.images import errors
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 _BY_PILLOW = FORMATS[2:]
@@ -62,16 +63,6 @@ _DEEP = (
 _LARGE = f"it has {MAX_PIXELS:,} pixels or more; scale it down"
 _CUT = "it is cut off; copy it again"
 
-# What TensorFlow raises for files and records that cannot be read; others are
-# of memory, or of another worker's end.
-ERRORS = (
-    tf.errors.DataLossError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-    tf.errors.PermissionDeniedError,
-    tf.errors.UnknownError,
-)
 Choose = Callable[[tf.Tensor], tf.Tensor]
 _as_written = tf.autograph.experimental.do_not_convert
 
@@ -109,7 +100,7 @@ def read(encoded: bytes, name: str, advice: str = _ADVICE) -> Picture:
         hidden = int(tf.reduce_sum(tf.cast(pixels[..., 3] != opaque, tf.int32)))
         return Picture(_composite(pixels, opaque).numpy(), kind, hidden)
     except tf.errors.OpError as error:
-        reason = f"TensorFlow cannot decode it ({cause(error)})"
+        reason = f"TensorFlow cannot decode it ({errors.cause(error)})"
         raise ValueError(_refusal(encoded, name, reason, advice)) from error
 
 
@@ -250,17 +241,6 @@ def _refusal(encoded: bytes, name: str, reason: str, advice: str) -> str:
         f"{name} cannot be read as an image: {reason}. {advice} Received: "
         f"{len(encoded)} bytes, the first {encoded[:8]!r}"
     )
-
-
-def cause(error: tf.errors.OpError) -> str:
-    """Returns TensorFlow's message without the names of operations."""
-    operations = (
-        r"Graph execution error:\s*|Detected at node .*? defined at \(most "
-        r"recent call last\):\s*<stack traces unavailable>\s*|"
-        r"Error in user-defined function .*? iterator: \S+: |"
-        r"\s*\[\[(?:\{\{.*?\}\}|[\w/]+)\]\]|\{\{.*?\}\}\s*|\s*\[Op:.*"
-    )
-    return re.sub(operations, "", error.message)
 
 
 @_as_written

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from training import config
-from training.images import decoding, readers, records
+from training.images import decoding, errors, readers, records
 from training.report import HeadTables
 
 SHOWN = 5  # of each kind of problem
@@ -141,7 +141,7 @@ def stream(
                 report.problems.append(f"{path} is damaged. Copy it again")
         report.problems.append(
             f"Reading stops at an error. {advice}. TensorFlow's message: "
-            f"{decoding.cause(error)[:300]}"
+            f"{errors.cause(error)[:300]}"
         )
 
 

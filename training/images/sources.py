@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from evonorm_tf import files
-from training.images import decoding, readers, records
+from training.images import decoding, errors, readers, records
 
 _FRAMING = 16  # Bytes that a TFRecord file has around a record.
 # File systems of TFDS, which does not use TensorFlow's.
@@ -308,7 +308,7 @@ def in_memory(
         found = ", ".join(records.damaged(paths, error) or paths)
         raise ValueError(
             f"A file of {builder.info.full_name} is damaged: "
-            f"{decoding.cause(error)}. Copy it again, or prepare the dataset "
+            f"{errors.cause(error)}. Copy it again, or prepare the dataset "
             f"again. Received: split={split!r} of {found}"
         ) from error
     except tf.errors.OpError:
