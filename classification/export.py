@@ -169,7 +169,8 @@ def _real(run: saved.Restored) -> np.ndarray:
     )
     source = datasets.open_source(settings, run.params.task.model.num_classes)
     batches = datasets.inputs(source, settings)
-    with errors.readable("classification", lambda: f"Received: {source.name}"):
+    read = f"Received: dataset={settings.dataset!r}, split={settings.split!r}"
+    with errors.readable("classification", lambda: read):
         images, _ = next(iter(batches))
     return np.rint(images).astype(np.uint8)
 

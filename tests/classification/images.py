@@ -38,6 +38,13 @@ def write_tfrecords(root, counts=(11, 5, 8), split="train", label_offset=0):
     return files[:begin], labels[:begin]
 
 
+def damage(path):
+    """Changes a byte of a TFRecord file's last record."""
+    content = bytearray(pathlib.Path(path).read_bytes())
+    content[-100] ^= 1
+    pathlib.Path(path).write_bytes(content)
+
+
 def write_folder(root, each=4):
     """Three classes, the last of PNGs; returns the number of images."""
     rng = np.random.default_rng(0)

@@ -449,9 +449,7 @@ def test_nan_before_any_checkpoint(tmp_path):
 def test_data_that_cannot_be_read_name_the_command_that_looks(tmp_path):
     images.write_tfrecords(tmp_path, counts=(40,))
     (path,) = tmp_path.glob("train-*")
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 1
-    path.write_bytes(content)
+    images.damage(path)
     params = small.parameters()
     data = {"dataset": "tfrecords", "image_size": 16, "shuffle_buffer_size": 1}
     data["path"] = f"{tmp_path}/train-*"

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from classification import export, settings, task
 from classification.datasets import inputs, open_source
 from evonorm_tf import legacy
 from evonorm_tf.exporting import formats, inference_form
-from tests.classification import small
+from tests.classification import images, small
 from tests.exporting import graphs
 from training import saved
 from training.images import sources
@@ -227,3 +228,17 @@ def test_what_an_old_config_lacks_is_no_experiments(run, tmp_path):
     found = saved.parameters(str(tmp_path / "run"), settings.Task()).task
     assert found.model.norm_act.groups is None
     assert found.train_data.mean == settings.Data().mean
+
+
+def test_images_of_an_int8_export_that_cannot_be_read_are_named(tmp_path):
+    images.write_tfrecords(tmp_path, counts=(40,))
+    (path,) = tmp_path.glob("train-*")
+    images.damage(path)
+    params = small.parameters()
+    params.task.train_data.override(
+        {"dataset": "tfrecords", "path": str(path), "image_size": 16}
+    )
+    with pytest.raises(
+        ValueError, match=r"classification.data check.*dataset='tfrecords'"
+    ):
+        export._real(types.SimpleNamespace(params=params))
