@@ -123,14 +123,19 @@ def test_what_is_said_of_a_trained_network_is_our_measurement():
 
 def test_what_is_said_of_small_batches_is_our_measurement():
     said = _claims(batch_per_replica=8)
-    runs = ROOT / "docs" / "runs" / "cifar10" / "resnet20-e3-b4"
-    for layer in ("bn_relu", "evonorm_b0", "evonorm_s0"):
-        seeds = sorted((runs / layer).glob("seed*/metrics.jsonl"))
+    runs = ROOT / "docs" / "runs" / "cifar10"
+
+    def mean(recipe, layer, steps):
+        seeds = sorted((runs / recipe / layer).glob("seed*/metrics.jsonl"))
         lasts = [json.loads(s.read_text().splitlines()[-1]) for s in seeds]
-        assert all((x["kind"], x["step"]) == ("eval", 37500) for x in lasts)
-        mean = statistics.fmean(x["accuracy"] for x in lasts)
-        assert f"{layer} {100 * mean:.1f} %" in said
+        assert all((x["kind"], x["step"]) == ("eval", steps) for x in lasts)
         assert len(lasts) == 2 and "two seeds" in said
+        return 100 * statistics.fmean(x["accuracy"] for x in lasts)
+
+    for layer in ("bn_relu", "evonorm_b0", "evonorm_s0"):
+        large = mean("resnet20-e3-b128", layer, 1172)
+        small = mean("resnet20-e3-b4", layer, 37500)
+        assert f"{layer} {large:.1f} to {small:.1f} %" in said
     assert "do not confirm" not in _claims(batch_per_replica=256)
 
 
