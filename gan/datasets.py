@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from gan import architectures
 from gan.experiment import Data, Model
-from training.images import batches, decoding, errors, readers, sources
+from training.images import batches, decoding, readers, sources
 from training.images.order import ALONE, Order, Share
 from training.images.sources import Files, Memory, Source
 
@@ -100,9 +100,6 @@ def in_order(
       images: the dataset.
       batch: over all shares.
       share: identifies one of several input pipelines.
-
-    Raises:
-      ValueError: if a record or an image cannot be read.
     """
     each, count = batch // share.pipelines, images.examples
     if isinstance(images, Memory):
@@ -125,8 +122,7 @@ def in_order(
     stream = elements.map(
         _as_written(load), num_parallel_calls=tf.data.AUTOTUNE
     ).batch(each)
-    with errors.readable("gan", lambda: f"Received: {images.name}"):
-        yield from stream.prefetch(2).as_numpy_iterator()
+    yield from stream.prefetch(2).as_numpy_iterator()
 
 
 def open_images(data: Data, model: Model, split: str = "") -> Source:

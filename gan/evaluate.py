@@ -12,6 +12,7 @@ from absl import flags
 
 from gan import evaluation, restore
 from training import commands
+from training.images import errors
 
 FLAGS = flags.FLAGS
 
@@ -28,7 +29,8 @@ def main(_: list[str]) -> None:
         lambda: found.step,
         apart=True,
     )
-    metrics = evaluator.evaluate(-1)
+    with errors.readable("gan", lambda: f"Received: {FLAGS.checkpoint!r}"):
+        metrics = evaluator.evaluate(-1)
     print(f"{found.params.task.model.norm_act.name}, step {found.step}")
     for name, value in metrics.items():
         print(f"  {name:24} {value:10.4f}")

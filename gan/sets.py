@@ -11,7 +11,7 @@ import numpy as np
 
 from evonorm_tf import files
 from gan import datasets, experiment
-from training.images import decoding, folders, inspection
+from training.images import decoding, errors, folders, inspection
 
 Array = np.ndarray
 _ARRAYS = ("images", "arr_0")
@@ -73,7 +73,7 @@ def open_set(place: str, tfds_data_dir: str = "", side: int = 299) -> Set:
             name,
             found.examples,
             found.shape[:2],
-            lambda: datasets.in_order(found, _BATCH),
+            lambda: _readable(found, place),
         )
     if files.is_folder(place):
         return _folder(place)
@@ -83,6 +83,11 @@ def open_set(place: str, tfds_data_dir: str = "", side: int = 299) -> Set:
         "A set of images must be a folder, an .npz file or tfds:NAME/SPLIT. "
         f"Received: {place!r}"
     )
+
+
+def _readable(images: datasets.Source, place: str) -> Iterator[Array]:
+    with errors.readable("gan", lambda: f"Received: {place!r}"):
+        yield from datasets.in_order(images, _BATCH)
 
 
 def _folder(place: str) -> Set:

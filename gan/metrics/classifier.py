@@ -12,7 +12,6 @@ from evonorm_tf import files
 from gan import datasets
 from gan.metrics import extractor
 from training import runs
-from training.images import errors
 
 BATCH = 64
 FILE, ORIGIN = "classifier.keras", "classifier.json"
@@ -74,9 +73,8 @@ def train(images: datasets.Source, steps: int) -> tf_keras.Model:
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables))
 
-    with errors.readable("gan", lambda: f"Received: {images.name}"):
-        for pixels, labels in datasets.inputs(images, 0, BATCH).take(steps):
-            step(pixels, labels)
+    for pixels, labels in datasets.inputs(images, 0, BATCH).take(steps):
+        step(pixels, labels)
     return model
 
 

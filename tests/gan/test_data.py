@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gan import datasets, experiment, latent
+from gan import datasets, experiment, latent, sets
 from tests.classification import images as written
 from training.images import readers
 from training.images.sources import Files, Memory
@@ -149,7 +149,7 @@ def test_stream_of_files_resumes_and_shares_out():
     assert in_order.shape == (1352, 32, 32, 3)
 
 
-def test_a_record_that_cannot_be_read_is_named_with_its_file(tmp_path):
+def test_a_record_that_cannot_be_read_is_one_message(tmp_path):
     written.write_tfrecords(tmp_path, counts=(3, 3))
 
     def parse(record):
@@ -162,18 +162,18 @@ def test_a_record_that_cannot_be_read_is_named_with_its_file(tmp_path):
 
     paths = sorted(map(str, tmp_path.glob("train-*")))
     shards = tuple(readers.Shard(path, 3) for path in paths)
-    found = Files(readers.Shards(shards, parse), 10, 16, name="these digits")
+    found = Files(readers.Shards(shards, parse), 10, 16)
     assert [len(x) for x in datasets.in_order(found, 4)] == [4, 2]
 
     def refused():
         with pytest.raises(ValueError, match="data cannot be read") as caught:
-            list(datasets.in_order(found, 4))
+            list(sets._readable(found, "tfds:these/digits"))
         assert str(caught.value).count("data check") == 1
         return str(caught.value)
 
     written.damage(paths[1])
     text = refused()
-    assert "corrupted record at" in text and "these digits" in text
+    assert "corrupted record at" in text and "tfds:these/digits" in text
     with tf.io.TFRecordWriter(paths[1]) as file:
         for _ in range(3):
             file.write(written.example(b"no image", 1))
